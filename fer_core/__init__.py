@@ -1,0 +1,18 @@
+"""Emotion recognition from videos of faces: the library.
+
+Follow a clip from file to verdict through the rooms, in this order; a room imports only from rooms above it.
+
+    emotions, errors, config, runtime, store   words, settings, the machine, the content-addressed store
+    clips/        what we have: files on disk -> Clips, Manifest, splits
+    preprocess/   Clip -> Faces (n, 224, 224) uint8 and a ledger of every frame
+    model/        Faces -> features -> frame scores (n, 6) -> Verdict
+    training/     features and labels -> a fitted head
+    evaluation/   scores and labels -> numbers, pictures, reports
+    search/       many trials -> the one to keep
+    scoring.py    ClipScorer: video in, Verdict out; the one inference path
+    tracking/     the only room that imports MLflow: runs, registry, the pyfunc model
+
+Nothing here imports Prefect; `flows/` wraps these doors. Importing this package imports nothing heavy.
+"""
+
+__version__ = "0.1.0"

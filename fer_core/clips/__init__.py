@@ -1,0 +1,1 @@
+"""What we have: files on disk -> clips, a manifest of them, and a subject-disjoint split."""

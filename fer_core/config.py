@@ -1,0 +1,314 @@
+"""Settings: one model per station, composed by RunConfig.
+
+The same models validate YAML files, command-line flags and the Prefect UI's forms. Fields only: validators judge
+values, they read no files and download nothing. `"auto"` is resolved once, at run start, by `runtime.py`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from fer_core.errors import ConfigError
+
+
+class Settings(BaseModel):
+    """Base of all settings: unknown keys are refused, values never change after birth."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class FaceConfig(Settings):
+    """Viola-Jones face detection (thesis §3.5.2)."""
+
+    mode: Literal["per_frame", "tracked"] = Field(
+        "per_frame",
+        description="per_frame: every frame searched whole (the thesis); tracked: near the last box first",
+    )
+    scale_factor: float = Field(1.1, gt=1.0, le=2.0, description="Step of the image pyramid")
+    min_neighbors: int = Field(5, ge=1, le=20, description="Overlapping hits a face needs")
+    min_size: float = Field(0.2, gt=0.0, le=1.0, description="Smallest face, as a share of the frame's height")
+    min_weight: float = Field(1.0, ge=0.0, description="Cascade confidence under which a box is not taken for a face")
+
+
+class PreprocessConfig(Settings):
+    """Clip -> faces, in the thesis's order (§3.5). Everything here is part of the faces' key."""
+
+    selection: Literal["second_half", "all"] = Field(
+        "second_half", description="Frames used: n/2 ... n (§3.5.1), or all"
+    )
+    apex: Literal["last", "given", "estimate"] = Field(
+        "given",
+        description="Where the clip is cut before selection: nowhere (last), at its manifest's apex when it has one "
+        "(given), or at an estimated apex when none is given (estimate)",
+    )
+    max_frames: int = Field(0, ge=0, description="Frames kept of the selected ones, evenly spread; 0 keeps all")
+    face: FaceConfig = FaceConfig()
+    equalize: Literal["thesis", "opencv", "none"] = Field(
+        "thesis", description="Histogram equalisation: eq. 3.1-3.4, cv2.equalizeHist, or none"
+    )
+    size: int = Field(224, ge=32, le=512, description="Side of a face, pixels")
+
+
+class LimitsConfig(Settings):
+    """What one clip may cost; decoding happens in a child process that is killed beyond it. Not part of any key."""
+
+    max_bytes: int = Field(2 * 1024**3, gt=0, description="Largest file, bytes")
+    max_pixels: int = Field(3840 * 2160 * 4, gt=0, description="Largest frame, pixels")
+    max_frames: int = Field(100_000, gt=0, description="Longest clip, decoded frames")
+    timeout_s: float = Field(120.0, gt=0, description="Wall clock for one clip, seconds")
+    memory_mb: int = Field(2048, ge=256, description="Memory of a decoding child, MiB")
+    follow_links: bool = Field(False, description="Follow symbolic links inside a tree")
+    max_quarantine: float = Field(0.02, ge=0, le=1, description="Share of unusable clips above which training stops")
+    workers: int = Field(0, ge=0, description="Decoding processes; 0 = one per core")
+
+
+class SplitConfig(Settings):
+    """Subject-disjoint stratified split."""
+
+    test: float = Field(0.25, ge=0.0, lt=1.0, description="Share of the clips in the test set")
+    validation: float = Field(0.0, ge=0.0, lt=1.0, description="Share in a validation set; 0: cross-validation only")
+    seed: int = Field(0, ge=0, description="Seed of the split")
+
+
+class BackboneConfig(Settings):
+    """The frozen convolutions."""
+
+    name: Literal["efficientnet-lite0", "vgg16", "alexnet", "googlenet", "resnet18", "resnet50"] = Field(
+        "efficientnet-lite0", description="Architecture; vgg16 is the thesis's, efficientnet-lite0 needs no download"
+    )
+    weights: str = Field(
+        "imagenet",
+        description="imagenet, features (torchvision's vgg16 features checkpoint), or a path to .safetensors or .pth",
+    )
+    normalize: Literal["auto", "imagenet", "features"] = Field(
+        "auto",
+        description="Channel mean and std (eq. 3.5); auto: those the weights were trained with. Another choice than "
+        "theirs is refused unless force_normalize is set",
+    )
+    force_normalize: bool = Field(False, description="Accept a normalisation the weights were not trained with")
+
+
+WeightScheme = Literal["none", "inverse_frequency", "balanced", "effective_number", "square_root"]
+Sampling = Literal["none", "over", "under"]
+
+
+class TrainConfig(Settings):
+    """One fit of a head on stored features (§4.2, Table 4.1)."""
+
+    lr: float = Field(1e-3, gt=0, le=1, description="Learning rate (Table 4.1: 0.005; §4.2.2: 0.001)")
+    batch_size: int = Field(20, ge=1, le=4096, description="Frames per step (Table 4.1: 20; §4.2.2: 30)")
+    widths: tuple[Annotated[int, Field(ge=1, le=8192)], ...] = Field(
+        (256,), max_length=4, description="Widths of the hidden FC layers; the thesis has 4096, 4096"
+    )
+    dropout: float = Field(0.5, ge=0, lt=1, description="Dropout before each hidden layer's successor (VGG16: 0.5)")
+    class_weights: WeightScheme = Field("none", description="Weights of the cross-entropy, from training frames (§4.5)")
+    sampling: Sampling = Field("none", description="Over- or undersampling of training frames (§4.5)")
+    optimizer: Literal["adam", "sgd", "adagrad", "adadelta"] = Field("adam", description="Optimiser (§2.5)")
+    momentum: float = Field(0.9, ge=0, lt=1, description="Momentum, sgd only")
+    nesterov: bool = Field(False, description="Nesterov momentum, sgd only")
+    weight_decay: float = Field(0.0, ge=0, le=1, description="L2 penalty")
+    label_smoothing: float = Field(0.0, ge=0, lt=1, description="Label smoothing of the cross-entropy")
+    schedule: Literal["constant", "step", "cosine"] = Field("constant", description="Learning-rate schedule")
+    step_epochs: int = Field(60, ge=1, description="Epochs between steps, step schedule only")
+    step_gamma: float = Field(0.2, gt=0, le=1, description="Factor at each step, step schedule only")
+    epochs: int = Field(60, ge=1, le=10_000, description="Most epochs")
+    stopping: Literal["patience", "thesis", "never"] = Field(
+        "patience",
+        description="patience: 5-epoch mean of validation accuracy, best epoch restored; thesis: validation falls "
+        "while training rises (§4.3); never: all epochs",
+    )
+    patience: int = Field(10, ge=1, description="Epochs without a better mean before stopping")
+    inner_share: float = Field(0.15, gt=0, lt=0.5, description="Subjects held out inside the training side to stop on")
+    pretrained_fc: bool = Field(True, description="Start FC layers from the backbone's own where the shapes match")
+    seed: int = Field(0, ge=0, description="Seed of weights, order and dropout")
+    threads: int = Field(0, ge=0, description="torch threads; 0: one under 10 M head weights, else all cores")
+    device: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", description="auto: a GPU when there is one")
+
+    @model_validator(mode="after")
+    def _contradictions(self) -> TrainConfig:
+        if self.nesterov and self.momentum == 0:
+            raise ValueError("nesterov needs momentum > 0; got momentum=0")
+        return self
+
+
+Rule = Literal["majority_vote", "mean_scores", "log_mean_scores"]
+
+
+class SearchConfig(Settings):
+    """Optuna's study: what is searched, how long, how judged."""
+
+    trials: int = Field(20, ge=1, description="Trials in all, the enqueued presets included")
+    folds: int = Field(5, ge=2, le=50, description="Subject-grouped folds over train + validation")
+    lr: tuple[float, float] = Field((1e-5, 1e-2), description="Learning rate, log scale")
+    batch_sizes: tuple[int, ...] = Field((20, 30, 64, 128), min_length=1, description="Batch sizes, frames")
+    widths: tuple[tuple[int, ...], ...] = Field(
+        ((), (64,), (256,), (512, 256), (1024, 256)), min_length=1, description="FC widths to choose from"
+    )
+    class_weights: tuple[WeightScheme, ...] = Field(
+        ("none", "inverse_frequency", "balanced", "effective_number", "square_root"),
+        min_length=1,
+        description="Class-weight schemes to choose from",
+    )
+    sampling: tuple[Sampling, ...] = Field(("none",), min_length=1, description="Frame samplers to choose from")
+    full: bool = Field(False, description="Search optimiser, dropout and weight decay too")
+    presets: bool = Field(True, description="Try the thesis's two settings first")
+    prune: bool = Field(True, description="Stop trials whose first folds are worse than the median")
+    workers: int = Field(0, ge=0, description="Trials at a time; 0: one per core, one on a GPU")
+    seed: int = Field(0, ge=0, description="Seed of sampler, folds and trials")
+    storage: str = Field("auto", description="Optuna storage URL; auto: SQLite in the workspace")
+    name: str = Field("face-emotion", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$", description="Name of the study")
+
+    @model_validator(mode="after")
+    def _ordered(self) -> SearchConfig:
+        low, high = self.lr
+        if not 0 < low <= high <= 1:
+            raise ValueError(f"`0 < low <= high <= 1` must hold for lr, but got (low={low}, high={high})")
+        return self
+
+
+class TrackingConfig(Settings):
+    """Where runs and models are recorded."""
+
+    uri: str = Field(
+        "auto", description="MLflow tracking URI; auto: a running `ferflow up`, else SQLite in the workspace"
+    )
+    experiment: str = Field("face-emotion", min_length=1, max_length=200, description="MLflow experiment")
+    model: str = Field(
+        "face-emotion", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$", description="Registered model's name"
+    )
+    upload_faces: bool = Field(
+        False, description="Upload pictures of faces even from databases that forbid passing them on"
+    )
+
+
+class PromoteConfig(Settings):
+    """The gate a new version passes before it becomes champion."""
+
+    min_mean_recall: float = Field(0.0, ge=0, le=1, description="Floor of the mean recall")
+    min_class_recall: float = Field(0.0, ge=0, le=1, description="Floor of every class's recall")
+    max_calibration_error: float = Field(1.0, ge=0, le=1, description="Ceiling of the expected calibration error")
+    max_ms_per_clip: float = Field(0.0, ge=0, description="Ceiling of the model's time per clip; 0: none")
+    force: bool = Field(False, description="Promote although the gate says no; recorded")
+
+
+class ScoreConfig(Settings):
+    """Scoring of files with a registered model."""
+
+    rule: Literal["auto", "majority_vote", "mean_scores", "log_mean_scores"] = Field(
+        "auto", description="Clip rule; auto: the model's own"
+    )
+    face_mode: Literal["auto", "per_frame", "tracked"] = Field("auto", description="Face search; auto: the model's own")
+    abstain_below: float = Field(0.0, ge=0, lt=1, description="Calibrated confidence under which a clip abstains")
+    strict: bool = Field(False, description="Exit with code 3 when any row has no verdict")
+
+
+class RunConfig(Settings):
+    """One run, whole; saved resolved beside whatever it made."""
+
+    workspace: str = Field("auto", description="Folder of everything made; auto: $FERFLOW_WORKSPACE, else ./workspace")
+    manifest: str = Field("", description="Manifest CSV of the clips; empty: the workspace's own clips.csv")
+    preprocess: PreprocessConfig = PreprocessConfig()
+    limits: LimitsConfig = LimitsConfig()
+    split: SplitConfig = SplitConfig()
+    backbone: BackboneConfig = BackboneConfig()
+    train: TrainConfig = TrainConfig()
+    search: SearchConfig = SearchConfig()
+    tracking: TrackingConfig = TrackingConfig()
+    promote: PromoteConfig = PromoteConfig()
+    score: ScoreConfig = ScoreConfig()
+
+
+def load_config(file: Path | None = None, overrides: list[str] | tuple[str, ...] = ()) -> RunConfig:
+    """RunConfig from a YAML file and `section.field=value` overrides, the latter winning.
+
+    Raises:
+        ConfigError: the file is missing or no YAML mapping, a key is unknown, or a value is out of bounds.
+    """
+    data: dict[str, Any] = {}
+    if file is not None:
+        data = _read_yaml(file)
+    for item in overrides:
+        _apply(data, item)
+    try:
+        return RunConfig.model_validate(data)
+    except ValidationError as exc:
+        raise ConfigError(explain(exc, str(file) if file else "settings")) from exc
+
+
+def explain(exc: ValidationError, where: str) -> str:
+    """A pydantic error as one line a user can act on: dotted field, what was got, what is needed."""
+    parts = []
+    for error in exc.errors():
+        field = ".".join(str(p) for p in error["loc"])
+        if error["type"] == "extra_forbidden":
+            parts.append(f"unknown key '{field}'{_nearest(error['loc'])}")
+        else:
+            parts.append(f"{field}: {error['msg'].removeprefix('Value error, ')} (got {error['input']!r:.80})")
+    return f"{where}: " + "; ".join(parts) + ". 'ferflow config' prints every key with its bounds."
+
+
+def _nearest(loc: tuple[int | str, ...]) -> str:
+    from difflib import get_close_matches
+
+    model: Any = RunConfig
+    for part in loc[:-1]:
+        model = model.model_fields[part].annotation if part in model.model_fields else None
+        if not (isinstance(model, type) and issubclass(model, BaseModel)):
+            return ""
+    close = get_close_matches(str(loc[-1]), list(model.model_fields), n=1)
+    return f" (did you mean '{close[0]}'?)" if close else ""
+
+
+class _StrictLoader(yaml.SafeLoader):
+    """Safe YAML without aliases: a nest of them can grow a few bytes into gigabytes."""
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.YAMLError("aliases are not accepted")
+        return super().compose_node(parent, index)
+
+
+def _parse_yaml(text: str) -> Any:
+    loader = _StrictLoader(text)
+    try:
+        return loader.get_single_data()
+    finally:
+        loader.dispose()
+
+
+def _read_yaml(file: Path) -> dict[str, Any]:
+    try:
+        data = _parse_yaml(file.read_text(encoding="utf-8"))
+    except FileNotFoundError as exc:
+        raise ConfigError(f"no such config file: {file}") from exc
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as exc:
+        raise ConfigError(f"{file}: cannot be read as YAML ({' '.join(str(exc).split())})") from exc
+    if data is None:
+        return {}
+    if not isinstance(data, dict):
+        raise ConfigError(f"{file}: needs a mapping of sections, got {type(data).__name__}")
+    return data
+
+
+def _apply(data: dict[str, Any], item: str) -> None:
+    key, equals, text = item.partition("=")
+    if not equals or not key.strip():
+        raise ConfigError(f"'--set {item}': write it as section.field=value")
+    try:
+        value = _parse_yaml(text) if text else ""
+    except yaml.YAMLError as exc:
+        raise ConfigError(f"'--set {item}': the value is no YAML ({' '.join(str(exc).split())})") from exc
+    if isinstance(value, str) and value:
+        with contextlib.suppress(ValueError):
+            value = float(value)  # YAML 1.1 reads 1e-3 as text
+    *sections, last = key.strip().split(".")
+    for section in sections:
+        data = data.setdefault(section, {})
+        if not isinstance(data, dict):
+            raise ConfigError(f"'--set {item}': '{section}' is not a section")
+    data[last] = value

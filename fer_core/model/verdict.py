@@ -1,0 +1,58 @@
+"""From frame scores to a clip's verdict (thesis §4.1): majority vote, mean scores, mean of log scores."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from fer_core.config import Rule
+from fer_core.errors import ShapeError
+
+_TINY = 1e-7  # softmax scores of exactly 0 must not veto a class in the log rule
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a clip shows, by one rule.
+
+    Args:
+        index: column of the winning class in `Emotion` order.
+        scores: (k,) clip scores, sum 1: vote shares, mean scores or normalised geometric means.
+        n_frames: frames that had a say.
+    """
+
+    index: int
+    scores: np.ndarray
+    n_frames: int
+
+
+def clip_scores(scores: np.ndarray, rule: Rule) -> np.ndarray:
+    """(k,) scores of a clip by `rule`, sum 1.
+
+    majority_vote: shares of the frames' arg-max votes, p(n/2) ... p(n); a tie goes to the tied class with the higher mean
+    score, which the thesis leaves open. mean_scores: (1/n) Σᵢ sᵢ (eq. 4.2). log_mean_scores: softmax of (1/n) Σᵢ log sᵢ.
+
+    Args:
+        scores: (n, k) softmax scores, rows sum to 1, columns in `Emotion` order; n >= 1.
+    Raises:
+        ShapeError: `scores` is not (n, k), or n is 0.
+    """
+    if scores.ndim != 2 or len(scores) == 0:
+        raise ShapeError(f"frame scores must be (n, k) with n >= 1, but got {scores.shape}")
+    scores = scores.astype(np.float64)
+    if rule == "majority_vote":
+        return np.bincount(scores.argmax(axis=1), minlength=scores.shape[1]) / len(scores)
+    if rule == "mean_scores":
+        return scores.mean(axis=0)
+    log_mean = np.log(np.maximum(scores, _TINY)).mean(axis=0)
+    powers = np.exp(log_mean - log_mean.max())
+    return powers / powers.sum()
+
+
+def judge(scores: np.ndarray, rule: Rule) -> Verdict:
+    """The verdict of a clip by `rule`; see `clip_scores` for the rules and their errors."""
+    shares = clip_scores(scores, rule)
+    tied = np.flatnonzero(shares == shares.max())
+    index = int(tied[0]) if len(tied) == 1 else int(tied[scores.mean(axis=0)[tied].argmax()])
+    return Verdict(index=index, scores=shares, n_frames=len(scores))

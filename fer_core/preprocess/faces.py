@@ -1,0 +1,103 @@
+"""Faces: what preprocessing makes of a clip, and the ledger of every frame it looked at."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+import numpy as np
+
+from fer_core.errors import ShapeError
+
+
+class FrameStatus(StrEnum):
+    """What became of a selected frame; it keeps its place whatever became of it."""
+
+    USED = "used"
+    NO_FACE = "no_face"
+    DECODE_ERROR = "decode_error"
+    LOW_WEIGHT = "low_weight"
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """One row per selected frame, in order.
+
+    Args:
+        frame: (m,) int32, 0-based place in the clip, counted by decoding.
+        time_s: (m,) float32, seconds from the start; NaN where the file does not say.
+        status: (m,) FrameStatus values.
+        box: (m, 4) int32 face box x, y, width, height in frame pixels; zeros where there is none.
+        weight: (m,) float32 cascade confidence; 0 where there is none.
+    """
+
+    frame: np.ndarray
+    time_s: np.ndarray
+    status: tuple[FrameStatus, ...]
+    box: np.ndarray
+    weight: np.ndarray
+
+    def __post_init__(self) -> None:
+        m = len(self.status)
+        for name, shape in {"frame": (m,), "time_s": (m,), "box": (m, 4), "weight": (m,)}.items():
+            if getattr(self, name).shape != shape:
+                raise ShapeError(f"ledger {name} must have shape {shape}, but got {getattr(self, name).shape}")
+
+    def __len__(self) -> int:
+        return len(self.status)
+
+    @property
+    def used(self) -> np.ndarray:
+        """(m,) bool: the frames that became faces, in the order of `Faces.pixels`."""
+        return np.array([s is FrameStatus.USED for s in self.status], dtype=bool)
+
+    def counts(self) -> dict[str, int]:
+        """Selected frames by status; every status is present."""
+        return {status.value: sum(s is status for s in self.status) for status in FrameStatus}
+
+
+@dataclass(frozen=True)
+class Faces:
+    """The equalised faces of one clip.
+
+    Args:
+        key: faces key, from the clip's content, the config and the versions (see `preprocess/store.py`).
+        clip_digest: content identity of the clip.
+        pixels: (n, size, size) uint8 grey; n >= 0, n = number of `used` frames.
+        ledger: one row per selected frame, m >= n.
+        n_frames: frames decoded in the whole clip.
+        apex: 0-based frame the clip was cut at; -1 when it was not cut.
+        width, height: upright frame size, pixels (of the first frame).
+        duration_s: container's or decoded duration, seconds; 0 where unknown.
+        flags: words for the report, sorted (`several_faces`, `tracked_lost`, `truncated`, `one_frame`, `hdr` ...).
+    """
+
+    key: str
+    clip_digest: str
+    pixels: np.ndarray
+    ledger: Ledger
+    n_frames: int
+    apex: int = -1
+    width: int = 0
+    height: int = 0
+    duration_s: float = 0.0
+    flags: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.pixels.ndim != 3 or self.pixels.dtype != np.uint8:
+            raise ShapeError(f"faces must be (n, size, size) uint8, but got {self.pixels.shape} {self.pixels.dtype}")
+        if len(self.pixels) != int(self.ledger.used.sum()):
+            raise ShapeError(f"{len(self.pixels)} faces, but the ledger has {int(self.ledger.used.sum())} used frames")
+
+    @property
+    def n_used(self) -> int:
+        return len(self.pixels)
+
+    @property
+    def n_selected(self) -> int:
+        return len(self.ledger)
+
+    @property
+    def low_quality(self) -> bool:
+        """Too little to rest a verdict on: a face in under half of the selected frames, or a one-frame clip."""
+        return self.n_frames == 1 or 2 * self.n_used < self.n_selected or "low_quality" in self.flags

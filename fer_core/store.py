@@ -1,0 +1,106 @@
+"""The content-addressed store: one safetensors file an entry, under `<workspace>/store/<kind>/ab/<key>.safetensors`.
+
+A reader sees all of an entry or nothing: it is written to a temporary name, synced and renamed. Two writers of one key
+write the same bytes, so the second rename does no harm. An entry that cannot be read is reported, removed and rebuilt.
+Faces are owned by `preprocess/store.py`, features and training matrices by `model/features.py`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fer_core.errors import StoreError
+
+log = logging.getLogger(__name__)
+
+
+def canonical_json(value: Any) -> str:
+    """One text for one value: sorted keys, no spaces, no NaN."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False, ensure_ascii=True)
+
+
+def cache_key(**parts: Any) -> str:
+    """The key of whatever `parts` determine: BLAKE2b-128 of their canonical JSON. What differs must be in `parts`."""
+    return hashlib.blake2b(canonical_json(parts).encode(), digest_size=16).hexdigest()
+
+
+def write_atomic(path: Path, data: bytes) -> None:
+    """Write a file so that a reader, or a kill at any moment, finds the old bytes or the new ones.
+
+    Raises:
+        StoreError: the disk is full, read-only, or otherwise refuses.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=".tmp-")
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(name, path)
+        except BaseException:
+            Path(name).unlink(missing_ok=True)
+            raise
+    except OSError as exc:
+        raise StoreError(
+            f"cannot write {path}: {exc.strerror or exc}; free some space or choose another workspace"
+        ) from exc
+
+
+class EntryStore:
+    """Entries of one kind (`faces`, `features`, `matrix`), each a dict of arrays and a JSON-able note.
+
+    Args:
+        root: the workspace's `store` folder.
+        kind: subfolder, and the word used in messages.
+    """
+
+    def __init__(self, root: Path, kind: str) -> None:
+        self.root = root / kind
+        self.kind = kind
+
+    def path(self, key: str) -> Path:
+        """Where the entry of `key` is, or would be."""
+        return self.root / key[:2] / f"{key}.safetensors"
+
+    def __contains__(self, key: str) -> bool:
+        return self.path(key).is_file()
+
+    def keys(self) -> Iterator[str]:
+        """Keys of all whole entries."""
+        return (p.stem for p in sorted(self.root.glob("??/*.safetensors")))
+
+    def put(self, key: str, arrays: Mapping[str, np.ndarray], note: Mapping[str, Any]) -> None:
+        """Store an entry. Raises StoreError when the disk refuses."""
+        from safetensors.numpy import save
+
+        contiguous = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+        write_atomic(self.path(key), save(contiguous, metadata={"note": canonical_json(note)}))
+
+    def get(self, key: str) -> tuple[dict[str, np.ndarray], dict[str, Any]] | None:
+        """The arrays and note of an entry; None when there is none, or only a corrupt one (reported and removed)."""
+        from safetensors import SafetensorError, safe_open
+
+        path = self.path(key)
+        if not path.is_file():
+            return None
+        try:
+            with safe_open(path, framework="numpy") as file:
+                note = json.loads(file.metadata()["note"])
+                return {name: file.get_tensor(name) for name in file.keys()}, note  # noqa: SIM118
+        except (SafetensorError, KeyError, TypeError, ValueError) as exc:
+            log.warning("%s entry %s is corrupt (%s); it is removed and made again", self.kind, key, exc)
+            path.unlink(missing_ok=True)
+            return None
+        except OSError as exc:
+            raise StoreError(f"cannot read {path}: {exc.strerror or exc}") from exc
