@@ -1,0 +1,61 @@
+# Every target needs only make, bash and Python >= 3.11; the first one that runs installs the rest into .venv.
+
+PYTHON ?= python3
+TORCH ?= default
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test test-slow lint bench up clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: $(STAMP) ## make .venv and install ferflow, once (TORCH=cpu: PyTorch's CPU wheels; PYTHON=python3.12)
+	@echo "ferflow is installed in $(VENV)."
+
+demo: $(STAMP) ## synthetic clips -> faces -> search -> champion -> scored folder, in ./workspace
+	@$(BIN)/ferflow demo
+
+test: $(STAMP) ## the tests that take seconds
+	@$(BIN)/python -m pytest -m "not slow"
+
+test-slow: $(STAMP) ## the tests that take minutes
+	@$(BIN)/python -m pytest -m slow
+
+lint: $(STAMP) ## ruff and mypy
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
+
+bench: $(STAMP) ## measure; prints, and writes benchmarks/results.md
+	@$(BIN)/python -m benchmarks
+
+up: $(STAMP) ## MLflow, Prefect and the served flows on this machine, until Ctrl-C
+	@$(BIN)/ferflow up
+
+clean: ## remove .venv and caches; the workspace stays
+	@rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(STAMP): pyproject.toml constraints.txt
+	@set -euo pipefail; started=$$SECONDS; python=; \
+	for name in "$(PYTHON)" python3.13 python3.12 python3.11; do \
+	  if "$$name" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then python=$$name; break; fi; \
+	done; \
+	if [ -z "$$python" ]; then \
+	  echo "ferflow needs Python 3.11 or newer, but $(PYTHON) is $$("$(PYTHON)" --version 2>/dev/null || echo missing);" \
+	    "install one (Debian, Ubuntu: apt install python3 python3-venv) or name it: make setup PYTHON=/path/to/python3.12" >&2; \
+	  exit 1; \
+	fi; \
+	if ! "$$python" -c 'import venv, ensurepip' 2>/dev/null; then \
+	  echo "$$python cannot make virtual environments;" \
+	    "install its venv package (Debian, Ubuntu: apt install python3-venv) and run make again" >&2; \
+	  exit 1; \
+	fi; \
+	echo "Installing ferflow into $(VENV) with $$("$$python" --version); a few minutes, mostly PyTorch's download ..."; \
+	"$$python" -m venv $(VENV); \
+	pip=("$(BIN)/python" -m pip install -q --disable-pip-version-check -c constraints.txt); \
+	if [ "$(TORCH)" = cpu ]; then "$${pip[@]}" torch torchvision --index-url https://download.pytorch.org/whl/cpu; fi; \
+	"$${pip[@]}" -e '.[dev]'; \
+	touch $@; \
+	echo "Installed: $$(du -sh $(VENV) | cut -f1) in $(VENV), $$((SECONDS - started)) s."
