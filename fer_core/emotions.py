@@ -15,7 +15,7 @@ class Emotion(StrEnum):
     NEUTRAL = "neutral"
 
     @property
-    def index(self) -> int:
+    def column(self) -> int:
         """Column of this emotion in every score array."""
         return _INDEX[self]
 

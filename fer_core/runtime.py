@@ -15,9 +15,7 @@ if TYPE_CHECKING:
     import torch
 
 SMALL_HEAD = 10_000_000  # weights; under it one thread is as fast, and never spins
-RECORDED = (
-    "ferflow", "torch", "torchvision", "opencv-python-headless", "av", "numpy", "scikit-learn", "optuna", "mlflow", "prefect",
-)  # fmt: skip
+RECORDED = "ferflow torch torchvision opencv-python-headless av numpy scikit-learn optuna mlflow prefect".split()
 
 
 def resolve_workspace(setting: str) -> Path:
@@ -35,7 +33,8 @@ def resolve_workspace(setting: str) -> Path:
         probe.unlink()
     except OSError as exc:
         raise StoreError(
-            f"workspace {path} is not writable ({exc.strerror}); choose another with FERFLOW_WORKSPACE or --set workspace=DIR"
+            f"workspace {path} is not writable ({exc.strerror}); "
+            "choose another with FERFLOW_WORKSPACE or --set workspace=DIR"
         ) from exc
     return path
 

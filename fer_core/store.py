@@ -7,6 +7,7 @@ Faces are owned by `preprocess/store.py`, features and training matrices by `mod
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import logging
@@ -33,8 +34,11 @@ def cache_key(**parts: Any) -> str:
     return hashlib.blake2b(canonical_json(parts).encode(), digest_size=16).hexdigest()
 
 
-def write_atomic(path: Path, data: bytes) -> None:
-    """Write a file so that a reader, or a kill at any moment, finds the old bytes or the new ones.
+@contextlib.contextmanager
+def publish(path: Path) -> Iterator[Path]:
+    """A temporary path to write to; synced and renamed to `path` when the block ends well, removed when it does not.
+
+    A reader, or a kill at any moment, finds the old file or the new one.
 
     Raises:
         StoreError: the disk is full, read-only, or otherwise refuses.
@@ -42,19 +46,24 @@ def write_atomic(path: Path, data: bytes) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=".tmp-")
+        os.close(handle)
         try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(data)
-                file.flush()
+            yield Path(name)
+            with open(name, "rb") as file:
                 os.fsync(file.fileno())
             os.replace(name, path)
         except BaseException:
             Path(name).unlink(missing_ok=True)
             raise
     except OSError as exc:
-        raise StoreError(
-            f"cannot write {path}: {exc.strerror or exc}; free some space or choose another workspace"
-        ) from exc
+        reason = exc.strerror or exc
+        raise StoreError(f"cannot write {path}: {reason}; free some space or choose another workspace") from exc
+
+
+def write_atomic(path: Path, data: bytes) -> None:
+    """Publish a small file whole; see `publish`."""
+    with publish(path) as temporary:
+        temporary.write_bytes(data)
 
 
 class EntryStore:
@@ -82,10 +91,11 @@ class EntryStore:
 
     def put(self, key: str, arrays: Mapping[str, np.ndarray], note: Mapping[str, Any]) -> None:
         """Store an entry. Raises StoreError when the disk refuses."""
-        from safetensors.numpy import save
+        from safetensors.numpy import save_file
 
         contiguous = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
-        write_atomic(self.path(key), save(contiguous, metadata={"note": canonical_json(note)}))
+        with publish(self.path(key)) as temporary:
+            save_file(contiguous, temporary, metadata={"note": canonical_json(note)})
 
     def get(self, key: str) -> tuple[dict[str, np.ndarray], dict[str, Any]] | None:
         """The arrays and note of an entry; None when there is none, or only a corrupt one (reported and removed)."""

@@ -30,8 +30,8 @@ class Verdict:
 def clip_scores(scores: np.ndarray, rule: Rule) -> np.ndarray:
     """(k,) scores of a clip by `rule`, sum 1.
 
-    majority_vote: shares of the frames' arg-max votes, p(n/2) ... p(n); a tie goes to the tied class with the higher mean
-    score, which the thesis leaves open. mean_scores: (1/n) Σᵢ sᵢ (eq. 4.2). log_mean_scores: softmax of (1/n) Σᵢ log sᵢ.
+    majority_vote: shares of the frames' arg-max votes. mean_scores: (1/n) Σᵢ sᵢ (eq. 4.2).
+    log_mean_scores: softmax of (1/n) Σᵢ log sᵢ.
 
     Args:
         scores: (n, k) softmax scores, rows sum to 1, columns in `Emotion` order; n >= 1.
@@ -51,7 +51,10 @@ def clip_scores(scores: np.ndarray, rule: Rule) -> np.ndarray:
 
 
 def judge(scores: np.ndarray, rule: Rule) -> Verdict:
-    """The verdict of a clip by `rule`; see `clip_scores` for the rules and their errors."""
+    """The verdict of a clip by `rule`; see `clip_scores` for the rules and their errors.
+
+    A tie of votes goes to the tied class with the higher mean score, which the thesis leaves open.
+    """
     shares = clip_scores(scores, rule)
     tied = np.flatnonzero(shares == shares.max())
     index = int(tied[0]) if len(tied) == 1 else int(tied[scores.mean(axis=0)[tied].argmax()])

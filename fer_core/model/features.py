@@ -1,0 +1,170 @@
+"""Features: the frozen convolutions run once a face, stored, and joined into the table that every trial shares."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from fer_core.clips.clip import Clip
+from fer_core.emotions import SIX, Emotion
+from fer_core.errors import DataError, ShapeError, StoreError
+from fer_core.model.backbone import Backbone
+from fer_core.preprocess.faces import Faces
+from fer_core.store import EntryStore, cache_key
+
+
+def feature_key(faces_key: str, backbone: Backbone) -> str:
+    """Key of the features of some faces: what the faces depend on, and the backbone's identity.
+
+    Batch size, threads and device are not in it: features are taken in padded batches of 8 and rounded to float16.
+    """
+    return cache_key(faces=faces_key, **backbone.identity)
+
+
+class FeatureStore:
+    """Stored features, and the flat training tables made of them.
+
+    Args:
+        store_root: the workspace's `store` folder.
+    """
+
+    def __init__(self, store_root: Path) -> None:
+        self.entries = EntryStore(store_root, "features")
+        self.tables = EntryStore(store_root, "matrix")
+
+    def extract(self, faces: Faces, backbone: Backbone) -> np.ndarray:
+        """(n, d) float16 features of a clip's faces, from the store when they are there."""
+        key = feature_key(faces.key, backbone)
+        stored = self.entries.get(key)
+        if stored is not None:
+            return stored[0]["features"]
+        features = backbone.features(faces.pixels)
+        self.entries.put(key, {"features": features}, {"faces": faces.key, **backbone.identity})
+        return features
+
+
+@dataclass(frozen=True)
+class FeatureTable:
+    """The frames of many clips in one tensor, with what training and evaluation need to know of the clips.
+
+    Args:
+        key: identity of the whole table.
+        features: (N, d) float16, frames of a clip together and in order.
+        offsets: (C + 1,) int64; clip c owns rows offsets[c] ... offsets[c + 1] - 1, at least one.
+        labels: (C,) int64 columns in `classes` order.
+        clip_ids, subjects, datasets: C texts each.
+        classes: the emotions, in column order.
+        groups: name -> C values, of the manifest's `group_*` columns.
+        note: identity of backbone and preprocessing, for the record.
+    """
+
+    key: str
+    features: torch.Tensor
+    offsets: np.ndarray
+    labels: np.ndarray
+    clip_ids: tuple[str, ...]
+    subjects: tuple[str, ...]
+    datasets: tuple[str, ...]
+    classes: tuple[Emotion, ...] = SIX
+    groups: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    note: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.features.ndim != 2 or self.features.dtype != torch.float16:
+            raise ShapeError(f"features must be (N, d) float16, but got {tuple(self.features.shape)}")
+        if len(self.offsets) != self.n_clips + 1 or self.offsets[-1] != len(self.features):
+            raise ShapeError(f"offsets must be ({self.n_clips + 1},) ending at {len(self.features)}")
+        if (np.diff(self.offsets) < 1).any():
+            raise ShapeError("every clip of a table needs at least one frame")
+
+    @property
+    def n_clips(self) -> int:
+        return len(self.clip_ids)
+
+    @property
+    def n_features(self) -> int:
+        return int(self.features.shape[1])
+
+    @property
+    def synthetic(self) -> bool:
+        """Whether any clip's faces are drawn or rendered."""
+        return any("synthetic" in name.lower() for name in self.datasets)
+
+    def frames_of(self, clips: np.ndarray) -> np.ndarray:
+        """Rows of the frames of some clips, in the clips' order."""
+        return np.concatenate([np.arange(self.offsets[c], self.offsets[c + 1]) for c in clips] or [np.empty(0, int)])
+
+    def frame_labels(self) -> np.ndarray:
+        """(N,) int64 label of every frame: its clip's."""
+        return np.repeat(self.labels, np.diff(self.offsets))
+
+
+def build_table(
+    clips: Sequence[Clip],
+    features: Sequence[np.ndarray],
+    keys: Sequence[str],
+    store: FeatureStore,
+    note: Mapping[str, str],
+) -> FeatureTable:
+    """The table of labelled clips, written once and memory-mapped by every trial that uses it.
+
+    Args:
+        clips: labelled clips.
+        features: one (n, d) float16 array a clip; n >= 1.
+        keys: the clips' feature keys.
+        note: identity of backbone and preprocessing, for the record.
+    Raises:
+        DataError: there are no clips, or one has no frames or no label.
+    """
+    if not clips:
+        raise DataError("no clip is left to train on; 'ferflow preprocess' tells what became of each")
+    for clip, rows in zip(clips, features, strict=True):
+        if not len(rows) or clip.emotion is None:
+            raise DataError(f"clip '{clip.id}': {'no faces' if clip.emotion else 'no label'}; it cannot be trained on")
+    described = {
+        "clips": [c.id for c in clips],
+        "subjects": [c.subject for c in clips],
+        "datasets": [c.dataset for c in clips],
+        "labels": [c.emotion.column for c in clips if c.emotion],
+        "groups": {
+            name: [c.groups.get(name, "") for c in clips] for name in sorted({g for c in clips for g in c.groups})
+        },
+        "note": dict(note),
+    }
+    key = cache_key(features=list(keys), **described)
+    if key not in store.tables:
+        offsets = np.concatenate([[0], np.cumsum([len(rows) for rows in features])]).astype(np.int64)
+        store.tables.put(key, {"features": np.concatenate(list(features)), "offsets": offsets}, described)
+    return load_table(store.tables.path(key))
+
+
+def load_table(path: Path) -> FeatureTable:
+    """A stored table, its features memory-mapped: many trials share one copy in memory.
+
+    Raises:
+        StoreError: it is missing or damaged.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt") as file:
+            note = json.loads(file.metadata()["note"])
+            features, offsets = file.get_tensor("features"), file.get_tensor("offsets").numpy()
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError) as exc:
+        raise StoreError(f"training table {path} cannot be read ({exc}); remove it and run again") from exc
+    return FeatureTable(
+        key=path.stem,
+        features=features,
+        offsets=offsets,
+        labels=np.array(note["labels"], dtype=np.int64),
+        clip_ids=tuple(note["clips"]),
+        subjects=tuple(note["subjects"]),
+        datasets=tuple(note["datasets"]),
+        groups={name: tuple(values) for name, values in note["groups"].items()},
+        note=note["note"],
+    )

@@ -1,0 +1,59 @@
+"""Unequal classes: weights of the loss, or another choice of frames (§4.5). Training frames only."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from fer_core.config import Sampling, WeightScheme
+from fer_core.errors import TrainingError
+
+_EFFECTIVE_BETA = 0.999
+
+
+def class_weights(counts: np.ndarray, scheme: WeightScheme) -> np.ndarray:
+    """(k,) float64 weights of the cross-entropy, mean 1; rare classes weigh more (cost-sensitive learning, §4.5).
+
+    With nᶜ frames of class c, n in all and k classes, before scaling to mean 1:
+
+    - inverse_frequency: n / nᶜ, the thesis's "smaller class, larger weight";
+    - balanced: n / (k nᶜ), scikit-learn's name for the same shape (King and Zeng 2001): equal to it at mean 1;
+    - square_root: √(n / nᶜ), half way to no weights on a log scale;
+    - effective_number: (1 - β) / (1 - β^nᶜ), β = 0.999 (Cui et al. 2019, eq. 2).
+
+    Args:
+        counts: (k,) training frames per class; all > 0.
+    Raises:
+        TrainingError: a class has no training frames.
+    """
+    counts = np.asarray(counts, dtype=np.float64)
+    if (counts <= 0).any():
+        raise TrainingError(f"class weights need frames of every class, but got counts {counts.astype(int).tolist()}")
+    if scheme == "none":
+        return np.ones(len(counts))
+    if scheme == "square_root":
+        weights = np.sqrt(counts.sum() / counts)
+    elif scheme == "effective_number":
+        weights = (1 - _EFFECTIVE_BETA) / (1 - _EFFECTIVE_BETA**counts)
+    else:
+        weights = counts.sum() / counts
+    return weights / weights.mean()
+
+
+def sample(rows: np.ndarray, labels: np.ndarray, sampling: Sampling, rng: np.random.Generator) -> np.ndarray:
+    """Rows of one epoch's training frames (§4.5), unshuffled.
+
+    over: every class drawn up to the largest, its own frames all kept and some repeated; under: every class cut down
+    to the smallest, another choice each epoch.
+
+    Args:
+        rows: (n,) rows of the training frames.
+        labels: (n,) their labels.
+    """
+    if sampling == "none":
+        return rows
+    members = [rows[labels == c] for c in np.unique(labels)]
+    if sampling == "under":
+        size = min(map(len, members))
+        return np.concatenate([rng.choice(m, size, replace=False) for m in members])
+    size = max(map(len, members))
+    return np.concatenate([np.concatenate([m, rng.choice(m, size - len(m))]) for m in members])
