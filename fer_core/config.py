@@ -68,11 +68,21 @@ class LimitsConfig(Settings):
 
 
 class SplitConfig(Settings):
-    """Subject-disjoint stratified split."""
+    """Subject-disjoint split, stratified as far as the subjects allow."""
 
+    scheme: Literal["fractions", "thesis", "folds", "one_subject_out", "cross_database", "official"] = Field(
+        "fractions",
+        description="fractions: shares of the clips; thesis: the proportions of Table 3.2; folds: grouped k-fold; "
+        "one_subject_out: each subject is the test set once; cross_database: train on some databases, test on others; "
+        "official: the sides a database came with (AFEW)",
+    )
     test: float = Field(0.25, ge=0.0, lt=1.0, description="Share of the clips in the test set")
     validation: float = Field(0.0, ge=0.0, lt=1.0, description="Share in a validation set; 0: cross-validation only")
     seed: int = Field(0, ge=0, description="Seed of the split")
+    folds: int = Field(5, ge=2, le=1000, description="Folds, folds scheme only")
+    fold: int = Field(0, ge=0, description="Which fold or subject is the test set, folds and one_subject_out only")
+    train_on: tuple[str, ...] = Field((), description="Databases trained on, cross_database only")
+    test_on: tuple[str, ...] = Field((), description="Databases tested on, cross_database only")
 
 
 class BackboneConfig(Settings):

@@ -1,0 +1,209 @@
+"""Manifest: the table of clips a run works on, its CSV form, and its fingerprint.
+
+The CSV is UTF-8 with a header line. `path` and `label` and `subject` are needed; `clip`, `dataset`, `apex`, `split`,
+`start`, `end`, `intensity`, `root` and any `group_*` may follow. `path` is relative to the manifest's folder, or to
+the row's `root`, an absolute folder: `write_manifest` names it when clips lie outside the manifest's folder, so that
+every tree a manifest reads from is spelt out and no path can lead out of it.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import logging
+import os
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Literal
+
+from fer_core.clips.cells import safe_cell
+from fer_core.clips.clip import Clip, Split, clip_digest
+from fer_core.clips.rows import read_rows
+from fer_core.emotions import SEVEN, SIX, Emotion
+from fer_core.errors import DataError
+from fer_core.store import cache_key, write_atomic
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """Clips, in the order of their file.
+
+    Raises:
+        DataError: two clips share an id, or a subject is on two sides of the split.
+    """
+
+    clips: tuple[Clip, ...]
+
+    def __post_init__(self) -> None:
+        twice = [clip for clip, n in Counter(c.id for c in self.clips).items() if n > 1]
+        if twice:
+            raise DataError(f"{len(twice)} clip ids occur twice, the first is '{twice[0]}'; ids must be unique")
+        sides: dict[str, Clip] = {}
+        for clip in self.clips:
+            if clip.subject and clip.split:
+                other = sides.setdefault(clip.subject, clip)
+                if other.split is not clip.split:
+                    raise DataError(
+                        f"subject '{clip.subject}' is in {other.split} (clip '{other.id}') and {clip.split} "
+                        f"(clip '{clip.id}'); a subject may be in one split only. Run 'ferflow data split'."
+                    )
+
+    def __len__(self) -> int:
+        return len(self.clips)
+
+    @cached_property
+    def subjects(self) -> tuple[str, ...]:
+        """The known subjects, sorted."""
+        return tuple(sorted({c.subject for c in self.clips if c.subject}))
+
+    @cached_property
+    def datasets(self) -> tuple[str, ...]:
+        """The source databases, sorted; an empty name where a clip has none."""
+        return tuple(sorted({c.dataset for c in self.clips}))
+
+    @property
+    def synthetic(self) -> bool:
+        """Whether any clip shows a drawn or rendered face, which every number made from it must say."""
+        return any(c.synthetic for c in self.clips)
+
+    def class_counts(self) -> dict[Emotion, int]:
+        """Labelled clips per emotion, in `Emotion` order; all six are present, neutral only where it occurs."""
+        counts = Counter(c.emotion for c in self.clips)
+        return {e: counts[e] for e in SEVEN if e in SIX or counts[e]}
+
+    def counts_by(self, key: Callable[[Clip], str]) -> dict[str, dict[Emotion, int]]:
+        """`class_counts` of each group of clips that share a key, keys sorted: one row of a table each."""
+        groups: dict[str, list[Clip]] = {}
+        for clip in self.clips:
+            groups.setdefault(key(clip), []).append(clip)
+        return {name: Manifest(tuple(groups[name])).class_counts() for name in sorted(groups)}
+
+    def of(self, *sides: Split) -> Manifest:
+        """The clips on the named side or sides of the split."""
+        return Manifest(tuple(c for c in self.clips if c.split in sides))
+
+    def labelled(self) -> Manifest:
+        """The clips that have an emotion."""
+        return Manifest(tuple(c for c in self.clips if c.emotion is not None))
+
+
+def read_manifest(
+    path: Path, *, labelled: bool = True, subject: Literal["required", "none"] = "required", neutral: bool = False
+) -> Manifest:
+    """The manifest in a CSV file. Nothing it names is opened; whether the clips exist is found when they are decoded.
+
+    Args:
+        path: UTF-8 CSV, comma or semicolon; a BOM and CRLF are accepted.
+        labelled: every row needs a label; rows without one, and those of other classes, are left out and the log says
+            so. False: all rows are kept, the label column may be missing (clips to be scored).
+        subject: `none` accepts rows without a subject, which forbids subject-disjoint splits of them.
+        neutral: keep `neutral` as a seventh class instead of counting it among the others.
+
+    Raises:
+        DataError: with file, line, value and remedy, for whatever would make the data lie.
+    """
+    clips, dropped = read_rows(path, labelled=labelled, subject=subject, neutral=neutral)
+    if dropped:
+        log.warning("%s: left out %s", path.name, ", ".join(f"{n} rows ({why})" for why, n in sorted(dropped.items())))
+    return Manifest(clips)
+
+
+def write_manifest(manifest: Manifest, path: Path) -> None:
+    """Write the CSV that `read_manifest` reads back to the same clips; spreadsheets find no formula in it.
+
+    Raises:
+        DataError: a name is not UTF-8. StoreError: the file cannot be written.
+    """
+    folder = path.absolute().parent
+    roots = _outer_roots(manifest.clips, folder)
+    columns: dict[str, Callable[[Clip], str]] = {
+        "clip": lambda c: c.id,
+        "path": lambda c: _relative(c.path, roots.get(c.id) or folder),
+        "subject": lambda c: c.subject,
+        "label": lambda c: c.emotion or "",
+        "dataset": lambda c: c.dataset,
+        "apex": lambda c: _number(c.apex),
+        "split": lambda c: c.split or "",
+        "root": lambda c: str(roots.get(c.id, "")),
+        "start": lambda c: _number(c.start),
+        "end": lambda c: _number(c.end),
+    }
+    for name in ("split", "root", "start", "end"):  # columns of some manifests only
+        if not any(columns[name](c) for c in manifest.clips):
+            del columns[name]
+    groups = sorted({name for c in manifest.clips for name in c.groups})
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow([*columns, *(safe_cell(f"group_{name}") for name in groups)])
+    for c in manifest.clips:
+        cells = [cell(c) for cell in columns.values()] + [c.groups.get(name, "") for name in groups]
+        writer.writerow([safe_cell(cell) for cell in cells])
+    try:
+        data = text.getvalue().encode()
+    except UnicodeEncodeError as exc:
+        name = exc.object[max(0, exc.start - 40) : exc.end + 20].splitlines()[0]
+        raise DataError(f"{name!r} is not UTF-8 and cannot be written to {path.name}; rename the file") from exc
+    write_atomic(path, data)
+
+
+def content_digests(manifest: Manifest, progress: Callable[[int, int], None] | None = None) -> dict[str, str]:
+    """Clip id -> content digest, reading every file once.
+
+    Raises:
+        DataError: a clip cannot be read.
+    """
+    digests = {}
+    for i, clip in enumerate(manifest.clips):
+        try:
+            digests[clip.id] = clip_digest(clip.path)
+        except OSError as exc:
+            raise DataError(
+                f"clip '{clip.id}': {clip.path} cannot be read ({exc.strerror or exc}); restore it or drop its row"
+            ) from exc
+        if progress:
+            progress(i + 1, len(manifest))
+    return digests
+
+
+def fingerprint(manifest: Manifest, digests: Mapping[str, str]) -> str:
+    """One hash over the rows (content digest, emotion, subject, split): 32 hex digits, whatever their order.
+
+    Names, paths and databases are not in it: the same clips with the same labels on the same sides are the same data.
+
+    Args:
+        digests: clip id -> content digest, of every clip.
+    Raises:
+        DataError: a clip has no digest.
+    """
+    missing = [c.id for c in manifest.clips if c.id not in digests]
+    if missing:
+        raise DataError(f"{len(missing)} clips have no content digest, the first is '{missing[0]}'")
+    rows = sorted([digests[c.id], str(c.emotion or ""), c.subject, str(c.split or "")] for c in manifest.clips)
+    return cache_key(manifest=rows)
+
+
+def _outer_roots(clips: Iterable[Clip], folder: Path) -> dict[str, Path]:
+    """Clip id -> the tree it is read from, for clips outside `folder`: the deepest one that holds a whole database."""
+    outside: dict[str, list[Clip]] = {}
+    for clip in clips:
+        if not clip.path.is_relative_to(folder):
+            outside.setdefault(clip.dataset, []).append(clip)
+    return {
+        c.id: Path(os.path.commonpath([x.path.parent for x in members]))
+        for members in outside.values()
+        for c in members
+    }
+
+
+def _relative(path: Path, root: Path) -> str:
+    text = path.relative_to(root).as_posix()
+    return f"./{text}" if ":" in text.split("/")[0] else text  # `take:1.mp4` would read as a protocol
+
+
+def _number(value: int | None) -> str:
+    return "" if value is None else str(value)

@@ -1,0 +1,250 @@
+"""The rows of a manifest CSV -> clips; each refusal names the file, the line, the value and the remedy."""
+
+from __future__ import annotations
+
+import csv
+import difflib
+import io
+import re
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Literal
+
+from fer_core.clips.cells import plain_cell
+from fer_core.clips.clip import Clip, Split
+from fer_core.emotions import ALIASES, OTHER_LABELS, SIX, Emotion, parse_emotion
+from fer_core.errors import DataError
+
+KNOWN = ("clip", "path", "subject", "label", "dataset", "apex", "split", "root", "start", "end", "intensity")
+SPLITS = {**{s.value: s for s in Split}, "val": Split.VALIDATION, "valid": Split.VALIDATION, "dev": Split.VALIDATION}
+_PROTOCOL = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]*:")
+
+
+def read_rows(
+    path: Path, *, labelled: bool, subject: Literal["required", "none"], neutral: bool
+) -> tuple[tuple[Clip, ...], dict[str, int]]:
+    """The clips of a manifest CSV, and the rows left out by reason. Arguments and errors: `manifest.read_manifest`."""
+    needed = ["path", *(["label"] if labelled else []), *(["subject"] if subject == "required" else [])]
+    folder = path.absolute().parent
+    dropped: Counter[str] = Counter()
+    kept: dict[Path, tuple[int, Clip]] = {}
+    for line, row in _table(path, needed):
+        where = f"{path.name} line {line}"
+        emotion, reason = _label(row.get("label", ""), where, neutral)
+        clip = _clip(row, emotion, folder, where, subject)
+        if labelled and emotion is None:
+            dropped[reason] += 1
+            continue
+        first, other = kept.setdefault(clip.path, (line, clip))
+        if other is clip:
+            continue
+        for what, had, has in (("label", other.emotion, emotion), ("subject", other.subject, clip.subject)):
+            if had != has:
+                raise DataError(
+                    f"{where}: '{row['path']}' has {what} '{has}' here and '{had}' in line {first}; "
+                    "a clip has one. Remove the wrong row."
+                )
+        dropped["duplicate"] += 1
+    if not kept:
+        had = ", ".join(f"{n} x {why}" for why, n in sorted(dropped.items()))
+        raise DataError(f"{path.name} has no usable row ({had or 'only a header'}); it needs at least one clip")
+    _one_side_each(path, kept)
+    return _unique_ids(path, kept), dict(dropped)
+
+
+def clip_path(text: str, root: Path) -> Path:
+    """The absolute path a path cell stands for, judged by its text alone, before anything is opened.
+
+    Absolute paths are taken only inside `root`; whoever means another tree says so in the `root` column.
+
+    Raises:
+        DataError: the cell is empty, a URL or protocol, holds NUL or `..`, or leads out of `root`.
+    """
+    if not text.strip() or text.strip() == ".":
+        raise DataError("the path is empty; name a video file or a folder of frames")
+    if "\0" in text:
+        raise DataError(f"path {text!r} holds a NUL character; correct the name")
+    if _PROTOCOL.match(text.lstrip()) or text.startswith("\\\\"):
+        raise DataError(
+            f"path '{text}' reads as a URL, protocol or drive, which are never opened; "
+            "copy the clip beside the manifest, or put './' before a file name that has a colon"
+        )
+    if ".." in re.split(r"[/\\]", text):
+        raise DataError(f"path '{text}' has '..', which may lead out of {root}; write the path without it")
+    path = Path(text)
+    if not path.is_absolute():
+        return root / path
+    if not path.is_relative_to(root):
+        raise DataError(
+            f"path '{text}' is absolute and outside {root}; write it relative to the manifest, "
+            "or relative to a folder named in a column 'root'"
+        )
+    return path
+
+
+def _table(path: Path, needed: list[str]) -> Iterator[tuple[int, dict[str, str]]]:
+    """(line, cells by column) of each row that is not blank."""
+    text = _text(path)
+    header, _, _ = text.partition("\n")
+    delimiter = ";" if header.count(";") > header.count(",") else ","
+    rows = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    columns: list[str] = []
+    line = 1
+    try:
+        for row in rows:
+            if any(cell.strip() for cell in row):
+                if not columns:
+                    columns = _columns(path, row, needed)
+                elif len(row) != len(columns):
+                    raise DataError(
+                        f"{path.name} line {line}: {len(row)} cells, but the header has {len(columns)}; "
+                        "quote cells that hold the delimiter"
+                    )
+                else:
+                    yield line, {c: _cell(c, text) for c, text in zip(columns, row, strict=True)}
+            line = rows.line_num + 1
+    except csv.Error as exc:
+        raise DataError(f"{path.name} line {line}: not a CSV row ({exc}); correct the quotes") from exc
+
+
+def _text(path: Path) -> str:
+    try:
+        data = path.read_bytes()
+    except OSError as exc:
+        raise DataError(f"{path}: the manifest cannot be read ({exc.strerror or exc})") from exc
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as exc:
+        line = data[: exc.start].count(b"\n") + 1
+        raise DataError(
+            f"{path.name} line {line}: byte 0x{data[exc.start]:02X} is not UTF-8; save the file as 'CSV UTF-8'"
+        ) from exc
+    if not text.strip():
+        raise DataError(f"{path.name} is empty; it needs a header 'path,label,subject' and a row per clip")
+    return text
+
+
+def _columns(path: Path, header: list[str], needed: list[str]) -> list[str]:
+    columns = [n if n.startswith("group_") else n.lower() for n in (plain_cell(cell).strip() for cell in header)]
+    twice = [name for name, n in Counter(columns).items() if n > 1 and name]
+    if twice:
+        raise DataError(f"{path.name}: column '{twice[0]}' occurs twice; keep one")
+    for name in needed:
+        if name not in columns:
+            close = difflib.get_close_matches(name, [c for c in columns if c not in KNOWN], n=1)
+            raise DataError(
+                f"{path.name} has no column '{name}'; it has {', '.join(columns)}."
+                + (f" Rename '{close[0]}'?" if close else "")
+                + (
+                    " Without subjects say so with subject=none: no subject-disjoint split."
+                    if name == "subject"
+                    else ""
+                )
+            )
+    return columns
+
+
+def _cell(column: str, cell: str) -> str:
+    text = plain_cell(cell)
+    return text if column in ("path", "clip", "root") else text.strip()  # a file name may begin with a space
+
+
+def _label(word: str, where: str, neutral: bool) -> tuple[Emotion | None, str]:
+    """The emotion of a label cell, or None and the reason why the row is of no class here."""
+    emotion = parse_emotion(word)
+    if emotion is Emotion.NEUTRAL and not neutral:
+        return None, "neutral"
+    if emotion is None and word and word.lower() not in OTHER_LABELS:
+        close = difflib.get_close_matches(word.lower(), [*ALIASES, *OTHER_LABELS], n=1)
+        near = str(ALIASES.get(close[0], close[0])) if close else ""
+        hint = f"did you mean '{near}'?" if near else f"use one of {', '.join(SIX)}"
+        raise DataError(f"{where}: label '{word}' is unknown; {hint}")
+    return emotion, word.lower() or "no label"
+
+
+def _clip(row: dict[str, str], emotion: Emotion | None, folder: Path, where: str, subject: str) -> Clip:
+    try:
+        root = folder
+        if row.get("root"):
+            if not Path(row["root"]).is_absolute():
+                raise DataError(f"root '{row['root']}' is not absolute; name the whole folder")
+            root = clip_path(row["root"], Path("/"))
+        path = clip_path(row["path"], root)
+        apex, start, end = (_frame(name, row.get(name, "")) for name in ("apex", "start", "end"))
+        if start is not None and end is not None and start > end:
+            raise DataError(f"`start <= end` must hold, but got (start={start}, end={end})")
+        if not row.get("subject") and subject == "required":
+            raise DataError("the subject is empty; every clip needs one, or say subject=none for the whole manifest")
+        groups = {c.removeprefix("group_"): v for c, v in row.items() if c.startswith("group_") and v}
+        if row.get("intensity"):
+            groups["intensity"] = row["intensity"]
+        return Clip(
+            id=row.get("clip") or path.relative_to(root).with_suffix("").as_posix(),
+            path=path,
+            subject=_subject_key(row.get("subject", ""), row.get("dataset", "")),
+            emotion=emotion,
+            dataset=row.get("dataset", ""),
+            apex=apex,
+            split=_split(row.get("split", "")),
+            groups=groups,
+            start=start,
+            end=end,
+        )
+    except DataError as exc:
+        raise DataError(f"{where}: {exc}") from exc
+
+
+def _subject_key(subject: str, dataset: str) -> str:
+    return f"{dataset}:{subject}" if subject and dataset and ":" not in subject else subject
+
+
+def _frame(name: str, text: str) -> int | None:
+    if not text:
+        return None
+    try:
+        number = float(text)  # a spreadsheet turns 28 into 28.0 as soon as another cell is empty
+    except ValueError:
+        number = -1.0
+    if number < 0 or number != int(number):
+        raise DataError(f"{name} '{text}' is not a frame number; frames are whole numbers that count from 0")
+    return int(number)
+
+
+def _split(text: str) -> Split | None:
+    if text and text.lower() not in SPLITS:
+        close = difflib.get_close_matches(text.lower(), SPLITS, n=1)
+        hint = f"did you mean '{SPLITS[close[0]]}'?" if close else f"use one of {', '.join(Split)}"
+        raise DataError(f"split '{text}' is unknown; {hint}")
+    return SPLITS[text.lower()] if text else None
+
+
+def _one_side_each(path: Path, kept: dict[Path, tuple[int, Clip]]) -> None:
+    sides: dict[str, tuple[int, Clip]] = {}
+    for line, clip in kept.values():
+        if not (clip.subject and clip.split):
+            continue
+        first, other = sides.setdefault(clip.subject, (line, clip))
+        if other.split is not clip.split:
+            raise DataError(
+                f"{path.name} line {line}: subject '{clip.subject}' is in {other.split} (line {first}) and "
+                f"{clip.split}; a subject may be in one split only. Run 'ferflow data split'."
+            )
+
+
+def _unique_ids(path: Path, kept: dict[Path, tuple[int, Clip]]) -> tuple[Clip, ...]:
+    """The clips; `a.mp4` and `a.mov` are told apart by their whole names when no `clip` column names them."""
+    counts = Counter(clip.id for _, clip in kept.values())
+    seen: dict[str, int] = {}
+    clips = []
+    for line, clip in kept.values():
+        if counts[clip.id] > 1 and clip.path.suffix and clip.path.with_suffix("").as_posix().endswith(clip.id):
+            clip = replace(clip, id=clip.id + clip.path.suffix)
+        if clip.id in seen:
+            raise DataError(
+                f"{path.name} line {line}: clip '{clip.id}' is also in line {seen[clip.id]}; give one another name"
+            )
+        seen[clip.id] = line
+        clips.append(clip)
+    return tuple(clips)

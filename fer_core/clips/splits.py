@@ -1,0 +1,312 @@
+"""Subject-disjoint splits: no person is on two sides, and classes are spread as evenly as the subjects allow.
+
+Clips of one person look alike whatever the emotion, so a split by clip or by frame measures who is shown, not what.
+All schemes rest on scikit-learn's StratifiedGroupKFold with group = subject; a share of the clips is the union of some
+folds, the best of a few seeded shufflings.
+"""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from fer_core.clips.clip import Clip, Split
+from fer_core.clips.manifest import Manifest
+from fer_core.config import SplitConfig
+from fer_core.emotions import SEVEN, Emotion
+from fer_core.errors import ConfigError, DataError
+
+log = logging.getLogger(__name__)
+
+# Table 3.2: videos per class, in `Emotion` order.
+TABLE_3_2: Mapping[Split, tuple[int, ...]] = {
+    Split.TRAIN: (80, 112, 70, 152, 84, 133),
+    Split.TEST: (25, 31, 25, 58, 28, 35),
+    Split.VALIDATION: (4, 3, 3, 3, 3, 5),
+}
+_SHUFFLES = 8  # seeded candidates a share is chosen from
+_TOLERANCE = 0.01  # a share of j/k of the folds may miss the wanted one by so much
+
+
+def split(manifest: Manifest, cfg: SplitConfig) -> Manifest:
+    """The manifest with a side for every clip, by `cfg.scheme`; of many splits (folds), the one `cfg.fold` names.
+
+    Raises:
+        DataError: subjects are unknown or too few, or a class would be missing from the training side.
+        ConfigError: `fold` or the databases named do not exist.
+    """
+    many = {"folds": _n_folds, "one_subject_out": lambda m, _: len(m.subjects)}
+    if cfg.scheme in many:
+        n = many[cfg.scheme](manifest, cfg)
+        if cfg.fold >= n:
+            raise ConfigError(f"split.fold is {cfg.fold}, but there are {n}, counted from 0")
+    done = _SCHEMES[cfg.scheme](manifest, cfg)
+    for warning in check_split(done):
+        log.warning("%s", warning)
+    return done
+
+
+def every_split(manifest: Manifest, cfg: SplitConfig) -> list[Manifest]:
+    """All splits of a scheme: one per fold or subject, or the only one. Errors: see `split`."""
+    n = {"folds": cfg.folds, "one_subject_out": len(manifest.subjects)}.get(cfg.scheme, 1)
+    return [split(manifest, cfg.model_copy(update={"fold": i})) for i in range(n)]
+
+
+def check_split(manifest: Manifest) -> tuple[str, ...]:
+    """Warnings about a split that can be used; a class without a test clip has no recall, for one.
+
+    Raises:
+        DataError: it cannot: no training side, one class only, or a class that training would never see.
+    """
+    counts = {side: manifest.of(side).class_counts() for side in Split if manifest.of(side).clips}
+    train = counts.get(Split.TRAIN, {})
+    present = [e for e in SEVEN if train.get(e, 0)]
+    if len(present) < 2:
+        had = f"only {present[0]}" if present else "no labelled clip"
+        raise DataError(f"the training side has {had}; it needs at least 2 classes. Add clips or split again")
+    found = []
+    for side in (Split.VALIDATION, Split.TEST):
+        here = counts.get(side, {})
+        for emotion, n in here.items():
+            if n and not train.get(emotion, 0):
+                raise DataError(
+                    f"{emotion} has {n} {side} clips but none to train on; split with another seed, add subjects, "
+                    f"or drop the {emotion} clips"
+                )
+            if here and not n and train.get(emotion, 0):
+                found.append(f"{emotion} has no {side} clip: its recall there is undefined (NaN)")
+    return tuple(found)
+
+
+def grouped_folds(
+    subjects: Sequence[str] | np.ndarray, labels: np.ndarray, folds: int, seed: int
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """(train, test) row indices of each fold: every row is tested once, no subject is on both sides.
+
+    Stratified while a class has at least `folds` rows, else grouped only; a class that one subject alone shows is
+    missing from that subject's training side, which no grouping can mend.
+
+    Args:
+        subjects: (n,) subject of each row.
+        labels: (n,) class of each row.
+    Raises:
+        DataError: fewer subjects than folds, an unknown subject, or fewer than two classes.
+    """
+    from sklearn.model_selection import GroupKFold, StratifiedGroupKFold
+
+    groups = _groups(subjects, labels)
+    n_subjects = len(np.unique(groups))
+    if n_subjects < folds:
+        raise DataError(
+            f"{folds} subject-disjoint folds need {folds} subjects, but there are {n_subjects}; use fewer folds"
+        )
+    rows = np.zeros((len(labels), 1))
+    if np.bincount(np.unique(labels, return_inverse=True)[1]).max() >= folds:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # a class with fewer rows than folds: said in the docstring
+            stratified = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
+            cut = list(stratified.split(rows, labels, groups))
+        if all(len(test) for _, test in cut):  # with hardly more subjects than folds it can leave one empty
+            return cut
+    return list(GroupKFold(folds, shuffle=True, random_state=seed).split(rows, labels, groups))
+
+
+def inner_split(
+    subjects: Sequence[str] | np.ndarray, labels: np.ndarray, share: float, seed: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """(fit, stop) row indices: a subject-disjoint `share` of the rows to stop on; fit keeps every class it can.
+
+    Raises:
+        DataError: fewer than two subjects, an unknown subject, or fewer than two classes.
+    """
+    stop = _take(_groups(subjects, labels), labels, dict.fromkeys(np.unique(labels), share), seed)
+    return np.flatnonzero(~stop), np.flatnonzero(stop)
+
+
+def _groups(subjects: Sequence[str] | np.ndarray, labels: np.ndarray) -> np.ndarray:
+    groups = np.asarray(subjects)
+    if len(groups) != len(labels):
+        raise DataError(f"{len(groups)} subjects for {len(labels)} labels; there must be one each")
+    unknown = int((groups == "").sum())
+    if unknown:
+        raise DataError(
+            f"{unknown} of {len(groups)} clips have no subject, so no split can keep people apart; "
+            "fill the subject column, or use the official split"
+        )
+    if len(np.unique(labels)) < 2:
+        had = "one class" if len(labels) else "no clips"
+        raise DataError(f"there is {had} only; at least 2 classes are needed. Add clips of another emotion")
+    return groups
+
+
+def _take(groups: np.ndarray, labels: np.ndarray, shares: Mapping[int, float], seed: int) -> np.ndarray:
+    """(n,) bool: whole subjects holding about `shares[c]` of the rows of each class c, at least one and never all.
+
+    Of the candidates the one whose class counts miss least, each miss as a share of its class; a class that would
+    vanish from the rest weighs most, one that would vanish from the taken next.
+    """
+    n_subjects = len(np.unique(groups))
+    if n_subjects < 2:
+        raise DataError(f"a subject-disjoint split needs at least 2 subjects, but there are {n_subjects}; add people")
+    total = {c: int((labels == c).sum()) for c in np.unique(labels)}
+    wanted = sum(shares[c] * n for c, n in total.items()) / len(labels)
+    folds, n_taken = _fraction(wanted, n_subjects)
+
+    def misfit(taken: np.ndarray) -> float:
+        miss = 0.0
+        for c, n in total.items():
+            here = int((taken & (labels == c)).sum())
+            miss += abs(here / n - shares[c]) + (100 if here == n else 0) + (1 if here == 0 and n > 1 else 0)
+        return miss
+
+    best, least = np.zeros(len(labels), dtype=bool), np.inf
+    for shuffle in range(_SHUFFLES):
+        cut = grouped_folds(groups, labels, folds, seed * _SHUFFLES + shuffle)
+        for first in range(folds):
+            taken = np.zeros(len(labels), dtype=bool)
+            for j in range(n_taken):
+                taken[cut[(first + j) % folds][1]] = True
+            if (miss := misfit(taken)) < least:
+                best, least = taken, miss
+    return best
+
+
+def _fraction(share: float, n_subjects: int) -> tuple[int, int]:
+    """(folds, folds taken): the smallest number of folds of which some make up the share, else the nearest."""
+    best = (2, 1)
+    for folds in range(2, min(n_subjects, 50) + 1):
+        taken = min(max(round(share * folds), 1), folds - 1)
+        if abs(taken / folds - share) < abs(best[1] / best[0] - share):
+            best = (folds, taken)
+        if abs(best[1] / best[0] - share) <= _TOLERANCE:
+            break
+    return best
+
+
+def _sided(manifest: Manifest, sides: Mapping[str, Split]) -> Manifest:
+    """The clips that have a side, by clip id; the others are left out."""
+    return Manifest(tuple(replace(c, split=sides[c.id]) for c in manifest.clips if c.id in sides))
+
+
+def _by_shares(manifest: Manifest, shares: Mapping[Split, Mapping[Emotion, float]], seed: int) -> Manifest:
+    """Test first, then validation out of the rest; what remains is the training side."""
+    rest: list[Clip] = _labelled(manifest)
+    sides: dict[str, Split] = {}
+    gone = dict.fromkeys(SEVEN, 0.0)
+    for side in (Split.TEST, Split.VALIDATION):
+        wanted = shares.get(side, {})
+        if not any(wanted.values()):
+            continue
+        labels = np.array([c.emotion.column for c in rest if c.emotion])
+        of_rest = {e.column: wanted[e] / (1 - gone[e]) for e in SEVEN}
+        taken = _take(_groups([c.subject for c in rest], labels), labels, of_rest, seed)
+        sides |= {c.id: side for c, yes in zip(rest, taken, strict=True) if yes}
+        rest = [c for c, yes in zip(rest, taken, strict=True) if not yes]
+        gone = {e: gone[e] + wanted[e] for e in SEVEN}
+    return _sided(manifest, sides | {c.id: Split.TRAIN for c in rest})
+
+
+def _labelled(manifest: Manifest) -> list[Clip]:
+    clips = list(manifest.labelled().clips)
+    _groups([c.subject for c in clips], np.array([c.emotion.column for c in clips if c.emotion], dtype=int))
+    if len(clips) < len(manifest):
+        log.warning("%d clips without a label are on no side", len(manifest) - len(clips))
+    return clips
+
+
+def _fractions(manifest: Manifest, cfg: SplitConfig) -> Manifest:
+    if cfg.test + cfg.validation >= 1:
+        raise ConfigError(f"`test + validation < 1` must hold, but got (test={cfg.test}, validation={cfg.validation})")
+    shares = {
+        Split.TEST: dict.fromkeys(SEVEN, cfg.test),
+        Split.VALIDATION: dict.fromkeys(SEVEN, cfg.validation),
+    }
+    return _by_shares(manifest, shares, cfg.seed)
+
+
+def _thesis(manifest: Manifest, cfg: SplitConfig) -> Manifest:
+    """Table 3.2's share of each class; neutral, which it does not have, gets the share of all clips."""
+    total = np.sum(list(TABLE_3_2.values()), axis=0)
+    shares = {}
+    for side in (Split.TEST, Split.VALIDATION):
+        row = np.array(TABLE_3_2[side])
+        shares[side] = dict(zip(SEVEN, [*(row / total), row.sum() / total.sum()], strict=True))
+    return _by_shares(manifest, shares, cfg.seed)
+
+
+def _n_folds(manifest: Manifest, cfg: SplitConfig) -> int:
+    return cfg.folds
+
+
+def _folds(manifest: Manifest, cfg: SplitConfig) -> Manifest:
+    clips = _labelled(manifest)
+    labels = np.array([c.emotion.column for c in clips if c.emotion])
+    train, test = grouped_folds([c.subject for c in clips], labels, cfg.folds, cfg.seed)[cfg.fold]
+    return _sided(manifest, {clips[i].id: Split.TRAIN for i in train} | {clips[i].id: Split.TEST for i in test})
+
+
+def _one_subject_out(manifest: Manifest, cfg: SplitConfig) -> Manifest:
+    clips = _labelled(manifest)
+    out = manifest.subjects[cfg.fold]
+    return _sided(manifest, {c.id: Split.TEST if c.subject == out else Split.TRAIN for c in clips})
+
+
+def _cross_database(manifest: Manifest, cfg: SplitConfig) -> Manifest:
+    """Clips of other databases, and test clips of classes the training databases lack, are left out and counted."""
+    for name in (*cfg.train_on, *cfg.test_on):
+        if name not in manifest.datasets:
+            raise ConfigError(f"no database '{name}' in the manifest; it has {', '.join(manifest.datasets)}")
+    if not cfg.train_on or not cfg.test_on or set(cfg.train_on) & set(cfg.test_on):
+        raise ConfigError(
+            f"cross_database needs databases to train on and others to test on, "
+            f"but got (train_on={cfg.train_on}, test_on={cfg.test_on})"
+        )
+    clips = _labelled(manifest)
+    train = [c for c in clips if c.dataset in cfg.train_on]
+    test = [c for c in clips if c.dataset in cfg.test_on]
+    known = {c.emotion for c in train}
+    unseen = [c for c in test if c.emotion not in known]
+    if unseen:
+        log.warning("%d test clips are of classes %s lacks; they are left out", len(unseen), ", ".join(cfg.train_on))
+    sides = {c.id: Split.TRAIN for c in train} | {c.id: Split.TEST for c in test if c.emotion in known}
+    if cfg.validation:
+        shares = {Split.VALIDATION: dict.fromkeys(SEVEN, cfg.validation)}
+        sides |= {c.id: c.split for c in _by_shares(Manifest(tuple(train)), shares, cfg.seed).clips if c.split}
+    return _sided(manifest, sides)
+
+
+def _official(manifest: Manifest, cfg: SplitConfig) -> Manifest:
+    """The sides of the `split` column, or of AFEW's folders (`group_official`).
+
+    Without a test side, whose labels were never published, validation is the test set. A subject on both sides keeps
+    its training clips only.
+    """
+    sides = {c.id: c.split or Split(c.groups["official"]) for c in manifest.clips if c.split or "official" in c.groups}
+    if len(sides) < len(manifest):
+        raise DataError(
+            f"{len(manifest) - len(sides)} of {len(manifest)} clips have no official side; "
+            "split by another scheme, or keep only databases that come split (AFEW)"
+        )
+    if Split.TEST not in sides.values():
+        sides = {i: Split.TEST if side is Split.VALIDATION else side for i, side in sides.items()}
+    trained = {c.subject for c in manifest.clips if c.subject and sides[c.id] is Split.TRAIN}
+    leaking = [c.id for c in manifest.clips if c.subject in trained and sides[c.id] is not Split.TRAIN]
+    if leaking:
+        log.warning("%d clips of people who are also in train are left out of the other sides", len(leaking))
+    if not all(c.subject for c in manifest.clips):
+        log.warning("subjects are unknown: that no person is on two sides rests on the official split alone")
+    return _sided(manifest, {i: side for i, side in sides.items() if i not in set(leaking)})
+
+
+_SCHEMES = {
+    "fractions": _fractions,
+    "thesis": _thesis,
+    "folds": _folds,
+    "one_subject_out": _one_subject_out,
+    "cross_database": _cross_database,
+    "official": _official,
+}
