@@ -15,7 +15,10 @@ if TYPE_CHECKING:
     import torch
 
 SMALL_HEAD = 10_000_000  # weights; under it one thread is as fast, and never spins
-RECORDED = "ferflow torch torchvision opencv-python-headless av numpy scikit-learn optuna mlflow prefect".split()
+RECORDED = (
+    *("ferflow", "torch", "torchvision", "opencv-python-headless", "av", "numpy"),
+    *("scikit-learn", "optuna", "mlflow", "prefect"),
+)
 
 
 def resolve_workspace(setting: str) -> Path:
@@ -105,3 +108,23 @@ def describe_environment() -> dict[str, str]:
         except metadata.PackageNotFoundError:
             continue
     return described
+
+
+def exit_with_parent() -> None:
+    """In a child process: end at once when the parent is gone, however it ended.
+
+    PR_SET_PDEATHSIG would fire when the creating *thread* ends, so the parent's sentinel is watched instead.
+    """
+    import multiprocessing
+    import multiprocessing.connection
+    import threading
+
+    parent = multiprocessing.parent_process()
+    if parent is None:
+        return
+
+    def watch() -> None:
+        multiprocessing.connection.wait([parent.sentinel])
+        os._exit(1)
+
+    threading.Thread(target=watch, name="exit-with-parent", daemon=True).start()

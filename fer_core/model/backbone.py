@@ -207,7 +207,7 @@ def load_backbone(cfg: BackboneConfig, device: torch.device | None = None) -> Ba
         net=architecture.cut(net),
         normalization=normalization,
         n_features=architecture.n_features,
-        weights_digest=_digest(convolutions),
+        weights_digest=tensors_digest(convolutions),
         fc=tuple(
             (state[f"{layer}.weight"].float(), state[f"{layer}.bias"].float())
             for layer in architecture.fc_layers
@@ -259,7 +259,8 @@ def _choose_normalization(cfg: BackboneConfig, trained_with: Normalization | Non
     return asked
 
 
-def _digest(state: StateDict) -> str:
+def tensors_digest(state: StateDict) -> str:
+    """BLAKE2b-128 of names, shapes, types and values of some tensors."""
     whole = hashlib.blake2b(digest_size=16)
     for key in sorted(state):
         value = state[key].contiguous()

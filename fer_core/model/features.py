@@ -9,11 +9,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from safetensors import SafetensorError, safe_open
 
 from fer_core.clips.clip import Clip
 from fer_core.emotions import SIX, Emotion
 from fer_core.errors import DataError, ShapeError, StoreError
-from fer_core.model.backbone import Backbone
+from fer_core.model.backbone import Backbone, tensors_digest
 from fer_core.preprocess.faces import Faces
 from fer_core.store import EntryStore, cache_key
 
@@ -36,6 +37,7 @@ class FeatureStore:
     def __init__(self, store_root: Path) -> None:
         self.entries = EntryStore(store_root, "features")
         self.tables = EntryStore(store_root, "matrix")
+        self.fc = EntryStore(store_root, "fc")
 
     def extract(self, faces: Faces, backbone: Backbone) -> np.ndarray:
         """(n, d) float16 features of a clip's faces, from the store when they are there."""
@@ -46,6 +48,27 @@ class FeatureStore:
         features = backbone.features(faces.pixels)
         self.entries.put(key, {"features": features}, {"faces": faces.key, **backbone.identity})
         return features
+
+    def store_fc(self, backbone: Backbone) -> Path | None:
+        """Where the backbone's own FC layers lie for trials to start from; None when its checkpoint has none."""
+        if not backbone.fc:
+            return None
+        key = cache_key(
+            fc=tensors_digest({str(i): torch.hstack([w, b[:, None]]) for i, (w, b) in enumerate(backbone.fc)})
+        )
+        if key not in self.fc:
+            arrays: dict[str, np.ndarray] = {}
+            for place, (weight, bias) in enumerate(backbone.fc):
+                arrays |= {f"{place}.weight": weight.numpy(), f"{place}.bias": bias.numpy()}
+            self.fc.put(key, arrays, {"layers": len(backbone.fc)})
+        return self.fc.path(key)
+
+
+def load_fc(path: Path) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    """Weight and bias of stored FC layers, first to last but one, memory-mapped."""
+    with safe_open(path, framework="pt") as file:
+        layers = json.loads(file.metadata()["note"])["layers"]
+        return [(file.get_tensor(f"{i}.weight"), file.get_tensor(f"{i}.bias")) for i in range(layers)]
 
 
 @dataclass(frozen=True)
@@ -149,8 +172,6 @@ def load_table(path: Path) -> FeatureTable:
     Raises:
         StoreError: it is missing or damaged.
     """
-    from safetensors import SafetensorError, safe_open
-
     try:
         with safe_open(path, framework="pt") as file:
             note = json.loads(file.metadata()["note"])

@@ -24,7 +24,7 @@ class StoppingRule(Protocol):
 
 @dataclass
 class Patience:
-    """Stop when the 5-epoch mean of validation accuracy has not risen for `patience` epochs; the best mean's is kept."""
+    """Stop when the 5-epoch mean of validation accuracy has not risen for `patience` epochs; the best mean is kept."""
 
     patience: int
     _recent: list[float] = field(default_factory=list)

@@ -1,0 +1,66 @@
+"""Which trial to keep: the cheapest of those that are not distinguishably worse than the best."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from fer_core.errors import TrainingError
+from fer_core.evaluation.metrics import clip_verdicts, paired_difference
+from fer_core.model.features import FeatureTable
+from fer_core.search.trial import OBJECTIVE, TrialResult, out_of_fold_scores
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The trial kept, the best by value, and why they may differ."""
+
+    chosen: TrialResult
+    best: TrialResult
+    within: tuple[int, ...]
+    reason: str
+
+
+def choose(trials: Sequence[tuple[TrialResult, Path]], table: FeatureTable) -> Choice:
+    """One-standard-error rule (Breiman et al. 1984): of the trials within one s.e. of the best, the cheapest.
+
+    The s.e. is that of the paired difference in mean recall, resampled by subject. Cheapest in ms per clip (to a
+    tenth), then in parameters, then the better value.
+
+    Args:
+        trials: results and their folders; those not complete are left out.
+    Raises:
+        TrainingError: no trial is complete.
+    """
+    complete = [(result, folder) for result, folder in trials if result.state == "complete"]
+    if not complete:
+        reasons = "; ".join(sorted({r.reason for r, _ in trials if r.reason})) or "all were pruned"
+        raise TrainingError(f"none of {len(trials)} trials is complete ({reasons}); widen the space or add trials")
+    clips = np.arange(table.n_clips)
+    verdicts = {
+        result.number: clip_verdicts(out_of_fold_scores(folder), table.offsets, clips, OBJECTIVE)[0]
+        for result, folder in complete
+    }
+    best = max((result for result, _ in complete), key=lambda r: (r.value, -r.n_weights, -r.number))
+    within = []
+    for result, _ in complete:
+        difference = paired_difference(
+            verdicts[best.number], verdicts[result.number], table.labels, table.subjects, len(table.classes)
+        )
+        if difference.value <= difference.standard_error:
+            within.append(result)
+    chosen = min(within, key=lambda r: (round(r.ms_per_clip, 1), r.n_weights, -r.value, r.number))
+    if chosen.number == best.number:
+        reason = (
+            f"trial {best.number} is the best, and the cheapest of the {len(within)} within one standard error of it"
+        )
+    else:
+        reason = (
+            f"trial {best.number} is the best ({100 * best.value:.1f}); {len(within)} are within one standard error, "
+            f"of which trial {chosen.number} ({100 * chosen.value:.1f}) is the cheapest: {chosen.n_weights:,} weights "
+            f"against {best.n_weights:,}"
+        )
+    return Choice(chosen, best, tuple(r.number for r in within), reason)

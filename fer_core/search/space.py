@@ -1,0 +1,83 @@
+"""The search space: Optuna's draws <-> TrainConfig, and the thesis's own settings to try first."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import optuna
+
+from fer_core.config import SearchConfig, TrainConfig
+from fer_core.errors import ConfigError
+
+LINEAR = "linear"
+THESIS_WIDTHS = (4096, 4096)
+# Table 4.1 and §4.2.2 contradict each other; both are tried.
+THESIS_SETTINGS: dict[str, dict[str, Any]] = {
+    "table-4.1": {"lr": 0.005, "batch_size": 20},
+    "section-4.2.2": {"lr": 0.001, "batch_size": 30},
+}
+
+
+def widths_name(widths: tuple[int, ...]) -> str:
+    """`(512, 256)` as Optuna and MLflow show it: `512-256`; no hidden layer is `linear`."""
+    return "-".join(map(str, widths)) or LINEAR
+
+
+def suggest(trial: optuna.Trial, cfg: SearchConfig, base: TrainConfig) -> TrainConfig:
+    """The settings of one trial: what the space draws, the rest from `base`."""
+    by_name = {widths_name(w): w for w in cfg.widths}
+    drawn: dict[str, Any] = {
+        "lr": trial.suggest_float("lr", *cfg.lr, log=True),
+        "batch_size": trial.suggest_categorical("batch_size", cfg.batch_sizes),
+        "widths": by_name[trial.suggest_categorical("widths", tuple(by_name))],
+        "class_weights": trial.suggest_categorical("class_weights", cfg.class_weights),
+    }
+    if len(cfg.sampling) > 1:
+        drawn["sampling"] = trial.suggest_categorical("sampling", cfg.sampling)
+    if cfg.full:
+        drawn["optimizer"] = trial.suggest_categorical("optimizer", ("adam", "sgd"))
+        drawn["dropout"] = trial.suggest_float("dropout", 0.0, 0.7)
+        drawn["weight_decay"] = trial.suggest_float("weight_decay", 1e-6, 1e-2, log=True)
+    return TrainConfig.model_validate(base.model_dump() | drawn)
+
+
+def presets(cfg: SearchConfig) -> dict[str, dict[str, Any]]:
+    """Name -> Optuna parameters of the thesis's settings that lie in the space.
+
+    The two settings come first, on the widest head there is; then, when the space holds 4096-4096, its four
+    implementations: full and narrowed second layer, plain and weighted cross-entropy (§4.3-4.6).
+
+    Raises:
+        ConfigError: presets are asked for, but the space excludes a learning rate or batch size of theirs.
+    """
+    for name, setting in THESIS_SETTINGS.items():
+        if not cfg.lr[0] <= setting["lr"] <= cfg.lr[1] or setting["batch_size"] not in cfg.batch_sizes:
+            raise ConfigError(
+                f"search: the thesis's setting {name} (lr {setting['lr']}, batch {setting['batch_size']}) is outside "
+                "the space; widen search.lr and search.batch_sizes, or set search.presets=false"
+            )
+    widest = max(cfg.widths, key=lambda w: (w[:1], sum(w)))
+    plain = "none" if "none" in cfg.class_weights else cfg.class_weights[0]
+    found = {
+        name: {**setting, "widths": widths_name(widest), "class_weights": plain}
+        for name, setting in THESIS_SETTINGS.items()
+    }
+    narrowed = [w for w in cfg.widths if len(w) == 2 and w[0] == THESIS_WIDTHS[0] and w[1] < w[0]]
+    if THESIS_WIDTHS in cfg.widths and narrowed:
+        weighted = "inverse_frequency" if "inverse_frequency" in cfg.class_weights else plain
+        shapes = (THESIS_WIDTHS, max(narrowed))
+        for i, (scheme, shape) in enumerate([(s, w) for s in (plain, weighted) for w in shapes], start=1):
+            found[f"thesis-{i}"] = {
+                **THESIS_SETTINGS["table-4.1"],
+                "widths": widths_name(shape),
+                "class_weights": scheme,
+            }
+    if cfg.full:
+        found = {n: {**p, "optimizer": "adam", "dropout": 0.5, "weight_decay": 1e-6} for n, p in found.items()}
+    if len(cfg.sampling) > 1:
+        found = {n: {**p, "sampling": cfg.sampling[0]} for n, p in found.items()}
+    distinct: dict[str, dict[str, Any]] = {}
+    for name, params in found.items():
+        if params not in distinct.values():
+            distinct[name] = params
+    return distinct

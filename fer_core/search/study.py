@@ -1,0 +1,243 @@
+"""The coordinator: it alone opens Optuna's storage, asks and tells; every trial runs in a process of its own."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
+from contextlib import contextmanager
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+import optuna
+from filelock import FileLock, Timeout
+from optuna.trial import TrialState
+from pebble import ProcessPool
+
+from fer_core.clips.splits import grouped_folds
+from fer_core.config import SearchConfig, TrainConfig
+from fer_core.errors import StoreError
+from fer_core.model.features import FeatureTable
+from fer_core.runtime import child_environment, exit_with_parent, n_cores, resolve_device
+from fer_core.search.space import presets, suggest
+from fer_core.search.trial import TrialResult, TrialSpec, fold_values, read_result, run_trial, write_spec
+from fer_core.store import cache_key, write_atomic
+from fer_core.training.loop import FitResult, FullyConnected, fit
+
+log = logging.getLogger(__name__)
+
+Job = Callable[[Path], TrialResult]
+_POLL_S = 0.2
+_STARTUP_TRIALS = 5  # complete ones before any is pruned
+
+
+@dataclass(frozen=True)
+class Study:
+    """A study's identity and place.
+
+    Args:
+        name: of the study, its content's hash appended: another table or space is another study.
+        folder: holds Optuna's SQLite file, the lock, and a folder per trial.
+        storage: Optuna storage URL.
+    """
+
+    name: str
+    folder: Path
+    storage: str
+
+    def trial_folder(self, number: int) -> Path:
+        return self.folder / f"trial-{number:04d}"
+
+
+def open_study(workspace: Path, table: FeatureTable, cfg: SearchConfig, base: TrainConfig) -> Study:
+    """The study of this table, space and base setting; the same again when they are the same again."""
+    decides = cfg.model_dump(exclude={"trials", "workers", "storage", "name"})
+    key = cache_key(table=table.key, space=decides, base=base.model_dump(exclude={"device"}))
+    name = f"{cfg.name}-{key[:8]}"
+    folder = workspace / "studies" / name
+    folder.mkdir(parents=True, exist_ok=True)
+    storage = f"sqlite:///{folder / 'optuna.db'}" if cfg.storage == "auto" else cfg.storage
+    return Study(name, folder, storage)
+
+
+def search(
+    study: Study,
+    table: FeatureTable,
+    table_path: Path,
+    cfg: SearchConfig,
+    base: TrainConfig,
+    executor: Executor,
+    *,
+    job: Job = run_trial,
+    fc: Path | None = None,
+    parent_run: str = "",
+    workers: int = 1,
+    on_trial: Callable[[TrialResult], None] | None = None,
+) -> list[tuple[TrialResult, Path]]:
+    """Run trials until `cfg.trials` have ended, those of an earlier, interrupted search included.
+
+    Args:
+        executor: `concurrent.futures`-shaped; `trial_processes` makes one, Dask's `get_executor()` is another.
+        job: what a child runs in a trial's folder; a tracker wraps `run_trial`.
+        fc: stored FC layers of the backbone to start from.
+        workers: trials in flight.
+        on_trial: told every trial that ends.
+    Returns:
+        Results and folders by trial number.
+    Raises:
+        StoreError: another coordinator is at work on this study.
+        DataError: too few subjects for the folds.
+    """
+    grouped_folds(table.subjects, table.labels, cfg.folds, cfg.seed)  # refuse before the first trial, not in each
+    try:
+        with FileLock(study.folder / "lock", timeout=0):
+            return _coordinate(study, table_path, cfg, base, executor, job, fc, parent_run, workers, on_trial)
+    except Timeout as exc:
+        raise StoreError(
+            f"study {study.name} is being searched by another process; wait for it, or stop it, and run again"
+        ) from exc
+
+
+def _coordinate(
+    study: Study,
+    table_path: Path,
+    cfg: SearchConfig,
+    base: TrainConfig,
+    executor: Executor,
+    job: Job,
+    fc: Path | None,
+    parent_run: str,
+    workers: int,
+    on_trial: Callable[[TrialResult], None] | None,
+) -> list[tuple[TrialResult, Path]]:
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    ledger = optuna.create_study(
+        study_name=study.name,
+        storage=study.storage,
+        load_if_exists=True,
+        direction="maximize",
+        sampler=optuna.samplers.TPESampler(seed=cfg.seed, multivariate=True, constant_liar=True),
+        pruner=optuna.pruners.MedianPruner(n_startup_trials=_STARTUP_TRIALS, n_warmup_steps=0),
+    )
+    if not ledger.trials and cfg.presets:
+        for name, params in presets(cfg).items():
+            ledger.enqueue_trial(params, user_attrs={"preset": name})
+
+    flying: dict[Future[TrialResult], optuna.Trial] = {}
+
+    def launch(trial: optuna.Trial) -> None:
+        folder = study.trial_folder(trial.number)
+        folder.mkdir(exist_ok=True)
+        spec = TrialSpec(
+            number=trial.number, study=study.name, preset=str(trial.user_attrs.get("preset", "")),
+            train=suggest(trial, cfg, base), table=table_path, fc=fc, folds=cfg.folds, seed=cfg.seed,
+            parent_run=parent_run,
+        )  # fmt: skip
+        write_spec(folder, spec)
+        flying[executor.submit(job, folder)] = trial
+
+    # trials of a coordinator that died: same parameters, from their checkpoints
+    orphans = [optuna.Trial(ledger, t._trial_id) for t in ledger.get_trials(states=(TrialState.RUNNING,))]
+    reported: dict[int, int] = {}
+    while True:
+        ended = sum(t.state.is_finished() for t in ledger.get_trials(deepcopy=False))
+        while len(flying) < workers and (orphans or ended + len(flying) < cfg.trials):
+            launch(orphans.pop() if orphans else ledger.ask())
+        if not flying:
+            break
+        done, _ = wait(flying, timeout=_POLL_S, return_when=FIRST_COMPLETED)
+        for future in done:
+            trial = flying.pop(future)
+            result = _result_of(future, trial, study, base)
+            _report(trial, study, reported, None)
+            _tell(ledger, trial, result)
+            if on_trial:
+                on_trial(result)
+        if cfg.prune:
+            for trial in flying.values():
+                _report(trial, study, reported, study.trial_folder(trial.number) / "prune")
+    found = [(read_result(study.trial_folder(t.number)), study.trial_folder(t.number)) for t in ledger.trials]
+    return [(result, folder) for result, folder in found if result is not None]
+
+
+def _report(trial: optuna.Trial, study: Study, reported: dict[int, int], prune: Path | None) -> None:
+    """Hand a trial's finished folds to Optuna; ask it to stop when they are worse than the median trial's."""
+    values = fold_values(study.trial_folder(trial.number))
+    for fold in range(reported.get(trial.number, 0), len(values)):
+        trial.report(values[fold], fold)
+        reported[trial.number] = fold + 1
+        if prune is not None and trial.should_prune():
+            prune.touch()
+
+
+def _result_of(future: Future[TrialResult], trial: optuna.Trial, study: Study, base: TrainConfig) -> TrialResult:
+    """What came of a trial's process; a process that died is a failed trial, never the end of the search."""
+    try:
+        return future.result()
+    except Exception as exc:
+        log.warning("trial %d: its process ended without a result (%s: %s)", trial.number, type(exc).__name__, exc)
+        train = TrainConfig.model_validate(base.model_dump() | {"lr": trial.params["lr"]})
+        result = TrialResult(number=trial.number, state="failed", train=train, reason=f"{type(exc).__name__}: {exc}")
+        write_atomic(study.trial_folder(trial.number) / "result.json", result.model_dump_json().encode())
+        return result
+
+
+def _tell(ledger: optuna.Study, trial: optuna.Trial, result: TrialResult) -> None:
+    if result.state == "complete":
+        ledger.tell(trial, result.value)
+    else:
+        ledger.tell(trial, state=TrialState.PRUNED if result.state == "pruned" else TrialState.FAIL)
+
+
+def refit(table: FeatureTable, chosen: TrialResult, fc: FullyConnected = ()) -> FitResult:
+    """The chosen setting on all clips of the table, for the median number of steps its folds took until stopped."""
+    steps = max(1, int(np.median(chosen.steps)))
+    per_epoch = -(-len(table.features) // chosen.train.batch_size)
+    cfg = chosen.train.model_copy(update={"stopping": "never", "epochs": max(1, -(-steps // per_epoch))})
+    return fit(table, np.arange(table.n_clips), np.empty(0, dtype=np.int64), cfg, fc=fc, max_steps=steps)
+
+
+@contextmanager
+def trial_processes(workers: int, threads: int = 1) -> Iterator[Executor]:
+    """An executor that gives every trial a fresh process, whose environment is set before it imports torch.
+
+    A process frees all its memory (a GPU's too) when it ends, and a crash takes nobody along.
+    """
+    pool = ProcessPool(
+        max_workers=workers, max_tasks=1, initializer=_prepare_child, initargs=(child_environment(threads),),
+        context=get_context("spawn"),
+    )  # fmt: skip
+    try:
+        yield _PebbleExecutor(pool)
+        pool.close()
+    except BaseException:
+        pool.stop()
+        raise
+    finally:
+        pool.join()
+
+
+class _PebbleExecutor(Executor):
+    """Pebble's pool in the shape of `concurrent.futures`: a dead child fails its own future only."""
+
+    def __init__(self, pool: ProcessPool) -> None:
+        self._pool = pool
+
+    def submit(self, fn, /, *args, **kwargs):  # type: ignore[no-untyped-def]
+        return self._pool.schedule(fn, args=args, kwargs=kwargs)
+
+
+def _prepare_child(environment: dict[str, str]) -> None:
+    os.environ.update(environment)
+    logging.basicConfig(level=logging.WARNING)
+    exit_with_parent()
+
+
+def default_workers(cfg: SearchConfig, train: TrainConfig) -> int:
+    """Trials at a time: as set, else one on a GPU, else one per core."""
+    if cfg.workers:
+        return cfg.workers
+    return 1 if resolve_device(train.device).type != "cpu" else n_cores()

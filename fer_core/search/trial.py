@@ -1,0 +1,233 @@
+"""One trial: a setting judged by subject-grouped cross-validation, in a process and a folder of its own.
+
+The folder holds `trial.json` (what to do), `progress.jsonl` (what has been done), `fold-*.safetensors` (out-of-fold
+scores and histories), `result.json`, and, from the coordinator, `prune`. A trial that was killed goes on from there.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from pydantic import ConfigDict, Field
+from safetensors import safe_open
+from safetensors.numpy import load_file, save_file
+
+from fer_core.clips.splits import grouped_folds, inner_split
+from fer_core.config import Settings, TrainConfig
+from fer_core.errors import TrainingError
+from fer_core.evaluation.metrics import RULES, clip_verdicts, evaluate, mean_recall
+from fer_core.model.features import FeatureTable, load_fc, load_table
+from fer_core.model.head import Head, frame_scores
+from fer_core.store import publish, write_atomic
+from fer_core.training.history import Epoch, History
+from fer_core.training.loop import fit
+
+log = logging.getLogger(__name__)
+
+OBJECTIVE: Literal["mean_scores"] = "mean_scores"  # the rule trials are compared by; all rules are reported
+_TIMED_REPEATS = 9
+
+
+class TrialSpec(Settings):
+    """What a trial is to do; written by the coordinator, read in the child."""
+
+    number: int = Field(ge=0)
+    study: str
+    preset: str = ""
+    train: TrainConfig
+    table: Path
+    fc: Path | None = None
+    folds: int = Field(ge=2)
+    seed: int = Field(ge=0)
+    parent_run: str = ""
+
+
+class TrialResult(Settings):
+    """What came of a trial.
+
+    `complete`: judged on all folds; `pruned`: stopped after the first ones; `failed`: diverged, and why.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, ser_json_inf_nan="strings")
+
+    number: int
+    state: Literal["complete", "pruned", "failed"]
+    train: TrainConfig
+    preset: str = ""
+    reason: str = ""
+    value: float = float("nan")
+    evaluations: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    steps: tuple[int, ...] = ()
+    best_epochs: tuple[int, ...] = ()
+    n_weights: int = 0
+    ms_per_clip: float = float("nan")
+    pretrained: tuple[int, ...] = ()
+    threads: int = 0
+    seconds: float = 0.0
+
+
+def write_spec(folder: Path, spec: TrialSpec) -> None:
+    """Write what the trial in `folder` is to do."""
+    write_atomic(folder / "trial.json", spec.model_dump_json(indent=1).encode())
+
+
+def read_spec(folder: Path) -> TrialSpec:
+    return TrialSpec.model_validate_json((folder / "trial.json").read_text())
+
+
+def read_result(folder: Path) -> TrialResult | None:
+    """The trial's result; None while there is none."""
+    path = folder / "result.json"
+    if not path.is_file():
+        return None
+    return TrialResult.model_validate_json(path.read_text())
+
+
+def fold_values(folder: Path) -> list[float]:
+    """The objective after each finished fold, on the clips of the folds so far."""
+    path = folder / "progress.jsonl"
+    lines = path.read_text().splitlines() if path.is_file() else []
+    rows = [json.loads(line) for line in lines if line.endswith("}")]  # the last line may be half written
+    return [row["value"] for row in rows if "value" in row]
+
+
+def run_trial(folder: Path) -> TrialResult:
+    """Judge the setting in `folder`; the result is also written there. The only thing a child process does.
+
+    Inside a fold, stopping uses subjects held out of the training side, never the clips that are scored.
+    """
+    started = time.monotonic()
+    spec = read_spec(folder)
+    table = load_table(spec.table)
+    progress = folder / "progress.jsonl"
+    progress.unlink(missing_ok=True)
+    scores = np.full((len(table.features), len(table.classes)), np.nan, dtype=np.float32)
+    judged: list[int] = []
+    details: list[dict[str, Any]] = []
+    pruned = False
+    try:
+        folds = grouped_folds(table.subjects, table.labels, spec.folds, spec.seed)
+        for fold, (train, held_out) in enumerate(folds):
+            rows = table.frames_of(held_out)
+            scores[rows], detail = _fold(folder, spec, table, fold, train, held_out)
+            details.append(detail)
+            judged += held_out.tolist()
+            verdicts, _ = clip_verdicts(scores, table.offsets, np.array(judged), OBJECTIVE)
+            value = mean_recall(verdicts, table.labels[judged], len(table.classes))
+            _append(progress, {"fold": fold, "value": value})
+            if (folder / "prune").exists() and fold + 1 < len(folds):
+                pruned = True
+                break
+    except TrainingError as exc:
+        result = TrialResult(
+            number=spec.number, state="failed", train=spec.train, preset=spec.preset, reason=str(exc),
+            seconds=time.monotonic() - started,
+        )  # fmt: skip
+    else:
+        result = TrialResult(
+            number=spec.number,
+            state="pruned" if pruned else "complete",
+            train=spec.train,
+            preset=spec.preset,
+            value=value,
+            evaluations=_evaluations(table, scores, sorted(judged)),
+            steps=tuple(d["steps"] for d in details),
+            best_epochs=tuple(d["best_epoch"] for d in details),
+            n_weights=details[0]["n_weights"],
+            ms_per_clip=_ms_per_clip(spec, table),
+            pretrained=tuple(details[0]["pretrained"]),
+            threads=details[0]["threads"],
+            seconds=time.monotonic() - started,
+        )
+        _write_scores(folder, scores)
+    write_atomic(folder / "result.json", result.model_dump_json(indent=1).encode())
+    return result
+
+
+def out_of_fold_scores(folder: Path) -> np.ndarray:
+    """(N, k) float32 frame scores of a finished trial, each from a head that never saw the frame's subject."""
+    return load_file(folder / "scores.safetensors")["scores"]
+
+
+def histories(folder: Path) -> list[History]:
+    """The histories of the trial's finished folds, in order."""
+    found = []
+    for path in sorted(folder.glob("fold-*.safetensors")):
+        found.append(History.from_rows(_read_fold(path)[1]["history"]))
+    return found
+
+
+def _fold(
+    folder: Path, spec: TrialSpec, table: FeatureTable, fold: int, train: np.ndarray, held_out: np.ndarray
+) -> tuple[np.ndarray, dict[str, Any]]:
+    """Frame scores of the held-out clips and what was noted of the fit; read back when the fold was done before."""
+    path = folder / f"fold-{fold:02d}.safetensors"
+    if path.is_file():
+        return _read_fold(path)
+    subjects = [table.subjects[c] for c in train]
+    kept, stopped_on = inner_split(subjects, table.labels[train], spec.train.inner_share, spec.seed)
+
+    def on_epoch(epoch: Epoch) -> bool:
+        row = {"fold": fold, "epoch": epoch.number, "validation_accuracy": epoch.validation_accuracy}
+        _append(folder / "progress.jsonl", row)
+        return False
+
+    fitted = fit(
+        table, train[kept], train[stopped_on], spec.train,
+        fc=load_fc(spec.fc) if spec.fc else (), checkpoint=folder / f"checkpoint-{fold:02d}", on_epoch=on_epoch,
+    )  # fmt: skip
+    scores = frame_scores(fitted.head, table.features[table.frames_of(held_out)]).numpy()
+    detail = {
+        "steps": fitted.steps,
+        "best_epoch": fitted.best_epoch,
+        "n_weights": fitted.head.n_weights,
+        "pretrained": fitted.pretrained,
+        "threads": fitted.threads,
+        "history": fitted.history.to_rows(),
+    }
+    with publish(path) as temporary:
+        save_file({"scores": scores}, temporary, metadata={"detail": json.dumps(detail)})
+    return scores, detail
+
+
+def _read_fold(path: Path) -> tuple[np.ndarray, dict[str, Any]]:
+    with safe_open(path, framework="numpy") as file:
+        return file.get_tensor("scores"), json.loads(file.metadata()["detail"])
+
+
+def _evaluations(table: FeatureTable, scores: np.ndarray, clips: Sequence[int]) -> dict[str, dict[str, Any]]:
+    places = np.array(clips)
+    subjects = [table.subjects[c] for c in clips]
+    found: dict[str, dict[str, Any]] = {}
+    for rule in RULES:
+        verdicts, _ = clip_verdicts(scores, table.offsets, places, rule)
+        found[rule] = evaluate(verdicts, table.labels[places], subjects, table.classes).to_json()
+    return found
+
+
+def _ms_per_clip(spec: TrialSpec, table: FeatureTable) -> float:
+    """Median time of the head over the frames of a median clip; the backbone costs all trials the same."""
+    head = Head(table.n_features, spec.train.widths, len(table.classes), 0.0)
+    rows = table.features[: int(np.median(np.diff(table.offsets)))]
+    times = []
+    for _ in range(_TIMED_REPEATS):
+        started = time.perf_counter()
+        frame_scores(head, rows)
+        times.append(time.perf_counter() - started)
+    return 1000 * float(np.median(times))
+
+
+def _write_scores(folder: Path, scores: np.ndarray) -> None:
+    with publish(folder / "scores.safetensors") as temporary:
+        save_file({"scores": scores}, temporary)
+
+
+def _append(path: Path, row: dict[str, Any]) -> None:
+    with path.open("a") as file:
+        file.write(json.dumps(row) + "\n")
