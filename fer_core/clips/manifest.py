@@ -93,7 +93,12 @@ class Manifest:
 
 
 def read_manifest(
-    path: Path, *, labelled: bool = True, subject: Literal["required", "none"] = "required", neutral: bool = False
+    path: Path,
+    *,
+    labelled: bool = True,
+    subject: Literal["required", "none"] = "required",
+    neutral: bool = False,
+    on_bad_path: Callable[[str, DataError], None] | None = None,
 ) -> Manifest:
     """The manifest in a CSV file. Nothing it names is opened; whether the clips exist is found when they are decoded.
 
@@ -103,11 +108,13 @@ def read_manifest(
             so. False: all rows are kept, the label column may be missing (clips to be scored).
         subject: `none` accepts rows without a subject, which forbids subject-disjoint splits of them.
         neutral: keep `neutral` as a seventh class instead of counting it among the others.
+        on_bad_path: is told path and reason of a row whose path is refused (a URL, `..`, outside its root), and the
+            other rows are read; None raises.
 
     Raises:
         DataError: with file, line, value and remedy, for whatever would make the data lie.
     """
-    clips, dropped = read_rows(path, labelled=labelled, subject=subject, neutral=neutral)
+    clips, dropped = read_rows(path, labelled=labelled, subject=subject, neutral=neutral, on_bad_path=on_bad_path)
     if dropped:
         log.warning("%s: left out %s", path.name, ", ".join(f"{n} rows ({why})" for why, n in sorted(dropped.items())))
     return Manifest(clips)
@@ -137,12 +144,13 @@ def write_manifest(manifest: Manifest, path: Path) -> None:
         if not any(columns[name](c) for c in manifest.clips):
             del columns[name]
     groups = sorted({name for c in manifest.clips for name in c.groups})
-    text = io.StringIO(newline="")
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow([*columns, *(safe_cell(f"group_{name}") for name in groups)])
+    rows = [[*columns, *(f"group_{name}" for name in groups)]]
     for c in manifest.clips:
-        cells = [cell(c) for cell in columns.values()] + [c.groups.get(name, "") for name in groups]
-        writer.writerow([safe_cell(cell) for cell in cells])
+        rows.append([cell(c) for cell in columns.values()] + [c.groups.get(name, "") for name in groups])
+    returns = any("\r" in cell for row in rows for cell in row)  # which csv quotes only when told to
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, lineterminator="\n", quoting=csv.QUOTE_ALL if returns else csv.QUOTE_MINIMAL)
+    writer.writerows([safe_cell(cell) for cell in row] for row in rows)
     try:
         data = text.getvalue().encode()
     except UnicodeEncodeError as exc:

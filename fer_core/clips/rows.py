@@ -7,7 +7,7 @@ import difflib
 import io
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
@@ -19,25 +19,40 @@ from fer_core.errors import DataError
 
 KNOWN = ("clip", "path", "subject", "label", "dataset", "apex", "split", "root", "start", "end", "intensity")
 SPLITS = {**{s.value: s for s in Split}, "val": Split.VALIDATION, "valid": Split.VALIDATION, "dev": Split.VALIDATION}
+Rows = dict[tuple[Path, int | None, int | None], tuple[int, Clip]]  # (path, start, end) -> line and clip
 _PROTOCOL = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]*:")
 
 
 def read_rows(
-    path: Path, *, labelled: bool, subject: Literal["required", "none"], neutral: bool
+    path: Path,
+    *,
+    labelled: bool,
+    subject: Literal["required", "none"],
+    neutral: bool,
+    on_bad_path: Callable[[str, DataError], None] | None = None,
 ) -> tuple[tuple[Clip, ...], dict[str, int]]:
     """The clips of a manifest CSV, and the rows left out by reason. Arguments and errors: `manifest.read_manifest`."""
     needed = ["path", *(["label"] if labelled else []), *(["subject"] if subject == "required" else [])]
     folder = path.absolute().parent
     dropped: Counter[str] = Counter()
-    kept: dict[Path, tuple[int, Clip]] = {}
+    kept: Rows = {}
     for line, row in _table(path, needed):
         where = f"{path.name} line {line}"
         emotion, reason = _label(row.get("label", ""), where, neutral)
-        clip = _clip(row, emotion, folder, where, subject)
+        try:
+            root, media = _locate(row, folder)
+        except DataError as exc:
+            refused = DataError(f"{where}: {exc}")
+            if on_bad_path is None:
+                raise refused from exc
+            on_bad_path(row["path"], refused)
+            dropped["path refused"] += 1
+            continue
+        clip = _clip(row, emotion, root, media, where, subject)
         if labelled and emotion is None:
             dropped[reason] += 1
             continue
-        first, other = kept.setdefault(clip.path, (line, clip))
+        first, other = kept.setdefault((clip.path, clip.start, clip.end), (line, clip))
         if other is clip:
             continue
         for what, had, has in (("label", other.emotion, emotion), ("subject", other.subject, clip.subject)):
@@ -47,7 +62,7 @@ def read_rows(
                     "a clip has one. Remove the wrong row."
                 )
         dropped["duplicate"] += 1
-    if not kept:
+    if not kept and not dropped["path refused"]:
         had = ", ".join(f"{n} x {why}" for why, n in sorted(dropped.items()))
         raise DataError(f"{path.name} has no usable row ({had or 'only a header'}); it needs at least one clip")
     _one_side_each(path, kept)
@@ -164,14 +179,18 @@ def _label(word: str, where: str, neutral: bool) -> tuple[Emotion | None, str]:
     return emotion, word.lower() or "no label"
 
 
-def _clip(row: dict[str, str], emotion: Emotion | None, folder: Path, where: str, subject: str) -> Clip:
+def _locate(row: dict[str, str], folder: Path) -> tuple[Path, Path]:
+    """(root, absolute path) of a row's clip; see `clip_path`."""
+    root = folder
+    if row.get("root"):
+        if not Path(row["root"]).is_absolute():
+            raise DataError(f"root '{row['root']}' is not absolute; name the whole folder")
+        root = clip_path(row["root"], Path("/"))
+    return root, clip_path(row["path"], root)
+
+
+def _clip(row: dict[str, str], emotion: Emotion | None, root: Path, path: Path, where: str, subject: str) -> Clip:
     try:
-        root = folder
-        if row.get("root"):
-            if not Path(row["root"]).is_absolute():
-                raise DataError(f"root '{row['root']}' is not absolute; name the whole folder")
-            root = clip_path(row["root"], Path("/"))
-        path = clip_path(row["path"], root)
         apex, start, end = (_frame(name, row.get(name, "")) for name in ("apex", "start", "end"))
         if start is not None and end is not None and start > end:
             raise DataError(f"`start <= end` must hold, but got (start={start}, end={end})")
@@ -207,7 +226,7 @@ def _frame(name: str, text: str) -> int | None:
         number = float(text)  # a spreadsheet turns 28 into 28.0 as soon as another cell is empty
     except ValueError:
         number = -1.0
-    if number < 0 or number != int(number):
+    if number < 0 or not number.is_integer():
         raise DataError(f"{name} '{text}' is not a frame number; frames are whole numbers that count from 0")
     return int(number)
 
@@ -220,7 +239,7 @@ def _split(text: str) -> Split | None:
     return SPLITS[text.lower()] if text else None
 
 
-def _one_side_each(path: Path, kept: dict[Path, tuple[int, Clip]]) -> None:
+def _one_side_each(path: Path, kept: Rows) -> None:
     sides: dict[str, tuple[int, Clip]] = {}
     for line, clip in kept.values():
         if not (clip.subject and clip.split):
@@ -233,7 +252,7 @@ def _one_side_each(path: Path, kept: dict[Path, tuple[int, Clip]]) -> None:
             )
 
 
-def _unique_ids(path: Path, kept: dict[Path, tuple[int, Clip]]) -> tuple[Clip, ...]:
+def _unique_ids(path: Path, kept: Rows) -> tuple[Clip, ...]:
     """The clips; `a.mp4` and `a.mov` are told apart by their whole names when no `clip` column names them."""
     counts = Counter(clip.id for _, clip in kept.values())
     seen: dict[str, int] = {}

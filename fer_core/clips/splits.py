@@ -39,21 +39,22 @@ def split(manifest: Manifest, cfg: SplitConfig) -> Manifest:
         DataError: subjects are unknown or too few, or a class would be missing from the training side.
         ConfigError: `fold` or the databases named do not exist.
     """
-    many = {"folds": _n_folds, "one_subject_out": lambda m, _: len(m.subjects)}
-    if cfg.scheme in many:
-        n = many[cfg.scheme](manifest, cfg)
-        if cfg.fold >= n:
-            raise ConfigError(f"split.fold is {cfg.fold}, but there are {n}, counted from 0")
+    if cfg.fold >= (n := n_splits(manifest, cfg)):
+        raise ConfigError(f"split.fold is {cfg.fold}, but '{cfg.scheme}' makes {n} here, counted from 0")
     done = _SCHEMES[cfg.scheme](manifest, cfg)
     for warning in check_split(done):
         log.warning("%s", warning)
     return done
 
 
+def n_splits(manifest: Manifest, cfg: SplitConfig) -> int:
+    """How many splits a scheme makes: one, or as many as there are folds or labelled subjects."""
+    return {"folds": cfg.folds, "one_subject_out": len(manifest.labelled().subjects)}.get(cfg.scheme, 1)
+
+
 def every_split(manifest: Manifest, cfg: SplitConfig) -> list[Manifest]:
-    """All splits of a scheme: one per fold or subject, or the only one. Errors: see `split`."""
-    n = {"folds": cfg.folds, "one_subject_out": len(manifest.subjects)}.get(cfg.scheme, 1)
-    return [split(manifest, cfg.model_copy(update={"fold": i})) for i in range(n)]
+    """All splits of a scheme, in the order of `cfg.fold`. Errors: see `split`."""
+    return [split(manifest, cfg.model_copy(update={"fold": i})) for i in range(n_splits(manifest, cfg))]
 
 
 def check_split(manifest: Manifest) -> tuple[str, ...]:
@@ -238,10 +239,6 @@ def _thesis(manifest: Manifest, cfg: SplitConfig) -> Manifest:
     return _by_shares(manifest, shares, cfg.seed)
 
 
-def _n_folds(manifest: Manifest, cfg: SplitConfig) -> int:
-    return cfg.folds
-
-
 def _folds(manifest: Manifest, cfg: SplitConfig) -> Manifest:
     clips = _labelled(manifest)
     labels = np.array([c.emotion.column for c in clips if c.emotion])
@@ -251,7 +248,7 @@ def _folds(manifest: Manifest, cfg: SplitConfig) -> Manifest:
 
 def _one_subject_out(manifest: Manifest, cfg: SplitConfig) -> Manifest:
     clips = _labelled(manifest)
-    out = manifest.subjects[cfg.fold]
+    out = manifest.labelled().subjects[cfg.fold]
     return _sided(manifest, {c.id: Split.TEST if c.subject == out else Split.TRAIN for c in clips})
 
 
