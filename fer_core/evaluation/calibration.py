@@ -1,0 +1,106 @@
+"""Calibration: scores that mean what they say. One temperature, fitted on out-of-fold clip scores, and its measures."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.optimize import minimize_scalar
+
+from fer_core.errors import ShapeError
+
+_TINY = 1e-7  # a class no frame voted for still has a probability
+_LOWEST, _HIGHEST = 0.05, 20.0
+BINS = 10
+
+
+def apply_temperature(scores: np.ndarray, temperature: float) -> np.ndarray:
+    """(n, k) or (k,) probabilities p ∝ s^(1/T): softer above 1, sharper below; the arg-max stays.
+
+    Args:
+        scores: clip scores, rows sum to 1. temperature: T > 0; 1 returns the scores, as float64.
+    """
+    if temperature == 1.0:
+        return np.asarray(scores, dtype=np.float64)
+    powers = np.log(np.maximum(scores, _TINY)) / temperature
+    powers = np.exp(powers - powers.max(axis=-1, keepdims=True))
+    return powers / powers.sum(axis=-1, keepdims=True)
+
+
+def negative_log_likelihood(probabilities: np.ndarray, labels: np.ndarray) -> float:
+    """Mean of -log p of the true class, nats; (n, k) probabilities, (n,) labels."""
+    right = np.take_along_axis(_checked(probabilities, labels), labels[:, None], axis=1)
+    return float(-np.log(np.maximum(right, _TINY)).mean())
+
+
+def fit_temperature(clip_scores: np.ndarray, labels: np.ndarray) -> float:
+    """The temperature with the least negative log likelihood (Guo et al. 2017), between 0.05 and 20.
+
+    Fit it on out-of-fold scores: on the clips a model was trained on, it would only learn how well they were learnt.
+
+    Args:
+        clip_scores: (n, k) clip scores, rows sum to 1; n >= 1.
+        labels: (n,) columns.
+    Raises:
+        ShapeError: the two do not fit together.
+    """
+    _checked(clip_scores, labels)
+    found = minimize_scalar(
+        lambda log_t: negative_log_likelihood(apply_temperature(clip_scores, float(np.exp(log_t))), labels),
+        bounds=(np.log(_LOWEST), np.log(_HIGHEST)),
+        method="bounded",
+        options={"xatol": 1e-4},
+    )
+    return float(np.exp(found.x))
+
+
+def brier_score(probabilities: np.ndarray, labels: np.ndarray) -> float:
+    """Mean of Σᶜ (pᶜ - yᶜ)² (Brier 1950, over all classes): 0 perfect, 2 worst."""
+    truth = np.eye(_checked(probabilities, labels).shape[1])[labels]
+    return float(((probabilities - truth) ** 2).sum(axis=1).mean())
+
+
+@dataclass(frozen=True)
+class Reliability:
+    """Confidence and truth, bin by bin of equal width over [0, 1]; NaN in empty bins.
+
+    Args:
+        confidence: (b,) mean confidence of the clips in a bin.
+        accuracy: (b,) share of them that are right.
+        count: (b,) clips.
+    """
+
+    confidence: np.ndarray
+    accuracy: np.ndarray
+    count: np.ndarray
+
+    @property
+    def expected_error(self) -> float:
+        """Mean of |accuracy - confidence|, weighted by the clips in a bin (Naeini et al. 2015)."""
+        gaps = np.abs(self.accuracy - self.confidence)[self.count > 0]
+        return float((gaps * self.count[self.count > 0]).sum() / self.count.sum())
+
+
+def reliability(probabilities: np.ndarray, labels: np.ndarray, bins: int = BINS) -> Reliability:
+    """Confidence against accuracy of (n, k) probabilities and (n,) labels, in `bins` bins."""
+    confidence = _checked(probabilities, labels).max(axis=1)
+    right = (probabilities.argmax(axis=1) == labels).astype(np.float64)
+    place = np.minimum((confidence * bins).astype(int), bins - 1)
+    count = np.bincount(place, minlength=bins)
+    with np.errstate(invalid="ignore"):
+        return Reliability(
+            np.bincount(place, confidence, minlength=bins) / count,
+            np.bincount(place, right, minlength=bins) / count,
+            count,
+        )
+
+
+def expected_calibration_error(probabilities: np.ndarray, labels: np.ndarray, bins: int = BINS) -> float:
+    """How far confidence is from truth on average, 0 to 1; see `Reliability`."""
+    return reliability(probabilities, labels, bins).expected_error
+
+
+def _checked(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    if scores.ndim != 2 or not len(scores) or labels.shape != (len(scores),):
+        raise ShapeError(f"needs (n, k) scores and (n,) labels with n >= 1, but got {scores.shape} and {labels.shape}")
+    return scores
