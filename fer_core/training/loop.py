@@ -7,6 +7,7 @@ that was not (CPU, same thread count).
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -149,12 +150,9 @@ def fit(
         weight=torch.tensor(weights, dtype=torch.float32, device=device), label_smoothing=cfg.label_smoothing
     )
     optimizer = _optimizer(head, cfg, device)
-    scheduler = _scheduler(optimizer, cfg)
     rule = stopping_rule(cfg, validated=len(stop_rows) > 0)
     state = Checkpoint(checkpoint, head, optimizer)
     history = state.resume(rule)
-    for _ in history.epochs:
-        scheduler.step()
 
     validation = _Batches(table, labels, stop_rows, max(cfg.batch_size, 256), device)
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
@@ -164,14 +162,13 @@ def fit(
             torch.manual_seed(int(seed.generate_state(1)[0]))
             rng = np.random.default_rng(seed)
             rows = rng.permutation(sample(fit_rows, all_labels[fit_rows], cfg.sampling, rng))
-            lr = float(optimizer.param_groups[0]["lr"])
+            lr = optimizer.param_groups[0]["lr"] = learning_rate(cfg, number)
             left = max_steps - state.steps if max_steps else 0
             training = _Batches(table, labels, rows, cfg.batch_size, device)
             loss, train_accuracy, steps = run_epoch(head, training, loss_fn, optimizer, left)
             validation_loss, validation_accuracy = float("nan"), float("nan")
             if len(stop_rows):
                 validation_loss, validation_accuracy, _ = run_epoch(head, validation, loss_fn, None)
-            scheduler.step()
             epoch = Epoch(
                 number, loss, train_accuracy, validation_loss, validation_accuracy, lr,
                 seconds=time.monotonic() - before, ended_at=int(time.time() * 1000),
@@ -212,9 +209,10 @@ def _optimizer(head: Head, cfg: TrainConfig, device: torch.device) -> torch.opti
     return torch.optim.Adam(parameters, cfg.lr, weight_decay=cfg.weight_decay, fused=device.type != "mps")
 
 
-def _scheduler(optimizer: torch.optim.Optimizer, cfg: TrainConfig) -> torch.optim.lr_scheduler.LRScheduler:
+def learning_rate(cfg: TrainConfig, epoch: int) -> float:
+    """The learning rate of an epoch, counted from 1: constant, stepped, or half a cosine down to zero."""
     if cfg.schedule == "step":
-        return torch.optim.lr_scheduler.StepLR(optimizer, cfg.step_epochs, cfg.step_gamma)
+        return cfg.lr * cfg.step_gamma ** ((epoch - 1) // cfg.step_epochs)
     if cfg.schedule == "cosine":
-        return torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, cfg.epochs)
-    return torch.optim.lr_scheduler.LambdaLR(optimizer, lambda _: 1.0)
+        return cfg.lr * (1 + math.cos(math.pi * (epoch - 1) / cfg.epochs)) / 2
+    return cfg.lr

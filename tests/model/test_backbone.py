@@ -1,0 +1,128 @@
+"""Backbones with their real weights; VGG16's where the environment says where they are."""
+
+from __future__ import annotations
+
+import os
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from fer_core.config import BackboneConfig
+from fer_core.errors import ConfigError, WeightsError
+from fer_core.model.backbone import ARCHITECTURES, IMAGENET, load_backbone
+
+VGG16 = os.environ.get("FERFLOW_VGG16_WEIGHTS", "")
+
+
+@pytest.fixture(scope="module")
+def lite0():
+    return load_backbone(BackboneConfig())
+
+
+@pytest.fixture(scope="module")
+def faces():
+    rng = np.random.default_rng(0)
+    smooth = rng.normal(size=(11, 14, 14)).repeat(16, axis=1).repeat(16, axis=2)
+    return (127 + 40 * smooth + rng.normal(scale=5, size=smooth.shape)).clip(0, 255).astype(np.uint8)
+
+
+def test_lite0_needs_no_download_and_gives_1280_columns(lite0, faces):
+    features = lite0.features(faces)
+    assert features.shape == (11, 1280) and features.dtype == np.float16
+    assert len(np.unique(features, axis=0)) == 11
+
+
+def test_a_rows_bytes_do_not_depend_on_its_neighbours(lite0, faces):
+    whole = lite0.features(faces)
+    assert np.array_equal(whole[:3], lite0.features(faces[:3]))
+    assert np.array_equal(whole[5:6], lite0.features(faces[5:6]))
+    assert np.array_equal(whole[::-1], lite0.features(faces[::-1]))
+    assert lite0.features(faces[:0]).shape == (0, 1280)
+
+
+def test_normalisation_is_eq_3_5_on_three_equal_channels(lite0, faces):
+    got = lite0.normalize(faces)
+    scaled = faces[:, None].astype(np.float64) / 255
+    want = (scaled - np.array(IMAGENET.mean)[:, None, None]) / np.array(IMAGENET.std)[:, None, None]
+    assert got.shape == (11, 3, 224, 224)
+    assert np.abs(got.numpy() - want).max() < 1e-5
+
+
+def test_weights_are_frozen(lite0):
+    assert not any(p.requires_grad for p in lite0.net.parameters())
+    assert not lite0.net.training
+
+
+def small_vgg(tmp_path, metadata=None, whole=False):
+    """A vgg16 checkpoint of tiny random numbers; `whole` with its FC layers."""
+    net = ARCHITECTURES["vgg16"].build()
+    state = {k: v * 0.5 for k, v in net.state_dict().items() if whole or k.startswith("features")}
+    path = tmp_path / "vgg16.safetensors"
+    save_file(state, path, metadata=metadata)
+    return path, state
+
+
+def test_a_whole_checkpoints_fc_layers_are_offered_to_the_head_layer_by_layer(tmp_path):
+    path, state = small_vgg(tmp_path, whole=True)
+    backbone = load_backbone(BackboneConfig(name="vgg16", weights=str(path)))
+    assert backbone.normalization.name == "imagenet"
+    assert [tuple(w.shape) for w, _ in backbone.fc] == [(4096, 25088), (4096, 4096)]
+    for (weight, bias), layer in zip(backbone.fc, ("classifier.0", "classifier.3"), strict=True):
+        assert torch.equal(weight, state[f"{layer}.weight"]) and torch.equal(bias, state[f"{layer}.bias"])
+
+
+def test_convolutions_of_unknown_input_must_be_told_which(tmp_path):
+    path, _ = small_vgg(tmp_path)
+    with pytest.raises(ConfigError, match=r"does not say what input .* set backbone\.normalize"):
+        load_backbone(BackboneConfig(name="vgg16", weights=str(path)))
+    chosen = load_backbone(BackboneConfig(name="vgg16", weights=str(path), normalize="features"))
+    assert chosen.normalization.std == pytest.approx((1 / 255,) * 3)
+
+
+def test_a_mismatched_normalisation_is_refused_unless_forced(tmp_path):
+    path, _ = small_vgg(tmp_path, metadata={"input": "RGB, std 1/255"})
+    wrong = BackboneConfig(name="vgg16", weights=str(path), normalize="imagenet")
+    with pytest.raises(ConfigError, match="trained with 'features'"):
+        load_backbone(wrong)
+    assert load_backbone(wrong.model_copy(update={"force_normalize": True})).normalization.name == "imagenet"
+
+
+@pytest.mark.parametrize(
+    ("make", "says"),
+    [
+        (lambda p: None, "no weights file at"),
+        (lambda p: p.write_bytes(b"not tensors"), "no safetensors file"),
+        (lambda p: save_file({"features.0.weight": torch.zeros(1)}, p), "no resnet18 checkpoint"),
+    ],
+    ids=["missing", "garbage", "another-network"],
+)
+def test_missing_or_foreign_weights_are_refused_by_name(tmp_path, make, says):
+    path = tmp_path / "w.safetensors"
+    make(path)
+    with pytest.raises(WeightsError, match=says):
+        load_backbone(BackboneConfig(name="resnet18", weights=str(path)))
+
+
+def test_a_pickle_that_runs_code_is_refused_unopened(tmp_path):
+    import pickle
+
+    class Bomb:
+        def __reduce__(self):
+            return (open, (str(tmp_path / "went-off"), "w"))
+
+    (tmp_path / "w.pth").write_bytes(pickle.dumps(Bomb()))
+    with pytest.raises(WeightsError, match="not a checkpoint of plain tensors"):
+        load_backbone(BackboneConfig(name="resnet18", weights=str(tmp_path / "w.pth")))
+    assert not (tmp_path / "went-off").exists()
+
+
+@pytest.mark.vgg16
+@pytest.mark.skipif(not VGG16, reason="FERFLOW_VGG16_WEIGHTS is not set: the real VGG16 convolutions are not run")
+def test_the_real_vgg16_convolutions_run_and_need_their_own_normalisation(faces):
+    cfg = BackboneConfig(name="vgg16", weights=VGG16)
+    features = load_backbone(cfg).features(faces[:2])
+    assert features.shape == (2, 25088) and features.max() > 30
+    forced = cfg.model_copy(update={"normalize": "imagenet", "force_normalize": True})
+    assert load_backbone(forced).features(faces[:2]).max() < 0.3 * features.max()

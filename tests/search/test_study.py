@@ -1,0 +1,168 @@
+"""The search as a whole: real trials in real processes on a small table."""
+
+from __future__ import annotations
+
+import dataclasses
+from concurrent.futures import Executor, Future
+
+import numpy as np
+import optuna
+import pytest
+from filelock import FileLock
+
+from fer_core.config import SearchConfig, TrainConfig
+from fer_core.errors import StoreError, TrainingError
+from fer_core.model.features import FeatureStore
+from fer_core.search.choice import choose
+from fer_core.search.study import open_study, refit, search, trial_processes
+from fer_core.search.trial import fold_values, histories, out_of_fold_scores, read_result, read_spec
+from tests.tables import drawn_table, equal_heads
+
+BASE = TrainConfig(epochs=6)
+SPACE = SearchConfig(trials=4, folds=3, widths=((), (16,)), workers=2)
+
+
+@pytest.fixture
+def table(tmp_path):
+    return drawn_table(tmp_path)
+
+
+def table_path(tmp_path, table):
+    return FeatureStore(tmp_path / "store").tables.path(table.key)
+
+
+class InProcess(Executor):
+    """Runs each trial at once, here: for what has nothing to do with processes."""
+
+    def submit(self, fn, /, *args, **kwargs):
+        future: Future = Future()
+        try:
+            future.set_result(fn(*args, **kwargs))
+        except Exception as exc:
+            future.set_exception(exc)
+        return future
+
+
+def test_search_runs_every_trial_in_a_process_and_keeps_the_cheapest_of_the_best(tmp_path, table):
+    study = open_study(tmp_path, table, SPACE, BASE)
+    seen = []
+    with trial_processes(2) as executor:
+        found = search(
+            study, table, table_path(tmp_path, table), SPACE, BASE, executor, workers=2, on_trial=seen.append
+        )
+    assert [r.number for r, _ in found] == [0, 1, 2, 3] and len(seen) == 4
+    assert [(r.train.lr, r.train.batch_size) for r, _ in found[:2]] == [(0.005, 20), (0.001, 30)]
+    assert [r.preset for r, _ in found[:2]] == ["table-4.1", "section-4.2.2"]
+    for result, folder in found:
+        assert result.state in ("complete", "pruned")
+        if result.state == "complete":
+            assert np.isfinite(out_of_fold_scores(folder)).all()
+            assert len(histories(folder)) == SPACE.folds == len(fold_values(folder))
+    choice = choose(found, table)
+    assert choice.best.value == max(r.value for r, _ in found if r.state == "complete") > 0.5
+    assert choice.chosen.n_weights <= choice.best.n_weights and choice.chosen.number in choice.within
+    fitted = refit(table, choice.chosen)
+    assert fitted.steps == int(np.median(choice.chosen.steps))
+
+
+def test_a_second_search_repeats_nothing_and_a_longer_one_adds_the_rest(tmp_path, table):
+    path = table_path(tmp_path, table)
+    study = open_study(tmp_path, table, SPACE, BASE)
+    search(study, table, path, SPACE, BASE, InProcess())
+    seen = []
+    search(study, table, path, SPACE, BASE, InProcess(), on_trial=seen.append)
+    assert seen == []
+    longer = SPACE.model_copy(update={"trials": 6})
+    assert open_study(tmp_path, table, longer, BASE) == study
+    search(study, table, path, longer, BASE, InProcess(), on_trial=seen.append)
+    assert [r.number for r in seen] == [4, 5]
+
+
+def test_a_trial_whose_coordinator_died_is_run_again_with_its_own_parameters(tmp_path, table):
+    """Item 98's Optuna half: RUNNING trials of a dead coordinator are finished, not left or drawn anew."""
+    study = open_study(tmp_path, table, SPACE, BASE)
+    path = table_path(tmp_path, table)
+
+    class Dies(InProcess):
+        def submit(self, fn, /, *args, **kwargs):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        search(study, table, path, SPACE, BASE, Dies())
+    lost = read_spec(study.trial_folder(0)).train
+    found = search(study, table, path, SPACE, BASE, InProcess())
+    assert len(found) == SPACE.trials
+    assert found[0][0].train == lost
+
+
+def test_a_resumed_trial_gives_the_same_scores_as_one_that_was_never_stopped(tmp_path, table):
+    from fer_core.search.trial import TrialSpec, run_trial, write_spec
+
+    spec = TrialSpec(number=0, study="s", train=BASE, table=table_path(tmp_path, table), folds=3, seed=0)
+    whole, halved = tmp_path / "whole", tmp_path / "halved"
+    for folder in (whole, halved):
+        write_spec(folder, spec)
+        run_trial(folder)
+    for lost in ("result.json", "scores.safetensors", "fold-01.safetensors"):
+        (halved / lost).unlink()
+    run_trial(halved)
+    assert np.array_equal(out_of_fold_scores(whole), out_of_fold_scores(halved))
+    assert read_result(whole).value == read_result(halved).value
+
+
+def test_a_diverging_trial_fails_with_its_reason_and_is_never_chosen(tmp_path, table):
+    """Item 88."""
+    wild = TrainConfig(epochs=3, optimizer="sgd", momentum=0.99)
+    cfg = SearchConfig(trials=2, folds=2, lr=(0.9, 1.0), presets=False, widths=((64, 64),), batch_sizes=(4,))
+    table = dataclasses.replace(table, features=table.features * 500)
+    store = FeatureStore(tmp_path / "store")
+    store.tables.put(
+        "wild", {"features": table.features.numpy(), "offsets": table.offsets}, store.tables.get(table.key)[1]
+    )
+    study = open_study(tmp_path, table, cfg, wild)
+    found = search(study, table, store.tables.path("wild"), cfg, wild, InProcess())
+    assert {r.state for r, _ in found} == {"failed"}
+    assert all("diverged" in r.reason for r, _ in found)
+    with pytest.raises(TrainingError, match=r"none of 2 trials is complete .*diverged"):
+        choose(found, table)
+
+
+def test_a_process_that_dies_fails_its_trial_only(tmp_path, table):
+    """Item 85 for trials."""
+    cfg = SearchConfig(trials=2, folds=2, widths=((),), presets=False)
+    study = open_study(tmp_path, table, cfg, BASE)
+    with trial_processes(1) as executor:
+        found = search(study, table, table_path(tmp_path, table), cfg, BASE, executor, job=die)
+    assert [r.state for r, _ in found] == ["failed", "failed"]
+
+
+def die(folder):
+    import os
+    import signal
+
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_two_searches_of_one_study_do_not_run_at_once(tmp_path, table):
+    study = open_study(tmp_path, table, SPACE, BASE)
+    with FileLock(study.folder / "lock"), pytest.raises(StoreError, match="searched by another process"):
+        search(study, table, table_path(tmp_path, table), SPACE, BASE, InProcess())
+
+
+def test_hopeless_trials_are_pruned_and_say_so(tmp_path, table):
+    study = open_study(tmp_path, table, SPACE, BASE)
+    path = table_path(tmp_path, table)
+    ledger = optuna.create_study(study_name="other", storage=study.storage)
+    assert ledger.direction == optuna.study.StudyDirection.MINIMIZE  # another study in the file does not disturb ours
+    folder = study.trial_folder(0)
+    folder.mkdir()
+    (folder / "prune").touch()
+    found = search(study, table, path, SPACE.model_copy(update={"trials": 1}), BASE, InProcess())
+    assert found[0][0].state == "pruned" and len(found[0][0].steps) == 1
+
+
+def test_refit_is_reproducible(tmp_path, table):
+    cfg = SPACE.model_copy(update={"trials": 1})
+    study = open_study(tmp_path, table, cfg, BASE)
+    [(result, _)] = search(study, table, table_path(tmp_path, table), cfg, BASE, InProcess())
+    assert equal_heads(refit(table, result).head, refit(table, result).head)

@@ -1,0 +1,40 @@
+"""Small feature tables for tests: separable enough to learn, overlapping enough that settings differ."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from fer_core.clips.clip import Clip
+from fer_core.emotions import SIX
+from fer_core.model.features import FeatureStore, FeatureTable, build_table
+
+
+def drawn_clips(tmp_path, n_subjects: int = 12) -> list[Clip]:
+    """One clip of every emotion per subject; the files do not exist, only features are drawn."""
+    return [
+        Clip(
+            id=f"s{s}/{e}", path=tmp_path / f"s{s}_{e}.mp4", subject=f"drawn:s{s}", emotion=e, dataset="drawn-synthetic"
+        )
+        for s in range(n_subjects)
+        for e in SIX
+    ]
+
+
+def drawn_table(tmp_path, n_subjects: int = 12, frames: int = 4, d: int = 48, noise: float = 1.6) -> FeatureTable:
+    """Frames around their emotion's centre, shifted by subject, noisy."""
+    rng = np.random.default_rng(0)
+    centres = rng.normal(size=(6, d))
+    shift = rng.normal(scale=0.5, size=(n_subjects, d))
+    clips = drawn_clips(tmp_path, n_subjects)
+    features = [
+        (centres[i % 6] + shift[i // 6] + rng.normal(scale=noise, size=(frames, d))).astype(np.float16)
+        for i in range(len(clips))
+    ]
+    store = FeatureStore(tmp_path / "store")
+    return build_table(clips, features, [f"{i:032x}" for i in range(len(clips))], store, {"backbone": "drawn"})
+
+
+def equal_heads(a: torch.nn.Module, b: torch.nn.Module) -> bool:
+    """Whether two heads have the same weights, bit for bit."""
+    return all(torch.equal(x, y) for x, y in zip(a.state_dict().values(), b.state_dict().values(), strict=True))
