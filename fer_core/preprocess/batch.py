@@ -1,0 +1,201 @@
+"""Many clips -> their faces, each decoded in a child process that its file may hang, crash or bloat without harm."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from queue import SimpleQueue
+
+from fer_core.clips.clip import Clip, clip_digest
+from fer_core.config import LimitsConfig, PreprocessConfig
+from fer_core.errors import ClipError, ClipStatus, StoreError
+from fer_core.preprocess.admit import admit, missing
+from fer_core.preprocess.faces import Faces
+from fer_core.preprocess.sandbox import Child
+from fer_core.preprocess.store import FacesStore, cut_at
+from fer_core.runtime import n_cores
+
+log = logging.getLogger(__name__)
+
+AHEAD = 4  # clips in work a worker, so that one slow clip does not hold up the others
+
+
+@dataclass(frozen=True)
+class ClipFaces:
+    """What became of one clip of a batch.
+
+    Args:
+        clip: as it was given.
+        digest: content identity; empty where the file could not be read.
+        key: faces key; empty likewise.
+        faces: the faces; None where `error` says why. A clip without any face has both: an error (no_face) and its
+            ledger.
+        error: None for a clip that can be used.
+        cached: whether the faces were there already.
+        seconds: wall clock spent on it here.
+    """
+
+    clip: Clip
+    digest: str
+    key: str
+    faces: Faces | None
+    error: ClipError | None
+    cached: bool
+    seconds: float
+
+
+@dataclass(frozen=True)
+class _Made:
+    digest: str = ""
+    key: str = ""
+    error: ClipError | None = None
+    cached: bool = False
+    seconds: float = 0.0
+
+
+def preprocess_batch(
+    clips: Sequence[Clip],
+    cfg: PreprocessConfig,
+    limits: LimitsConfig,
+    store: FacesStore,
+    root: Path | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Iterator[ClipFaces]:
+    """Faces of many clips, one result a clip in the order given, whatever is in the files.
+
+    Stored faces are answered without any child; the same content under several clips is decoded once. Closing the
+    iterator, or an interrupt, ends the children at once.
+
+    Args:
+        root: tree all clips must lie in; None: anywhere.
+        progress: called with (clips done, clips in all) as results come out.
+
+    Raises:
+        StoreError: the store refuses to be written.
+        FerError: no child process can be started.
+    """
+    batch = _Batch(cfg, limits, store, root)
+    workers = max(1, min(limits.workers or n_cores(), len(clips)))
+    pool = ThreadPoolExecutor(workers, thread_name_prefix="faces")
+    pending: deque[tuple[Clip, Future[_Made]]] = deque()
+    rest = iter(clips)
+    done = 0
+    try:
+        while True:
+            while len(pending) < workers * AHEAD and (clip := next(rest, None)) is not None:
+                pending.append((clip, pool.submit(batch.make, clip)))
+            if not pending:
+                return
+            clip, future = pending.popleft()
+            yield batch.result(clip, future.result())
+            done += 1
+            if progress is not None:
+                progress(done, len(clips))
+    finally:
+        batch.stop()
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+class _Batch:
+    """What the workers of one batch share."""
+
+    def __init__(self, cfg: PreprocessConfig, limits: LimitsConfig, store: FacesStore, root: Path | None) -> None:
+        self._cfg, self._limits, self._store, self._root = cfg, limits, store, root
+        self._lock = threading.Lock()
+        self._keys: dict[str, threading.Lock] = {}
+        self._failed: dict[str, ClipError] = {}
+        self._idle: SimpleQueue[Child] = SimpleQueue()
+        self._children: list[Child] = []
+        self._stopped = False
+
+    def make(self, clip: Clip) -> _Made:
+        """See that the faces of a clip are in the store."""
+        started = time.monotonic()
+        digest = key = ""
+        cached = False
+        error = None
+        try:
+            admit(clip.path, self._limits, self._root)
+            digest = _digest(clip.path)
+            key = self._store.key(digest, cut_at(clip, self._cfg), self._cfg)
+            with self._of_key(key):
+                cached = key in self._store
+                if not cached:
+                    self._make_new(clip, digest, key)
+        except ClipError as exc:
+            error = exc
+            log.info("clip %r: %s (%s)", clip.id, exc.reason, exc.status.value)
+        return _Made(digest, key, error, cached, time.monotonic() - started)
+
+    def result(self, clip: Clip, made: _Made) -> ClipFaces:
+        """The result of a clip, its faces read from the store; an entry found corrupt is made again."""
+        faces = None
+        if made.error is None:
+            faces = self._store.get(made.key)
+            if faces is None:
+                made = self.make(clip)
+                faces = self._store.get(made.key) if made.error is None else None
+        error = made.error
+        if faces is not None and faces.n_used == 0:
+            error = ClipError(ClipStatus.NO_FACE, f"a face in 0 of its {faces.n_selected} selected frames")
+        return ClipFaces(clip, made.digest, made.key, faces, error, made.cached, made.seconds)
+
+    def stop(self) -> None:
+        """End every child; what their workers were doing fails, and nothing new is begun."""
+        with self._lock:
+            self._stopped = True
+            for child in self._children:
+                child.kill()
+
+    def _of_key(self, key: str) -> threading.Lock:
+        with self._lock:
+            return self._keys.setdefault(key, threading.Lock())
+
+    def _make_new(self, clip: Clip, digest: str, key: str) -> None:
+        if key in self._failed:
+            raise self._failed[key]
+        child = self._take()
+        try:
+            answer = child.ask(
+                {
+                    "id": clip.id,
+                    "path": str(clip.path),
+                    "apex": clip.apex,
+                    "digest": digest,
+                    "config": self._cfg.model_dump(mode="json"),
+                    "limits": self._limits.model_dump(mode="json"),
+                    "store": str(self._store.root),
+                }
+            )
+        finally:
+            self._idle.put(child)
+        if answer["status"] == "store":
+            raise StoreError(answer["reason"])
+        if answer["status"] != ClipStatus.OK:
+            error = ClipError(ClipStatus(answer["status"]), answer["reason"])
+            if not error.status.transient:
+                self._failed[key] = error
+            raise error
+
+    def _take(self) -> Child:
+        with self._lock:
+            if self._stopped:
+                raise ClipError(ClipStatus.CRASHED, "the batch was stopped")
+            if not self._idle.empty():
+                return self._idle.get()
+            child = Child(self._limits)
+            self._children.append(child)
+            return child
+
+
+def _digest(path: Path) -> str:
+    try:
+        return clip_digest(path)
+    except OSError as exc:
+        raise missing(exc) from exc

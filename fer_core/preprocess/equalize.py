@@ -1,0 +1,28 @@
+"""Histogram equalisation of a face (thesis §3.5.3, eq. 3.1-3.4)."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+
+def equalize(face: np.ndarray) -> np.ndarray:
+    """The face with a flattened histogram, over the grey range it had: y' = cdf(x)·(max - min) + min (eq. 3.1-3.4).
+
+    A table of 256 entries does it. A face of one grey stays as it is. `cv2.equalizeHist` differs: it always stretches
+    to 0...255, and takes the darkest grey out of the CDF.
+
+    Args:
+        face: (height, width) uint8, at least one pixel.
+    """
+    counts = np.bincount(face.ravel(), minlength=256)  # eq. 3.1, times the number of pixels
+    cdf = np.cumsum(counts) / face.size  # eq. 3.2, 3.3
+    low, high = float(face.min()), float(face.max())
+    return cv2.LUT(face, np.rint(cdf * (high - low) + low).astype(np.uint8))  # eq. 3.4
+
+
+def equalize_by(face: np.ndarray, method: str) -> np.ndarray:
+    """The face equalised by `PreprocessConfig.equalize`: thesis, opencv or none."""
+    if method == "thesis":
+        return equalize(face)
+    return cv2.equalizeHist(face) if method == "opencv" else face

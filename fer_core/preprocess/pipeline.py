@@ -1,0 +1,147 @@
+"""A clip's way to its faces, in the thesis's order (§3.5): select, grey, crop, equalise, resize."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from io import BufferedReader
+from pathlib import Path
+
+import numpy as np
+
+from fer_core.clips.clip import Clip, clip_digest
+from fer_core.config import LimitsConfig, PreprocessConfig
+from fer_core.errors import ClipError, ClipStatus
+from fer_core.preprocess.admit import admit, missing, open_regular
+from fer_core.preprocess.decode import Frame, Media, VideoFile
+from fer_core.preprocess.equalize import equalize_by
+from fer_core.preprocess.face import Detection, FaceFinder, crop, resize
+from fer_core.preprocess.faces import Faces, FrameStatus, Ledger
+from fer_core.preprocess.folder import FrameFolder
+from fer_core.preprocess.selection import select
+from fer_core.preprocess.store import cut_at, faces_key
+
+SMALL_FACE = 40  # pixels; under it a face shows too little of an expression
+
+
+def preprocess(clip: Clip, cfg: PreprocessConfig, limits: LimitsConfig) -> Faces:
+    """The faces of a clip, made in this process; `batch.preprocess_batch` is the door for files one does not trust.
+
+    A clip without any face has faces of shape (0, size, size) and a ledger that says so.
+
+    Raises:
+        ClipError: the clip cannot be used (damaged, unsupported, too_large, missing, rejected).
+    """
+    with open_media(clip.path, limits) as media:
+        return faces_of(media, cut_at(clip, cfg), cfg)
+
+
+@contextmanager
+def open_media(path: Path, limits: LimitsConfig) -> Iterator[Media]:
+    """A video file or frame folder, open; leaving it makes sure that its content was the same throughout.
+
+    Raises:
+        ClipError: it may not be opened (see `admit`), or was written to while it was read (missing: try again).
+    """
+    files = admit(path, limits)
+    with ExitStack() as stack:
+        media: Media
+        if files == (path,):
+            file = stack.enter_context(open_regular(path, limits))
+            before = _stamps([file.fileno()])
+            media = VideoFile(file, _digest_of(file), limits)
+            yield media
+            after = _stamps([file.fileno()])
+        else:
+            before = _stamps(files)
+            try:
+                digest = clip_digest(path)
+            except OSError as exc:
+                raise missing(exc) from exc
+            media = FrameFolder(files, digest, limits)
+            yield media
+            after = _stamps(files)
+    if before != after:
+        raise ClipError(ClipStatus.MISSING, "it was written to while it was read; try again once it is whole")
+
+
+def faces_of(media: Media, given_apex: int, cfg: PreprocessConfig) -> Faces:
+    """The faces of an open clip. One run over its frames is enough where its container counts them right."""
+    apex = None if given_apex < 0 else given_apex
+    n, known_lost = media.n_expected, 0
+    made = _run(media, select(max(n, 1, (apex or 0) + 1), apex, cfg), cfg)
+    report = media.report()
+    if (report.n_frames, report.n_lost) != (n, known_lost):
+        made = _run(media, select(report.n_frames, apex, cfg), cfg)
+        report = media.report()
+    pixels, ledger, flags = made
+    return Faces(
+        key=faces_key(media.digest, given_apex, cfg),
+        clip_digest=media.digest,
+        pixels=pixels,
+        ledger=ledger,
+        n_frames=report.n_frames,
+        apex=-1 if apex is None else apex,
+        width=report.width,
+        height=report.height,
+        duration_s=report.duration_s,
+        flags=tuple(sorted(flags | report.flags | ({"one_frame"} if report.n_frames == 1 else set()))),
+    )
+
+
+def _run(media: Media, chosen: np.ndarray, cfg: PreprocessConfig) -> tuple[np.ndarray, Ledger, set[str]]:
+    finder = FaceFinder(cfg.face)
+    wanted = frozenset(chosen.tolist())
+    rows: list[tuple[Frame, FrameStatus, Detection | None]] = []
+    pixels = np.empty((len(chosen), cfg.size, cfg.size), np.uint8)
+    n_used = 0
+    for frame in media.frames(wanted.__contains__):
+        if frame.index not in wanted:
+            continue
+        found = None if frame.picture is None else finder.find(frame.picture)
+        status = _status(frame, found, cfg)
+        if status is FrameStatus.USED:
+            assert frame.picture is not None and found is not None
+            pixels[n_used] = resize(equalize_by(crop(frame.picture, found.box), cfg.equalize), cfg.size)
+            n_used += 1
+        rows.append((Frame(frame.index, frame.time_s, None), status, found))
+    ledger = _ledger(rows)
+    flags = set(finder.flags)
+    sides = ledger.box[ledger.used][:, 2]
+    if len(sides) and np.median(sides) < SMALL_FACE:
+        flags |= {"small_face", "low_quality"}
+    return pixels[:n_used], ledger, flags
+
+
+def _status(frame: Frame, found: Detection | None, cfg: PreprocessConfig) -> FrameStatus:
+    if frame.picture is None:
+        return FrameStatus.DECODE_ERROR
+    if found is None:
+        return FrameStatus.NO_FACE
+    return FrameStatus.USED if found.weight >= cfg.face.min_weight else FrameStatus.LOW_WEIGHT
+
+
+def _ledger(rows: list[tuple[Frame, FrameStatus, Detection | None]]) -> Ledger:
+    none = Detection((0, 0, 0, 0), 0.0)
+    found = [detection or none for _, _, detection in rows]
+    return Ledger(
+        frame=np.array([frame.index for frame, _, _ in rows], dtype=np.int32),
+        time_s=np.array([frame.time_s for frame, _, _ in rows], dtype=np.float32),
+        status=tuple(status for _, status, _ in rows),
+        box=np.array([d.box for d in found], dtype=np.int32).reshape(len(rows), 4),
+        weight=np.array([d.weight for d in found], dtype=np.float32),
+    )
+
+
+def _digest_of(file: BufferedReader) -> str:
+    file.seek(0)
+    return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()  # as `clip_digest` does
+
+
+def _stamps(files: tuple[Path, ...] | list[int]) -> list[tuple[int, int, int]]:
+    try:
+        return [(s.st_ino, s.st_size, s.st_mtime_ns) for s in (os.stat(f) for f in files)]
+    except OSError as exc:
+        raise missing(exc) from exc

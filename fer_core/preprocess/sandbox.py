@@ -1,0 +1,210 @@
+"""The child process that decodes: it alone parses what may be hostile, under limits, and can be killed at any time.
+
+A plain child with a pipe each way, not a multiprocessing pool: what comes back from a process that has just parsed a
+hostile file is JSON, never a pickle; it can be started from a daemonic worker (Dask's are); and it imports neither the
+caller's `__main__` nor torch. One line asks for one clip, one line answers; the faces themselves go into the store.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from fer_core.clips.clip import Clip
+from fer_core.config import LimitsConfig, PreprocessConfig
+from fer_core.errors import ClipError, ClipStatus, FerError, StoreError
+
+START_S = 120.0  # for the imports of one child, on a machine that is busy
+ROOM_MB = 64  # a child that has used all but this of its address space says so itself
+
+
+class Child:
+    """One decoding process, seen from the parent. Started on first use, and again after it was killed."""
+
+    def __init__(self, limits: LimitsConfig) -> None:
+        self._limits = limits
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def ask(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        """The child's answer to one request.
+
+        Raises:
+            ClipError: the child took longer than `limits.timeout_s` (timeout) or died (crashed); it is gone by then.
+            FerError: no child can be started.
+        """
+        process = self._process if self._process and self._process.poll() is None else self._start()
+        assert process.stdin is not None
+        try:
+            process.stdin.write(json.dumps(request).encode() + b"\n")
+            process.stdin.flush()
+            line = self._line(process, self._limits.timeout_s)
+        except BrokenPipeError:
+            line = b""
+        except TimeoutError as exc:
+            self.kill()
+            raise ClipError(
+                ClipStatus.TIMEOUT, f"not done after {self._limits.timeout_s:g} s (limits.timeout_s)"
+            ) from exc
+        if not line.endswith(b"\n"):
+            self.kill()
+            raise ClipError(ClipStatus.CRASHED, f"the decoding process died ({_cause(process.returncode)})")
+        return dict(json.loads(line))
+
+    def kill(self) -> None:
+        """End the process at once, whatever it is doing. Harmless twice."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            for pipe in (self._process.stdin, self._process.stdout):
+                with contextlib.suppress(OSError):
+                    pipe.close()  # type: ignore[union-attr]
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        self.kill()
+        here = Path(__file__).parents[2]
+        paths = [str(here), *(p for p in sys.path if p)]
+        environment = dict(os.environ)
+        environment.update(
+            PYTHONPATH=os.pathsep.join(dict.fromkeys(paths)),
+            OMP_NUM_THREADS="1",
+            OPENBLAS_NUM_THREADS="1",
+            OPENCV_IO_MAX_IMAGE_PIXELS=str(self._limits.max_pixels),
+        )
+        with tempfile.TemporaryFile() as complaints:
+            process = subprocess.Popen(
+                [sys.executable, "-P", "-m", "fer_core.preprocess.sandbox", str(self._limits.memory_mb)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=complaints,
+                env=environment,
+                start_new_session=True,  # a Ctrl-C on the terminal is the parent's to answer
+            )
+            self._process = process
+            try:
+                ready = self._line(process, START_S)
+            except TimeoutError:
+                ready = b""
+            if ready != b"ready\n":
+                self.kill()
+                complaints.seek(0)
+                last = complaints.read()[-2000:].decode(errors="replace").strip().splitlines()[-1:]
+                raise FerError(f"no decoding process starts: {''.join(last) or _cause(process.returncode)}")
+        return process
+
+    @staticmethod
+    def _line(process: subprocess.Popen[bytes], timeout_s: float) -> bytes:
+        """A line from the child; less than a line when it died. Raises TimeoutError."""
+        assert process.stdout is not None
+        handle = process.stdout.fileno()
+        deadline = time.monotonic() + timeout_s
+        line = b""
+        while not line.endswith(b"\n"):
+            left = deadline - time.monotonic()
+            if left <= 0 or not select.select([handle], [], [], left)[0]:
+                raise TimeoutError
+            data = os.read(handle, 1 << 16)
+            if not data:
+                break
+            line += data
+        return line
+
+
+def _cause(code: int | None) -> str:
+    if code is not None and code < 0:
+        with contextlib.suppress(ValueError):
+            return f"signal {signal.Signals(-code).name}"
+    return f"exit code {code}"
+
+
+def main() -> None:
+    """Answer requests from standard input until it closes."""
+    answers = os.fdopen(os.dup(1), "wb")
+    _harden(int(sys.argv[1]))
+    answers.write(b"ready\n")
+    answers.flush()
+    for line in sys.stdin.buffer:
+        answers.write(json.dumps(_answer(json.loads(line))).encode() + b"\n")
+        answers.flush()
+
+
+def _harden(memory_mb: int) -> None:
+    """Threads, limits and exits of a child; the imports come first, so that the memory limit is for the clip."""
+    import resource
+
+    import av
+    import cv2
+
+    import fer_core.preprocess.pipeline  # noqa: F401
+
+    av.logging.set_level(av.logging.PANIC)
+    cv2.setNumThreads(1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    with contextlib.suppress(ValueError, OSError):  # macOS refuses it; frame and pixel limits hold there too
+        used = _address_space()
+        resource.setrlimit(resource.RLIMIT_AS, (used + memory_mb * 2**20, resource.RLIM_INFINITY))
+    null = os.open(os.devnull, os.O_RDWR)
+    os.dup2(null, 1)  # what a library prints is no answer
+    os.dup2(null, 2)
+    threading.Thread(target=_die_with_parent, daemon=True).start()
+
+
+def _address_space() -> int:
+    return int(Path("/proc/self/statm").read_text().split()[0]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def _die_with_parent() -> None:
+    """Exit when the other end of standard input is gone, busy or not."""
+    poll = select.poll()
+    poll.register(0, 0)  # asks for nothing but a hang-up, which is always told
+    while not poll.poll():
+        pass
+    os._exit(1)
+
+
+def _answer(request: dict[str, Any]) -> dict[str, str]:
+    from fer_core.preprocess.pipeline import preprocess
+    from fer_core.preprocess.store import FacesStore
+
+    limits = LimitsConfig.model_validate(request["limits"])
+    _limit_cpu(limits.timeout_s)
+    clip = Clip(id=request["id"], path=Path(request["path"]), apex=request["apex"])
+    try:
+        faces = preprocess(clip, PreprocessConfig.model_validate(request["config"]), limits)
+        if faces.clip_digest != request["digest"]:
+            raise ClipError(ClipStatus.REJECTED, "its content was replaced while the batch ran; run again")
+        FacesStore(Path(request["store"])).put(faces)
+    except ClipError as exc:
+        return {"status": exc.status.value, "reason": exc.reason}
+    except StoreError as exc:
+        return {"status": "store", "reason": str(exc)}
+    except MemoryError:
+        return {
+            "status": ClipStatus.TOO_LARGE.value,
+            "reason": f"it needs more than {limits.memory_mb} MiB to decode (limits.memory_mb)",
+        }
+    return {"status": ClipStatus.OK.value, "key": faces.key}
+
+
+def _limit_cpu(seconds: float) -> None:
+    """CPU for one clip: what is used so far plus its wall clock, should no parent be left to keep the time."""
+    import resource
+
+    used = sum(os.times()[:2])
+    hard = resource.getrlimit(resource.RLIMIT_CPU)[1]
+    resource.setrlimit(resource.RLIMIT_CPU, (int(used + seconds) + 2, hard))
+
+
+if __name__ == "__main__":
+    main()

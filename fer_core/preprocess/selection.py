@@ -1,0 +1,35 @@
+"""Which frames of a clip are used (thesis §3.5.1): cut at the apex, then the second half, then at most so many."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from fer_core.config import PreprocessConfig
+from fer_core.errors import ClipError, ClipStatus
+
+
+def select(n_frames: int, apex: int | None, cfg: PreprocessConfig) -> np.ndarray:
+    """(m,) int32 ascending 0-based frames to use, the last one the apex; m >= 1.
+
+    The thesis writes frames n/2 ... n: of n frames counted from 0 those with i >= n // 2, so one frame is kept of one,
+    the second of two, the second and third of three. `max_frames` thins them evenly and keeps the last.
+
+    Args:
+        n_frames: decoded length of the clip, >= 1.
+        apex: frame the clip is cut after; None cuts nothing.
+
+    Raises:
+        ClipError: the apex lies behind the last frame (damaged).
+    """
+    if apex is not None:
+        if apex >= n_frames:
+            raise ClipError(
+                ClipStatus.DAMAGED, f"its apex is frame {apex} (counted from 0), but only {n_frames} frames decoded"
+            )
+        n_frames = apex + 1
+    first = n_frames // 2 if cfg.selection == "second_half" else 0
+    frames = np.arange(first, n_frames, dtype=np.int32)
+    if cfg.max_frames and len(frames) > cfg.max_frames:
+        steps = np.arange(cfg.max_frames, dtype=np.float64)[::-1] * (len(frames) / cfg.max_frames)
+        frames = frames[len(frames) - 1 - np.floor(steps).astype(np.int64)]
+    return frames

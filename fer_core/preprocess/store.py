@@ -1,0 +1,92 @@
+"""Faces on disk, under a key of everything that determines them."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+
+from fer_core.clips.clip import Clip
+from fer_core.config import PreprocessConfig
+from fer_core.preprocess.faces import Faces, FrameStatus, Ledger
+from fer_core.store import EntryStore, cache_key
+
+PREPROCESS_VERSION = 1  # raised whenever the same clip and config give other faces; a golden test holds it honest
+
+_CODES = tuple(FrameStatus)
+_NOTED = ("clip_digest", "n_frames", "apex", "width", "height", "duration_s")
+
+
+@cache
+def _decoders() -> dict[str, str]:
+    import av
+    import cv2
+
+    codec = ".".join(str(v) for v in av.library_versions["libavcodec"])
+    return {"av": av.__version__, "libavcodec": codec, "opencv": cv2.__version__}
+
+
+def cut_at(clip: Clip, cfg: PreprocessConfig) -> int:
+    """Frame the clip is cut at because its manifest says so; -1 where it does not, or is not asked."""
+    return -1 if clip.apex is None or cfg.apex == "last" else clip.apex
+
+
+def faces_key(clip_digest: str, apex: int, cfg: PreprocessConfig) -> str:
+    """Key of a clip's faces: its content, the given apex it is cut at (-1: none), the config, and the versions."""
+    return cache_key(
+        clip=clip_digest,
+        apex=apex,
+        config=cfg.model_dump(mode="json"),
+        version=PREPROCESS_VERSION,
+        decoders=_decoders(),
+    )
+
+
+class FacesStore:
+    """Faces by key.
+
+    Args:
+        store_root: the workspace's `store` folder.
+    """
+
+    def __init__(self, store_root: Path) -> None:
+        self.root = store_root
+        self.entries = EntryStore(store_root, "faces")
+
+    def key(self, clip_digest: str, apex: int, cfg: PreprocessConfig) -> str:
+        """See `faces_key`."""
+        return faces_key(clip_digest, apex, cfg)
+
+    def __contains__(self, key: str) -> bool:
+        return key in self.entries
+
+    def put(self, faces: Faces) -> None:
+        """Store faces under their own key. Raises StoreError when the disk refuses."""
+        ledger = faces.ledger
+        arrays = {
+            "pixels": faces.pixels,
+            "frame": ledger.frame,
+            "time_s": ledger.time_s,
+            "status": np.array([_CODES.index(s) for s in ledger.status], dtype=np.uint8),
+            "box": ledger.box,
+            "weight": ledger.weight,
+        }
+        note = {name: getattr(faces, name) for name in _NOTED} | {"flags": list(faces.flags)}
+        self.entries.put(faces.key, arrays, note)
+
+    def get(self, key: str) -> Faces | None:
+        """The faces of `key`; None when there are none, or only a corrupt entry (reported and removed)."""
+        found = self.entries.get(key)
+        if found is None:
+            return None
+        arrays, note = found
+        ledger = Ledger(
+            frame=arrays["frame"],
+            time_s=arrays["time_s"],
+            status=tuple(_CODES[code] for code in arrays["status"]),
+            box=arrays["box"],
+            weight=arrays["weight"],
+        )
+        noted = {name: note[name] for name in _NOTED}
+        return Faces(key=key, pixels=arrays["pixels"], ledger=ledger, flags=tuple(note["flags"]), **noted)
