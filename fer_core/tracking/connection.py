@@ -1,0 +1,175 @@
+"""The way to MLflow: a server, or the SQLite file in the workspace that stands in for one."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from filelock import FileLock
+
+from fer_core.config import TrackingConfig
+from fer_core.errors import FerError, TrackingError
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+PROBE_S = 5.0
+# MLflow's own defaults (7 retries, factor 2) block 246 s on a server that is away; these take 7.
+_PATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3", "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1"}
+_SILENCE = {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true"}
+_NAME = re.compile(r"\w[\w .,:+=()@-]{0,199}")
+
+
+@dataclass(frozen=True)
+class Tracking:
+    """An open way to MLflow.
+
+    Args:
+        client: of tracking and registry.
+        uri: tracking URI; may hold a password, so show `shown_uri` instead.
+        experiment_id: where new runs go.
+        cfg: names, and whether pictures of faces may be uploaded.
+        workspace: for what is kept beside MLflow.
+    """
+
+    client: MlflowClient
+    uri: str
+    experiment_id: str
+    cfg: TrackingConfig
+    workspace: Path
+
+    @property
+    def shown_uri(self) -> str:
+        """`uri` without user and password."""
+        return without_secrets(self.uri)
+
+    def run_url(self, run_id: str) -> str:
+        """Page of a run; empty when there is no server to show one."""
+        if not _is_server(self.uri):
+            return ""
+        return f"{without_secrets(self.uri.rstrip('/'))}/#/experiments/{self.experiment_id}/runs/{run_id}"
+
+
+def connect(cfg: TrackingConfig, workspace: Path) -> Tracking:
+    """A checked way to MLflow, its experiment made when it is not there.
+
+    `uri: auto` is SQLite in the workspace (`mlflow.db`, artifacts beside it), the files that `ferflow up` serves.
+
+    Raises:
+        TrackingError: the server is away (told within seconds), refuses us, or a name or the URI is unfit.
+    """
+    check_name(cfg.experiment, "experiment")
+    uri = f"sqlite:///{workspace / 'mlflow.db'}" if cfg.uri == "auto" else cfg.uri
+    scheme = urlsplit(uri).scheme.partition("+")[0]
+    if scheme not in ("http", "https", "sqlite", "postgresql"):
+        raise TrackingError(
+            f"tracking.uri '{without_secrets(uri)}' is of no kind known here; use http(s)://…, postgresql+psycopg://…, "
+            "sqlite:///… or 'auto'"
+        )
+    for name, value in {**_PATIENCE, **_SILENCE}.items():
+        os.environ.setdefault(name, value)
+    if _is_server(uri):
+        _probe(uri)
+    local = workspace / "artifacts" if scheme == "sqlite" else None
+    with _one_at_a_time(workspace, locked=scheme == "sqlite"), told(f"MLflow at {without_secrets(uri)}"):
+        client = _client(uri)
+        experiment_id = _experiment(client, cfg.experiment, local)
+    return Tracking(client, uri, experiment_id, cfg, workspace)
+
+
+def check_name(text: str, what: str) -> str:
+    """`text`, fit to name a run, model or experiment: no separators, no `..`, no control characters, at most 200.
+
+    Raises:
+        TrackingError: it is not.
+    """
+    if not _NAME.fullmatch(text) or ".." in text:
+        raise TrackingError(
+            f"{what} name {text[:60]!r} ({len(text)} characters) is not accepted; use letters, digits, spaces and "
+            "'. , : + = ( ) @ - _', 200 at most, beginning with a letter or digit"
+        )
+    return text
+
+
+def without_secrets(text: str) -> str:
+    """A URL with user and passwords replaced by `***`; any other text as it is."""
+    if "://" not in text:
+        return text
+    parts = urlsplit(text)
+    netloc = f"***@{parts.netloc.rpartition('@')[2]}" if "@" in parts.netloc else parts.netloc
+    query = re.sub(r"(?i)(password|token|secret)=[^&]*", r"\1=***", parts.query)
+    return parts._replace(netloc=netloc, query=query).geturl() if (netloc, query) != parts[1:4:2] else text
+
+
+@contextlib.contextmanager
+def told(where: str, error: type[FerError] = TrackingError) -> Iterator[None]:
+    """What MLflow or its store refuses, as one sentence."""
+    from mlflow.exceptions import MlflowException
+    from requests import RequestException
+    from sqlalchemy.exc import SQLAlchemyError
+
+    try:
+        yield
+    except (MlflowException, RequestException, SQLAlchemyError, OSError) as exc:
+        reason = (str(exc).strip().splitlines() or [type(exc).__name__])[0][:300]
+        raise error(f"{where}: {reason}") from exc
+
+
+def _is_server(uri: str) -> bool:
+    return uri.startswith(("http://", "https://"))
+
+
+def _probe(uri: str) -> None:
+    import requests
+
+    shown = without_secrets(uri)
+    remedy = "start it ('ferflow up'), or set tracking.uri to 'auto' to record in the workspace"
+    try:
+        status = requests.get(f"{uri.rstrip('/')}/health", timeout=PROBE_S, allow_redirects=False).status_code
+    except requests.RequestException as exc:
+        raise TrackingError(f"MLflow at {shown} does not answer ({type(exc).__name__}); {remedy}") from exc
+    if status == 403:
+        raise TrackingError(
+            f"MLflow at {shown} refuses this host name (403); start it with --allowed-hosts that has it"
+        )
+    if status not in (200, 401):
+        raise TrackingError(f"MLflow at {shown} is not well (GET /health gave {status}); {remedy}")
+
+
+def _client(uri: str) -> MlflowClient:
+    from mlflow import MlflowClient
+
+    for noisy in ("alembic", "mlflow.store.db.utils"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+    return MlflowClient(tracking_uri=uri, registry_uri=uri)
+
+
+def _one_at_a_time(workspace: Path, locked: bool) -> contextlib.AbstractContextManager[object]:
+    """SQLite's tables are made by whoever comes first; two at once would both fail."""
+    return FileLock(workspace / ".mlflow.lock") if locked else contextlib.nullcontext()
+
+
+def _experiment(client: MlflowClient, name: str, local: Path | None) -> str:
+    from mlflow.exceptions import MlflowException
+
+    found = client.get_experiment_by_name(name)
+    if found is None:
+        location = (local / name.replace(" ", "_")).as_uri() if local else None
+        try:
+            return client.create_experiment(name, artifact_location=location)
+        except MlflowException as exc:
+            found = client.get_experiment_by_name(name)
+            if exc.error_code != "RESOURCE_ALREADY_EXISTS" or found is None:
+                raise
+    if found.lifecycle_stage != "active":
+        raise TrackingError(
+            f"experiment '{name}' was deleted; restore it in MLflow or set tracking.experiment to another"
+        )
+    return str(found.experiment_id)

@@ -1,0 +1,230 @@
+"""Runs in MLflow: what was asked, on which data, how every epoch went, what came of it.
+
+Explicit run ids, no active run: trials in many processes each write their own. Training fills a `History` and
+evaluation an `Evaluation` without knowing of MLflow; both are sent from here, and can be sent again: values keep their
+own times, so MLflow stores them once.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Literal, Self
+
+import yaml
+from pydantic import BaseModel
+
+from fer_core.errors import TrackingError
+from fer_core.evaluation.metrics import Evaluation
+from fer_core.evaluation.plots import confusion_figure, figure_pixels
+from fer_core.runtime import describe_environment, git_commit
+from fer_core.tracking.connection import Tracking, check_name, connect, told, without_secrets
+from fer_core.training.history import History
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["Run", "Tracking", "connect", "reopen_run", "start_run"]
+
+CURVES = ("loss", "train_accuracy", "validation_loss", "validation_accuracy")
+_PARAM_LIMIT = 6000  # MLflow cuts longer values off in silence
+_TAG_LIMIT = 5000
+_DIGEST_LIMIT = 36
+
+Status = Literal["FINISHED", "FAILED", "KILLED"]
+
+
+def start_run(tracking: Tracking, name: str, *, parent: str = "", tags: Mapping[str, str] | None = None) -> Run:
+    """A new run, a child of `parent` when that is given, tagged with commit and versions.
+
+    Raises:
+        TrackingError: the name is unfit, or MLflow refuses.
+    """
+    check_name(name, "run")
+    described = {f"env.{key}": value for key, value in describe_environment().items()}
+    described |= {"mlflow.source.name": "ferflow", "mlflow.source.git.commit": git_commit()}
+    if parent:
+        described["mlflow.parentRunId"] = parent
+    every = {k: v[:_TAG_LIMIT] for k, v in {**described, **(tags or {})}.items() if v}
+    with told(f"starting run '{name}'"):
+        created = tracking.client.create_run(tracking.experiment_id, run_name=name, tags=every)
+    return Run(tracking, created.info.run_id)
+
+
+def reopen_run(tracking: Tracking, run_id: str) -> Run:
+    """A run begun earlier, running again."""
+    with told(f"run {run_id}"):
+        tracking.client.update_run(run_id, status="RUNNING")
+    return Run(tracking, run_id)
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run. As a context it ends FINISHED, FAILED on an exception, KILLED on Ctrl-C. Every method may raise
+    TrackingError when MLflow refuses or has gone."""
+
+    tracking: Tracking
+    id: str
+
+    @property
+    def url(self) -> str:
+        """Its page; empty without a server."""
+        return self.tracking.run_url(self.id)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is None:
+            self.finish()
+        else:
+            self.finish("FAILED" if issubclass(kind, Exception) else "KILLED")
+
+    def finish(self, status: Status = "FINISHED") -> None:
+        """End the run."""
+        with told(f"ending run {self.id}"):
+            self.tracking.client.set_terminated(self.id, status=status)
+
+    def log_config(self, config: BaseModel) -> None:
+        """Settings as parameters (`train.lr`) and, whole, as `config.yaml`; passwords in URLs are left out."""
+        from mlflow.entities import Param
+
+        data = _redacted(config.model_dump(mode="json"))
+        params = [Param(key, value[:_PARAM_LIMIT]) for key, value in _flat(data).items()]
+        with told(f"run {self.id}"):
+            self.tracking.client.log_batch(self.id, params=params)
+            self.tracking.client.log_text(self.id, yaml.safe_dump(data, sort_keys=False), "config.yaml")
+
+    def set_tags(self, tags: Mapping[str, str]) -> None:
+        """Tags; the newest value counts."""
+        from mlflow.entities import RunTag
+
+        with told(f"run {self.id}"):
+            self.tracking.client.log_batch(self.id, tags=[RunTag(k, v[:_TAG_LIMIT]) for k, v in tags.items()])
+
+    def log_data(
+        self, name: str, fingerprint: str, *, synthetic: bool, source: str = "", context: str = "train"
+    ) -> None:
+        """The data as a dataset input, its whole fingerprint as a tag.
+
+        Args:
+            name: of the manifest. source: where it is, for a reader. context: what it was used for.
+        """
+        from mlflow.entities import Dataset, DatasetInput, InputTag
+
+        where = json.dumps({"uri": without_secrets(source)})
+        dataset = Dataset(name=name, digest=fingerprint[:_DIGEST_LIMIT], source_type="local", source=where)
+        entry = DatasetInput(dataset, tags=[InputTag("mlflow.data.context", context)])
+        with told(f"run {self.id}"):
+            self.tracking.client.log_inputs(self.id, datasets=[entry])
+        self.set_tags({"data_fingerprint": fingerprint, "synthetic": str(synthetic).lower()})
+
+    def log_metrics(self, metrics: Mapping[str, float], *, step: int = 0, at_ms: int = 0) -> None:
+        """Numbers; NaN is left out. The same `at_ms` makes sending twice harmless; 0: now."""
+        from mlflow.entities import Metric
+
+        at = at_ms or int(time.time() * 1000)
+        with told(f"run {self.id}"):
+            self.tracking.client.log_batch(
+                self.id, metrics=[Metric(k, float(v), at, step) for k, v in metrics.items() if v == v]
+            )
+
+    def log_history(self, history: History, prefix: str = "") -> None:
+        """Loss and accuracies of every epoch, with the epochs' own times.
+
+        Args:
+            prefix: put before every name, `fold0/` for instance.
+        """
+        from mlflow.entities import Metric
+
+        metrics = [
+            Metric(f"{prefix}{name}", value, epoch.ended_at, epoch.number)
+            for epoch in history.epochs
+            for name in CURVES
+            if (value := getattr(epoch, name)) == value
+        ]
+        with told(f"run {self.id}"):
+            self.tracking.client.log_batch(self.id, metrics=metrics)
+
+    def log_evaluation(self, evaluation: Evaluation, prefix: str = "", *, at_ms: int = 0) -> None:
+        """Mean recall and accuracy with the ends of their intervals, and the recall of every class."""
+        numbers = {
+            f"{prefix}{name}{end}": getattr(interval, part)
+            for name, interval in (("mean_recall", evaluation.mean_recall), ("accuracy", evaluation.accuracy))
+            for end, part in (("", "value"), ("_low", "low"), ("_high", "high"))
+        }
+        numbers |= {
+            f"{prefix}recall/{emotion}": interval.value
+            for emotion, interval in zip(evaluation.classes, evaluation.recall, strict=True)
+        }
+        self.log_metrics(numbers, at_ms=at_ms)
+
+    def log_confusion(self, evaluation: Evaluation, name: str, title: str = "") -> None:
+        """The confusion matrix: a figure, its numbers as JSON, and in the image grid that compares runs.
+
+        Args:
+            name: of the files and of the image, one word.
+        """
+        figure = confusion_figure(evaluation, title or name)
+        self.log_figure(figure, f"figures/{name}.png")
+        self.log_json(evaluation.to_json(), f"figures/{name}.json")
+        with told(f"run {self.id}"):
+            self.tracking.client.log_image(self.id, figure_pixels(figure), key=name, step=0)
+
+    def log_figure(self, figure: Figure, path: str) -> None:
+        """A figure as .png or .svg. For pictures of faces there is `log_faces`."""
+        with told(f"run {self.id}"):
+            self.tracking.client.log_figure(self.id, figure, path)
+
+    def log_faces(self, figure: Figure, path: str, *, redistribute: bool) -> bool:
+        """A figure that shows faces, unless their database forbids passing them on and the settings do not override it.
+
+        Returns:
+            Whether it was uploaded.
+        """
+        allowed = redistribute or self.tracking.cfg.upload_faces
+        if allowed:
+            self.log_figure(figure, path)
+        else:
+            self.set_tags({"faces": "kept in the workspace: their database forbids passing them on"})
+        return allowed
+
+    def log_json(self, value: Any, path: str) -> None:
+        """A JSON artifact; NaN is refused."""
+        self.log_text(json.dumps(value, indent=1, allow_nan=False), path)
+
+    def log_text(self, text: str, path: str) -> None:
+        """A text artifact (Markdown, HTML, YAML)."""
+        with told(f"run {self.id}"):
+            self.tracking.client.log_text(self.id, text, path)
+
+    def log_file(self, file: Path, folder: str = "") -> None:
+        """A file as an artifact under `folder`."""
+        if not file.is_file():
+            raise TrackingError(f"run {self.id}: no such file to log: {file}")
+        with told(f"run {self.id}"):
+            self.tracking.client.log_artifact(self.id, str(file), folder or None)
+
+
+def _flat(data: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+    flat: dict[str, str] = {}
+    for key, value in data.items():
+        if isinstance(value, Mapping):
+            flat |= _flat(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value if isinstance(value, str) else json.dumps(value)
+    return flat
+
+
+def _redacted(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _redacted(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_redacted(item) for item in value]
+    return without_secrets(value) if isinstance(value, str) else value

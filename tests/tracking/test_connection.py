@@ -1,0 +1,105 @@
+from __future__ import annotations
+
+import socket
+import subprocess
+import sys
+import time
+
+import pytest
+
+from fer_core.config import TrackingConfig
+from fer_core.errors import TrackingError
+from fer_core.tracking.connection import check_name, connect, without_secrets
+
+
+def test_default_keeps_everything_in_the_workspace(tracking, tracking_workspace):
+    assert tracking.uri == f"sqlite:///{tracking_workspace}/mlflow.db"
+    assert (tracking_workspace / "mlflow.db").is_file()
+    location = tracking.client.get_experiment(tracking.experiment_id).artifact_location
+    assert location.startswith((tracking_workspace / "artifacts").as_uri())
+
+
+def test_connecting_twice_finds_the_same_experiment(tracking, tracking_workspace):
+    assert connect(TrackingConfig(), tracking_workspace).experiment_id == tracking.experiment_id
+
+
+def test_two_processes_make_one_database(tmp_path):
+    code = (
+        "from pathlib import Path; from fer_core.config import TrackingConfig;"
+        "from fer_core.tracking.connection import connect;"
+        f"print(connect(TrackingConfig(), Path({str(tmp_path)!r})).experiment_id)"
+    )
+    both = [subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    answers = [process.communicate(timeout=120)[0] for process in both]
+    assert [process.returncode for process in both] == [0, 0]
+    assert answers[0] == answers[1]
+
+
+def test_fault_90_server_that_is_away_is_told_in_time(tmp_path):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        port = taken.getsockname()[1]
+    started = time.monotonic()
+    with pytest.raises(TrackingError, match=rf"127.0.0.1:{port} does not answer .*; start it \('ferflow up'\)"):
+        connect(TrackingConfig(uri=f"http://127.0.0.1:{port}"), tmp_path)
+    assert time.monotonic() - started < 5
+
+
+def test_fault_90_server_that_accepts_but_never_answers_is_told_in_time(tmp_path):
+    with socket.socket() as mute:
+        mute.bind(("127.0.0.1", 0))
+        mute.listen()
+        started = time.monotonic()
+        with pytest.raises(TrackingError, match="does not answer"):
+            connect(TrackingConfig(uri=f"http://127.0.0.1:{mute.getsockname()[1]}"), tmp_path)
+    assert time.monotonic() - started < 15
+
+
+@pytest.mark.parametrize("uri", ["./mlruns", "file:///tmp/mlruns", "databricks", "mysql://u:p@h/d"])
+def test_uris_of_another_kind_are_refused(tmp_path, uri):
+    with pytest.raises(TrackingError, match="of no kind known here"):
+        connect(TrackingConfig(uri=uri), tmp_path)
+
+
+def test_fault_114_passwords_are_not_in_messages(tmp_path):
+    with pytest.raises(TrackingError) as caught:
+        connect(TrackingConfig(uri="http://lab:hunter2@127.0.0.1:9"), tmp_path)
+    assert "hunter2" not in str(caught.value) and "***@127.0.0.1:9" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("postgresql+psycopg://u:p@db:5432/x", "postgresql+psycopg://***@db:5432/x"),
+        (
+            "postgresql://db/x?user=u&password=p&sslmode=require",
+            "postgresql://db/x?user=u&password=***&sslmode=require",
+        ),
+        ("sqlite:////ws/mlflow.db", "sqlite:////ws/mlflow.db"),
+        ("plain @ text", "plain @ text"),
+    ],
+)
+def test_fault_114_secrets_are_cut_out_of_urls(url, shown):
+    assert without_secrets(url) == shown
+
+
+def test_deleted_experiment_is_told_with_the_remedy(tracking, tracking_workspace):
+    cfg = TrackingConfig(experiment="given up")
+    gone = connect(cfg, tracking_workspace)
+    gone.client.delete_experiment(gone.experiment_id)
+    with pytest.raises(TrackingError, match="experiment 'given up' was deleted; restore it"):
+        connect(cfg, tracking_workspace)
+
+
+@pytest.mark.parametrize(
+    "name", ["a/b", "..", "a..b", "a\0b", "a\nb", "%2e%2e", "\\x", "x" * 10_000, "", " a", "-a", "\x1b[31m"]
+)
+def test_fault_104_names_that_could_mean_a_path_are_refused(name):
+    with pytest.raises(TrackingError, match="is not accepted; use letters") as caught:
+        check_name(name, "run")
+    assert len(str(caught.value)) < 500
+
+
+@pytest.mark.parametrize("name", ["face-emotion", "trial 3", "thesis-4 (Table 4.1, lr=0.005)", "Ängste_2"])
+def test_ordinary_names_are_accepted(name):
+    assert check_name(name, "run") == name

@@ -1,0 +1,191 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from matplotlib.figure import Figure
+
+from fer_core.config import RunConfig, SearchConfig, TrackingConfig, TrainConfig, load_config
+from fer_core.errors import TrackingError
+from fer_core.evaluation.metrics import evaluate
+from fer_core.tracking.connection import connect
+from fer_core.tracking.run import reopen_run, start_run
+from fer_core.training.history import Epoch, History
+
+NAN = float("nan")
+
+
+@pytest.fixture
+def run(tracking):
+    with start_run(tracking, "a run", tags={"kind": "test"}) as run:
+        yield run
+
+
+@pytest.fixture
+def evaluation():
+    labels = np.tile(np.arange(5), 8)  # no surprise
+    return evaluate(
+        np.roll(labels, 1) * (np.arange(40) % 2) + labels * (np.arange(40) % 2 == 0),
+        labels,
+        [str(i) for i in range(40)],
+    )
+
+
+def stored(run):
+    return run.tracking.client.get_run(run.id)
+
+
+def artifact(run, path: str) -> str:
+    return Path(run.tracking.client.download_artifacts(run.id, path)).read_text()
+
+
+def test_children_are_found_by_their_parent(tracking, run):
+    with start_run(tracking, "child", parent=run.id) as child:
+        pass
+    found = tracking.client.search_runs([tracking.experiment_id], f"tags.mlflow.parentRunId = '{run.id}'")
+    assert [r.info.run_id for r in found] == [child.id]
+
+
+def test_a_run_says_which_code_and_versions_made_it(run):
+    tags = stored(run).data.tags
+    assert tags["kind"] == "test"
+    assert tags["mlflow.source.name"] == "ferflow"
+    assert {"env.python", "env.torch", "env.mlflow"} <= set(tags)
+
+
+@pytest.mark.parametrize(
+    ("raised", "status"), [(None, "FINISHED"), (ValueError, "FAILED"), (KeyboardInterrupt, "KILLED")]
+)
+def test_a_run_ends_as_its_block_does(tracking, raised, status):
+    try:
+        with start_run(tracking, "ending") as run:
+            if raised:
+                raise raised
+    except (ValueError, KeyboardInterrupt):
+        pass
+    assert stored(run).info.status == status
+
+
+def test_a_run_reopened_goes_on_under_its_id(tracking):
+    with start_run(tracking, "killed") as run:
+        run.log_metrics({"a": 1.0}, at_ms=1000)
+    again = reopen_run(tracking, run.id)
+    assert stored(again).info.status == "RUNNING"
+    again.log_metrics({"b": 2.0})
+    again.finish()
+    assert stored(run).data.metrics == {"a": 1.0, "b": 2.0}
+
+
+def test_logged_config_can_be_fed_back_in(run, tmp_path):
+    config = RunConfig(train=TrainConfig(lr=0.005, widths=(512, 256)), search=SearchConfig(trials=3))
+    run.log_config(config)
+    params = stored(run).data.params
+    assert params["train.lr"] == "0.005"
+    assert params["train.widths"] == "[512, 256]"
+    file = tmp_path / "config.yaml"
+    file.write_text(artifact(run, "config.yaml"))
+    assert load_config(file) == config
+
+
+def test_fault_114_passwords_are_not_in_params_or_artifacts(run):
+    run.log_config(
+        RunConfig(
+            tracking=TrackingConfig(uri="http://lab:hunter2@mlflow:5000"),
+            search=SearchConfig(storage="postgresql+psycopg://u:hunter2@db/optuna"),
+        )
+    )
+    assert "hunter2" not in str(stored(run).data.params)
+    text = artifact(run, "config.yaml")
+    assert "hunter2" not in text
+    assert yaml.safe_load(text)["search"]["storage"] == "postgresql+psycopg://***@db/optuna"
+
+
+def test_data_is_an_input_and_its_whole_fingerprint_a_tag(run):
+    run.log_data("clips.csv", "ab" * 32, synthetic=True, source="/data/clips.csv")
+    (entry,) = stored(run).inputs.dataset_inputs
+    assert (entry.dataset.name, entry.dataset.digest) == ("clips.csv", "ab" * 18)
+    assert stored(run).data.tags["data_fingerprint"] == "ab" * 32
+    assert stored(run).data.tags["synthetic"] == "true"
+    found = run.tracking.client.search_runs([run.tracking.experiment_id], f"dataset.digest = '{'ab' * 18}'")
+    assert run.id in {r.info.run_id for r in found}
+
+
+def test_fault_91_history_sent_twice_is_stored_once_with_its_own_times(run):
+    history = History(
+        [Epoch(i + 1, 2.0 / (i + 1), 0.5, NAN, 0.4, 1e-3, 1.0, 1_700_000_000_000 + 60_000 * i) for i in range(4)]
+    )
+    run.log_history(history, "fold0/")
+    run.log_history(history, "fold0/")
+    points = run.tracking.client.get_metric_history(run.id, "fold0/loss")
+    assert [(p.step, p.timestamp, p.value) for p in points] == [(e.number, e.ended_at, e.loss) for e in history.epochs]
+    assert "fold0/validation_loss" not in stored(run).data.metrics  # NaN: there was none
+
+
+def test_evaluation_becomes_metrics_without_absent_classes(run, evaluation):
+    run.log_evaluation(evaluation, "mean_scores/")
+    metrics = stored(run).data.metrics
+    assert metrics["mean_scores/mean_recall"] == pytest.approx(evaluation.mean_recall.value)
+    assert metrics["mean_scores/accuracy_low"] == pytest.approx(evaluation.accuracy.low)
+    assert metrics["mean_scores/recall/fear"] == pytest.approx(evaluation.recall[2].value)
+    assert "mean_scores/recall/surprise" not in metrics
+
+
+def test_confusion_is_logged_as_figure_numbers_and_grid_image(run, evaluation):
+    run.log_confusion(evaluation, "confusion-mean_scores", "Out of fold")
+    client = run.tracking.client
+    assert {f.path for f in client.list_artifacts(run.id, "figures")} == {
+        "figures/confusion-mean_scores.png",
+        "figures/confusion-mean_scores.json",
+    }
+    assert json.loads(artifact(run, "figures/confusion-mean_scores.json")) == evaluation.to_json()
+    images = [f.path for f in client.list_artifacts(run.id, "images")]
+    assert len(images) == 2 and all(i.startswith("images/confusion-mean_scores+step+0") for i in images)
+    assert stored(run).data.tags["mlflow.loggedImages"] == "True"
+
+
+def test_faces_that_may_not_be_passed_on_stay_here(tracking, tracking_workspace, run):
+    assert run.log_faces(Figure(), "figures/faces.png", redistribute=False) is False
+    assert not run.tracking.client.list_artifacts(run.id, "figures")
+    assert "kept in the workspace" in stored(run).data.tags["faces"]
+    assert run.log_faces(Figure(), "figures/faces.png", redistribute=True) is True
+    told_so = connect(TrackingConfig(upload_faces=True), tracking_workspace)
+    assert reopen_run(told_so, run.id).log_faces(Figure(), "figures/signed.png", redistribute=False) is True
+
+
+def test_files_are_logged_and_missing_ones_named(run, tmp_path):
+    file = tmp_path / "report.html"
+    file.write_text("<p>")
+    run.log_file(file, "reports")
+    assert artifact(run, "reports/report.html") == "<p>"
+    with pytest.raises(TrackingError, match=r"no such file to log: .*gone"):
+        run.log_file(tmp_path / "gone")
+
+
+def test_fault_104_run_names_are_checked_before_anything_is_sent(tracking):
+    with pytest.raises(TrackingError, match=r"run name '\.\./\.\./etc'"):
+        start_run(tracking, "../../etc")
+
+
+def test_metrics_of_a_run_that_is_not_there_are_refused_in_one_sentence(tracking):
+    with pytest.raises(TrackingError, match=r"run 0{32}: .*not found"):
+        reopen_run(tracking, "0" * 32)
+
+
+def test_two_processes_write_to_one_sqlite_at_once(tracking, tracking_workspace):
+    code = (
+        "import sys; from pathlib import Path; from fer_core.config import TrackingConfig;"
+        "from fer_core.tracking.run import connect, start_run;"
+        f"t = connect(TrackingConfig(), Path({str(tracking_workspace)!r}));"
+        "r = start_run(t, 'busy');"
+        "[r.log_metrics({'a': i, 'b': i}, step=i) for i in range(40)]; r.finish(); print(r.id)"
+    )
+    both = [subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    ids = [process.communicate(timeout=120)[0].strip() for process in both]
+    assert [process.returncode for process in both] == [0, 0]
+    for run_id in ids:
+        assert len(tracking.client.get_metric_history(run_id, "a")) == 40
