@@ -1,0 +1,64 @@
+"""The lockbox: a test set is looked at once per candidate, and every look is counted.
+
+A number that decided something is no longer a test. So nothing here is ever searched on; the count of openings, over
+all candidates, stands beside the number wherever it is shown.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+
+from fer_core.errors import StoreError
+from fer_core.store import write_atomic
+
+
+@dataclass(frozen=True)
+class Opening:
+    """What a candidate scored on a test set.
+
+    Args:
+        evaluations: rule -> `Evaluation.to_json()`.
+        number: which opening of this test set it was, counted from 1.
+        openings: how many there are by now.
+        again: whether it was opened for this candidate before; then nothing was computed.
+    """
+
+    evaluations: Mapping[str, Any]
+    number: int
+    openings: int
+    again: bool
+
+
+def open_lockbox(
+    folder: Path, test_fingerprint: str, candidate: str, evaluate: Callable[[], Mapping[str, Any]]
+) -> Opening:
+    """The candidate's test result: computed at the first opening, read back at any later one.
+
+    Args:
+        folder: the workspace's lockbox.
+        test_fingerprint: identity of the test clips and their labels.
+        candidate: digest of the candidate's weights.
+        evaluate: scores the test clips; called at most once.
+    Raises:
+        StoreError: the record is damaged, so that openings could no longer be counted.
+    """
+    path = folder / f"{test_fingerprint}.json"
+    folder.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{path}.lock"):
+        record: dict[str, Any] = {}
+        if path.is_file():
+            try:
+                record = json.loads(path.read_text())
+            except ValueError as exc:
+                raise StoreError(f"{path} is damaged ({exc}); restore it from a backup to keep the count") from exc
+        again = candidate in record
+        if not again:
+            record[candidate] = {"number": len(record) + 1, "evaluations": dict(evaluate())}
+            write_atomic(path, json.dumps(record, indent=1).encode())
+    return Opening(record[candidate]["evaluations"], record[candidate]["number"], len(record), again)

@@ -1,0 +1,103 @@
+"""A trial that records itself: `run_trial`, and its curves and numbers in a child run of the study's."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from fer_core.config import TrackingConfig
+from fer_core.errors import TrackingError
+from fer_core.evaluation.metrics import RULES, Evaluation, clip_verdicts, evaluate
+from fer_core.evaluation.plots import curves_figure
+from fer_core.model.features import load_table
+from fer_core.search.trial import TrialResult, histories, out_of_fold_scores, read_result, read_spec, run_trial
+from fer_core.store import write_atomic
+from fer_core.tracking.run import Run, connect, reopen_run, start_run
+
+log = logging.getLogger(__name__)
+
+_RUN, _SENT = "mlflow-run", "mlflow-sent"
+PICTURED = ("majority_vote", "mean_scores")  # the thesis's two rules
+
+
+def tracked_trial(cfg: TrackingConfig, workspace: Path, folder: Path) -> TrialResult:
+    """Run the trial in `folder` and record it; a server that has gone does not end it, see `send_trial`."""
+    try:
+        _open(cfg, workspace, folder)
+    except TrackingError as exc:
+        log.warning("trial is not recorded yet, it goes on: %s", exc)
+    result = run_trial(folder)
+    try:
+        send_trial(cfg, workspace, folder)
+    except TrackingError as exc:
+        log.warning("trial %d is done but not recorded yet: %s", result.number, exc)
+    return result
+
+
+def send_trial(cfg: TrackingConfig, workspace: Path, folder: Path) -> bool:
+    """Record a finished trial; nothing is sent twice, and an interrupted sending is made whole.
+
+    Returns:
+        Whether anything was sent.
+    Raises:
+        TrackingError: MLflow is away.
+    """
+    result = read_result(folder)
+    if result is None or (folder / _SENT).exists():
+        return False
+    run = _open(cfg, workspace, folder)
+    spec = read_spec(folder)
+    at_ms = int((folder / "result.json").stat().st_mtime * 1000)
+    run.log_config(result.train)
+    tags = {"trial": str(result.number), "study": spec.study, "state": result.state, "preset": result.preset}
+    tags |= {"seed": str(spec.seed), "folds": str(spec.folds), "threads": str(result.threads), "reason": result.reason}
+    run.set_tags({key: value for key, value in tags.items() if value})
+    if result.state != "failed":
+        past = dict(enumerate(histories(folder)))
+        for fold, history in past.items():
+            run.log_history(history, prefix=f"fold{fold}/")
+        run.log_figure(curves_figure({f"fold {f}": h for f, h in past.items()}), "figures/curves.png")
+        numbers = {"seconds": result.seconds, "ms_per_clip": result.ms_per_clip, "weights": float(result.n_weights)}
+        run.log_metrics(numbers, at_ms=at_ms)
+        for rule, evaluation in out_of_fold_evaluations(folder).items():
+            run.log_evaluation(evaluation, prefix=f"{rule}/", at_ms=at_ms)
+            if rule in PICTURED and result.state == "complete":
+                run.log_confusion(evaluation, f"confusion_{rule}", f"Out of fold, {rule.replace('_', ' ')}")
+    run.finish("FAILED" if result.state == "failed" else "FINISHED")
+    write_atomic(folder / _SENT, str(int(time.time())).encode())
+    return True
+
+
+def out_of_fold_evaluations(folder: Path) -> Mapping[str, Evaluation]:
+    """Rule -> evaluation of the trial's out-of-fold scores, over the clips of the folds it finished."""
+    table, scores = load_table(read_spec(folder).table), out_of_fold_scores(folder)
+    judged = np.flatnonzero(np.isfinite(scores[table.offsets[:-1]]).all(axis=1))
+    subjects = [table.subjects[c] for c in judged]
+    found: dict[str, Evaluation] = {}
+    for rule in RULES:
+        verdicts, _ = clip_verdicts(scores, table.offsets, judged, rule)
+        found[rule] = evaluate(verdicts, table.labels[judged], subjects, table.classes)
+    return found
+
+
+def run_id_of(folder: Path) -> str:
+    """The trial's MLflow run; empty while it has none."""
+    path = folder / _RUN
+    return path.read_text() if path.is_file() else ""
+
+
+def _open(cfg: TrackingConfig, workspace: Path, folder: Path) -> Run:
+    """The trial's run: the one begun for it before, even by a process that died, else a new one."""
+    tracking = connect(cfg, workspace)
+    if run_id := run_id_of(folder):
+        return reopen_run(tracking, run_id)
+    spec = read_spec(folder)
+    table = load_table(spec.table)
+    run = start_run(tracking, f"trial {spec.number:03d}", parent=spec.parent_run)
+    write_atomic(folder / _RUN, run.id.encode())
+    run.log_data(spec.study, table.note["fingerprint"], synthetic=table.synthetic)
+    return run

@@ -1,0 +1,59 @@
+"""The workspace: one folder of everything a run makes, and where in it each thing lies."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from fer_core.model.features import FeatureStore
+from fer_core.preprocess.store import FacesStore
+from fer_core.runtime import resolve_workspace
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """A workspace's folders.
+
+    Args:
+        root: absolute, writable.
+    """
+
+    root: Path
+
+    @classmethod
+    def open(cls, setting: str) -> Workspace:
+        """The workspace of a setting; see `runtime.resolve_workspace` for defaults and errors."""
+        return cls(resolve_workspace(setting))
+
+    @property
+    def store(self) -> Path:
+        """Faces, features, training tables: content-addressed, safe to delete."""
+        return self.root / "store"
+
+    @property
+    def faces(self) -> FacesStore:
+        return FacesStore(self.store)
+
+    @property
+    def features(self) -> FeatureStore:
+        return FeatureStore(self.store)
+
+    @property
+    def manifest(self) -> Path:
+        """The workspace's own manifest, used when a run names none."""
+        return self.root / "clips.csv"
+
+    @property
+    def synthetic(self) -> Path:
+        """Drawn clips of the demo."""
+        return self.root / "synthetic"
+
+    @property
+    def models(self) -> Path:
+        """A folder per candidate."""
+        return self.root / "models"
+
+    @property
+    def lockbox(self) -> Path:
+        """What is known of test sets, and how often each was looked at."""
+        return self.root / "lockbox"
