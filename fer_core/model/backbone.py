@@ -40,6 +40,7 @@ class Normalization:
 IMAGENET = Normalization("imagenet", (0.484, 0.455, 0.405), (0.228, 0.223, 0.224))
 # The Oxford release that torchvision calls IMAGENET1K_FEATURES: mean-subtracted 0..255 input.
 FEATURES = Normalization("features", (0.48235, 0.45882, 0.40784), (1 / 255, 1 / 255, 1 / 255))
+NORMALIZATIONS = {n.name: n for n in (IMAGENET, FEATURES)}
 
 
 @dataclass(frozen=True)
@@ -116,7 +117,8 @@ class Backbone:
 
     Attributes:
         name: architecture.
-        weights_digest: BLAKE2b-128 of names, shapes and values of the convolutions' weights.
+        convolutions: their tensors as the checkpoint has them, float16 where that is what it holds.
+        weights_digest: BLAKE2b-128 of names, shapes and values of `convolutions`.
         normalization: what `features` applies to faces scaled to [0, 1].
         n_features: columns of a feature row.
         fc: weight and bias of the checkpoint's own FC layers, first to last but one; empty when it has none.
@@ -128,16 +130,17 @@ class Backbone:
         net: nn.Module,
         normalization: Normalization,
         n_features: int,
-        weights_digest: str,
+        convolutions: StateDict,
         fc: tuple[tuple[torch.Tensor, torch.Tensor], ...],
         device: torch.device,
     ) -> None:
         self.name = name
         # channels last: the layout oneDNN and cuDNN compute in, a quarter faster on two cores
-        self.net = net.eval().requires_grad_(False).to(device, memory_format=torch.channels_last)
+        self.net = net.eval().requires_grad_(False).to(device).to(memory_format=torch.channels_last)
         self.normalization = normalization
         self.n_features = n_features
-        self.weights_digest = weights_digest
+        self.convolutions = convolutions
+        self.weights_digest = tensors_digest(convolutions)
         self.fc = fc
         self.device = device
         shape = (1, 3, 1, 1)
@@ -191,27 +194,40 @@ def load_backbone(cfg: BackboneConfig, device: torch.device | None = None) -> Ba
         WeightsError: the weights are missing (the message names the file and where to put it) or do not fit.
         ConfigError: the normalisation asked for is not the one the weights were trained with.
     """
-    architecture = ARCHITECTURES[cfg.name]
     state, trained_with = _read_weights(cfg)
-    normalization = _choose_normalization(cfg, trained_with)
+    return backbone_from_state(cfg.name, state, _choose_normalization(cfg, trained_with), cfg.weights, device)
+
+
+def backbone_from_state(
+    name: str, state: StateDict, normalization: Normalization, source: str, device: torch.device | None = None
+) -> Backbone:
+    """A backbone built here and filled with the tensors of a checkpoint, its FC layers set apart.
+
+    Args:
+        name: architecture, one of `ARCHITECTURES`.
+        source: where the tensors are from, for messages.
+    Raises:
+        WeightsError: they are not this architecture's.
+    """
+    architecture = ARCHITECTURES[name]
     convolutions = {key: value for key, value in state.items() if not key.startswith((architecture.fc_prefix, "aux"))}
     net = architecture.build()
     try:
         missing, unexpected = net.load_state_dict(convolutions, strict=False)
     except RuntimeError as exc:  # shapes differ
-        raise WeightsError(f"{cfg.weights}: no {cfg.name} checkpoint ({' '.join(str(exc).split())[:200]})") from exc
+        raise WeightsError(f"{source}: no {name} checkpoint ({' '.join(str(exc).split())[:200]})") from exc
     missing = [key for key in missing if not key.startswith(architecture.fc_prefix)]
     if missing or unexpected:
         raise WeightsError(
-            f"{cfg.weights}: no {cfg.name} checkpoint ({len(missing)} layers missing, e.g. {(missing or ['none'])[0]}; "
+            f"{source}: no {name} checkpoint ({len(missing)} layers missing, e.g. {(missing or ['none'])[0]}; "
             f"{len(unexpected)} unknown, e.g. {(unexpected or ['none'])[0]})"
         )
     return Backbone(
-        name=cfg.name,
+        name=name,
         net=architecture.cut(net),
         normalization=normalization,
         n_features=architecture.n_features,
-        weights_digest=tensors_digest(convolutions),
+        convolutions=convolutions,
         fc=tuple(
             (state[f"{layer}.weight"].float(), state[f"{layer}.bias"].float())
             for layer in architecture.fc_layers
@@ -247,7 +263,7 @@ def _torchvision_weights(name: str, member: str) -> WeightsEnum:
 
 
 def _choose_normalization(cfg: BackboneConfig, trained_with: Normalization | None) -> Normalization:
-    asked = {"imagenet": IMAGENET, "features": FEATURES}.get(cfg.normalize, trained_with)
+    asked = NORMALIZATIONS.get(cfg.normalize, trained_with)
     if asked is None:
         raise ConfigError(
             f"{cfg.weights}: the file does not say what input its weights were trained with; set backbone.normalize to "
