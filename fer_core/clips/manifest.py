@@ -98,6 +98,7 @@ def read_manifest(
     labelled: bool = True,
     subject: Literal["required", "none"] = "required",
     neutral: bool = False,
+    ignore_split: bool = False,
     on_bad_path: Callable[[str, DataError], None] | None = None,
 ) -> Manifest:
     """The manifest in a CSV file. Nothing it names is opened; whether the clips exist is found when they are decoded.
@@ -108,13 +109,21 @@ def read_manifest(
             so. False: all rows are kept, the label column may be missing (clips to be scored).
         subject: `none` accepts rows without a subject, which forbids subject-disjoint splits of them.
         neutral: keep `neutral` as a seventh class instead of counting it among the others.
+        ignore_split: read as if there were no split column, to split anew.
         on_bad_path: is told path and reason of a row whose path is refused (a URL, `..`, outside its root), and the
             other rows are read; None raises.
 
     Raises:
         DataError: with file, line, value and remedy, for whatever would make the data lie.
     """
-    clips, dropped = read_rows(path, labelled=labelled, subject=subject, neutral=neutral, on_bad_path=on_bad_path)
+    clips, dropped = read_rows(
+        path,
+        labelled=labelled,
+        subject=subject,
+        neutral=neutral,
+        ignore_split=ignore_split,
+        on_bad_path=on_bad_path,
+    )
     if dropped:
         log.warning("%s: left out %s", path.name, ", ".join(f"{n} rows ({why})" for why, n in sorted(dropped.items())))
     return Manifest(clips)

@@ -7,7 +7,7 @@ import difflib
 import io
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
@@ -29,6 +29,7 @@ def read_rows(
     labelled: bool,
     subject: Literal["required", "none"],
     neutral: bool,
+    ignore_split: bool = False,
     on_bad_path: Callable[[str, DataError], None] | None = None,
 ) -> tuple[tuple[Clip, ...], dict[str, int]]:
     """The clips of a manifest CSV, and the rows left out by reason. Arguments and errors: `manifest.read_manifest`."""
@@ -38,6 +39,8 @@ def read_rows(
     kept: Rows = {}
     for line, row in _table(path, needed):
         where = f"{path.name} line {line}"
+        if ignore_split:
+            row.pop("split", None)
         emotion, reason = _label(row.get("label", ""), where, neutral)
         try:
             root, media = _locate(row, folder)
@@ -67,6 +70,17 @@ def read_rows(
         raise DataError(f"{path.name} has no usable row ({had or 'only a header'}); it needs at least one clip")
     _one_side_each(path, kept)
     return _unique_ids(path, kept), dict(dropped)
+
+
+def tell_apart(clips: Sequence[Clip]) -> tuple[Clip, ...]:
+    """The clips; those whose ids are paths that differ only by suffix (`a.mp4`, `a.mov`) get it back."""
+    counts = Counter(clip.id for clip in clips)
+    return tuple(
+        replace(c, id=c.id + c.path.suffix)
+        if counts[c.id] > 1 and c.path.suffix and c.path.with_suffix("").as_posix().endswith(c.id)
+        else c
+        for c in clips
+    )
 
 
 def clip_path(text: str, root: Path) -> Path:
@@ -253,17 +267,12 @@ def _one_side_each(path: Path, kept: Rows) -> None:
 
 
 def _unique_ids(path: Path, kept: Rows) -> tuple[Clip, ...]:
-    """The clips; `a.mp4` and `a.mov` are told apart by their whole names when no `clip` column names them."""
-    counts = Counter(clip.id for _, clip in kept.values())
+    clips = tell_apart([clip for _, clip in kept.values()])
     seen: dict[str, int] = {}
-    clips = []
-    for line, clip in kept.values():
-        if counts[clip.id] > 1 and clip.path.suffix and clip.path.with_suffix("").as_posix().endswith(clip.id):
-            clip = replace(clip, id=clip.id + clip.path.suffix)
+    for clip, (line, _) in zip(clips, kept.values(), strict=True):
         if clip.id in seen:
             raise DataError(
                 f"{path.name} line {line}: clip '{clip.id}' is also in line {seen[clip.id]}; give one another name"
             )
         seen[clip.id] = line
-        clips.append(clip)
-    return tuple(clips)
+    return clips

@@ -1,0 +1,57 @@
+"""Databases as they lie on disk -> clips: one reader each, behind one door, `scan`."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from fer_core.clips.datasets import afew, ckplus, cremad, folder, ised, listed, mmi, mug, ravdess
+from fer_core.clips.datasets.survey import Scan, may_leave
+from fer_core.errors import ConfigError
+
+__all__ = ["READERS", "Scan", "may_leave", "reader_options", "scan"]
+
+READERS: Mapping[str, Callable[..., Scan]] = {
+    "ckplus": ckplus.read,
+    "mug": mug.read,
+    "mmi": mmi.read,
+    "ised": ised.read,
+    "afew": afew.read,
+    "ravdess": ravdess.read,
+    "cremad": cremad.read,
+    "folder": folder.read,
+    "manifest": listed.read,
+}
+
+
+def scan(name: str, root: Path, **options: Any) -> Scan:
+    """What the reader `name` finds under `root`: clips kept, drops by reason, warnings.
+
+    Args:
+        options: the reader's own, see `reader_options`; `neutral=True` keeps the seventh class.
+    Raises:
+        ConfigError: no such reader or option. DataError: nothing usable is there.
+    """
+    if name not in READERS:
+        raise ConfigError(f"no reader '{name}'{_near(name, READERS)}; there are {', '.join(READERS)}")
+    accepted = reader_options(name)
+    for option in options:
+        if option not in accepted:
+            raise ConfigError(
+                f"reader '{name}' has no option '{option}'{_near(option, accepted)}; it has {', '.join(accepted)}"
+            )
+    return READERS[name](root, **options)
+
+
+def reader_options(name: str) -> dict[str, Any]:
+    """The options of a reader with their defaults."""
+    parameters = inspect.signature(READERS[name]).parameters.values()
+    return {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
+
+
+def _near(word: str, words: Mapping[str, Any]) -> str:
+    close = difflib.get_close_matches(word, words, n=1)
+    return f" (did you mean '{close[0]}'?)" if close else ""

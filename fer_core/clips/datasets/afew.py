@@ -1,0 +1,88 @@
+"""AFEW (EmotiW): film clips of seven classes, split by the organisers. Signed agreement; never to be passed on.
+
+    Train_AFEW/Angry/000552400.avi    Train_AFEW/Train_6.xml
+    Val_AFEW/Happy/001234567.avi      Val_AFEW/Val_6.xml
+
+No neutral beginning and no apex: use all frames (preprocess.selection=all). The path names no person; the XML's
+`NameOfActor` does. How it names the clip is not documented, so the nine digits are looked for near it.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from xml.etree import ElementTree
+
+from fer_core.clips.clip import Split
+from fer_core.clips.datasets.survey import Scan, Survey, label_of, read_xml, videos
+from fer_core.emotions import ALIASES
+from fer_core.errors import DataError
+
+LAYOUT = "Train_AFEW/Angry/*.avi and Val_AFEW/Angry/*.avi"
+SIDES = {"train_afew": Split.TRAIN, "val_afew": Split.VALIDATION}
+PUBLISHED = {Split.TRAIN: (771, 773), Split.VALIDATION: (381, 383)}  # neutral included
+
+
+def read(root: Path, *, neutral: bool = False, follow_links: bool = False) -> Scan:
+    """The clips of AFEW; the official side is in `group_official`, for `split.scheme=official`."""
+    survey = Survey("afew", root, neutral=neutral, follow_links=follow_links)
+    folders = {side: next(survey.find(name), None) for name, side in SIDES.items()}
+    if not any(folders.values()):
+        raise DataError(f"{survey.root}: no folder Train_AFEW or Val_AFEW; looked for {LAYOUT}")
+    for side, folder in folders.items():
+        if folder is None:
+            survey.warn(f"afew: no {side} side found")
+            continue
+        actors = _actors(folder)
+        n = 0
+        for emotion in survey.folders(folder):
+            if emotion.name.lower() not in ALIASES:
+                survey.drop("not an emotion folder")
+                continue
+            for path in videos(survey.entries(emotion)):
+                n += 1
+                survey.add(
+                    path,
+                    subject=actors.get(path.stem, ""),
+                    label=label_of(emotion.name),
+                    groups={"official": side.value},
+                )
+        survey.expect(f"{side} clips", n, *PUBLISHED[side])
+    _say_who_is_known(survey)
+    return survey.close(LAYOUT)
+
+
+def _actors(folder: Path) -> dict[str, str]:
+    """Clip stem -> actor, from the XML files beside the class folders; empty where there are none that can be read."""
+    actors: dict[str, str] = {}
+    for path in sorted(folder.glob("*.xml")):
+        document = read_xml(path)
+        if document is None:
+            continue
+        parents = {child: parent for parent in document.iter() for child in parent}
+        for element in document.iter():
+            actor = " ".join(element.get("NameOfActor", "").split())
+            near: ElementTree.Element | None = element
+            while actor and near is not None and near is not document:
+                text = " ".join([*near.attrib.values(), *(e.text or "" for e in near.iter())])
+                if clips := re.findall(r"\b\d{9}\b", text):
+                    actors.setdefault(clips[0], actor)
+                    break
+                near = parents.get(near)
+    return actors
+
+
+def _say_who_is_known(survey: Survey) -> None:
+    unknown = sum(not c.subject for c in survey.clips)
+    if unknown:
+        survey.warn(
+            f"afew: the actor of {unknown} of {len(survey.clips)} clips is unknown, so that no person is on two sides "
+            "rests on the official split alone (ferflow data split --set split.scheme=official)"
+        )
+    people = [
+        {c.subject for c in survey.clips if c.subject and c.groups["official"] == side.value} for side in SIDES.values()
+    ]
+    if both := people[0] & people[1]:
+        survey.warn(
+            f"afew: {len(both)} actors are on both official sides; that split leaves their validation clips out"
+        )

@@ -1,0 +1,101 @@
+"""MMI: posed expressions, onset-apex-offset videos in numbered sessions. Signed EULA; not to be passed on.
+
+    Sessions/224/session.xml             <track view="...">: 0 frontal, 1 profile, 2 both side by side
+    Sessions/224/S002-106.avi
+    Sessions/224/S002-106.xml            <Metatag Name="Emotion" Value="4"/>
+    Sessions/224/S002-106-oao_aucs.xml   AU markers, frames from 1; some sessions only
+
+Frontal clips are stored lying on their side, with exceptions; which way is up, and which half of a dual clip is
+frontal, is found by detection when the clip is preprocessed.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from xml.etree import ElementTree
+
+from fer_core.clips.datasets.survey import Scan, Survey, read_xml, stills, videos
+from fer_core.emotions import SIX, Emotion
+from fer_core.errors import DataError
+
+LAYOUT = "Sessions/224/S002-106.avi with S002-106.xml and session.xml beside it"
+VIEWS = {"0": "frontal", "2": "dual"}
+
+
+def read(root: Path, *, neutral: bool = False, follow_links: bool = False) -> Scan:
+    """The frontal and dual clips of MMI with one of the six emotions; the apex where AU markers give it."""
+    survey = Survey("mmi", root, neutral=neutral, follow_links=follow_links)
+    unknown_view = 0
+    for session in _sessions(survey):
+        entries = survey.entries(session)
+        clips = videos(entries)
+        if not clips:
+            survey.drop("still image" if stills(entries) else "no video")
+        documents = {p.name.lower(): p for p in entries if p.suffix.lower() == ".xml"}
+        for clip in clips:
+            view = _view(read_xml(documents.get("session.xml")), clip)
+            unknown_view += view is None
+            if view == "1":
+                survey.drop("profile view")
+                continue
+            survey.add(
+                clip,
+                clip=f"{session.name}/{clip.stem}",
+                subject=clip.stem.partition("-")[0],
+                label=_label(documents, clip),
+                apex=_apex(read_xml(documents.get(f"{clip.stem.lower()}-oao_aucs.xml"))),
+                groups={"view": VIEWS[view]} if view in VIEWS else {},
+            )
+    if unknown_view:
+        survey.warn(f"mmi: {unknown_view} clips have no view in session.xml; they are kept, and may be profiles")
+    return survey.close(LAYOUT)
+
+
+def _sessions(survey: Survey) -> list[Path]:
+    for base in (*survey.find("Sessions"), survey.root):
+        if sessions := [p for p in survey.folders(base) if p.name.isdecimal()]:
+            return sorted(sessions, key=lambda p: int(p.name))
+    raise DataError(f"{survey.root}: no folder 'Sessions' with numbered sessions; looked for {LAYOUT}")
+
+
+def _view(session: ElementTree.Element | None, clip: Path) -> str | None:
+    """The view of the track that names the clip, else of the only or first track with a view."""
+    if session is None:
+        return None
+    tracks = [t for t in session.iter() if t.tag.lower() == "track" and "view" in t.attrib]
+    named = [t for t in tracks if any(clip.stem.lower() in v.lower() for v in t.attrib.values())]
+    return (named or tracks)[0].get("view", "").strip() if tracks else None
+
+
+def _label(documents: dict[str, Path], clip: Path) -> Emotion | str | None:
+    """The Metatag called Emotion, by its name and not its place: 1-6 are the six, other codes other classes."""
+    document = read_xml(documents.get(f"{clip.stem.lower()}.xml"))
+    if document is None:
+        return "unreadable annotation" if f"{clip.stem.lower()}.xml" in documents else None
+    for tag in document.iter("Metatag"):
+        if tag.get("Name") == "Emotion":
+            code = tag.get("Value", "").strip()
+            return SIX[int(code) - 1] if code in {"1", "2", "3", "4", "5", "6"} else f"other class (code {code})"
+    return None
+
+
+def _apex(markers: ElementTree.Element | None) -> int | None:
+    """0-based frame in the middle of the action units' apexes.
+
+    A marker that calls itself an apex counts; where none does, the middle one of each unit with three or more
+    (onset, apex, offset). Marker types are not documented; frames count from 1.
+    """
+    if markers is None:
+        return None
+    called, middles = [], []
+    for unit in markers.iter("ActionUnit"):
+        frames = []
+        for marker in unit.iter("Marker"):
+            if marker.get("Frame", "").strip().isdecimal():
+                frames.append(int(marker.get("Frame", "")))
+                if any("apex" in value.lower() for value in marker.attrib.values()):
+                    called.append(frames[-1])
+        if len(frames) >= 3:
+            middles.append(sorted(frames)[len(frames) // 2])
+    frames = sorted(called or middles)
+    return max(frames[len(frames) // 2] - 1, 0) if frames else None

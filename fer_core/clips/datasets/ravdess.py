@@ -1,0 +1,59 @@
+"""RAVDESS: 24 actors speak or sing two sentences with an emotion. Open, CC BY-NC-SA 4.0: may be shared with credit.
+
+    Video_Speech_Actor_01/Actor_01/01-01-05-01-01-01-01.mp4
+    modality-channel-emotion-intensity-statement-repetition-actor
+
+Modality 01 and 02 are the same takes with and without sound: keeping both would double every clip.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from fer_core.clips.datasets.survey import DUPLICATE, Scan, Survey
+from fer_core.emotions import SIX, Emotion
+
+LAYOUT = "Actor_01/01-01-05-01-01-01-01.mp4"
+CODES: dict[str, Emotion | str] = {
+    "01": Emotion.NEUTRAL, "02": "calm", "03": Emotion.HAPPINESS, "04": Emotion.SADNESS, "05": Emotion.ANGER,
+    "06": Emotion.FEAR, "07": Emotion.DISGUST, "08": Emotion.SURPRISE,
+}  # fmt: skip
+INTENSITIES = {"01": "normal", "02": "strong"}
+
+
+def read(root: Path, *, neutral: bool = False, follow_links: bool = False, song: bool = False) -> Scan:
+    """The audio-video takes of RAVDESS.
+
+    Args:
+        song: keep sung takes too; they have no disgust and no surprise.
+    """
+    survey = Survey("ravdess", root, neutral=neutral, follow_links=follow_links)
+    seen: set[str] = set()
+    for path in survey.walk(survey.root):
+        if not re.fullmatch(r"\d\d(-\d\d){6}", path.stem) or path.suffix.lower() not in (".mp4", ".wav"):
+            survey.drop("not a RAVDESS clip")
+            continue
+        modality, channel, emotion, intensity, _, _, actor = path.stem.split("-")
+        if modality == "03" or path.suffix.lower() == ".wav":
+            survey.drop("audio only")
+        elif modality == "02" or path.stem in seen:
+            survey.drop(DUPLICATE)
+        elif channel == "02" and not song:
+            survey.drop("song")
+        else:
+            seen.add(path.stem)
+            survey.add(
+                path,
+                clip=path.stem,
+                subject=actor,
+                label=CODES.get(emotion, f"unknown code {emotion}"),
+                groups={
+                    "sex": "male" if int(actor) % 2 else "female",
+                    "intensity": INTENSITIES.get(intensity, intensity),
+                },
+            )
+    speech = [c for c in survey.clips if c.emotion in SIX and c.id.split("-")[1] == "01"]
+    survey.expect("speech clips of the six emotions", len(speech), 1152)
+    survey.expect("subjects", len({c.subject for c in survey.clips}), 24)
+    return survey.close(LAYOUT)

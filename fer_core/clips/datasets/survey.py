@@ -1,0 +1,274 @@
+"""What a reader finds: every entry it looked at is kept or dropped for a stated reason; nothing vanishes."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from xml.etree import ElementTree
+
+from fer_core.clips.clip import FRAME_SUFFIXES, VIDEO_SUFFIXES, Clip, Split, frame_files
+from fer_core.clips.manifest import Manifest
+from fer_core.clips.rows import tell_apart
+from fer_core.emotions import SIX, Emotion, parse_emotion
+from fer_core.errors import DataError
+
+NO_LABEL = "no label"
+DUPLICATE = "duplicate"
+POINTER = "pointer file"
+OPEN = frozenset({"ravdess", "cremad"})  # CC BY-NC-SA 4.0; ODbL 1.0. All others here are signed for
+_LARGEST_XML = 4 * 1024**2  # bytes
+_POINTER = b"version https://git-lfs"
+
+
+@dataclass(frozen=True)
+class Scan:
+    """A database as read from disk.
+
+    Args:
+        manifest: the clips kept.
+        dropped: entries left out, by reason.
+        warnings: sentences about what differs from the database as published.
+    """
+
+    manifest: Manifest
+    dropped: Mapping[str, int]
+    warnings: tuple[str, ...]
+
+    @property
+    def kept(self) -> int:
+        return len(self.manifest)
+
+    @property
+    def found(self) -> int:
+        """Entries that stood where a clip may stand: kept + dropped."""
+        return self.kept + sum(self.dropped.values())
+
+    @property
+    def redistribute(self) -> bool:
+        """Whether its pictures may leave this machine."""
+        return all(may_leave(c) for c in self.manifest.clips)
+
+    def class_counts(self) -> dict[Emotion, int]:
+        """Clips kept per emotion, in `Emotion` order."""
+        return self.manifest.class_counts()
+
+    def subject_counts(self) -> dict[str, int]:
+        """Clips kept per subject, subjects sorted; '' where the subject is unknown."""
+        return dict(sorted(Counter(c.subject for c in self.manifest.clips).items()))
+
+
+def may_leave(clip: Clip) -> bool:
+    """Whether pictures of a clip may leave this machine: only drawn faces and those of open databases.
+
+    Signed databases forbid it, and of data of unknown origin nobody can say; `tracking.upload_faces` overrides.
+    """
+    return clip.synthetic or clip.dataset in OPEN
+
+
+class Survey:
+    """Collects clips and drops while a reader walks a database.
+
+    Args:
+        dataset: its name, the first half of every subject's key.
+        root: folder the user named.
+        neutral: keep neutral clips as a seventh class.
+        follow_links: take symbolic links inside the tree for what they point to.
+    Raises:
+        DataError: `root` is no folder that can be read.
+    """
+
+    def __init__(self, dataset: str, root: Path, *, neutral: bool = False, follow_links: bool = False) -> None:
+        self.dataset = dataset
+        self.root = root.absolute()
+        self.neutral = neutral
+        self.follow_links = follow_links
+        self.clips: list[Clip] = []
+        self.dropped: Counter[str] = Counter()
+        self.warnings: list[str] = []
+        try:
+            next(self.root.iterdir(), None)
+        except OSError as exc:
+            raise DataError(f"{root}: no folder to scan ({exc.strerror or exc}); name the folder of {dataset}") from exc
+
+    def entries(self, folder: Path) -> list[Path]:
+        """The entries of a folder by name; hidden ones (`.DS_Store`, `._x.jpg`) are junk, links are not followed."""
+        kept = []
+        try:
+            found = sorted(folder.iterdir())
+        except OSError as exc:
+            self.drop("unreadable folder")
+            self.warn(f"{folder} cannot be read ({exc.strerror or exc})")
+            return []
+        for path in found:
+            if path.name.startswith("."):
+                self.drop("junk")
+            elif path.is_symlink() and not self.follow_links:
+                self.drop("symbolic link")
+            else:
+                kept.append(path)
+        return kept
+
+    def folders(self, folder: Path) -> list[Path]:
+        return [p for p in self.entries(folder) if p.is_dir()]
+
+    def find(self, *names: str, depth: int = 2) -> Iterator[Path]:
+        """Folders called one of `names` (any case), from the root itself down to `depth`, outermost first."""
+        wanted = {name.lower() for name in names}
+        level = [self.root]
+        for _ in range(depth + 1):
+            yield from (p for p in level if p.name.lower() in wanted)
+            level = [p for folder in level for p in _plain_folders(folder)]
+
+    def walk(self, folder: Path, depth: int = 8) -> Iterator[Path]:
+        """All files below a folder, to a depth no database has, so that a loop of links ends."""
+        for path in self.entries(folder):
+            if not path.is_dir():
+                yield path
+            elif depth:
+                yield from self.walk(path, depth - 1)
+            else:
+                self.drop("nested too deep")
+
+    def holds_more(self, folder: Path) -> bool:
+        """Whether a folder is more than the frames of one clip: it holds videos, or folders."""
+        try:
+            inside = [p for p in folder.iterdir() if not p.name.startswith(".")]
+        except OSError:
+            return True  # walking into it reports it
+        return bool(videos(inside)) or any(p.is_dir() for p in inside)
+
+    def drop(self, reason: str, n: int = 1) -> None:
+        if n:
+            self.dropped[reason] += n
+
+    def warn(self, sentence: str) -> None:
+        self.warnings.append(sentence)
+
+    def add(
+        self,
+        path: Path,
+        *,
+        subject: str,
+        label: Emotion | str | None,
+        clip: str = "",
+        apex: int | None = None,
+        split: Split | None = None,
+        groups: Mapping[str, str] | None = None,
+        least_frames: int = 2,
+    ) -> None:
+        """Keep a clip, or drop it for the first reason there is.
+
+        Args:
+            path: video file, still image, or folder of frames.
+            subject: id within the database; empty when unknown.
+            label: an emotion, the word of another class, or None.
+            clip: id; the path below the root without suffix when empty.
+            least_frames: a frame folder with fewer is dropped.
+        """
+        if reason := self._label_reason(label) or _media_reason(path, least_frames):
+            return self.drop(reason)
+        assert isinstance(label, Emotion)
+        self.clips.append(
+            Clip(
+                id=clip or path.relative_to(self.root).with_suffix("").as_posix(),
+                path=path,
+                subject=f"{self.dataset}:{subject}" if subject else "",
+                emotion=label,
+                dataset=self.dataset,
+                apex=apex,
+                split=split,
+                groups=dict(groups or {}),
+            )
+        )
+        return None
+
+    def expect(self, what: str, had: int, *published: int) -> None:
+        """Warn when a count is none of the published ones."""
+        if had not in published:
+            self.warn(f"{self.dataset}: {had} {what}, but {' or '.join(map(str, published))} are published")
+
+    def close(self, layout: str) -> Scan:
+        """The result.
+
+        Args:
+            layout: what the reader looked for, for the message when there is nothing.
+        Raises:
+            DataError: no clip was kept.
+        """
+        if not self.clips:
+            if n := self.dropped[POINTER]:
+                raise DataError(f"{self.root}: {n} files are Git LFS pointers, not videos; run 'git lfs pull' there")
+            had = ", ".join(f"{n} x {reason}" for reason, n in sorted(self.dropped.items())) or "nothing"
+            raise DataError(f"{self.root}: no clip of {self.dataset} found ({had}); looked for {layout}")
+        if self.dropped[POINTER]:
+            self.warn(
+                f"{self.dataset}: {self.dropped[POINTER]} files are Git LFS pointers; run 'git lfs pull' for the rest"
+            )
+        return Scan(Manifest(tell_apart(self.clips)), dict(sorted(self.dropped.items())), tuple(self.warnings))
+
+    def _label_reason(self, label: Emotion | str | None) -> str:
+        if not label:
+            return NO_LABEL
+        return "" if label in SIX or (self.neutral and label is Emotion.NEUTRAL) else str(label)
+
+
+def label_of(word: str) -> Emotion | str:
+    """The emotion of a database's word, or the word itself, lower-cased, when it names another class."""
+    return parse_emotion(word) or word.strip().lower()
+
+
+def videos(paths: Iterable[Path]) -> list[Path]:
+    return [p for p in paths if p.suffix.lower() in VIDEO_SUFFIXES and p.is_file()]
+
+
+def stills(paths: Iterable[Path]) -> list[Path]:
+    return [p for p in paths if p.suffix.lower() in FRAME_SUFFIXES and p.is_file()]
+
+
+def read_xml(path: Path | None) -> ElementTree.Element | None:
+    """The root of an XML file, or None when it is missing, too large or no XML; expat caps what entities grow to."""
+    try:
+        if path is None or path.stat().st_size > _LARGEST_XML:
+            return None
+        return ElementTree.fromstring(path.read_bytes())
+    except (OSError, ElementTree.ParseError, ValueError, LookupError):
+        return None
+
+
+def _media_reason(path: Path, least_frames: int) -> str:
+    """Why a path is no usable clip; empty when it may be one."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        return "name is not UTF-8"
+    try:
+        if not path.is_dir():
+            return _file_reason(path)
+        frames = frame_files(path)
+        if not frames:
+            return "empty folder"
+        if len(frames) < least_frames:
+            return "one frame"
+        return POINTER if _file_reason(frames[0]) == POINTER else ""
+    except OSError:
+        return "unreadable"
+
+
+def _file_reason(path: Path) -> str:
+    size = path.stat().st_size
+    if size == 0:
+        return "empty file"
+    if size < 1024:
+        with path.open("rb") as file:
+            if file.read(len(_POINTER)) == _POINTER:
+                return POINTER
+    return ""
+
+
+def _plain_folders(folder: Path) -> list[Path]:
+    try:
+        return sorted(p for p in folder.iterdir() if p.is_dir() and not p.is_symlink() and not p.name.startswith("."))
+    except OSError:
+        return []
