@@ -1,0 +1,38 @@
+"""A small real model for tests: lite0's own convolutions, a head of random weights."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from fer_core.config import BackboneConfig, PreprocessConfig
+from fer_core.emotions import SIX
+from fer_core.model.backbone import Backbone, load_backbone
+from fer_core.model.bundle import ModelBundle, subject_digest, write_bundle
+from fer_core.model.head import build_head
+from fer_core.model.record import ModelFacts
+
+
+@cache
+def lite0() -> Backbone:
+    """The default backbone, loaded once: a child process converts its checkpoint."""
+    return load_backbone(BackboneConfig())
+
+
+RULES = ("majority_vote", "mean_scores", "log_mean_scores")
+
+
+def small_bundle(folder: Path, seed: int = 0, **facts: Any) -> ModelBundle:
+    """A model of six classes and one hidden layer, written to `folder`."""
+    backbone = lite0()
+    head = build_head(backbone.n_features, (32,), len(SIX), dropout=0.5, seed=seed)
+    known: dict[str, Any] = {
+        "preprocess": PreprocessConfig(max_frames=6),
+        "temperatures": dict.fromkeys(RULES, 1.5),
+        "subjects": (subject_digest("drawn-synthetic:s000"),),
+        "data_fingerprint": "ab" * 16,
+        "synthetic": True,
+        "versions": {"ferflow": "0.1.0"},
+    }
+    return write_bundle(folder, head, backbone, "imagenet", ModelFacts(**{**known, **facts}))
