@@ -1,0 +1,33 @@
+"""The command line. Each command is settings plus one flow, or (where it takes seconds) one library call.
+
+Only names are gathered here, so `ferflow --help` answers at once; a command imports what it needs when it runs.
+"""
+
+from __future__ import annotations
+
+import typer
+
+from flows.commands import config, data, doctor, runs, servers, store
+
+app = typer.Typer(
+    name="ferflow",
+    help="Emotion recognition from videos of faces: from clips to a champion model and scored folders of videos.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+data_app = typer.Typer(help="Clips: find, merge, split, compare, draw.", no_args_is_help=True)
+
+for function in (
+    runs.demo, doctor.doctor, config.config, runs.preprocess, runs.search, runs.train, runs.promote, runs.score,
+    servers.up, servers.status, store.store,
+):  # fmt: skip
+    app.command()(function)
+app.add_typer(data_app, name="data")
+for function in (data.scan, data.merge, data.split, data.diff, data.synth):
+    data_app.command()(function)
+
+
+def main() -> None:
+    """Entry point of the `ferflow` command."""
+    app()

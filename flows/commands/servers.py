@@ -1,0 +1,141 @@
+"""`ferflow up` and `ferflow status`: the workspace's MLflow, Prefect and served flows."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from fer_core.errors import ConfigError
+from flows.commands.session import Session, command
+
+if TYPE_CHECKING:
+    from mlflow_server.supervise import Program
+
+START_S = 180.0  # MLflow makes 65 tables on its first start; 7-12 s each on an idle machine
+
+
+@command()
+def up(
+    session: Session,
+    host: Annotated[str, typer.Option(help="Interface to listen on; beyond loopback only with passwords set.")] = (
+        "127.0.0.1"
+    ),
+    mlflow_port: Annotated[int, typer.Option(min=1, max=65535)] = 5000,
+    prefect_port: Annotated[int, typer.Option(min=1, max=65535)] = 4200,
+    database: Annotated[
+        str,
+        typer.Option(
+            envvar="FERFLOW_MLFLOW_DATABASE", help="PostgreSQL URL for MLflow; default SQLite.", show_envvar=True
+        ),
+    ] = "",
+) -> dict[str, Any]:
+    """Start MLflow, Prefect and the served flows on this machine; Ctrl-C stops them all."""
+    from mlflow_server import ServerError, address
+    from mlflow_server.supervise import Supervisor, check_free
+
+    workspace = session.workspace
+    if found := address.running(workspace):
+        raise ConfigError(
+            f"workspace {workspace} is up already: MLflow at {found.mlflow}, Prefect at {found.prefect}; "
+            f"stop it with Ctrl-C where it runs, or: kill {found.pid}"
+        )
+    try:
+        check_free(host, [(mlflow_port, "--mlflow-port"), (prefect_port, "--prefect-port")])
+        programs, environment, addresses = _programs(workspace, host, mlflow_port, prefect_port, database)
+        previous = {s: signal.signal(s, _interrupt) for s in (signal.SIGINT, signal.SIGTERM)}
+        supervisor = Supervisor(workspace / "servers", programs, environment)
+        try:
+            session.err.print(f"Starting; logs are in {supervisor.folder}")
+            supervisor.wait_ready(START_S, lambda name, s: session.err.print(f"  {name} is up ({s:.0f} s)"))
+            address.announce(workspace, address.Addresses(*addresses, pid=os.getpid()))
+            session.say(f"MLflow   {addresses[0]}")
+            session.say(f"Prefect  {addresses[1]}")
+            session.say("Ctrl-C stops them.")
+            raise ServerError(f"supervisord ended by itself ({supervisor.wait()}); see {supervisor.folder}")
+        except KeyboardInterrupt:
+            session.err.print("Stopping ...")
+        finally:
+            for number in previous:
+                signal.signal(number, signal.SIG_IGN)  # a second Ctrl-C must not leave half of them
+            address.withdraw(workspace)
+            supervisor.stop()
+            for number, handler in previous.items():
+                signal.signal(number, handler)
+    except ServerError as exc:
+        raise ConfigError(str(exc)) from exc
+    return {"mlflow": addresses[0], "prefect": addresses[1], "stopped": True}
+
+
+@command()
+def status(session: Session) -> dict[str, Any]:
+    """Tell which servers of the workspace run, and where."""
+    from mlflow_server import address
+
+    workspace = session.workspace
+    found = address.announced(workspace)
+    servers = {
+        name: {"url": url, "answers": address.answers(url + health)}
+        for name, url, health in (
+            [("MLflow", found.mlflow, "/health"), ("Prefect", found.prefect, "/api/health")] if found else []
+        )
+    }
+    if servers:
+        session.table(
+            "",
+            ("server", "address", "state"),
+            [(n, s["url"], "up" if s["answers"] else "does not answer") for n, s in servers.items()],
+        )
+    else:
+        session.say(f"No servers run for {workspace}; start them with 'ferflow up'. Commands work without.")
+    return {"workspace": str(workspace), "servers": servers}
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def _programs(
+    workspace: Path, host: str, mlflow_port: int, prefect_port: int, database: str
+) -> tuple[list[Program], dict[str, str], tuple[str, str]]:
+    """What is started, the environment it gets, and the addresses of MLflow and Prefect."""
+    from flows.environment import prefect_environment
+    from mlflow_server import launch
+    from mlflow_server.address import answers
+    from mlflow_server.supervise import Program
+
+    mlflow = launch.mlflow_server(workspace, host, mlflow_port, database)
+    launch.check_exposed(host, {"PREFECT_SERVER_API_AUTH_STRING"})
+    prefect = launch.url(host, prefect_port)
+    ready = workspace / "servers" / "flows.ready"
+    ready.unlink(missing_ok=True)
+    python = sys.executable
+    programs = [
+        Program("mlflow", mlflow.command, lambda: answers(f"{mlflow.url}/health")),
+        Program(
+            "prefect",
+            (python, "-m", "prefect", "server", "start", "--host", host, "--port", str(prefect_port)),
+            lambda: answers(f"{prefect}/api/health"),
+        ),
+        Program("flows", (python, "-m", "flows.serve", "--ready", str(ready)), ready.is_file, stop_s=4, last=True),
+    ]
+    environment = {
+        **prefect_environment(workspace, f"{prefect}/api"),
+        **mlflow.environment,
+        "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": prefect,
+        "PREFECT_UI_API_URL": f"{prefect}/api",
+        "FERFLOW_WORKSPACE": str(workspace),
+        "PYTHONSAFEPATH": "1",  # a `flows` folder where this was started must not stand in for ours
+        "PYTHONUNBUFFERED": "1",
+    }
+    if "PREFECT_SERVER_API_AUTH_STRING" in os.environ:
+        environment["PREFECT_API_AUTH_STRING"] = os.environ["PREFECT_SERVER_API_AUTH_STRING"]
+    if "MLFLOW_AUTH_ADMIN_PASSWORD" in os.environ:
+        environment["MLFLOW_TRACKING_USERNAME"] = "admin"
+        environment["MLFLOW_TRACKING_PASSWORD"] = os.environ["MLFLOW_AUTH_ADMIN_PASSWORD"]
+    return programs, environment, (mlflow.url, prefect)

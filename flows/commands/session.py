@@ -1,0 +1,222 @@
+"""What every command shares: its settings, how it speaks, and how it fails.
+
+`@command` gives a function the options --config, --set, --workspace and --json, hands it a `Session` in their place,
+and turns a FerError into one sentence on stderr. A command returns a JSON-able dict: under --json it is the one thing
+on stdout, else what the command printed through its session is.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+import logging
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from types import NoneType
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import typer
+
+from fer_core.errors import FerError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from fer_core.config import RunConfig
+
+FAILED, BAD_ROWS, INTERRUPTED = 1, 3, 130
+
+ConfigFile = Annotated[Path | None, typer.Option("--config", metavar="FILE", help="Settings, YAML.")]
+Overrides = Annotated[
+    list[str] | None, typer.Option("--set", metavar="SECTION.FIELD=VALUE", help="One setting; may be repeated.")
+]
+Workspace = Annotated[
+    str, typer.Option("--workspace", metavar="DIR", help="Folder of everything made; default $FERFLOW_WORKSPACE.")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="One JSON object on stdout; the rest goes to stderr.")]
+
+
+@dataclass
+class Session:
+    """One invocation of one command.
+
+    Args:
+        config: the settings, whole.
+        as_json: only the returned dict may reach stdout.
+        exit_code: what the process ends with when the command returns; commands set BAD_ROWS.
+    """
+
+    config: RunConfig
+    as_json: bool = False
+    exit_code: int = 0
+
+    @cached_property
+    def workspace(self) -> Path:
+        """The workspace folder, made if needed. Raises StoreError when it cannot be."""
+        from fer_core.runtime import resolve_workspace
+
+        return resolve_workspace(self.config.workspace)
+
+    @cached_property
+    def out(self) -> Console:
+        """Where results are told: stdout, or nowhere under --json."""
+        from rich.console import Console
+
+        console = Console(quiet=self.as_json, markup=False, highlight=False, emoji=False)
+        if not console.is_terminal:
+            console.width = 200  # a pipe has no edge to fold a table at
+        return console
+
+    @cached_property
+    def err(self) -> Console:
+        """Where progress and logs are told: stderr."""
+        from rich.console import Console
+
+        return Console(stderr=True, markup=False, highlight=False, emoji=False)
+
+    def show_logs(self) -> None:
+        """The library's INFO and everyone's warnings go to `err`, in place of whatever printed them before."""
+        logging.getLogger().handlers = [_ConsoleHandler(self.err)]
+        logging.getLogger("fer_core").setLevel(logging.INFO)
+
+    def say(self, text: str) -> None:
+        """One line of the result, for a person."""
+        self.out.print(printable(text), soft_wrap=True)
+
+    def say_lines(self, lines: Iterable[str]) -> None:
+        """Several lines of the result."""
+        for line in lines:
+            self.say(line)
+
+    def table(self, title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+        """A table of the result, for a person; numbers stand right."""
+        from rich import box
+        from rich.table import Table
+        from rich.text import Text
+
+        cells = [[c if isinstance(c, (int, float)) else printable(str(c)) for c in row] for row in rows]
+        if title:
+            self.say(title)
+        table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+        for i, name in enumerate(columns):
+            numeric = bool(cells) and all(isinstance(row[i], (int, float)) for row in cells)
+            table.add_column(name, justify="right" if numeric else "left", overflow="fold")
+        for row in cells:
+            table.add_row(*(Text(str(c)) for c in row))
+        self.out.print(table)
+
+    @contextmanager
+    def progress(self, what: str) -> Iterator[Callable[[int, int], None]]:
+        """A bar on the terminal (none elsewhere) moved by the callback it hands out: (done, total)."""
+        if not self.err.is_terminal:
+            yield lambda done, total: None
+            return
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+        with Progress(*columns, console=self.err, transient=True) as bar:
+            task = bar.add_task(what, total=None)
+            yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+def printable(text: str) -> str:
+    """The text with control characters spelt out: names from files must not steer a terminal or forge log lines."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text)
+
+
+Function = Callable[..., dict[str, Any]]
+
+
+def command(preset: str = "") -> Callable[[Function], Callable[..., None]]:
+    """A typer command from `function(session, …) -> dict`; `…` are its own typer parameters.
+
+    Args:
+        preset: name of the packaged settings that stand in for --config when none is given.
+    """
+    return lambda function: _command(function, preset)
+
+
+def _command(function: Function, preset: str) -> Callable[..., None]:
+    own = list(inspect.signature(function, eval_str=True).parameters.values())[1:]
+
+    def run(
+        *, config_file: Path | None, overrides: list[str] | None, workspace: str, as_json: bool, **given: Any
+    ) -> None:
+        try:
+            session = _begin(config_file or _preset(preset), overrides or [], workspace, as_json)
+            result = function(session, **given)
+        except FerError as exc:
+            _fail(exc, as_json)
+        except KeyboardInterrupt:
+            typer.echo("Stopped.", err=True)
+            raise typer.Exit(INTERRUPTED) from None
+        if as_json:
+            typer.echo(json.dumps(_plain(result)))
+        raise typer.Exit(session.exit_code)
+
+    shared = {
+        "config_file": (ConfigFile, None), "overrides": (Overrides, None),
+        "workspace": (Workspace, ""), "as_json": (AsJson, False),
+    }  # fmt: skip
+    options = [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+        for name, (annotation, default) in shared.items()
+    ]
+    own = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in own]
+    run.__signature__ = inspect.Signature([*own, *options])  # type: ignore[attr-defined]
+    run.__annotations__ = {p.name: p.annotation for p in (*own, *options)}
+    run.__name__, run.__doc__, run.__module__ = function.__name__, function.__doc__, function.__module__
+    return run
+
+
+def _begin(config_file: Path | None, overrides: list[str], workspace: str, as_json: bool) -> Session:
+    from fer_core.config import load_config
+
+    config = load_config(config_file, overrides)
+    if workspace:
+        config = config.model_copy(update={"workspace": workspace})
+    session = Session(config, as_json)
+    session.show_logs()
+    return session
+
+
+def _preset(name: str) -> Path | None:
+    import fer_core
+
+    return Path(fer_core.__file__).parent / "presets" / f"{name}.yaml" if name else None
+
+
+class _ConsoleHandler(logging.Handler):
+    """Log records on the session's stderr, above the progress bar, one line each however they were written."""
+
+    def __init__(self, console: Console) -> None:
+        super().__init__()
+        self.console = console
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.console.print(f"{record.levelname.lower()}: {printable(record.getMessage())}", soft_wrap=True)
+
+
+def _fail(exc: FerError, as_json: bool) -> NoReturn:
+    sentence = printable(" ".join(str(exc).split()))
+    typer.echo(f"Error: {sentence}", err=True)
+    if as_json:
+        typer.echo(json.dumps({"error": sentence, "kind": type(exc).__name__}))
+    raise typer.Exit(FAILED) from exc
+
+
+def _plain(value: Any) -> Any:
+    """The value as JSON has it: NaN becomes null, numpy scalars numbers, everything unknown text."""
+    if isinstance(value, Mapping):
+        return {str(k): _plain(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return [_plain(v) for v in value]
+    if hasattr(value, "item"):
+        value = value.item()
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value if isinstance(value, (str, int, float, bool, NoneType)) else str(value)

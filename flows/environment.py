@@ -1,0 +1,56 @@
+"""Where a flow runs: the workspace's own Prefect and MLflow, or those of a running `ferflow up`."""
+
+from __future__ import annotations
+
+import logging
+import os
+from pathlib import Path
+
+from fer_core.config import RunConfig
+from fer_core.runtime import resolve_workspace
+from mlflow_server.address import running
+
+
+def prefect_environment(workspace: Path, api: str = "") -> dict[str, str]:
+    """What the environment must hold before Prefect is imported.
+
+    Args:
+        api: URL of a running server's API; empty: a temporary server on the same database is started.
+    """
+    environment = {
+        "PREFECT_HOME": str(workspace / "prefect"),
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "DO_NOT_TRACK": "1",
+        "PREFECT_RESULTS_DEFAULT_SERIALIZER": "json",  # its own default runs code when a result is read
+        "PREFECT_LOGGING_EXTRA_LOGGERS": "fer_core",
+        "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",  # 8-13 s on an idle machine
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3",  # with the defaults a call to a dead server blocks for 246 s
+        "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
+    }
+    return {**environment, **({"PREFECT_API_URL": api} if api else {})}
+
+
+def settle(config: RunConfig) -> RunConfig:
+    """What every flow does first: the settings with the workspace made and absolute, and `tracking.uri: auto` replaced
+    by a running server's. The library's INFO lines are let through, to the run's page.
+
+    Raises:
+        StoreError: the workspace cannot be written to.
+    """
+    logging.getLogger("fer_core").setLevel(logging.INFO)
+    workspace = resolve_workspace(config.workspace)
+    tracking = config.tracking
+    if tracking.uri == "auto" and (servers := running(workspace)):
+        tracking = tracking.model_copy(update={"uri": servers.mlflow})
+    return config.model_copy(update={"workspace": str(workspace), "tracking": tracking})
+
+
+def prepare(config: RunConfig) -> RunConfig:
+    """`settle`, and point this process's Prefect, not yet imported, at the workspace. What the user set, wins."""
+    config = settle(config)
+    workspace = Path(config.workspace)
+    servers = running(workspace)
+    for name, value in prefect_environment(workspace, f"{servers.prefect}/api" if servers else "").items():
+        os.environ.setdefault(name, value)
+    return config

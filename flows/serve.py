@@ -1,0 +1,76 @@
+"""Serve the flows: each becomes a deployment with a form made of its settings, started by one click or over the API.
+
+Run as `python -m flows.serve` by `ferflow up`. Entry points are module paths, so a lab's own `flows/` folder cannot
+stand in for ours.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+from collections.abc import Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from prefect.deployments.runner import RunnerDeployment
+
+# (module, flow, name of the deployment), in the order of the work
+SERVED = (
+    ("flows.preprocess", "preprocess_flow", "preprocess"),
+    ("flows.search", "search_flow", "search"),
+    ("flows.train", "train_flow", "train"),
+    ("flows.promote", "promote_flow", "promote"),
+    ("flows.score", "score_flow", "score"),
+    ("flows.end_to_end", "end_to_end_flow", "end-to-end"),
+)
+AT_ONCE = 2  # a folder can be scored while a search runs; more would share the same cores
+
+
+def deployments(served: Sequence[tuple[str, str, str]] = SERVED) -> list[RunnerDeployment]:
+    """A deployment for each (module, flow, name)."""
+    from prefect.deployments.runner import EntrypointType
+
+    return [
+        getattr(import_module(module), flow).to_deployment(
+            name, tags=["ferflow"], entrypoint_type=EntrypointType.MODULE_PATH
+        )
+        for module, flow, name in served
+    ]
+
+
+def serve(ready: Path | None = None, served: Sequence[tuple[str, str, str]] = SERVED, limit: int = AT_ONCE) -> None:
+    """Register the deployments and run what is asked of them until SIGTERM.
+
+    Args:
+        ready: file to write once the deployments can be run.
+        limit: flow runs at a time; the others wait.
+    """
+    from prefect.runner import Runner
+
+    class CancellingRunner(Runner):
+        """Prefect's own handler never awaits `astop` inside its loop, and its runs stay Running for ever (3.8.8)."""
+
+        def handle_sigterm(self, *args: Any, **kwargs: Any) -> None:
+            loop = asyncio.get_running_loop()
+            loop.call_soon_threadsafe(lambda: stopping.append(loop.create_task(self.astop())))
+
+    stopping: list[asyncio.Task[None]] = []  # holds the task, which the loop alone would not
+    runner = CancellingRunner(name="ferflow", limit=limit, pause_on_shutdown=False)
+    for deployment in deployments(served):
+        runner.add_deployment(deployment)
+    if ready:
+        ready.write_text("", encoding="utf-8")
+    asyncio.run(runner.start())
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """`python -m flows.serve [--ready FILE]`."""
+    parser = argparse.ArgumentParser(description="Serve ferflow's flows to a Prefect server.")
+    parser.add_argument("--ready", type=Path, help="file to write once the deployments can be run")
+    serve(parser.parse_args(argv).ready)
+
+
+if __name__ == "__main__":
+    main()

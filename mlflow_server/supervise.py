@@ -1,0 +1,217 @@
+"""Start programs under supervisord, wait until each answers, stop them all.
+
+supervisord restarts what crashes and is spoken to over a unix socket. Each program leads its own process group, so
+that nothing it started outlives it. Its environment is supervisord's own: no secret is written to a file.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import os
+import shlex
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import xmlrpc.client
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any
+
+from mlflow_server import ServerError
+
+STOP_S = 9.0  # all programs together, before they are killed
+_LONGEST_SOCKET = 100  # bytes a unix socket's path may have, with a margin
+
+
+@dataclass(frozen=True)
+class Program:
+    """Something to keep running.
+
+    Args:
+        name: one word, also the log's name.
+        command: argument list; no shell sees it.
+        ready: whether it answers yet; asked a few times a second.
+        stop_s: seconds between SIGTERM and SIGKILL.
+        last: it needs the programs before it: it is started once they answer.
+    """
+
+    name: str
+    command: Sequence[str]
+    ready: Callable[[], bool]
+    stop_s: int = 2
+    last: bool = False
+
+
+class Supervisor:
+    """A running supervisord and its programs, started in order, stopped in reverse."""
+
+    def __init__(self, folder: Path, programs: Sequence[Program], environment: Mapping[str, str]) -> None:
+        """Start them.
+
+        Args:
+            folder: takes configuration, logs and socket; made if needed.
+            environment: what the programs get beside this process's own.
+        """
+        folder.mkdir(parents=True, exist_ok=True)
+        self.folder, self.programs = folder, programs
+        self.socket = _socket_path(folder)
+        config = folder / "supervisord.conf"
+        config.write_text(_config(folder, self.socket, programs), encoding="utf-8")
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "supervisor.supervisord", "--nodaemon", "--configuration", str(config)],
+            env={**os.environ, **environment},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,  # a terminal's Ctrl-C reaches us alone; we stop them in order
+        )
+        self._groups: set[int] = set()
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def wait_ready(self, timeout_s: float, tell: Callable[[str, float], None]) -> None:
+        """Return once every program answers, telling (name, seconds) for each.
+
+        Raises:
+            ServerError: one ended or did not answer in time; its last words are in the message.
+        """
+        started = time.monotonic()
+        for program in self.programs:
+            if program.last:
+                _server(self.socket).supervisor.startProcess(program.name, False)
+            while not program.ready():
+                state = self.states().get(program.name, "STARTING")
+                if self._process.poll() is not None or state in ("BACKOFF", "FATAL", "EXITED"):
+                    raise ServerError(f"{program.name} ended while starting: {self._last_words(program.name)}")
+                if time.monotonic() - started > timeout_s:
+                    raise ServerError(
+                        f"{program.name} did not answer within {timeout_s:.0f} s: {self._last_words(program.name)}"
+                    )
+                time.sleep(0.2)
+            tell(program.name, time.monotonic() - started)
+        self.states()
+
+    def states(self) -> dict[str, str]:
+        """supervisord's word for each program (RUNNING, BACKOFF, …); empty while it cannot be asked."""
+        found = program_states(self.socket)
+        self._groups |= {pid for _, pid in found.values() if pid}
+        return {name: state for name, (state, _) in found.items()}
+
+    def wait(self) -> int:
+        """Block until supervisord ends by itself."""
+        return self._process.wait()
+
+    def stop(self) -> None:
+        """Stop everything; after `STOP_S` seconds by force. No process is left."""
+        self.states()
+        with contextlib.suppress(ProcessLookupError):
+            self._process.terminate()
+        try:
+            self._process.wait(STOP_S)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        for group in self._groups:  # what a program started may outlive it
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(group, signal.SIGKILL)
+        self.socket.unlink(missing_ok=True)
+
+    def _last_words(self, name: str) -> str:
+        log = self.folder / f"{name}.log"
+        text = log.read_text(errors="replace") if log.is_file() else ""
+        lines = [line.strip() for line in text.splitlines() if line.strip()]
+        return f"{lines[-1] if lines else 'it said nothing'} (see {log})"
+
+
+def program_states(socket_path: Path) -> dict[str, tuple[str, int]]:
+    """(state, pid) by program of the supervisord at a socket; empty when none listens there."""
+    try:
+        infos = _server(socket_path).supervisor.getAllProcessInfo()
+    except (OSError, http.client.HTTPException, xmlrpc.client.Error):
+        return {}
+    return {info["name"]: (info["statename"], info["pid"]) for info in infos}
+
+
+def _server(socket_path: Path) -> Any:
+    from supervisor.xmlrpc import SupervisorTransport
+
+    transport: Any = SupervisorTransport(None, None, f"unix://{socket_path}")
+    return xmlrpc.client.ServerProxy("http://127.0.0.1", transport=transport)
+
+
+def check_free(host: str, ports: Iterable[tuple[int, str]]) -> None:
+    """Refuse ports that are taken.
+
+    Args:
+        ports: (port, the option that changes it).
+    Raises:
+        ServerError: naming the first one and the option.
+    """
+    for port, option in ports:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        with socket.socket(family) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((host, port))
+            except OSError as exc:
+                raise ServerError(
+                    f"port {port} of {host} cannot be used ({exc.strerror}); choose another with {option}"
+                ) from exc
+
+
+def _socket_path(folder: Path) -> Path:
+    path = folder / "supervisor.sock"
+    if len(os.fsencode(path)) <= _LONGEST_SOCKET:
+        return path
+    name = blake2b(os.fsencode(folder), digest_size=8).hexdigest()
+    return Path(tempfile.gettempdir()) / f"ferflow-{os.getuid()}-{name}.sock"
+
+
+def _config(folder: Path, socket_path: Path, programs: Sequence[Program]) -> str:
+    supervisord = {
+        "logfile": folder / "supervisord.log",
+        "pidfile": folder / "supervisord.pid",
+        "childlogdir": folder,
+        **({"user": "root"} if os.getuid() == 0 else {}),  # else it warns
+    }
+    sections: dict[str, Mapping[str, object]] = {
+        "supervisord": supervisord,
+        "unix_http_server": {"file": socket_path, "chmod": "0700"},
+        "rpcinterface:supervisor": {
+            "supervisor.rpcinterface_factory": "supervisor.rpcinterface:make_main_rpcinterface"
+        },
+    }
+    for place, program in enumerate(programs):
+        sections[f"program:{program.name}"] = {
+            "command": " ".join(shlex.quote(part) for part in program.command),
+            "priority": place,
+            "autorestart": "true",
+            "autostart": str(not program.last).lower(),
+            "killasgroup": "true",
+            "stopwaitsecs": program.stop_s,
+            "redirect_stderr": "true",
+            "stdout_logfile": folder / f"{program.name}.log",
+            "stdout_logfile_maxbytes": "10MB",
+            "stdout_logfile_backups": 1,
+        }
+    return "\n".join(
+        f"[{name}]\n" + "".join(f"{key}={_value(value)}\n" for key, value in section.items())
+        for name, section in sections.items()
+    )
+
+
+def _value(value: object) -> str:
+    text = str(value)
+    if " ;" in text or " #" in text or not text.isprintable():
+        raise ServerError(
+            f"supervisor cannot take the path {text!r}; choose a workspace without ' ;', ' #' and newlines"
+        )
+    return text.replace("%", "%%")
