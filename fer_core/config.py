@@ -83,6 +83,9 @@ class SplitConfig(Settings):
     fold: int = Field(0, ge=0, description="Which fold or subject is the test set, folds and one_subject_out only")
     train_on: tuple[str, ...] = Field((), description="Databases trained on, cross_database only")
     test_on: tuple[str, ...] = Field((), description="Databases tested on, cross_database only")
+    allow_pairs: tuple[tuple[str, str], ...] = Field(
+        (), description="Ids of clips that look alike, and that a person has found to be two recordings"
+    )
 
 
 class BackboneConfig(Settings):
