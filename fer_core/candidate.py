@@ -1,0 +1,143 @@
+"""A candidate: the chosen setting fitted once more on all training subjects, calibrated, put on disk, tested once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from fer_core.clips.clip import Split
+from fer_core.clips.manifest import Manifest, fingerprint
+from fer_core.config import PreprocessConfig, Rule, RunConfig
+from fer_core.corpus import ClipRow, stored_faces
+from fer_core.evaluation.calibration import Reliability, apply_temperature, fit_temperature, reliability
+from fer_core.evaluation.lockbox import Opening, open_lockbox
+from fer_core.evaluation.metrics import RULES, Evaluation, clip_verdicts, evaluate
+from fer_core.model.backbone import Backbone
+from fer_core.model.bundle import ModelBundle, subject_digest, write_bundle
+from fer_core.model.features import FeatureTable
+from fer_core.model.record import ModelFacts
+from fer_core.runtime import describe_environment
+from fer_core.scoring import ClipScorer
+from fer_core.search.study import refit
+from fer_core.search.trial import TrialResult, out_of_fold_scores
+from fer_core.store import cache_key
+from fer_core.training.loop import FitResult
+from fer_core.workspace import Workspace
+
+CLIP_RULE: Rule = "mean_scores"  # better than the vote in all four implementations of the thesis (§4.3-4.6)
+
+
+@dataclass(frozen=True)
+class OutOfFold:
+    """What cross-validation says of a setting: each clip judged by a head that never saw its subject.
+
+    Args:
+        evaluations: rule -> evaluation.
+        verdicts: (C,) of the candidate's own rule, in the table's order.
+        temperatures: rule -> temperature of its clip scores.
+        before, after: reliability of the rule's scores, uncalibrated and calibrated.
+    """
+
+    evaluations: Mapping[Rule, Evaluation]
+    verdicts: np.ndarray
+    temperatures: Mapping[Rule, float]
+    before: Reliability
+    after: Reliability
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A model that could become champion.
+
+    Args:
+        bundle: read back from `folder`, every check passed.
+        fitted: the refit.
+        out_of_fold: of the same setting.
+        test: what the lockbox gave; None when there is no test set.
+    """
+
+    folder: Path
+    bundle: ModelBundle
+    fitted: FitResult
+    out_of_fold: OutOfFold
+    test: Opening | None
+
+
+def judge_out_of_fold(table: FeatureTable, trial_folder: Path) -> OutOfFold:
+    """The out-of-fold numbers and the calibration of a complete trial."""
+    scores, clips = out_of_fold_scores(trial_folder), np.arange(table.n_clips)
+    evaluations: dict[Rule, Evaluation] = {}
+    temperatures: dict[Rule, float] = {}
+    for rule in RULES:
+        verdicts, shares = clip_verdicts(scores, table.offsets, clips, rule)
+        evaluations[rule] = evaluate(verdicts, table.labels, table.subjects, table.classes)
+        temperatures[rule] = fit_temperature(shares, table.labels)
+        if rule == CLIP_RULE:
+            own, calibrated = verdicts, apply_temperature(shares, temperatures[rule])
+            before, after = reliability(shares, table.labels), reliability(calibrated, table.labels)
+    return OutOfFold(evaluations, own, temperatures, before, after)
+
+
+def make_candidate(
+    table: FeatureTable,
+    trial: TrialResult,
+    trial_folder: Path,
+    backbone: Backbone,
+    manifest: Manifest,
+    rows: Sequence[ClipRow],
+    cfg: RunConfig,
+    workspace: Workspace,
+) -> Candidate:
+    """Refit, calibrate on out-of-fold scores, write the two files, open the lockbox. The same again is not fitted again.
+
+    Args:
+        table: train and validation clips. trial: complete, on this table. rows: usable clips, those of the test set too.
+    Raises:
+        TrainingError: the refit diverges. StoreError: the disk refuses.
+    """
+    judged = judge_out_of_fold(table, trial_folder)
+    fitted = refit(table, trial, backbone.fc)
+    facts = ModelFacts(
+        classes=table.classes,
+        preprocess=cfg.preprocess,
+        rule=CLIP_RULE,
+        temperatures=dict(judged.temperatures),
+        abstain_below=cfg.score.abstain_below,
+        subjects=tuple(sorted({subject_digest(s) for s in table.subjects})),
+        data_fingerprint=table.note["fingerprint"],
+        synthetic=table.synthetic,
+        versions=describe_environment(),
+    )
+    name = cache_key(table=table.key, train=trial.train.model_dump(mode="json"), steps=list(trial.steps))[:12]
+    folder = workspace.models / name
+    bundle = write_bundle(folder, fitted.head, backbone, cfg.backbone.weights, facts)
+    return Candidate(folder, bundle, fitted, judged, _test(bundle, manifest, rows, cfg.preprocess, workspace))
+
+
+def _test(
+    bundle: ModelBundle, manifest: Manifest, rows: Sequence[ClipRow], cfg: PreprocessConfig, workspace: Workspace
+) -> Opening | None:
+    """The candidate on the test clips, through the scorer that serves it; once."""
+    by_id = {row.clip: row for row in rows}
+    test = Manifest(tuple(c for c in manifest.of(Split.TEST).clips if c.id in by_id))
+    if not test.clips:
+        return None
+    chosen = [by_id[c.id] for c in test.clips]
+
+    def evaluate_test() -> dict[str, object]:
+        scorer = ClipScorer(bundle, store_root=workspace.store)
+        frames = [scorer.judge(faces).frames for faces in stored_faces(chosen, workspace)]
+        offsets = np.concatenate([[0], np.cumsum([len(f) for f in frames])])
+        labels = np.array([c.emotion.column for c in test.clips if c.emotion])
+        subjects = [c.subject for c in test.clips]
+        found: dict[str, object] = {}
+        for rule in RULES:
+            verdicts, _ = clip_verdicts(np.concatenate(frames), offsets, np.arange(len(frames)), rule)
+            found[rule] = evaluate(verdicts, labels, subjects, bundle.classes).to_json()
+        return found
+
+    identity = cache_key(test=fingerprint(test, {r.clip: r.digest for r in chosen}), preprocess=cfg.model_dump_json())
+    return open_lockbox(workspace.lockbox, identity, bundle.record.weights_sha256, evaluate_test)

@@ -1,0 +1,96 @@
+"""What every flow on labelled clips begins with: the corpus, its faces, its features; tasks over batches of clips."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+from prefect import get_run_logger, task
+from prefect.cache_policies import NO_CACHE
+
+from fer_core.clips.clip import Clip
+from fer_core.clips.manifest import Manifest
+from fer_core.config import BackboneConfig, RunConfig
+from fer_core.corpus import ClipRow, data_fingerprint, keep_usable, load_corpus, prepare_clips, store_features
+from fer_core.model.backbone import Backbone, load_backbone
+from fer_core.runtime import resolve_device
+from fer_core.workspace import Workspace
+from flows.artifacts import progress_bar
+
+BATCH = 64  # clips a task; a task costs Prefect some 10 ms, a clip some 300
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A corpus whose faces are stored.
+
+    Args:
+        manifest: labelled and split. rows: one per clip. usable: those that can be trained on or tested with.
+        fingerprint: of the usable clips and their split.
+    """
+
+    manifest: Manifest
+    rows: list[ClipRow]
+    usable: list[ClipRow]
+    fingerprint: str
+
+
+@task(task_run_name="faces of clips {first}-{last}", cache_policy=NO_CACHE, persist_result=False)
+def faces_of(clips: Sequence[Clip], config: RunConfig, first: int, last: int) -> list[dict[str, Any]]:
+    """Faces of one batch of clips into the store; a JSON-able row a clip."""
+    rows = prepare_clips(clips, config.preprocess, config.limits, Workspace.open(config.workspace))
+    used, selected = sum(r.n_used for r in rows), sum(r.n_selected for r in rows)
+    cached = sum(r.cached for r in rows)
+    get_run_logger().info(
+        "clips %d-%d: %d faces in %d frames, %d clips from the store", first, last, used, selected, cached
+    )
+    return [row.to_json() for row in rows]
+
+
+@task(task_run_name="features of clips {first}-{last}", cache_policy=NO_CACHE, persist_result=False)
+def features_of(rows: Sequence[ClipRow], config: RunConfig, first: int, last: int) -> int:
+    """Features of one batch of clips into the store; how many frames had to be computed."""
+    computed = store_features(rows, backbone_of(config), Workspace.open(config.workspace))
+    get_run_logger().info("clips %d-%d: features of %d frames computed", first, last, computed)
+    return computed
+
+
+def prepare_faces(config: RunConfig) -> Prepared:
+    """The corpus of a run, its faces stored, batch by batch; unusable clips set aside. Call it inside a flow."""
+    workspace = Workspace.open(config.workspace)
+    manifest = load_corpus(config, workspace)
+    clips = manifest.clips
+    move = progress_bar("faces", f"Faces of {len(clips)} clips")
+    rows: list[ClipRow] = []
+    for start in range(0, len(clips), BATCH):
+        batch = clips[start : start + BATCH]
+        rows += [ClipRow.from_json(r) for r in faces_of(batch, config, start + 1, start + len(batch))]
+        move(len(rows), len(clips))
+    usable = keep_usable(rows, config.limits)
+    return Prepared(manifest, rows, usable, data_fingerprint(manifest, usable))
+
+
+def prepare_features(config: RunConfig, prepared: Prepared) -> int:
+    """Features of the usable clips, stored, batch by batch; how many frames had to be computed."""
+    rows = prepared.usable
+    move = progress_bar("features", f"{config.backbone.name} features of {len(rows)} clips")
+    computed = 0
+    for start in range(0, len(rows), BATCH):
+        batch = rows[start : start + BATCH]
+        computed += features_of(batch, config, start + 1, start + len(batch))
+        move(start + len(batch), len(rows))
+    return computed
+
+
+def backbone_of(config: RunConfig) -> Backbone:
+    """The backbone of a run, loaded once a process."""
+    return _load(config.backbone, str(resolve_device(config.train.device)))
+
+
+@lru_cache(maxsize=1)
+def _load(cfg: BackboneConfig, device: str) -> Backbone:
+    import torch
+
+    return load_backbone(cfg, torch.device(device))

@@ -1,0 +1,74 @@
+"""Flow `preprocess`: every clip of a manifest -> its equalised faces, stored; what was found, on one page."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+from prefect import flow
+
+from fer_core.config import RunConfig
+from fer_core.corpus import stored_faces
+from fer_core.evaluation.plots import contact_sheet, figure_png
+from fer_core.workspace import Workspace
+from flows.artifacts import show_picture, show_table
+from flows.corpus import Prepared, prepare_faces
+from flows.environment import settle
+
+SHEET_COLUMNS = 8
+
+
+@flow(name="preprocess", persist_result=False)
+def preprocess_flow(config: RunConfig = RunConfig()) -> dict[str, Any]:  # noqa: B008  frozen; fills the form
+    """Preprocess the clips of a manifest; clips done before are answered from the store.
+
+    Args:
+        config: all settings; `preprocess`, `limits`, `split` and `manifest` matter here.
+    """
+    config = settle(config)
+    return summarize(config, prepare_faces(config))
+
+
+def summarize(config: RunConfig, prepared: Prepared) -> dict[str, Any]:
+    """Show what became of the clips, and return the counts."""
+    rows, clips = prepared.rows, prepared.manifest.clips
+    classes = [
+        {
+            "emotion": emotion.value,
+            "clips": sum(c.emotion is emotion for c in clips),
+            "faces": sum(r.n_used for r, c in zip(rows, clips, strict=True) if c.emotion is emotion),
+            "frames selected": sum(r.n_selected for r, c in zip(rows, clips, strict=True) if c.emotion is emotion),
+        }
+        for emotion in prepared.manifest.class_counts()
+    ]
+    show_table("faces-per-class", classes, "Faces found per class")
+    bad = [{"clip": r.clip, "status": r.status.value, "reason": r.reason} for r in rows if not r.status.scored]
+    if bad:
+        show_table("clips-left-out", bad, "Clips that cannot be used, and why")
+    show_picture("contact-sheet", figure_png(apex_sheet(config, prepared)), "Last face of some clips of each class")
+    return {
+        "clips": len(rows),
+        "usable": len(prepared.usable),
+        "cached": sum(r.cached for r in rows),
+        "frames": sum(r.n_selected for r in rows),
+        "faces": sum(r.n_used for r in rows),
+        "status": dict(Counter(r.status.value for r in rows)),
+        "fingerprint": prepared.fingerprint,
+        "synthetic": prepared.manifest.synthetic,
+    }
+
+
+def apex_sheet(config: RunConfig, prepared: Prepared) -> Any:
+    """The last face of up to eight clips of each class, a class a row."""
+    emotion_of = {c.id: c.emotion for c in prepared.manifest.clips}
+    chosen: dict[str, list[Any]] = {}
+    for row in prepared.usable:
+        members = chosen.setdefault(str(emotion_of[row.clip]), [])
+        if len(members) < SHEET_COLUMNS:
+            members.append(row)
+    workspace = Workspace.open(config.workspace)
+    rows = {
+        emotion: [faces.pixels[-1] for faces in stored_faces(members, workspace)]
+        for emotion, members in sorted(chosen.items())
+    }
+    return contact_sheet(rows, "Synthetic faces" if prepared.manifest.synthetic else "")

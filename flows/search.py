@@ -1,0 +1,151 @@
+"""Flow `search`: a study over the stored features, a task and an MLflow run for every trial, one setting chosen."""
+
+from __future__ import annotations
+
+import contextvars
+from collections.abc import Iterator
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from prefect import flow, get_run_logger, task
+from prefect.cache_policies import NO_CACHE
+
+from fer_core.config import RunConfig
+from fer_core.corpus import training_table
+from fer_core.evaluation.plots import figure_png
+from fer_core.search.choice import Choice, choose
+from fer_core.search.figures import trials_figure
+from fer_core.search.study import Job, Study, default_workers, open_study, search, trial_processes
+from fer_core.search.trial import TrialResult
+from fer_core.tracking.run import Run, Tracking, connect, reopen_run, start_run
+from fer_core.tracking.trial import send_trial, tracked_trial
+from fer_core.workspace import Workspace
+from flows.artifacts import progress_bar, show_markdown, show_picture, show_table
+from flows.corpus import backbone_of, prepare_faces, prepare_features
+from flows.environment import settle
+
+
+@flow(name="search", persist_result=False)
+def search_flow(config: RunConfig = RunConfig()) -> dict[str, Any]:  # noqa: B008  frozen; fills the form
+    """Search learning rate, batch size, FC widths and class weights by subject-grouped cross-validation.
+
+    Args:
+        config: all settings; `search`, `train` (what is not searched), `backbone` and `manifest` matter most.
+    """
+    config = settle(config)
+    workspace = Workspace.open(config.workspace)
+    tracking = connect(config.tracking, workspace.root)
+    prepared = prepare_faces(config)
+    prepare_features(config, prepared)
+    backbone = backbone_of(config)
+    table = training_table(prepared.manifest, prepared.usable, backbone, config.preprocess, workspace)
+    study = open_study(workspace.root, table, config.search, config.train)
+    with _study_run(tracking, study) as run:
+        run.log_config(config)
+        run.log_data(study.name, prepared.fingerprint, synthetic=table.synthetic, source=config.manifest)
+        workers = default_workers(config.search, config.train)
+        move = progress_bar("trials", f"{config.search.trials} trials of {study.name}")
+        ended: list[TrialResult] = []
+
+        def on_trial(result: TrialResult) -> None:
+            ended.append(result)
+            get_run_logger().info("trial %d: %s, mean recall %.3f", result.number, result.state, result.value)
+            move(len(ended), config.search.trials)
+
+        with trial_processes(workers) as processes, _as_tasks(processes, workers) as executor:
+            trials = search(
+                study, table, workspace.features.tables.path(table.key), config.search, config.train, executor,
+                job=partial(tracked_trial, config.tracking, workspace.root), fc=workspace.features.store_fc(backbone),
+                parent_run=run.id, workers=workers, on_trial=on_trial,
+            )  # fmt: skip
+        for _, folder in trials:
+            send_trial(config.tracking, workspace.root, folder)
+        choice = choose(trials, table)
+        _show(run, study, trials, choice)
+    return {
+        "study": study.name,
+        "trials": len(trials),
+        "best": choice.best.number,
+        "chosen": choice.chosen.number,
+        "trial": str(study.trial_folder(choice.chosen.number)),
+        "mean_recall": choice.chosen.evaluations["mean_scores"]["mean_recall"],
+        "run": run.id,
+        "url": run.url,
+    }
+
+
+@task(task_run_name="{name}", cache_policy=NO_CACHE, persist_result=False)
+def trial_task(name: str, processes: Executor, job: Job, folder: Path) -> TrialResult:
+    """One trial, in a process of its own."""
+    result: TrialResult = processes.submit(job, folder).result()
+    return result
+
+
+class _TaskExecutor(Executor):
+    """Hands every trial to a Prefect task, so that each has its own line, log and state in the UI."""
+
+    def __init__(self, processes: Executor, threads: ThreadPoolExecutor) -> None:
+        self._processes, self._threads = processes, threads
+
+    def submit(self, fn, /, *args, **kwargs):  # type: ignore[no-untyped-def]
+        (folder,) = args
+        context = contextvars.copy_context()  # the flow run's, which Prefect looks for
+        future: Future[TrialResult] = self._threads.submit(
+            context.run, trial_task, folder.name, self._processes, fn, folder
+        )
+        return future
+
+
+@contextmanager
+def _as_tasks(processes: Executor, workers: int) -> Iterator[Executor]:
+    with ThreadPoolExecutor(workers, thread_name_prefix="trial") as threads:
+        yield _TaskExecutor(processes, threads)
+
+
+def _study_run(tracking: Tracking, study: Study) -> Run:
+    """The study's MLflow run: a search that goes on writes into the run it began."""
+    noted = study.folder / "mlflow-run"
+    if noted.is_file():
+        return reopen_run(tracking, noted.read_text())
+    run = start_run(tracking, f"search {study.name}", tags={"study": study.name})
+    noted.write_text(run.id)
+    return run
+
+
+def _show(run: Run, study: Study, trials: list[tuple[TrialResult, Path]], choice: Choice) -> None:
+    """What came of the study, in MLflow and on the flow run's page."""
+    rows = [trial_row(result, choice) for result, _ in trials]
+    figure = trials_figure([r for r, _ in trials], choice)
+    markdown = f"## {study.name}\n\n{choice.reason}.\n"
+    if run.url:
+        markdown += f"\n[The study in MLflow]({run.url})\n\nNext: flow `train` makes a candidate of this setting.\n"
+    show_table("trials", rows, "Trials, out-of-fold mean recall by mean scores")
+    show_picture("trials-figure", figure_png(figure), "Mean recall of the trials")
+    show_markdown("choice", markdown)
+    run.log_figure(figure, "figures/trials.png")
+    run.log_text(markdown, "choice.md")
+    run.log_json({"trials": rows, "within_one_se": list(choice.within), "reason": choice.reason}, "trials.json")
+    run.log_metrics({"best_mean_recall": choice.best.value, "chosen_mean_recall": choice.chosen.value})
+    run.set_tags({"chosen_trial": str(choice.chosen.number), "best_trial": str(choice.best.number)})
+
+
+def trial_row(result: TrialResult, choice: Choice) -> dict[str, Any]:
+    """A trial as a table shows it."""
+    interval = result.evaluations.get("mean_scores", {}).get("mean_recall") or (None, None, None)
+    shown = " ".join(f"{100 * v:.1f}" for v in interval if v is not None)
+    marks = ["chosen"] * (result.number == choice.chosen.number) + ["best"] * (result.number == choice.best.number)
+    return {
+        "trial": result.number,
+        "state": result.state,
+        "mean recall, low, high (%)": shown,
+        "lr": f"{result.train.lr:.2g}",
+        "batch": result.train.batch_size,
+        "widths": "-".join(map(str, result.train.widths)) or "linear",
+        "class weights": result.train.class_weights,
+        "weights": result.n_weights,
+        "seconds": round(result.seconds, 1),
+        "note": ", ".join([*marks, result.preset, result.reason]).strip(", "),
+    }
