@@ -27,11 +27,12 @@ def config(session: Session) -> dict[str, Any]:
 def documented(settings: BaseModel, indent: str = "") -> Iterator[str]:
     """YAML lines of the settings; above each key what it means and the values it takes."""
     import yaml
+    from pydantic import BaseModel
 
     properties = type(settings).model_json_schema()["properties"]
     for name, field in type(settings).model_fields.items():
         value = getattr(settings, name)
-        if hasattr(value, "model_fields"):
+        if isinstance(value, BaseModel):
             yield ""
             yield from _comment(type(value).__doc__ or "", indent)
             yield f"{indent}{name}:"

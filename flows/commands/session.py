@@ -104,7 +104,7 @@ class Session:
         table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
         for i, name in enumerate(columns):
             numeric = bool(cells) and all(isinstance(row[i], (int, float)) for row in cells)
-            table.add_column(name, justify="right" if numeric else "left", overflow="fold")
+            table.add_column(printable(name), justify="right" if numeric else "left", overflow="fold")
         for row in cells:
             table.add_row(*(Text(str(c)) for c in row))
         self.out.print(table)

@@ -1,0 +1,93 @@
+"""What tests of several rooms share: a quiet environment, one MLflow server, one Prefect harness, a workspace."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+# Before anything imports torch, mlflow or prefect: they read these once.
+os.environ.pop("FERFLOW_WORKSPACE", None)
+os.environ |= {
+    "OMP_WAIT_POLICY": "PASSIVE",
+    "GOMP_SPINCOUNT": "0",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3",
+    "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
+    "DO_NOT_TRACK": "true",
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    "PREFECT_RESULTS_DEFAULT_SERIALIZER": "json",
+    "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
+}
+START_S = 120.0
+
+
+def free_port() -> int:
+    """A port of the loopback interface that nothing listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.fixture
+def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty workspace that `auto` resolves to."""
+    folder = tmp_path / "workspace"
+    folder.mkdir()
+    monkeypatch.setenv("FERFLOW_WORKSPACE", str(folder))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def mlflow_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A real MLflow server on SQLite, started as `ferflow up` starts it; one for the whole test run."""
+    from mlflow_server.address import answers
+    from mlflow_server.launch import mlflow_server
+
+    folder = tmp_path_factory.mktemp("mlflow")
+    server = mlflow_server(folder, port=free_port())
+    log = folder / "server.log"
+    with log.open("w") as out:
+        process = subprocess.Popen(
+            server.command,
+            env={**os.environ, **server.environment},
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    try:
+        deadline = time.monotonic() + START_S
+        while not answers(f"{server.url}/health"):
+            assert process.poll() is None, f"MLflow ended while starting:\n{log.read_text()}"
+            assert time.monotonic() < deadline, f"MLflow did not answer in {START_S} s:\n{log.read_text()}"
+            time.sleep(0.2)
+        yield server.url
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+@pytest.fixture(scope="session")
+def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """A temporary Prefect server that flows called in this process run on; one for the whole test run."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PREFECT_HOME", str(tmp_path_factory.mktemp("prefect")))
+        patch.delenv("PREFECT_API_URL", raising=False)
+        from prefect.testing.utilities import prefect_test_harness
+
+        with prefect_test_harness(server_startup_timeout=int(START_S)):
+            yield
+
+
+@pytest.fixture(scope="session")
+def ferflow() -> str:
+    """The installed command."""
+    return str(Path(sys.executable).parent / "ferflow")
