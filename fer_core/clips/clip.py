@@ -37,10 +37,9 @@ class Clip:
         apex: 0-based frame of the most intense expression; None when unknown.
         split: side of the split, once there is one.
         groups: `group_*` columns (sex, age, spectacles ...) without the prefix.
-        start, end: 0-based first and last frame of the clip inside a longer recording; None: all of it.
 
     Raises:
-        DataError: a frame number is negative, or `id` is empty.
+        DataError: `apex` is negative, or `id` is empty.
     """
 
     id: str
@@ -51,15 +50,12 @@ class Clip:
     apex: int | None = None
     split: Split | None = None
     groups: Mapping[str, str] = field(default_factory=dict)
-    start: int | None = None
-    end: int | None = None
 
     def __post_init__(self) -> None:
         if not self.id:
             raise DataError(f"{self.path}: a clip needs an id")
-        for name in ("apex", "start", "end"):
-            if (frame := getattr(self, name)) is not None and frame < 0:
-                raise DataError(f"clip '{self.id}': {name} {frame} is negative; frames count from 0")
+        if self.apex is not None and self.apex < 0:
+            raise DataError(f"clip '{self.id}': apex {self.apex} is negative; frames count from 0")
 
     @property
     def synthetic(self) -> bool:

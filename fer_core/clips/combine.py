@@ -61,9 +61,9 @@ def merge(
 
 
 def _distinct(clips: Sequence[Clip]) -> list[Clip]:
-    seen: dict[tuple[Path, int | None, int | None], Clip] = {}
+    seen: dict[Path, Clip] = {}
     for clip in clips:
-        other = seen.setdefault((clip.path, clip.start, clip.end), clip)
+        other = seen.setdefault(clip.path, clip)
         for what in ("emotion", "subject", "split"):
             had, has = getattr(other, what), getattr(clip, what)
             if had != has:
@@ -162,6 +162,6 @@ def diff(
 
 
 def _values(clip: Clip, digest: str) -> dict[str, str]:
-    fields = ("path", "subject", "emotion", "dataset", "apex", "split", "start", "end")
+    fields = ("path", "subject", "emotion", "dataset", "apex", "split")
     values = {name: "" if getattr(clip, name) is None else str(getattr(clip, name)) for name in fields}
     return values | {f"group_{name}": value for name, value in clip.groups.items()} | {"content": digest}

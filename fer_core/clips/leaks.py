@@ -88,12 +88,12 @@ def check_leaks(
 
 
 def _same_content(manifest: Manifest, digests: Mapping[str, str]) -> tuple[list[Leak], list[tuple[str, str]]]:
-    first: dict[tuple[str, int | None, int | None], Clip] = {}
+    first: dict[str, Clip] = {}
     leaks, repeated = [], []
     for clip in manifest.clips:
         if clip.id not in digests:
             continue
-        other = first.setdefault((digests[clip.id], clip.start, clip.end), clip)
+        other = first.setdefault(digests[clip.id], clip)
         if other is clip:
             continue
         pair = (other.id, clip.id)

@@ -1,9 +1,10 @@
 """Manifest: the table of clips a run works on, its CSV form, and its fingerprint.
 
-The CSV is UTF-8 with a header line. `path` and `label` and `subject` are needed; `clip`, `dataset`, `apex`, `split`,
-`start`, `end`, `intensity`, `root` and any `group_*` may follow. `path` is relative to the manifest's folder, or to
-the row's `root`, an absolute folder: `write_manifest` names it when clips lie outside the manifest's folder, so that
-every tree a manifest reads from is spelt out and no path can lead out of it.
+The CSV is UTF-8 with a header line. `path`, `label` and `subject` are needed; `clip`, `dataset`, `apex`, `split`,
+`intensity`, `root` and any `group_*` may follow, `start` and `end` too where they cut nothing off: whole files are
+read. `path` is relative to the manifest's folder, or to the row's `root`, an absolute folder: `write_manifest` names
+it when clips lie outside the manifest's folder, so that every tree a manifest reads from is spelt out and no path can
+lead out of it.
 """
 
 from __future__ import annotations
@@ -143,13 +144,11 @@ def write_manifest(manifest: Manifest, path: Path) -> None:
         "subject": lambda c: c.subject,
         "label": lambda c: c.emotion or "",
         "dataset": lambda c: c.dataset,
-        "apex": lambda c: _number(c.apex),
+        "apex": lambda c: "" if c.apex is None else str(c.apex),
         "split": lambda c: c.split or "",
         "root": lambda c: str(roots.get(c.id, "")),
-        "start": lambda c: _number(c.start),
-        "end": lambda c: _number(c.end),
     }
-    for name in ("split", "root", "start", "end"):  # columns of some manifests only
+    for name in ("split", "root"):  # columns of some manifests only
         if not any(columns[name](c) for c in manifest.clips):
             del columns[name]
     groups = sorted({name for c in manifest.clips for name in c.groups})
@@ -220,7 +219,3 @@ def _outer_roots(clips: Iterable[Clip], folder: Path) -> dict[str, Path]:
 def _relative(path: Path, root: Path) -> str:
     text = path.relative_to(root).as_posix()
     return f"./{text}" if ":" in text.split("/")[0] else text  # `take:1.mp4` would read as a protocol
-
-
-def _number(value: int | None) -> str:
-    return "" if value is None else str(value)

@@ -19,7 +19,7 @@ from fer_core.errors import DataError
 
 KNOWN = ("clip", "path", "subject", "label", "dataset", "apex", "split", "root", "start", "end", "intensity")
 SPLITS = {**{s.value: s for s in Split}, "val": Split.VALIDATION, "valid": Split.VALIDATION, "dev": Split.VALIDATION}
-Rows = dict[tuple[Path, int | None, int | None], tuple[int, Clip]]  # (path, start, end) -> line and clip
+Rows = dict[Path, tuple[int, Clip]]  # path -> line and clip
 _PROTOCOL = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]*:")
 
 
@@ -55,7 +55,7 @@ def read_rows(
         if labelled and emotion is None:
             dropped[reason] += 1
             continue
-        first, other = kept.setdefault((clip.path, clip.start, clip.end), (line, clip))
+        first, other = kept.setdefault(clip.path, (line, clip))
         if other is clip:
             continue
         for what, had, has in (("label", other.emotion, emotion), ("subject", other.subject, clip.subject)):
@@ -206,8 +206,11 @@ def _locate(row: dict[str, str], folder: Path) -> tuple[Path, Path]:
 def _clip(row: dict[str, str], emotion: Emotion | None, root: Path, path: Path, where: str, subject: str) -> Clip:
     try:
         apex, start, end = (_frame(name, row.get(name, "")) for name in ("apex", "start", "end"))
-        if start is not None and end is not None and start > end:
-            raise DataError(f"`start <= end` must hold, but got (start={start}, end={end})")
+        if start or end not in (None, apex):  # an end at the apex cuts where the apex cuts anyway
+            raise DataError(
+                f"start={start}, end={end} take a stretch out of a longer recording, which is not done here; "
+                "cut the file first, and clear both cells"
+            )
         if not row.get("subject") and subject == "required":
             raise DataError("the subject is empty; every clip needs one, or say subject=none for the whole manifest")
         groups = {c.removeprefix("group_"): v for c, v in row.items() if c.startswith("group_") and v}
@@ -222,8 +225,6 @@ def _clip(row: dict[str, str], emotion: Emotion | None, root: Path, path: Path, 
             apex=apex,
             split=_split(row.get("split", "")),
             groups=groups,
-            start=start,
-            end=end,
         )
     except DataError as exc:
         raise DataError(f"{where}: {exc}") from exc

@@ -53,12 +53,12 @@ def test_a_subject_that_is_keyed_or_of_no_dataset_stays_as_it_is(write):
 def test_optional_columns_are_read(write):
     path = write(
         "clip,path,label,subject,split,start,end,intensity,group_sex,remark\n"
-        "one,a.mp4,sad,s1,val,3,9.0,2,female,hello\ntwo,b.mp4,joy,s2,TRAIN,,,,,\n"
+        "one,a.mp4,sad,s1,val,0,,2,female,hello\ntwo,b.mp4,joy,s2,TRAIN,,,,,\n"
     )
     one, two = read_manifest(path).clips
-    assert (one.id, one.split, one.start, one.end) == ("one", Split.VALIDATION, 3, 9)
+    assert (one.id, one.split) == ("one", Split.VALIDATION)
     assert one.groups == {"intensity": "2", "sex": "female"}
-    assert (two.split, two.start, two.end, two.groups) == (Split.TRAIN, None, None, {})
+    assert (two.split, two.groups) == (Split.TRAIN, {})
 
 
 @pytest.mark.parametrize(
@@ -81,9 +81,9 @@ def test_files_that_differ_by_suffix_only_are_two_clips(write):
     assert [c.id for c in clips] == ["a.mp4", "a.mov", "b"]
 
 
-def test_two_stretches_of_one_recording_are_two_clips(write):
-    path = write("clip,path,label,subject,start,end\nx,a.mp4,fear,s1,0,9\ny,a.mp4,anger,s1,10,19\n")
-    assert [c.id for c in read_manifest(path).clips] == ["x", "y"]
+def test_a_stretch_that_cuts_nothing_off_is_accepted(write):
+    path = write("path,label,subject,apex,start,end\na.mp4,fear,s1,9.0,0,9\nb.mp4,fear,s1,,,\n")
+    assert [c.apex for c in read_manifest(path).clips] == [9, None]
 
 
 def test_other_classes_and_empty_labels_are_left_out_and_said(write, caplog):
@@ -138,7 +138,8 @@ REFUSED = {
     "apex no number": ("path,label,subject,apex\na.mp4,fear,s1,last\n", "line 2: apex 'last' is not a frame number"),
     "apex negative": ("path,label,subject,apex\na.mp4,fear,s1,-1\n", "line 2: apex '-1' is not a frame number"),
     "apex infinite": ("path,label,subject,apex\na.mp4,fear,s1,inf\n", "line 2: apex 'inf' is not a frame number"),
-    "end before start": ("path,label,subject,start,end\na.mp4,fear,s1,9,3\n", "start=9, end=3"),
+    "start of a stretch": ("path,label,subject,start\na.mp4,fear,s1,9\n", "line 2: start=9, end=None take a stretch"),
+    "end of a stretch": ("path,label,subject,end,apex\na.mp4,fear,s1,9,8\n", "start=None, end=9 take a stretch"),
     "too many cells": (HEADER + "a,b.mp4,fear,s1\n", "line 2: 4 cells, but the header has 3"),
     "open quote": (HEADER + '"a.mp4,fear,s1\n', "line 2: not a CSV row"),
     "clip named twice": ("clip,path,label,subject\nx,a.mp4,fear,s1\nx,b.mp4,fear,s1\n", "line 3: clip 'x'.*line 2"),
@@ -246,7 +247,6 @@ def test_what_is_written_is_read_back_the_same(tmp_path):
                     apex=rng.choice([None, 0, 17]),
                     split=list(Split)[int(subject[-1]) % 3] if trial % 2 else None,
                     groups=rng.choice([{}, {"sex": "male"}, {"age": "7", "sex": "="}]),
-                    start=rng.choice([None, 2]),
                 )
             )
         path = tmp_path / "here" / f"{trial}.csv"
