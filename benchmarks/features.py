@@ -30,7 +30,8 @@ def conv_flop(net: nn.Module) -> float:
 
     def count(layer: nn.Module, inputs: object, output: torch.Tensor) -> None:
         nonlocal total
-        total += 2 * output[0].numel() * layer.weight[0].numel()  # type: ignore[operator, index, union-attr]
+        assert isinstance(layer, nn.Conv2d)
+        total += 2 * output[0].numel() * layer.weight[0].numel()
 
     hooks = [m.register_forward_hook(count) for m in net.modules() if isinstance(m, nn.Conv2d)]
     with torch.inference_mode():

@@ -20,7 +20,7 @@ from fer_core.model.bundle import ModelBundle, subject_digest, write_bundle
 from fer_core.model.features import FeatureTable
 from fer_core.model.record import ModelFacts
 from fer_core.runtime import describe_environment
-from fer_core.scoring import ClipScorer
+from fer_core.scoring.scorer import ClipScorer
 from fer_core.search.study import refit
 from fer_core.search.trial import TrialResult, out_of_fold_scores
 from fer_core.store import cache_key
@@ -91,10 +91,11 @@ def make_candidate(
     cfg: RunConfig,
     workspace: Workspace,
 ) -> Candidate:
-    """Refit, calibrate on out-of-fold scores, write the two files, open the lockbox. The same again is not fitted again.
+    """Refit, calibrate on out-of-fold scores, write the two files, open the lockbox.
 
     Args:
-        table: train and validation clips. trial: complete, on this table. rows: usable clips, those of the test set too.
+        table: train and validation clips. trial: complete, on this table.
+        rows: usable clips, those of the test set too.
     Raises:
         TrainingError: the refit diverges. StoreError: the disk refuses.
     """

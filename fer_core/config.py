@@ -16,6 +16,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from fer_core.errors import ConfigError
 
 
+PRESETS = {path.stem: path for path in sorted((Path(__file__).parent / "presets").glob("*.yaml"))}
+
+
 class Settings(BaseModel):
     """Base of all settings: unknown keys are refused, values never change after birth."""
 
@@ -239,12 +242,14 @@ class RunConfig(Settings):
 def load_config(file: Path | None = None, overrides: list[str] | tuple[str, ...] = ()) -> RunConfig:
     """RunConfig from a YAML file and `section.field=value` overrides, the latter winning.
 
+    Args:
+        file: a YAML file, or the name of a packaged one (`thesis-4`).
     Raises:
         ConfigError: the file is missing or no YAML mapping, a key is unknown, or a value is out of bounds.
     """
     data: dict[str, Any] = {}
     if file is not None:
-        data = _read_yaml(file)
+        data = _read_yaml(file if file.exists() else PRESETS.get(str(file), file))
     for item in overrides:
         _apply(data, item)
     try:
@@ -298,7 +303,7 @@ def _read_yaml(file: Path) -> dict[str, Any]:
     try:
         data = _parse_yaml(file.read_text(encoding="utf-8"))
     except FileNotFoundError as exc:
-        raise ConfigError(f"no such config file: {file}") from exc
+        raise ConfigError(f"no such config file: {file}; packaged are {', '.join(PRESETS)}") from exc
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as exc:
         raise ConfigError(f"{file}: cannot be read as YAML ({' '.join(str(exc).split())})") from exc
     if data is None:

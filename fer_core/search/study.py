@@ -19,7 +19,7 @@ from pebble import ProcessPool
 
 from fer_core.clips.splits import grouped_folds
 from fer_core.config import SearchConfig, TrainConfig
-from fer_core.errors import StoreError
+from fer_core.errors import StoreError, TrainingError
 from fer_core.model.features import FeatureTable
 from fer_core.runtime import child_environment, exit_with_parent, n_cores, resolve_device
 from fer_core.search.space import presets, suggest
@@ -161,6 +161,39 @@ def _coordinate(
                 _report(trial, study, reported, study.trial_folder(trial.number) / "prune")
     found = [(read_result(study.trial_folder(t.number)), study.trial_folder(t.number)) for t in ledger.trials]
     return [(result, folder) for result, folder in found if result is not None]
+
+
+def judge_setting(
+    workspace: Path,
+    table: FeatureTable,
+    table_path: Path,
+    cfg: SearchConfig,
+    train: TrainConfig,
+    executor: Executor,
+    *,
+    job: Job = run_trial,
+    fc: Path | None = None,
+    parent_run: str = "",
+) -> tuple[TrialResult, Path]:
+    """One setting judged outside a study, by the same folds; answered from its folder when that was done before.
+
+    Raises:
+        TrainingError: the setting diverges.
+    """
+    identity = {"table": table.key, "train": train.model_dump(exclude={"device"}), "folds": cfg.folds, "seed": cfg.seed}
+    folder = workspace / "settings" / cache_key(**identity)[:12]
+    result = read_result(folder)
+    if result is None:
+        folder.mkdir(parents=True, exist_ok=True)
+        spec = TrialSpec(
+            number=0, study="single setting", train=train, table=table_path, fc=fc, folds=cfg.folds, seed=cfg.seed,
+            parent_run=parent_run,
+        )  # fmt: skip
+        write_spec(folder, spec)
+        result = executor.submit(job, folder).result()
+    if result.state != "complete":
+        raise TrainingError(f"the setting cannot be trained: {result.reason}")
+    return result, folder
 
 
 def _report(trial: optuna.Trial, study: Study, reported: dict[int, int], prune: Path | None) -> None:
