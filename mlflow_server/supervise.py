@@ -63,14 +63,16 @@ class Supervisor:
         self.socket = _socket_path(folder)
         config = folder / "supervisord.conf"
         config.write_text(_config(folder, self.socket, programs), encoding="utf-8")
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "supervisor.supervisord", "--nodaemon", "--configuration", str(config)],
-            env={**os.environ, **environment},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,  # a terminal's Ctrl-C reaches us alone; we stop them in order
-        )
+        command = [sys.executable, "-m", "supervisor.supervisord", "--nodaemon", "--configuration", str(config)]
+        with (folder / "supervisor.log").open("wb") as own:  # why it would not start
+            self._process = subprocess.Popen(
+                command,
+                env={**os.environ, **environment},
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=own,
+                start_new_session=True,  # a terminal's Ctrl-C reaches us alone; we stop them in order
+            )
         self._groups: set[int] = set()
 
     @property
@@ -89,7 +91,9 @@ class Supervisor:
                 _server(self.socket).supervisor.startProcess(program.name, False)
             while not program.ready():
                 state = self.states().get(program.name, "STARTING")
-                if self._process.poll() is not None or state in ("BACKOFF", "FATAL", "EXITED"):
+                if self._process.poll() is not None:
+                    raise ServerError(f"supervisord ended while starting: {self._last_words('supervisor')}")
+                if state in ("BACKOFF", "FATAL", "EXITED"):
                     raise ServerError(f"{program.name} ended while starting: {self._last_words(program.name)}")
                 if time.monotonic() - started > timeout_s:
                     raise ServerError(
@@ -210,8 +214,6 @@ def _config(folder: Path, socket_path: Path, programs: Sequence[Program]) -> str
 
 def _value(value: object) -> str:
     text = str(value)
-    if " ;" in text or " #" in text or not text.isprintable():
-        raise ServerError(
-            f"supervisor cannot take the path {text!r}; choose a workspace without ' ;', ' #' and newlines"
-        )
-    return text.replace("%", "%%")
+    if "%" in text or " ;" in text or " #" in text or not text.isprintable():
+        raise ServerError(f"supervisor cannot take {text!r}; choose a workspace without '%', ' ;', ' #' and newlines")
+    return text

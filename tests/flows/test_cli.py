@@ -34,8 +34,11 @@ def run(*args: object):
 
 
 def manifest(folder: Path, *rows: str, header: str = HEADER) -> Path:
-    path = folder / "clips.csv"
-    path.write_text(header + "".join(f"{row}\n" for row in rows))
+    return written(folder / "clips.csv", header + "".join(f"{row}\n" for row in rows))
+
+
+def written(path: Path, text: str) -> Path:
+    path.write_text(text)
     return path
 
 
@@ -109,16 +112,19 @@ MISTAKES = {
     "two manifests that disagree": (
         lambda tmp: [
             "data", "merge", manifest(tmp, "a,a.mp4,s1,fear,x,"),
-            (tmp / "two.csv", (tmp / "two.csv").write_text(HEADER + "a,a.mp4,s1,anger,x,\n"))[0], "--out", tmp / "o.csv",
+            written(tmp / "two.csv", HEADER + "a,a.mp4,s1,anger,x,\n"), "--out", tmp / "o.csv",
         ],
         r"a\.mp4 has emotion 'fear' in .*clips\.csv and 'anger' in .*two\.csv",
     ),
     "unknown key in YAML": (
-        lambda tmp: ["config", "--config", (tmp / "run.yaml", (tmp / "run.yaml").write_text("train: {rate: 1}\n"))[0]],
+        lambda tmp: ["config", "--config", written(tmp / "run.yaml", "train: {rate: 1}\n")],
         r"run\.yaml: unknown key 'train\.rate'",
     ),
     "unknown key in --set": (lambda tmp: ["config", "--set", "trian.lr=1"], r"did you mean 'train'\?"),
-    "value out of bounds": (lambda tmp: ["config", "--set", "train.lr=7"], r"train\.lr: .*less than or equal to 1 \(got 7\)"),
+    "value out of bounds": (
+        lambda tmp: ["config", "--set", "train.lr=7"],
+        r"train\.lr: .*less than or equal to 1 \(got 7\)",
+    ),
     "missing config": (lambda tmp: ["config", "--config", tmp / "no.yaml"], r"no such config file: .*no\.yaml"),
     "workspace not writable": (
         lambda tmp: ["store", "--workspace", manifest(tmp) / "inside"],
