@@ -55,6 +55,15 @@ def test_a_scan_is_the_same_whatever_the_directory_order(tmp_path, name, monkeyp
     assert scan(name, root) == first
 
 
+@pytest.mark.parametrize("name", ["mug", "mmi", "ravdess", "cremad"])
+def test_clips_that_return_to_neutral_come_with_a_word_about_the_apex(tmp_path, name):
+    found = scan(name, BUILT[name](tmp_path))
+    unknown = sum(c.apex is None for c in found.manifest.clips)
+    assert (
+        f"{name}: the apex of {unknown} clips is not annotated; set preprocess.apex=estimate for them" in found.warnings
+    )
+
+
 @pytest.mark.parametrize("name", [n for n in READERS if n != "manifest"])
 def test_an_empty_or_missing_folder_is_a_sentence(tmp_path, name):
     with pytest.raises(DataError, match="looked for"):

@@ -324,3 +324,9 @@ def test_digests_are_read_once_each_and_a_missing_clip_is_named(tmp_path):
     (tmp_path / "b.mp4").unlink()
     with pytest.raises(DataError, match=r"clip 'b'.*cannot be read"):
         content_digests(clips)
+
+
+@pytest.mark.parametrize("name", ["nowhere.csv", "."])
+def test_a_manifest_that_cannot_be_read_is_a_sentence(tmp_path, name):
+    with pytest.raises(DataError, match="the manifest cannot be read"):
+        read_manifest(tmp_path / name)

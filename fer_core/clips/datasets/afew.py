@@ -49,6 +49,7 @@ def read(root: Path, *, neutral: bool = False, follow_links: bool = False) -> Sc
                 )
         survey.expect(f"{side} clips", n, *PUBLISHED[side])
     _say_who_is_known(survey)
+    survey.warn("afew: clips have no neutral beginning; set preprocess.selection=all for them")
     return survey.close(LAYOUT)
 
 

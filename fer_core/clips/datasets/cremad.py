@@ -66,6 +66,7 @@ def read(
     for emotion, n in asked.items():
         survey.expect(f"{emotion} clips asked for", n, PER_CLASS)
     survey.expect("subjects", len({c.subject for c in survey.clips}), 91)
+    survey.say_apex_unknown()
     return survey.close(LAYOUT)
 
 

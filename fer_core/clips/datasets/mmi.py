@@ -48,6 +48,7 @@ def read(root: Path, *, neutral: bool = False, follow_links: bool = False) -> Sc
             )
     if unknown_view:
         survey.warn(f"mmi: {unknown_view} clips have no view in session.xml; they are kept, and may be profiles")
+    survey.say_apex_unknown()
     return survey.close(LAYOUT)
 
 

@@ -37,6 +37,7 @@ def read(root: Path, *, neutral: bool = False, follow_links: bool = False, end_t
     unclear = sum("nsg" in c.path.name.lower() for c in survey.clips)
     if unclear:
         survey.warn(f"mug: {unclear} takes have 'nsg' in their name, whose meaning is not documented; they are kept")
+    survey.say_apex_unknown()
     return survey.close(LAYOUT)
 
 

@@ -56,4 +56,5 @@ def read(root: Path, *, neutral: bool = False, follow_links: bool = False, song:
     speech = [c for c in survey.clips if c.emotion in SIX and c.id.split("-")[1] == "01"]
     survey.expect("speech clips of the six emotions", len(speech), 1152)
     survey.expect("subjects", len({c.subject for c in survey.clips}), 24)
+    survey.say_apex_unknown()
     return survey.close(LAYOUT)

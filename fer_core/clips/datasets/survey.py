@@ -189,6 +189,11 @@ class Survey:
         if had not in published:
             self.warn(f"{self.dataset}: {had} {what}, but {' or '.join(map(str, published))} are published")
 
+    def say_apex_unknown(self) -> None:
+        """Warn about clips that return to neutral: their second half would show the expression fade."""
+        if n := sum(c.apex is None for c in self.clips):
+            self.warn(f"{self.dataset}: the apex of {n} clips is not annotated; set preprocess.apex=estimate for them")
+
     def close(self, layout: str) -> Scan:
         """The result.
 
