@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from fer_core.errors import ConfigError
 from flows.commands.session import Session, command
-
-if TYPE_CHECKING:
-    from fer_core.clips.clip import Clip
-    from fer_core.clips.manifest import Manifest
 
 Out = Annotated[Path, typer.Option("--out", metavar="CSV", help="Manifest to write.")]
 OneManifest = Annotated[Path, typer.Argument(metavar="CSV", help="Manifest.", show_default=False)]
@@ -67,11 +63,17 @@ def merge(
     session: Session,
     manifests: Annotated[list[Path], typer.Argument(metavar="CSV...", help="Manifests.", show_default=False)],
     out: Out,
+    per_source: Annotated[int | None, typer.Option(min=1, help="Most clips of one database.")] = None,
+    per_class: Annotated[int | None, typer.Option(min=1, help="Most clips of one emotion in one database.")] = None,
+    balance: Annotated[bool, typer.Option("--balance", help="No database outweighs another in an emotion.")] = False,
+    seed: Annotated[int, typer.Option(min=0, help="Which clips stay.")] = 0,
 ) -> dict[str, Any]:
-    """Join manifests into one; clips of the same name get their manifest's name before it."""
+    """Join manifests into one, each clip once; thin the databases that outweigh the others."""
+    from fer_core.clips.combine import merge as merge_manifests
     from fer_core.clips.manifest import read_manifest, write_manifest
 
-    merged = _joined({path: read_manifest(path) for path in manifests})
+    given = [read_manifest(path) for path in manifests]
+    merged = merge_manifests(given, per_source=per_source, per_class=per_class, balance=balance, seed=seed)
     write_manifest(merged, out)
     sources = merged.counts_by(lambda c: c.dataset or "(none)")
     _class_table(session, f"{len(merged)} clips of {len(merged.subjects)} subjects", "database", sources)
@@ -82,56 +84,42 @@ def merge(
 @command()
 def split(session: Session, manifest: OneManifest, out: Out) -> dict[str, Any]:
     """Put every clip on a side of a subject-disjoint split, as the settings' section split says."""
-    from fer_core.clips.manifest import content_digests, fingerprint, read_manifest, write_manifest
+    from fer_core.clips.leaks import check_leaks
+    from fer_core.clips.manifest import content_digests, read_manifest
+    from fer_core.clips.split_record import write_split
     from fer_core.clips.splits import split as split_manifest
 
-    done = split_manifest(read_manifest(manifest), session.config.split)
+    cfg = session.config.split
+    done = split_manifest(read_manifest(manifest), cfg)
     with session.progress("Reading clips") as progress:
-        digest = fingerprint(done, content_digests(done, progress))
-    write_manifest(done, out)
-    sides = done.counts_by(lambda c: c.split or "(none)")
-    _class_table(session, f"{len(done)} clips, seed {session.config.split.seed}, data {digest}", "side", sides)
-    session.say(f"Written: {out}")
-    return {
-        "out": str(out),
-        "fingerprint": digest,
-        "settings": session.config.split.model_dump(mode="json"),
-        "sides": sides,
-    }
+        digests = content_digests(done, progress)
+    check_leaks(done, digests, allow_pairs=cfg.allow_pairs).refuse()
+    record = write_split(done, out, cfg, digests)
+    _class_table(session, f"{len(done)} clips, seed {cfg.seed}, data {record.fingerprint}", "side", record.clips)
+    session.say(f"Written: {out}, and how it was made beside it")
+    return {"out": str(out), **asdict(record)}
 
 
 @command()
 def diff(session: Session, before: OneManifest, after: OneManifest) -> dict[str, Any]:
-    """Say what changed between two manifests: clips by content, their labels, subjects and sides."""
+    """Say what changed between two manifests: clips, their content, labels, subjects and sides."""
+    from fer_core.clips.combine import diff as diff_manifests
     from fer_core.clips.manifest import content_digests, fingerprint, read_manifest
 
-    sides = []
+    manifests, digests = [], []
     for path in (before, after):
-        manifest = read_manifest(path)
+        manifests.append(read_manifest(path))
         with session.progress(f"Reading {path.name}") as progress:
-            digests = content_digests(manifest, progress)
-        rows = {digests[c.id]: (c.id, f"{c.emotion or ''}", c.subject, f"{c.split or ''}") for c in manifest.clips}
-        sides.append((fingerprint(manifest, digests), rows))
-    (old_print, old), (new_print, new) = sides
-    changed = [
-        {"clip": new[key][0], "what": what, "before": old[key][i], "after": new[key][i]}
-        for key in old.keys() & new.keys()
-        for i, what in enumerate(("name", "label", "subject", "split"))
-        if old[key][i] != new[key][i]
-    ]
-    result: dict[str, Any] = {
-        "fingerprints": [old_print, new_print],
-        "same_data": old_print == new_print,
-        "removed": sorted(old[key][0] for key in old.keys() - new.keys()),
-        "added": sorted(new[key][0] for key in new.keys() - old.keys()),
-        "changed": sorted(changed, key=lambda row: (row["clip"], row["what"])),
-    }
-    session.say(f"{before} {old_print}")
-    session.say(f"{after} {new_print}" + ("  (the same data)" if result["same_data"] else ""))
-    session.say_lines(f"- {clip}" for clip in result["removed"])
-    session.say_lines(f"+ {clip}" for clip in result["added"])
-    session.say_lines(f"~ {r['clip']}: {r['what']} {r['before']} -> {r['after']}" for r in result["changed"])
-    return result
+            digests.append(content_digests(manifests[-1], progress))
+    prints = [fingerprint(m, d) for m, d in zip(manifests, digests, strict=True)]
+    found = diff_manifests(manifests[0], manifests[1], digests[0], digests[1])
+    session.say_lines(f"{path} {digest}" for path, digest in zip((before, after), prints, strict=True))
+    session.say("The same data." if prints[0] == prints[1] else "Not the same data.")
+    session.say_lines(f"- {clip}" for clip in found.removed)
+    session.say_lines(f"+ {clip}" for clip in found.added)
+    session.say_lines(f"= {old} -> {new}" for old, new in found.renamed)
+    session.say_lines(f"~ {c.clip}: {c.field} {c.before or '(none)'} -> {c.after or '(none)'}" for c in found.changed)
+    return {"fingerprints": prints, "same_data": prints[0] == prints[1], **asdict(found)}
 
 
 @command()
@@ -150,27 +138,7 @@ def synth(
     return {"manifest": str(out / "manifest.csv"), "clips": len(manifest), "subjects": len(manifest.subjects)}
 
 
-def _joined(manifests: dict[Path, Manifest]) -> Manifest:
-    """All clips; one in two manifests is kept once, if they agree on it. Raises DataError when they do not."""
-    from fer_core.clips.manifest import Manifest
-    from fer_core.errors import DataError
-
-    names = Counter(c.id for manifest in manifests.values() for c in manifest.clips)
-    kept: dict[Path, tuple[Path, Clip]] = {}
-    for source, manifest in manifests.items():
-        for clip in manifest.clips:
-            first, other = kept.setdefault(clip.path, (source, clip))
-            for what in ("emotion", "subject", "split"):
-                had, has = getattr(other, what), getattr(clip, what)
-                if had != has:
-                    raise DataError(
-                        f"{clip.path} has {what} '{had or ''}' in {first} and '{has or ''}' in {source}; "
-                        "a clip has one. Correct one of the manifests."
-                    )
-    return Manifest(tuple(replace(c, id=f"{f.stem}/{c.id}") if names[c.id] > 1 else c for f, c in kept.values()))
-
-
-def _class_table(session: Session, title: str, what: str, rows: dict[str, Any]) -> None:
+def _class_table(session: Session, title: str, what: str, rows: Mapping[str, Mapping[Any, int]]) -> None:
     """Clips per emotion, a row per group."""
     emotions = list(dict.fromkeys(e for counts in rows.values() for e in counts))
     table = [(name, *(counts.get(e, 0) for e in emotions), sum(counts.values())) for name, counts in rows.items()]

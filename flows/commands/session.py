@@ -30,7 +30,10 @@ if TYPE_CHECKING:
 
 FAILED, BAD_ROWS, INTERRUPTED = 1, 3, 130
 
-ConfigFile = Annotated[Path | None, typer.Option("--config", metavar="FILE", help="Settings, YAML.")]
+ConfigFile = Annotated[
+    Path | None,
+    typer.Option("--config", metavar="FILE", help="Settings, YAML, or the name of a packaged one (thesis-4)."),
+]
 Overrides = Annotated[
     list[str] | None, typer.Option("--set", metavar="SECTION.FIELD=VALUE", help="One setting; may be repeated.")
 ]
@@ -147,7 +150,7 @@ def _command(function: Function, preset: str) -> Callable[..., None]:
         *, config_file: Path | None, overrides: list[str] | None, workspace: str, as_json: bool, **given: Any
     ) -> None:
         try:
-            session = _begin(config_file or _preset(preset), overrides or [], workspace, as_json)
+            session = _begin(config_file or (Path(preset) if preset else None), overrides or [], workspace, as_json)
             result = function(session, **given)
         except FerError as exc:
             _fail(exc, as_json)
@@ -182,12 +185,6 @@ def _begin(config_file: Path | None, overrides: list[str], workspace: str, as_js
     session = Session(config, as_json)
     session.show_logs()
     return session
-
-
-def _preset(name: str) -> Path | None:
-    import fer_core
-
-    return Path(fer_core.__file__).parent / "presets" / f"{name}.yaml" if name else None
 
 
 class _ConsoleHandler(logging.Handler):

@@ -114,7 +114,7 @@ MISTAKES = {
             "data", "merge", manifest(tmp, "a,a.mp4,s1,fear,x,"),
             written(tmp / "two.csv", HEADER + "a,a.mp4,s1,anger,x,\n"), "--out", tmp / "o.csv",
         ],
-        r"a\.mp4 has emotion 'fear' in .*clips\.csv and 'anger' in .*two\.csv",
+        r"a\.mp4 has emotion 'fear' in one manifest .* and 'anger' in another",
     ),
     "unknown key in YAML": (
         lambda tmp: ["config", "--config", written(tmp / "run.yaml", "train: {rate: 1}\n")],
