@@ -15,6 +15,8 @@ from prefect.artifacts import (
     update_progress_artifact,
 )
 
+from flows.progress import report
+
 
 def artifact_key(text: str) -> str:
     """`text` as Prefect wants keys: lower-case letters, digits and dashes."""
@@ -44,6 +46,7 @@ def progress_bar(key: str, description: str) -> Callable[[int, int], None]:
 
     def move(done: int, total: int) -> None:
         nonlocal shown
+        report(description, done, total)
         percent = 100.0 * done / max(total, 1)
         if percent - shown >= 1 or done == total:
             update_progress_artifact(artifact, percent)

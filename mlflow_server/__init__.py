@@ -1,5 +1,5 @@
-"""The servers of one workspace: how MLflow is started, how programs are watched over, where they are found, how they
-are backed up. Imports nothing of the other packages.
+"""The servers of one workspace: how MLflow is started, how programs are watched over, where they are found.
+Imports nothing of the other packages.
 """
 
 

@@ -5,7 +5,7 @@ A flow gets the whole RunConfig and returns a JSON-able dict; its `next` is a li
 
 from __future__ import annotations
 
-import logging
+import os
 from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
@@ -13,7 +13,6 @@ from typing import Annotated, Any
 
 import typer
 
-from fer_core.errors import FerError
 from flows.commands.session import BAD_ROWS, Session, command
 
 
@@ -70,12 +69,15 @@ def score(
 def _run(session: Session, module: str, flow: str, **arguments: Any) -> dict[str, Any]:
     """Run a flow in this process, on a running server or a temporary one, and tell its result."""
     from flows.environment import prepare
+    from flows.progress import watched_by
 
     config = prepare(session.config)
-    session.err.print(f"Workspace {config.workspace}")
+    where = os.environ.get("PREFECT_API_URL") or "a temporary one, 10 s to start; 'ferflow up' keeps one running"
+    session.err.print(f"Workspace {config.workspace}; Prefect server: {where}", soft_wrap=True)
     run = getattr(import_module(module), flow)
-    _quieten(session)
-    result: dict[str, Any] = run(config, **arguments)
+    session.show_logs()  # Prefect has set up its own
+    with session.bars() as move, watched_by(move):
+        result: dict[str, Any] = run(config, **arguments)
     session.table("", ("", flow.removesuffix("_flow")), [(k, _told(v)) for k, v in result.items() if k != "next"])
     session.say_lines(result.get("next", ()))
     return result
@@ -87,22 +89,3 @@ def _told(value: Any) -> str:
     if isinstance(value, (list, tuple)):
         return " ".join(_told(v) for v in value)
     return f"{value:.4g}" if isinstance(value, float) else str(value)
-
-
-class _NoTraceback(logging.Filter):
-    """A user's mistake is told once, by the command, in a sentence; Prefect logs a traceback of it besides."""
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        return not (record.exc_info and isinstance(record.exc_info[1], FerError))
-
-
-def _quieten(session: Session) -> None:
-    """Prefect's own lines stay in its UI; on the terminal it says warnings only."""
-    from prefect.logging.handlers import PrefectConsoleHandler
-
-    for name in ("prefect", "prefect.flow_runs", "prefect.task_runs"):
-        for handler in logging.getLogger(name).handlers:
-            if isinstance(handler, PrefectConsoleHandler):
-                handler.setLevel(logging.ERROR)
-                handler.addFilter(_NoTraceback())
-    session.show_logs()

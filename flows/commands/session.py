@@ -11,6 +11,7 @@ import inspect
 import json
 import logging
 import math
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -113,17 +114,29 @@ class Session:
         self.out.print(table)
 
     @contextmanager
-    def progress(self, what: str) -> Iterator[Callable[[int, int], None]]:
-        """A bar on the terminal (none elsewhere) moved by the callback it hands out: (done, total)."""
+    def bars(self) -> Iterator[Callable[[str, int, int], None]]:
+        """Bars on the terminal (none elsewhere), one for each `what` of the callback: (what, done, total)."""
         if not self.err.is_terminal:
-            yield lambda done, total: None
+            yield lambda what, done, total: None
             return
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-        with Progress(*columns, console=self.err, transient=True) as bar:
-            task = bar.add_task(what, total=None)
-            yield lambda done, total: bar.update(task, completed=done, total=total)
+        tasks: dict[str, Any] = {}
+        with Progress(*columns, console=self.err, transient=True) as bars:
+
+            def move(what: str, done: int, total: int) -> None:
+                if what not in tasks:
+                    tasks[what] = bars.add_task(printable(what), total=total)
+                bars.update(tasks[what], completed=done, total=total)
+
+            yield move
+
+    @contextmanager
+    def progress(self, what: str) -> Iterator[Callable[[int, int], None]]:
+        """One bar, moved by the callback: (done, total)."""
+        with self.bars() as move:
+            yield lambda done, total: move(what, done, total)
 
 
 def printable(text: str) -> str:
@@ -188,13 +201,19 @@ def _begin(config_file: Path | None, overrides: list[str], workspace: str, as_js
 
 
 class _ConsoleHandler(logging.Handler):
-    """Log records on the session's stderr, above the progress bar, one line each however they were written."""
+    """Log records on the session's stderr, above the progress bars, one line each however they were written.
+
+    What Prefect says of its own doings is left to its UI; a flow's error ends in the command's one sentence.
+    """
 
     def __init__(self, console: Console) -> None:
         super().__init__()
         self.console = console
 
     def emit(self, record: logging.LogRecord) -> None:
+        prefect = sys.modules.get("prefect")
+        if prefect and Path(record.pathname).is_relative_to(Path(str(prefect.__file__)).parent):
+            return
         self.console.print(f"{record.levelname.lower()}: {printable(record.getMessage())}", soft_wrap=True)
 
 

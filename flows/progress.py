@@ -1,0 +1,25 @@
+"""Progress of running flows, for whoever started them from a terminal; the UI has its own bars (`artifacts.py`)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+Watcher = Callable[[str, int, int], None]
+_watchers: list[Watcher] = []  # of the process: tasks report from threads, where a context variable would be lost
+
+
+@contextmanager
+def watched_by(watcher: Watcher) -> Iterator[None]:
+    """Call `watcher(what, done, total)` at every move until the end of the block."""
+    _watchers.append(watcher)
+    try:
+        yield
+    finally:
+        _watchers.remove(watcher)
+
+
+def report(what: str, done: int, total: int) -> None:
+    """`done` of `total` pieces of `what` are done."""
+    for watcher in _watchers:
+        watcher(what, done, total)
