@@ -88,6 +88,8 @@ def write_bundle(folder: Path, head: Head, backbone: Backbone, source: str, fact
             f"the head takes {head.linears[0].in_features} features, {backbone.name} gives {backbone.n_features}"
         )
     folder.mkdir(parents=True, exist_ok=True)
+    for left_over in folder.glob(".tmp-*"):  # of a run that was killed here
+        left_over.unlink()
     canary = _canary(facts.preprocess.size)
     tensors = {f"head.{key}": value.detach().cpu() for key, value in head.state_dict().items()}
     tensors |= {f"backbone.{key}": value for key, value in backbone.convolutions.items()}

@@ -1,0 +1,188 @@
+"""Score many clips: a row for each, kept as it is made, so that a batch that was killed goes on where it was."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fer_core.clips.clip import clip_digest
+from fer_core.config import LimitsConfig
+from fer_core.emotions import Emotion
+from fer_core.errors import ClipError, ClipStatus, StoreError
+from fer_core.preprocess.admit import admit
+from fer_core.preprocess.faces import FrameStatus, Ledger
+from fer_core.scoring.inputs import Item
+from fer_core.scoring.report import write_report
+from fer_core.scoring.scorer import ClipScore, ClipScorer
+from fer_core.scoring.tables import write_tables
+from fer_core.store import EntryStore
+
+log = logging.getLogger(__name__)
+
+# Final, and a matter of content alone: too_large and rejected depend on limits and place, the rest may pass by itself.
+_KEPT = (ClipStatus.OK, ClipStatus.LOW_QUALITY, ClipStatus.NO_FACE, ClipStatus.DAMAGED, ClipStatus.UNSUPPORTED)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """A scored batch.
+
+    Args:
+        rows: one an item, in order.
+        out: the folder with `verdicts.csv`, `verdicts.parquet`, `frames.parquet` and `report.html`.
+        remembered: rows that an earlier run had made.
+    """
+
+    rows: tuple[ClipScore, ...]
+    out: Path
+    remembered: int
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Rows by status, the most frequent first."""
+        return {status.value: n for status, n in Counter(r.status for r in self.rows).most_common()}
+
+    @property
+    def unscored(self) -> int:
+        """Rows without a verdict."""
+        return sum(not row.status.scored for row in self.rows)
+
+
+def score_batch(
+    scorer: ClipScorer,
+    items: Sequence[Item],
+    out: Path,
+    store_root: Path,
+    progress: Callable[[int, int], None] | None = None,
+) -> Batch:
+    """A row for every item, written to `out` whole or not at all.
+
+    Args:
+        out: made if needed; older results in it are replaced.
+        store_root: the workspace's store, which keeps rows between runs.
+        progress: called with (rows done, rows in all).
+    Raises:
+        StoreError: `out` or the store cannot be written; found before any clip is read.
+    """
+    _check_writable(out)
+    rows = RowStore(store_root)
+    found: dict[int, ClipScore] = {}
+    for place, item in enumerate(items):
+        digest = _digest(item, scorer.limits)
+        row = rows.get(scorer.key_of(item.clip, digest)) if digest else None
+        if row is not None:
+            found[place] = replace(row, clip=item.clip.id, path=str(item.clip.path), label=item.clip.emotion)
+    remembered = len(found)
+    if progress:
+        progress(remembered, len(items))
+    todo = [place for place in range(len(items)) if place not in found]
+    for place, row in zip(todo, scorer.score_many([items[p] for p in todo]), strict=True):
+        found[place] = row
+        if row.status in _KEPT and row.digest:
+            rows.put(scorer.key_of(items[place].clip, row.digest), row)
+        if progress:
+            progress(len(found), len(items))
+    batch = Batch(tuple(found[place] for place in range(len(items))), out, remembered)
+    write_tables(batch.rows, scorer, out)
+    write_report(batch.rows, scorer, out / "report.html")
+    log.info("%d rows (%s) in %s", len(batch.rows), ", ".join(f"{n} {s}" for s, n in batch.counts.items()), out)
+    return batch
+
+
+class RowStore:
+    """Rows by key, under `<workspace>/store/verdicts`.
+
+    Args:
+        store_root: the workspace's `store` folder.
+    """
+
+    def __init__(self, store_root: Path) -> None:
+        self.entries = EntryStore(store_root, "verdicts")
+
+    def put(self, key: str, row: ClipScore) -> None:
+        """Store a row. Raises StoreError when the disk refuses."""
+        k = len(row.classes)
+        ledger = row.ledger or Ledger(np.empty(0), np.empty(0), (), np.empty((0, 4)), np.empty(0))
+        arrays = {
+            "frame": ledger.frame,
+            "time_s": ledger.time_s,
+            "box": ledger.box,
+            "weight": ledger.weight,
+            "frame_scores": np.empty((0, k)) if row.frame_scores is None else row.frame_scores,
+            "probabilities": np.empty(0) if row.probabilities is None else row.probabilities,
+            "thumbnail": np.frombuffer(row.thumbnail, dtype=np.uint8),
+        }
+        note = {
+            "status": row.status,
+            "reason": row.reason,
+            "classes": list(row.classes),
+            "emotion": row.emotion,
+            "abstained": row.abstained,
+            "frames": [row.n_used, row.n_selected, row.n_frames],
+            "flags": list(row.flags),
+            "digest": row.digest,
+            "ledger": None if row.ledger is None else [s.value for s in row.ledger.status],
+            "seconds": row.seconds,
+        }
+        self.entries.put(key, arrays, note)
+
+    def get(self, key: str) -> ClipScore | None:
+        """The row of `key`, its clip unnamed; None when there is none."""
+        entry = self.entries.get(key)
+        if entry is None:
+            return None
+        arrays, note = entry
+        return ClipScore(
+            clip="",
+            path="",
+            status=ClipStatus(note["status"]),
+            classes=tuple(Emotion(c) for c in note["classes"]),
+            reason=note["reason"],
+            emotion=Emotion(note["emotion"]) if note["emotion"] else None,
+            probabilities=arrays["probabilities"] if len(arrays["probabilities"]) else None,
+            abstained=note["abstained"],
+            n_used=note["frames"][0],
+            n_selected=note["frames"][1],
+            n_frames=note["frames"][2],
+            flags=tuple(note["flags"]),
+            digest=note["digest"],
+            ledger=_ledger(arrays, note),
+            frame_scores=arrays["frame_scores"] if len(arrays["frame_scores"]) else None,
+            thumbnail=arrays["thumbnail"].tobytes(),
+            seconds=note["seconds"],
+        )
+
+
+def _ledger(arrays: dict[str, np.ndarray], note: dict[str, Any]) -> Ledger | None:
+    if note["ledger"] is None:
+        return None
+    status = tuple(FrameStatus(s) for s in note["ledger"])
+    return Ledger(arrays["frame"], arrays["time_s"], status, arrays["box"], arrays["weight"])
+
+
+def _digest(item: Item, limits: LimitsConfig) -> str:
+    """Content digest of what may be opened; empty otherwise, and the scorer will say why."""
+    if item.refused is not None:
+        return ""
+    try:
+        admit(item.clip.path, limits, item.root)
+        return clip_digest(item.clip.path)
+    except (ClipError, OSError):
+        return ""
+
+
+def _check_writable(out: Path) -> None:
+    probe = out / f".probe-{os.getpid()}"
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        probe.write_bytes(b"")
+        probe.unlink()
+    except OSError as exc:
+        raise StoreError(f"cannot write results to {out} ({exc.strerror or exc}); choose another with --out") from exc

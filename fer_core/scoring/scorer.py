@@ -1,0 +1,264 @@
+"""ClipScorer: a clip's faces -> features -> frame scores -> calibrated verdict. Training, test and service share it."""
+
+from __future__ import annotations
+
+import itertools
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+
+from fer_core.clips.clip import Clip
+from fer_core.config import LimitsConfig, PreprocessConfig, Rule, ScoreConfig
+from fer_core.emotions import Emotion
+from fer_core.errors import ClipError, ClipStatus, WeightsError
+from fer_core.evaluation.calibration import apply_temperature
+from fer_core.model.bundle import ModelBundle
+from fer_core.model.features import FeatureStore
+from fer_core.model.head import frame_scores
+from fer_core.model.verdict import judge
+from fer_core.preprocess.batch import ClipFaces, preprocess_batch
+from fer_core.preprocess.faces import Faces, Ledger
+from fer_core.preprocess.store import FacesStore, cut_at
+from fer_core.scoring.inputs import Item
+from fer_core.store import cache_key
+
+SCORING_VERSION = 1  # raised whenever the same faces and model give another row
+_THUMBNAIL = 64
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What the model makes of some faces.
+
+    Args:
+        frames: (n, k) softmax scores of the used frames.
+        probabilities: (k,) calibrated scores of the clip, sum 1.
+        index: column of the verdict.
+        telling: the used frame that speaks most clearly for the verdict.
+    """
+
+    frames: np.ndarray
+    probabilities: np.ndarray
+    index: int
+    telling: int
+
+
+@dataclass(frozen=True)
+class ClipScore:
+    """One row of a result, complete whatever became of the clip.
+
+    Args:
+        clip: as it was named; `path`: where it is; `label`: the truth where a manifest tells it.
+        status: `ok`, `low_quality`, or why there is no verdict; `reason` says it in words.
+        emotion: the verdict; None without one.
+        probabilities: (k,) calibrated, columns in the model's class order; None without a verdict.
+        abstained: too uncertain, or of too low quality, to be acted upon.
+        n_used, n_selected, n_frames: frames with a face, selected, decoded.
+        flags: of preprocessing (`several_faces`, `truncated` ...).
+        digest: of the clip's content; empty where it could not be read.
+        ledger, frame_scores: every selected frame, and the (n_used, k) scores of those used.
+        thumbnail: JPEG of the most telling face; empty without one.
+        seconds: wall clock spent on it.
+    """
+
+    clip: str
+    path: str
+    status: ClipStatus
+    classes: tuple[Emotion, ...]
+    reason: str = ""
+    label: Emotion | None = None
+    emotion: Emotion | None = None
+    probabilities: np.ndarray | None = None
+    abstained: bool = False
+    n_used: int = 0
+    n_selected: int = 0
+    n_frames: int = 0
+    flags: tuple[str, ...] = ()
+    digest: str = ""
+    ledger: Ledger | None = None
+    frame_scores: np.ndarray | None = None
+    thumbnail: bytes = b""
+    seconds: float = 0.0
+
+    @property
+    def confidence(self) -> float:
+        """Calibrated probability of the verdict; NaN without one."""
+        if self.probabilities is None or self.emotion is None:
+            return float("nan")
+        return float(self.probabilities[self.classes.index(self.emotion)])
+
+
+class ClipScorer:
+    """A model, ready to judge clips.
+
+    Args:
+        bundle: a model that was read and found sound.
+        cfg: overrides of its rule, face search and threshold.
+        limits: what one clip may cost; files are decoded in child processes under them.
+        store_root: where faces and features are kept for the next time; None: nowhere.
+        name, version: of the registered model, for the record.
+    """
+
+    def __init__(
+        self,
+        bundle: ModelBundle,
+        cfg: ScoreConfig | None = None,
+        *,
+        limits: LimitsConfig | None = None,
+        store_root: Path | None = None,
+        name: str = "",
+        version: str = "",
+    ) -> None:
+        cfg = cfg or ScoreConfig()
+        facts = bundle.facts
+        self.bundle, self.name, self.version = bundle, name, version
+        self.limits = limits or LimitsConfig()
+        self.rule: Rule = facts.rule if cfg.rule == "auto" else cfg.rule
+        self.temperature = facts.temperatures.get(self.rule, 1.0)
+        self.abstain_below = max(cfg.abstain_below, facts.abstain_below)
+        self.preprocess = _with_mode(facts.preprocess, cfg)
+        self._temporary = tempfile.TemporaryDirectory(prefix="ferflow-faces-") if store_root is None else None
+        self._faces = FacesStore(store_root or Path(self._temporary.name))  # type: ignore[union-attr]
+        self._features = None if store_root is None else FeatureStore(store_root)
+
+    @property
+    def classes(self) -> tuple[Emotion, ...]:
+        return self.bundle.classes
+
+    def key(self, digest: str, apex: int = -1) -> str:
+        """Key of the row of a clip's content: all that the row depends on, and nothing else."""
+        return cache_key(
+            faces=self._faces.key(digest, apex, self.preprocess),
+            model=self.bundle.digest,
+            rule=self.rule,
+            abstain_below=self.abstain_below,
+            version=SCORING_VERSION,
+        )
+
+    def key_of(self, clip: Clip, digest: str) -> str:
+        """`key`, for the apex that the clip is cut at."""
+        return self.key(digest, cut_at(clip, self.preprocess))
+
+    def judge(self, faces: Faces) -> Scores:
+        """The model's scores of at least one face.
+
+        Raises:
+            ClipError: they are not numbers (crashed).
+        """
+        bundle = self.bundle
+        try:
+            if self._features is None:
+                features = bundle.backbone.features(faces.pixels)
+            else:
+                features = self._features.extract(faces, bundle.backbone)
+        except WeightsError as exc:
+            raise ClipError(ClipStatus.CRASHED, str(exc)) from exc
+        scores = frame_scores(bundle.head, torch.from_numpy(features)).numpy()
+        if not np.isfinite(scores).all():
+            raise ClipError(ClipStatus.CRASHED, "the model's scores are not numbers")
+        verdict = judge(scores, self.rule)
+        return Scores(
+            frames=scores,
+            probabilities=apply_temperature(verdict.scores, self.temperature),
+            index=verdict.index,
+            telling=int(scores[:, verdict.index].argmax()),
+        )
+
+    def score(self, clip: str | Path | Clip) -> ClipScore:
+        """The row of one clip: a video file, a frame folder, or a Clip. Never raises for what is in the file."""
+        if not isinstance(clip, Clip):
+            clip = Clip(id=str(clip), path=Path(clip).expanduser().absolute())
+        return next(self.score_many([Item(clip)]))
+
+    def score_many(
+        self, items: Sequence[Item], progress: Callable[[int, int], None] | None = None
+    ) -> Iterator[ClipScore]:
+        """One row an item, in order.
+
+        Args:
+            progress: called with (items done, items in all).
+        Raises:
+            StoreError: faces or features cannot be stored.
+        """
+        done = 0
+        for (root, refused), group in itertools.groupby(items, key=lambda item: (item.root, item.refused)):
+            batch = list(group)
+            if refused is not None:
+                rows = (self._failed(item.clip, refused) for item in batch)
+            else:
+                clips = [item.clip for item in batch]
+                made = preprocess_batch(clips, self.preprocess, self.limits, self._faces, root)
+                rows = (self._row(m) for m in made)
+            for row in rows:
+                done += 1
+                if progress:
+                    progress(done, len(items))
+                yield row
+
+    def _row(self, made: ClipFaces) -> ClipScore:
+        if made.faces is None or made.error is not None:
+            assert made.error is not None
+            return self._failed(made.clip, made.error, made)
+        started, faces = time.monotonic(), made.faces
+        try:
+            scores = self.judge(faces)
+        except ClipError as exc:
+            return self._failed(made.clip, exc, made)
+        low = faces.low_quality
+        return ClipScore(
+            status=ClipStatus.LOW_QUALITY if low else ClipStatus.OK,
+            reason=_why_low(faces) if low else "",
+            emotion=self.classes[scores.index],
+            probabilities=scores.probabilities,
+            abstained=low or float(scores.probabilities[scores.index]) < self.abstain_below,
+            frame_scores=scores.frames,
+            thumbnail=_jpeg(faces.pixels[scores.telling]),
+            **self._about(made.clip, made),
+            seconds=made.seconds + time.monotonic() - started,
+        )
+
+    def _failed(self, clip: Clip, error: ClipError, made: ClipFaces | None = None) -> ClipScore:
+        seconds = made.seconds if made else 0.0
+        return ClipScore(
+            status=error.status, reason=error.reason, abstained=True, **self._about(clip, made), seconds=seconds
+        )
+
+    def _about(self, clip: Clip, made: ClipFaces | None) -> dict[str, Any]:
+        about: dict[str, Any] = {
+            "clip": clip.id,
+            "path": str(clip.path),
+            "label": clip.emotion,
+            "classes": self.classes,
+            "digest": made.digest if made else "",
+        }
+        if made and made.faces:
+            faces = made.faces
+            about |= {"n_used": faces.n_used, "n_selected": faces.n_selected, "n_frames": faces.n_frames}
+            about |= {"flags": faces.flags, "ledger": faces.ledger}
+        return about
+
+
+def _with_mode(preprocess: PreprocessConfig, cfg: ScoreConfig) -> PreprocessConfig:
+    if cfg.face_mode == "auto":
+        return preprocess
+    return preprocess.model_copy(update={"face": preprocess.face.model_copy(update={"mode": cfg.face_mode})})
+
+
+def _why_low(faces: Faces) -> str:
+    if faces.n_frames == 1:
+        return "it has one frame only"
+    if 2 * faces.n_used < faces.n_selected:
+        return f"a face in {faces.n_used} of its {faces.n_selected} selected frames; needs half of them"
+    return ", ".join(flag.replace("_", " ") for flag in faces.flags if flag != "low_quality") or "low quality"
+
+
+def _jpeg(face: np.ndarray) -> bytes:
+    small = cv2.resize(face, (_THUMBNAIL, _THUMBNAIL), interpolation=cv2.INTER_AREA)
+    return bytes(cv2.imencode(".jpg", small, [cv2.IMWRITE_JPEG_QUALITY, 72])[1])

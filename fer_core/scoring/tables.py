@@ -1,0 +1,123 @@
+"""The rows of a batch as files: `verdicts.csv` for people, `verdicts.parquet` and `frames.parquet` for programs."""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from fer_core.clips.cells import safe_cell
+from fer_core.emotions import Emotion
+from fer_core.preprocess.faces import FrameStatus
+from fer_core.scoring.scorer import ClipScore, ClipScorer
+from fer_core.store import publish, write_atomic
+
+
+def write_tables(rows: Sequence[ClipScore], scorer: ClipScorer, out: Path) -> None:
+    """Write the three tables into `out`, each whole or not at all. Raises StoreError when the disk refuses."""
+    records = [record(row, scorer) for row in rows]
+    write_atomic(out / "verdicts.csv", _csv(records).encode())
+    _write_parquet(pa.Table.from_pylist(records, schema=_verdict_schema(scorer.classes)), out / "verdicts.parquet")
+    _write_parquet(_frames(rows, scorer.classes), out / "frames.parquet")
+
+
+def record(row: ClipScore, scorer: ClipScorer) -> dict[str, Any]:
+    """A row as named values; None where there is none."""
+    probabilities = [None] * len(row.classes) if row.probabilities is None else row.probabilities.tolist()
+    return {
+        "clip": printable(row.clip),
+        "path": printable(row.path),
+        "label": row.label and str(row.label),
+        "status": row.status.value,
+        "emotion": row.emotion and str(row.emotion),
+        "confidence": None if np.isnan(row.confidence) else row.confidence,
+        **{str(c): p for c, p in zip(row.classes, probabilities, strict=True)},
+        "abstained": row.abstained,
+        "frames_used": row.n_used,
+        "frames_selected": row.n_selected,
+        "frames_total": row.n_frames,
+        "flags": " ".join(row.flags),
+        "reason": printable(row.reason),
+        "rule": scorer.rule,
+        "model": scorer.name,
+        "model_version": scorer.version,
+        "model_digest": scorer.bundle.digest,
+        "clip_digest": row.digest,
+        "seconds": round(row.seconds, 3),
+    }
+
+
+def printable(text: str) -> str:
+    """`text` as UTF-8 can hold it; bytes of a file name that are none are shown as `\\xNN`."""
+    return os.fsencode(text).decode("utf-8", "backslashreplace")
+
+
+def _csv(records: Sequence[dict[str, Any]]) -> str:
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(records[0])
+    for values in records:
+        writer.writerow([_cell(value) for value in values.values()])
+    return text.getvalue()
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return safe_cell(value) if isinstance(value, str) else f"{value:.6g}"
+
+
+def _verdict_schema(classes: tuple[Emotion, ...]) -> pa.Schema:
+    text, number, count = pa.string(), pa.float64(), pa.int32()
+    return pa.schema(
+        [(name, text) for name in ("clip", "path", "label", "status", "emotion")]
+        + [("confidence", number), *((str(c), number) for c in classes), ("abstained", pa.bool_())]
+        + [(name, count) for name in ("frames_used", "frames_selected", "frames_total")]
+        + [(name, text) for name in ("flags", "reason", "rule", "model", "model_version", "model_digest")]
+        + [("clip_digest", text), ("seconds", number)]
+    )
+
+
+def _frames(rows: Sequence[ClipScore], classes: tuple[Emotion, ...]) -> pa.Table:
+    """One row a selected frame; scores are null where it has no face."""
+    columns: dict[str, list[Any]] = {
+        name: [] for name in ("clip", "frame", "time_s", "status", "used", "x", "y", "width", "height", "weight")
+    }
+    scores: list[np.ndarray] = []
+    for row in rows:
+        ledger = row.ledger
+        if ledger is None:
+            continue
+        columns["clip"] += [printable(row.clip)] * len(ledger)
+        columns["frame"] += ledger.frame.tolist()
+        columns["time_s"] += ledger.time_s.tolist()
+        columns["status"] += [s.value for s in ledger.status]
+        columns["used"] += [s is FrameStatus.USED for s in ledger.status]
+        for place, name in enumerate(("x", "y", "width", "height")):
+            columns[name] += ledger.box[:, place].tolist()
+        columns["weight"] += ledger.weight.tolist()
+        spread = np.full((len(ledger), len(classes)), np.nan)
+        if row.frame_scores is not None:
+            spread[ledger.used] = row.frame_scores
+        scores.append(spread)
+    schema: list[tuple[str, pa.DataType]] = [("clip", pa.string()), ("frame", pa.int32()), ("time_s", pa.float32())]
+    schema += [("status", pa.string()), ("used", pa.bool_())]
+    schema += [(name, pa.int32()) for name in ("x", "y", "width", "height")] + [("weight", pa.float32())]
+    arrays = [pa.array(columns[name], type=kind, from_pandas=True) for name, kind in schema]
+    stacked = np.concatenate(scores) if scores else np.empty((0, len(classes)))
+    arrays += [pa.array(stacked[:, c], type=pa.float32(), from_pandas=True) for c in range(len(classes))]
+    return pa.table(arrays, names=[name for name, _ in schema] + [str(c) for c in classes])
+
+
+def _write_parquet(table: pa.Table, path: Path) -> None:
+    with publish(path) as temporary:
+        pq.write_table(table, temporary)

@@ -1,0 +1,146 @@
+from __future__ import annotations
+
+import csv
+import shutil
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from fer_core.config import LimitsConfig, ScoreConfig
+from fer_core.errors import StoreError
+from fer_core.scoring.batch import RowStore, score_batch
+from fer_core.scoring.inputs import collect
+from fer_core.scoring.scorer import ClipScorer
+from tests.preprocess.films import face_frames, write_video
+from tests.scoring.conftest import LIMITS
+
+
+@pytest.fixture(scope="module")
+def batch(scorer, videos, store_root, tmp_path_factory):
+    return score_batch(scorer, collect([videos]), tmp_path_factory.mktemp("out"), store_root)
+
+
+def test_every_item_has_a_row_and_the_files_agree(batch, scorer, videos):
+    table = pd.read_parquet(batch.out / "verdicts.parquet")
+    with (batch.out / "verdicts.csv").open(newline="") as file:
+        lines = list(csv.DictReader(file))
+    assert len(table) == len(lines) == len(batch.rows) == len(collect([videos])) == 8
+    assert [line["status"] for line in lines] == table["status"].tolist() == [r.status for r in batch.rows]
+    assert list(lines[0]) == table.columns.tolist()
+    assert batch.counts == {"ok": 3, "low_quality": 2, "damaged": 1, "no_face": 1, "unsupported": 1}
+    assert batch.unscored == sum(not r.status.scored for r in batch.rows)
+    assert set(table["model_version"]) == {"3"} and set(table["model_digest"]) == {scorer.bundle.digest}
+    scored = table[table["emotion"].notna()]
+    assert np.allclose(scored[[str(c) for c in scorer.classes]].sum(axis=1), 1)
+
+
+def test_frames_table_has_every_selected_frame_and_scores_only_of_faces(batch, scorer):
+    frames = pd.read_parquet(batch.out / "frames.parquet")
+    assert len(frames) == sum(r.n_selected for r in batch.rows)
+    shown = frames[[str(c) for c in scorer.classes]]
+    assert frames["used"].sum() == sum(r.n_used for r in batch.rows)
+    assert (shown.notna().all(axis=1) == frames["used"]).all()
+    good = frames[frames["clip"].str.endswith("b/good.mp4")]
+    assert good["frame"].tolist() == sorted(good["frame"]) and (good["width"] > 0).all()
+
+
+def test_second_run_does_no_work_and_says_so(batch, scorer, videos, store_root, tmp_path):
+    again = score_batch(scorer, collect([videos]), tmp_path, store_root)
+    assert again.remembered == 7  # the empty file is refused before it is read, each time
+    assert (tmp_path / "frames.parquet").read_bytes() == (batch.out / "frames.parquet").read_bytes()
+    before, after = (pd.read_parquet(out / "verdicts.parquet").drop(columns="seconds") for out in (batch.out, tmp_path))
+    pd.testing.assert_frame_equal(before, after)
+
+
+def test_fault_54_same_content_is_answered_under_each_of_its_names(batch, videos):
+    first, second = (r for r in batch.rows if r.clip.endswith("good.mp4"))
+    assert first.clip != second.clip and first.digest == second.digest
+    assert np.array_equal(first.probabilities, second.probabilities)
+
+
+def test_stored_row_is_the_row(batch, store_root, scorer):
+    rows = RowStore(store_root)
+    for row in batch.rows:
+        if row.digest:
+            kept = rows.get(scorer.key(row.digest))
+            assert (kept.status, kept.reason, kept.emotion, kept.flags) == (
+                row.status,
+                row.reason,
+                row.emotion,
+                row.flags,
+            )
+            assert kept.thumbnail == row.thumbnail and kept.abstained == row.abstained
+            assert (kept.ledger is None) == (row.ledger is None)
+
+
+def test_transient_rows_are_tried_again_and_final_ones_are_not(bundle, tmp_path, store_root):
+    path = tmp_path / "late.mp4"
+    scorer = ClipScorer(bundle, limits=LIMITS, store_root=store_root)
+    missing = score_batch(scorer, collect([path]), tmp_path / "out", store_root)
+    assert missing.counts == {"missing": 1}
+    write_video(path, face_frames(7))
+    found = score_batch(scorer, collect([path]), tmp_path / "out", store_root)
+    assert found.counts == {"ok": 1} and found.remembered == 0
+
+
+def test_rows_made_under_tight_limits_do_not_outlive_them(bundle, tmp_path, store_root):
+    path = write_video(tmp_path / "long.mp4", face_frames(9))
+    tight = ClipScorer(bundle, limits=LimitsConfig(max_bytes=100, workers=1), store_root=store_root)
+    assert score_batch(tight, collect([path]), tmp_path / "a", store_root).counts == {"too_large": 1}
+    wide = ClipScorer(bundle, limits=LIMITS, store_root=store_root)
+    assert score_batch(wide, collect([path]), tmp_path / "b", store_root).counts == {"ok": 1}
+
+
+def test_label_of_a_manifest_stands_beside_the_verdict(scorer, videos, store_root, tmp_path):
+    manifest = tmp_path / "clips.csv"
+    shutil.copy(videos / "good.mp4", tmp_path / "v.mp4")
+    manifest.write_text("clip,path,label\nmine,v.mp4,fear\n")
+    batch = score_batch(scorer, collect([manifest]), tmp_path / "out", store_root)
+    assert batch.remembered == 1  # the content is known, its name and label are new
+    assert (batch.rows[0].clip, batch.rows[0].label) == ("mine", "fear")
+    assert pd.read_parquet(tmp_path / "out" / "verdicts.parquet")["label"].tolist() == ["fear"]
+
+
+def test_fault_53_folder_that_cannot_be_written_is_found_before_any_work(scorer, videos, store_root, tmp_path):
+    (tmp_path / "file").touch()
+    told = []
+    with pytest.raises(StoreError, match=r"cannot write results to .*; choose another with --out"):
+        score_batch(scorer, collect([videos]), tmp_path / "file" / "out", store_root, lambda *a: told.append(a))
+    assert told == []
+
+
+def test_fault_106_cells_are_no_formulas(scorer, videos, store_root, tmp_path, monkeypatch):
+    for name in ("=cmd.mp4", "+x.mp4", "-y.mp4", "@z.mp4", "\tt.mp4"):
+        shutil.copy(videos / "good.mp4", tmp_path / name)
+    monkeypatch.chdir(tmp_path)
+    names = sorted(p.name for p in tmp_path.glob("*.mp4"))
+    score_batch(scorer, collect(names), tmp_path / "out", store_root)
+    with (tmp_path / "out" / "verdicts.csv").open(newline="") as file:
+        cells = [row["clip"] for row in csv.DictReader(file)]
+    assert cells == [f"'{name}" for name in names]
+    assert pd.read_parquet(tmp_path / "out" / "verdicts.parquet")["clip"].tolist() == names
+
+
+def test_probabilities_survive_the_csv(batch, scorer):
+    table = pd.read_csv(batch.out / "verdicts.csv")
+    for row, (_, line) in zip(batch.rows, table.iterrows(), strict=True):
+        if row.emotion:
+            assert np.allclose([line[str(c)] for c in scorer.classes], row.probabilities, rtol=1e-5)
+
+
+def test_results_replace_older_ones_whole(scorer, videos, store_root, tmp_path):
+    (tmp_path / "verdicts.csv").write_text("older")
+    score_batch(
+        ClipScorer(scorer.bundle, ScoreConfig(), limits=LIMITS, store_root=store_root),
+        collect([videos / "good.mp4"]),
+        tmp_path,
+        store_root,
+    )
+    assert sorted(p.name for p in tmp_path.iterdir()) == [
+        "frames.parquet",
+        "report.html",
+        "verdicts.csv",
+        "verdicts.parquet",
+    ]
+    assert not (tmp_path / "verdicts.csv").read_text().startswith("older")

@@ -1,0 +1,95 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from fer_core.errors import ClipStatus, DataError
+from fer_core.scoring.inputs import collect
+
+
+@pytest.fixture
+def tree(tmp_path) -> Path:
+    root = tmp_path / "tree"
+    for name in ("a.mp4", "b/A.MOV", "b/c.webm", "frames/1.png", "frames/2.png", "mixed/x.avi", "mixed/poster.jpg"):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).touch()
+    for junk in (".DS_Store", "._a.mp4", "readme.md", ".cache/x.mp4"):
+        (root / junk).parent.mkdir(exist_ok=True)
+        (root / junk).touch()
+    return root
+
+
+def names(items) -> list[str]:
+    return [item.clip.id for item in items]
+
+
+def test_folder_gives_videos_and_frame_folders_in_order_of_name(tree, monkeypatch):
+    monkeypatch.chdir(tree.parent)
+    assert names(collect(["tree"])) == [
+        "tree/a.mp4",
+        "tree/b/A.MOV",
+        "tree/b/c.webm",
+        "tree/frames",
+        "tree/mixed/x.avi",
+    ]
+    assert names(collect(["tree/frames"])) == ["tree/frames"]
+
+
+def test_paths_are_absolute_and_inside_their_root(tree):
+    for item in collect([tree]):
+        assert item.clip.path.is_absolute() and item.clip.path.is_relative_to(item.root)
+
+
+def test_fault_6_named_files_are_taken_whatever_they_are_called(tmp_path):
+    (tmp_path / "video.txt").touch()
+    items = collect([tmp_path / "video.txt", tmp_path / "not-there.mp4"])
+    assert [item.clip.path.name for item in items] == ["video.txt", "not-there.mp4"]
+
+
+def test_order_given_is_kept_and_nothing_is_merged(tree):
+    one = tree / "a.mp4"
+    assert [item.clip.path for item in collect([tree / "b", one, one])][2:] == [one, one]
+
+
+@pytest.mark.parametrize("address", ["http://127.0.0.1:9/a.mp4", "file:///etc/passwd", "s3://bucket/a.mp4", "a\0.mp4"])
+def test_fault_103_addresses_are_refused_without_a_look(address):
+    (item,) = collect([address])
+    assert item.refused is not None and item.refused.status is ClipStatus.REJECTED
+
+
+def test_manifest_rows_are_clips_with_their_labels_and_refused_paths_have_rows(tree):
+    manifest = tree / "clips.csv"
+    manifest.write_text("clip,path,label\none,a.mp4,happy\ntwo,b/c.webm,\nthree,../../etc/passwd,fear\n")
+    items = collect([manifest])
+    assert names(items) == ["one", "two", "../../etc/passwd"]
+    assert [item.clip.emotion for item in items[:2]] == ["happiness", None]
+    assert items[2].refused is not None and items[2].refused.status is ClipStatus.REJECTED
+
+
+def test_link_that_the_user_names_is_meant_and_one_in_a_tree_is_not_walked(tree, tmp_path):
+    (tmp_path / "named").symlink_to(tree / "a.mp4")
+    assert collect([tmp_path / "named"])[0].clip.path == tree / "a.mp4"
+    (tree / "elsewhere").symlink_to(tmp_path)
+    assert sum("elsewhere" in name for name in names(collect([tree]))) == 1
+
+
+def test_fault_50_links_that_go_round_end(tree):
+    (tree / "b" / "up").symlink_to(tree)
+    found = names(collect([tree], follow_links=True))
+    assert len(found) == len(set(found)) == 5
+
+
+def test_fault_46_names_that_are_no_utf8_are_taken(tree):
+    name = os.fsdecode(b"\xff\xfe.mp4")
+    try:
+        (tree / name).touch()
+    except OSError:
+        pytest.skip("this file system takes UTF-8 names only")
+    assert any(item.clip.path.name == name for item in collect([tree]))
+
+
+def test_nothing_to_score_is_an_error_that_says_what_is(tmp_path):
+    with pytest.raises(DataError, match=r"nothing to score in .*; name video files, folders of them \(\.mp4"):
+        collect([tmp_path])

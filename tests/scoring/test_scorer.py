@@ -1,0 +1,129 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from fer_core.clips.clip import Clip, clip_digest
+from fer_core.config import ScoreConfig
+from fer_core.errors import ClipError, ClipStatus
+from fer_core.evaluation.calibration import apply_temperature
+from fer_core.model.head import frame_scores
+from fer_core.model.verdict import clip_scores, judge
+from fer_core.preprocess.pipeline import preprocess
+from fer_core.scoring.inputs import collect
+from fer_core.scoring.scorer import ClipScorer
+from tests.models import RULES, small_bundle
+from tests.scoring.conftest import LIMITS
+
+
+@pytest.fixture(scope="module")
+def good(scorer, videos):
+    return scorer.score(videos / "good.mp4")
+
+
+def test_verdict_is_the_models_own_rule_on_the_clips_own_faces(scorer, videos, good):
+    faces = preprocess(Clip(id="x", path=videos / "good.mp4"), scorer.preprocess, LIMITS)
+    features = scorer.bundle.backbone.features(faces.pixels)
+    scores = frame_scores(scorer.bundle.head, torch.from_numpy(features)).numpy()
+    assert np.array_equal(good.frame_scores, scores)
+    assert good.emotion == scorer.classes[judge(scores, "mean_scores").index]
+    assert np.allclose(good.probabilities, apply_temperature(clip_scores(scores, "mean_scores"), 1.5))
+
+
+def test_good_clip_has_a_whole_row(good, videos):
+    assert good.status is ClipStatus.OK and good.reason == ""
+    assert (good.n_used, good.n_selected, good.n_frames) == (6, 6, 12)
+    assert good.probabilities.sum() == pytest.approx(1)
+    assert good.confidence == good.probabilities.max()
+    assert good.digest == clip_digest(videos / "good.mp4")
+    assert good.thumbnail[:2] == b"\xff\xd8" and len(good.thumbnail) < 4000
+    assert len(good.ledger) == 6
+
+
+def test_stored_and_fresh_clips_score_the_same(scorer, bundle, videos, good):
+    fresh = ClipScorer(bundle, limits=LIMITS).score(videos / "good.mp4")
+    again = scorer.score(videos / "good.mp4")
+    for other in (fresh, again):
+        assert np.array_equal(other.probabilities, good.probabilities)
+        assert np.array_equal(other.frame_scores, good.frame_scores)
+
+
+def test_frame_folder_scores_like_any_clip(scorer, videos):
+    row = scorer.score(videos / "frames")
+    assert row.status is ClipStatus.OK and row.n_frames == 6 and row.emotion
+
+
+def test_fault_56_face_in_under_half_of_the_frames_abstains_with_the_count(scorer, videos):
+    row = scorer.score(videos / "half.mp4")
+    assert row.status is ClipStatus.LOW_QUALITY and row.emotion
+    assert row.abstained and f"{row.n_used} of its {row.n_selected} selected frames" in row.reason
+
+
+def test_fault_10_one_frame_is_scored_and_flagged(scorer, videos):
+    row = scorer.score(videos / "one.mp4")
+    assert row.status is ClipStatus.LOW_QUALITY and row.abstained
+    assert row.emotion and row.reason == "it has one frame only"
+
+
+@pytest.mark.parametrize(
+    ("name", "status"),
+    [("plain.mp4", "no_face"), ("empty.mp4", "damaged"), ("page.mp4", "unsupported"), ("gone.mp4", "missing")],
+)
+def test_what_cannot_be_scored_has_a_status_and_a_reason(scorer, videos, name, status):
+    row = scorer.score(videos / name)
+    assert row.status == status and row.reason
+    assert row.emotion is None and row.probabilities is None and np.isnan(row.confidence)
+
+
+def test_rows_come_in_order_one_an_item(scorer, videos):
+    items = collect([videos, "http://x/y.mp4", videos / "gone.mp4"])
+    seen = []
+    rows = list(scorer.score_many(items, lambda done, total: seen.append((done, total))))
+    assert [row.clip for row in rows] == [item.clip.id for item in items]
+    assert seen[-1] == (len(items), len(items))
+    assert [row.status for row in rows[-2:]] == ["rejected", "missing"]
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_rule_can_be_chosen_and_has_its_own_temperature(bundle, store_root, videos, rule):
+    own = replace(bundle, record=bundle.record.model_copy(update={"facts": bundle.facts.model_copy(
+        update={"temperatures": {r: 1.0 + i for i, r in enumerate(RULES)}})}))  # fmt: skip
+    scorer = ClipScorer(own, ScoreConfig(rule=rule), limits=LIMITS, store_root=store_root)
+    row = scorer.score(videos / "good.mp4")
+    expected = apply_temperature(clip_scores(row.frame_scores, rule), 1.0 + RULES.index(rule))
+    assert np.allclose(row.probabilities, expected)
+
+
+def test_uncertain_clips_abstain_but_say_what_they_would_be(bundle, store_root, videos):
+    row = ClipScorer(bundle, ScoreConfig(abstain_below=0.99), limits=LIMITS, store_root=store_root).score(
+        videos / "good.mp4"
+    )
+    assert row.status is ClipStatus.OK and row.abstained and row.emotion
+
+
+def test_whatever_changes_a_row_changes_its_key(bundle, scorer, tmp_path):
+    keys = {
+        scorer.key("aa"),
+        scorer.key("bb"),
+        scorer.key("aa", apex=3),
+        ClipScorer(bundle, ScoreConfig(rule="majority_vote")).key("aa"),
+        ClipScorer(bundle, ScoreConfig(abstain_below=0.5)).key("aa"),
+        ClipScorer(bundle, ScoreConfig(face_mode="tracked")).key("aa"),
+        ClipScorer(small_bundle(tmp_path, seed=1)).key("aa"),
+    }
+    assert len(keys) == 7
+    assert ClipScorer(bundle, ScoreConfig(strict=True)).key("aa") == scorer.key("aa")
+
+
+def test_fault_89_scores_that_are_no_numbers_are_a_crash_not_a_class(tmp_path, videos):
+    broken = small_bundle(tmp_path)
+    with torch.no_grad():
+        broken.head.linears[-1].bias[0] = float("nan")
+    scorer = ClipScorer(broken, limits=LIMITS)
+    row = scorer.score(videos / "good.mp4")
+    assert row.status is ClipStatus.CRASHED and row.emotion is None
+    with pytest.raises(ClipError, match="not numbers"):
+        scorer.judge(preprocess(Clip(id="x", path=videos / "good.mp4"), scorer.preprocess, LIMITS))
