@@ -1,6 +1,7 @@
-"""The commands that run a flow: they take minutes, show in Prefect, and end with a summary and the next step.
+"""The commands that do the work. Those that take minutes run a flow, so that they show in Prefect; a handful of videos
+is scored at once, since a temporary Prefect server alone takes ten seconds.
 
-A flow gets the whole RunConfig and returns a JSON-able dict; its `next` is a list of lines saying where to look.
+A flow gets the whole RunConfig and returns a JSON-able dict. What a user can get wrong is looked at first.
 """
 
 from __future__ import annotations
@@ -9,44 +10,59 @@ import os
 from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from flows.commands.session import BAD_ROWS, Session, command
 
+if TYPE_CHECKING:
+    from fer_core.config import RunConfig
+
+AT_ONCE = 16  # clips scored without a flow when no server runs; a second each or so
+
 
 @command(preset="demo")
 def demo(session: Session) -> dict[str, Any]:
     """The whole way on drawn faces: clips, faces, a small search, a champion, a scored folder."""
-    return _run(session, "flows.end_to_end", "end_to_end_flow")
+    result = _run(session, "flows.end_to_end", "end_to_end_flow", _settled(session))
+    workspace = f" --workspace {result['workspace']}" if result["workspace"] != os.path.abspath("workspace") else ""
+    session.say("To look further:")
+    session.say(f"  open {result['report']}")
+    session.say(f"  ferflow up{workspace}")
+    session.say(f"  ferflow score YOUR.mp4 --out verdicts{workspace}")
+    return result
 
 
 @command()
 def preprocess(session: Session) -> dict[str, Any]:
     """Find the faces in every clip of the manifest and store them."""
-    return _run(session, "flows.preprocess", "preprocess_flow")
+    return _run(session, "flows.preprocess", "preprocess_flow", _corpus_checked(_settled(session)))
 
 
 @command()
 def search(session: Session) -> dict[str, Any]:
     """Search settings by subject-grouped cross-validation; every trial is an MLflow run."""
-    return _run(session, "flows.search", "search_flow")
+    return _run(session, "flows.search", "search_flow", _backbone_checked(_corpus_checked(_settled(session))))
 
 
 @command()
-def train(session: Session) -> dict[str, Any]:
-    """Fit one head with the settings given, and register it as a candidate."""
-    return _run(session, "flows.train", "train_flow")
+def train(
+    session: Session,
+    trial: Annotated[str, typer.Option(metavar="DIR", help="Folder of a trial whose setting is used.")] = "",
+) -> dict[str, Any]:
+    """Judge one setting out of fold, fit it on all training subjects, and register it as a candidate."""
+    config = _backbone_checked(_corpus_checked(_settled(session)))
+    return _run(session, "flows.train", "train_flow", config, trial=trial)
 
 
 @command()
 def promote(
     session: Session,
-    version: Annotated[int, typer.Option(min=1, help="Version of the registered model; default: the newest.")] = 0,
+    version: Annotated[int, typer.Option(min=0, help="Version of the registered model; 0: the newest.")] = 0,
 ) -> dict[str, Any]:
     """Put a version through the gate and make it champion."""
-    return _run(session, "flows.promote", "promote_flow", version=version)
+    return _run(session, "flows.promote", "promote_flow", _settled(session), version=version)
 
 
 @command()
@@ -60,32 +76,74 @@ def score(
     strict: Annotated[bool, typer.Option("--strict", help="End with code 3 when a row has no verdict.")] = False,
 ) -> dict[str, Any]:
     """Score videos with the champion: verdicts.csv, verdicts.parquet and report.html, one row a clip whatever it is."""
-    result = _run(session, "flows.score", "score_flow", paths=[str(p) for p in paths], out=str(out))
-    if (strict or session.config.score.strict) and result["unscored"]:
+    from fer_core.scoring.batch import score_batch
+    from fer_core.scoring.inputs import collect
+    from flows.scoring import champion_scorer, summarize
+
+    config = _settled(session)
+    items = collect(paths, follow_links=config.limits.follow_links)
+    if len(items) <= AT_ONCE and "PREFECT_API_URL" not in os.environ:
+        scorer = champion_scorer(config)
+        with session.progress("Scoring") as progress:
+            batch = score_batch(scorer, items, out.expanduser().absolute(), Path(config.workspace) / "store", progress)
+        result = summarize(scorer, batch)
+        _tell(session, "score", result)
+    else:
+        arguments = {"paths": [str(p) for p in paths], "out": str(out)}
+        result = _run(session, "flows.score", "score_flow", config, **arguments)
+    if (strict or config.score.strict) and result["unscored"]:
         session.exit_code = BAD_ROWS
     return result
 
 
-def _run(session: Session, module: str, flow: str, **arguments: Any) -> dict[str, Any]:
-    """Run a flow in this process, on a running server or a temporary one, and tell its result."""
+def _settled(session: Session) -> RunConfig:
+    """The settings of a run here: workspace and tracking resolved, Prefect pointed at them."""
     from flows.environment import prepare
+
+    return prepare(session.config)
+
+
+def _corpus_checked(config: RunConfig) -> RunConfig:
+    """Refuse now a manifest or split that the flow would refuse after a server has started."""
+    from fer_core.corpus import load_corpus
+    from fer_core.workspace import Workspace
+
+    load_corpus(config, Workspace.open(config.workspace))
+    return config
+
+
+def _backbone_checked(config: RunConfig) -> RunConfig:
+    """Load the backbone, which stays loaded: missing weights must not come to light after the faces are made."""
+    from flows.corpus import backbone_of
+
+    backbone_of(config)
+    return config
+
+
+def _run(session: Session, module: str, flow: str, config: RunConfig, **arguments: Any) -> dict[str, Any]:
+    """Run a flow in this process, on a running server or a temporary one, and tell its result."""
     from flows.progress import watched_by
 
-    config = prepare(session.config)
     where = os.environ.get("PREFECT_API_URL") or "a temporary one, 10 s to start; 'ferflow up' keeps one running"
     session.err.print(f"Workspace {config.workspace}; Prefect server: {where}", soft_wrap=True)
     run = getattr(import_module(module), flow)
     session.show_logs()  # Prefect has set up its own
     with session.bars() as move, watched_by(move):
         result: dict[str, Any] = run(config, **arguments)
-    session.table("", ("", flow.removesuffix("_flow")), [(k, _told(v)) for k, v in result.items() if k != "next"])
-    session.say_lines(result.get("next", ()))
+    _tell(session, flow.removesuffix("_flow").replace("_", "-"), result)
     return result
 
 
-def _told(value: Any) -> str:
+def _tell(session: Session, what: str, result: Mapping[str, Any]) -> None:
+    session.table("", (what, ""), [(k.replace("_", " "), _told(k, v)) for k, v in result.items()])
+
+
+def _told(name: str, value: Any) -> str:
+    if name == "mean_recall":
+        mean, low, high = (100 * v for v in value)
+        return f"{mean:.1f} % [{low:.1f}, {high:.1f}]"
     if isinstance(value, Mapping):
-        return ", ".join(f"{k} {_told(v)}" for k, v in value.items())
+        return ", ".join(f"{k} {_told(str(k), v)}" for k, v in value.items())
     if isinstance(value, (list, tuple)):
-        return " ".join(_told(v) for v in value)
+        return " ".join(_told("", v) for v in value)
     return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,43 @@
+"""What scoring at once and the flow `score` share: the champion, and the counts of a scored batch."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from fer_core.config import RunConfig
+from fer_core.scoring.batch import Batch
+from fer_core.scoring.scorer import ClipScorer
+from fer_core.tracking.registry import load_champion
+from fer_core.tracking.run import connect
+
+
+def champion_scorer(config: RunConfig) -> ClipScorer:
+    """The champion, checked and ready.
+
+    Args:
+        config: settled, see `environment.settle`.
+    Raises:
+        RegistryError: there is none, or it is not what was registered. TrackingError: MLflow is away.
+    """
+    workspace = Path(config.workspace)
+    champion = load_champion(connect(config.tracking, workspace))
+    return ClipScorer(
+        champion.bundle, config.score, limits=config.limits, store_root=workspace / "store",
+        name=champion.name, version=str(champion.version),
+    )  # fmt: skip
+
+
+def summarize(scorer: ClipScorer, batch: Batch) -> dict[str, Any]:
+    """The batch in counts."""
+    return {
+        "clips": len(batch.rows),
+        "status": batch.counts,
+        "emotions": dict(Counter(str(row.emotion) for row in batch.rows if row.emotion).most_common()),
+        "abstained": sum(row.abstained for row in batch.rows if row.status.scored),
+        "unscored": batch.unscored,
+        "remembered": batch.remembered,
+        "model": f"{scorer.name} version {scorer.version}",
+        "report": str(batch.out / "report.html"),
+    }
