@@ -13,6 +13,7 @@ from fer_core.clips.manifest import Manifest, fingerprint
 from fer_core.config import PreprocessConfig, Rule, RunConfig
 from fer_core.corpus import ClipRow, stored_faces
 from fer_core.evaluation.calibration import Reliability, apply_temperature, fit_temperature, reliability
+from fer_core.evaluation.gate import Standing
 from fer_core.evaluation.lockbox import Opening, open_lockbox
 from fer_core.evaluation.metrics import RULES, Evaluation, clip_verdicts, evaluate
 from fer_core.model.backbone import Backbone
@@ -56,6 +57,7 @@ class Candidate:
         bundle: read back from `folder`, every check passed.
         fitted: the refit.
         out_of_fold: of the same setting.
+        standing: its out-of-fold record, which the gate compares.
         test: what the lockbox gave; None when there is no test set.
     """
 
@@ -63,6 +65,7 @@ class Candidate:
     bundle: ModelBundle
     fitted: FitResult
     out_of_fold: OutOfFold
+    standing: Standing
     test: Opening | None
 
 
@@ -115,7 +118,19 @@ def make_candidate(
     name = cache_key(table=table.key, train=trial.train.model_dump(mode="json"), steps=list(trial.steps))[:12]
     folder = workspace.models / name
     bundle = write_bundle(folder, fitted.head, backbone, cfg.backbone.weights, facts)
-    return Candidate(folder, bundle, fitted, judged, _test(bundle, manifest, rows, cfg.preprocess, workspace))
+    digests = {row.clip: row.digest for row in rows}
+    standing = Standing(
+        fingerprint=facts.data_fingerprint,
+        classes=table.classes,
+        clips=tuple(digests[c] for c in table.clip_ids),
+        labels=tuple(table.labels.tolist()),
+        subjects=tuple(map(subject_digest, table.subjects)),
+        verdicts=tuple(judged.verdicts.tolist()),
+        calibration_error=judged.after.expected_error,
+        ms_per_clip=trial.ms_per_clip,
+    )
+    tested = _test(bundle, manifest, rows, cfg.preprocess, workspace)
+    return Candidate(folder, bundle, fitted, judged, standing, tested)
 
 
 def _test(

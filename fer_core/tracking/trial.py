@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fer_core.config import TrackingConfig
+from fer_core.config import Rule, TrackingConfig
 from fer_core.errors import TrackingError
 from fer_core.evaluation.metrics import RULES, Evaluation, clip_verdicts, evaluate
 from fer_core.evaluation.plots import curves_figure
@@ -21,7 +21,7 @@ from fer_core.tracking.run import Run, connect, reopen_run, start_run
 log = logging.getLogger(__name__)
 
 _RUN, _SENT = "mlflow-run", "mlflow-sent"
-PICTURED = ("majority_vote", "mean_scores")  # the thesis's two rules
+PICTURED: tuple[Rule, ...] = ("majority_vote", "mean_scores")  # the thesis's two rules
 
 
 def tracked_trial(cfg: TrackingConfig, workspace: Path, folder: Path) -> TrialResult:

@@ -1,0 +1,71 @@
+"""Flow `end-to-end`: clips -> faces -> search -> candidate -> champion -> scored folder, each a flow of its own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from prefect import flow, task
+from prefect.cache_policies import NO_CACHE
+
+from fer_core.clips.synthetic import synthesize
+from fer_core.config import RunConfig
+from fer_core.workspace import Workspace
+from flows.artifacts import progress_bar, show_markdown
+from flows.environment import settle
+from flows.preprocess import preprocess_flow
+from flows.promote import promote_flow
+from flows.score import score_flow
+from flows.search import search_flow
+from flows.train import train_flow
+
+SCORED_SUBJECTS = 6  # of the demo's batch: drawn from another seed, so no model has seen them
+
+
+@flow(name="end-to-end", persist_result=False)
+def end_to_end_flow(config: RunConfig = RunConfig(), subjects: int = 24) -> dict[str, Any]:  # noqa: B008  fills the form
+    """The whole way. Without a manifest, on drawn faces, marked synthetic wherever a number of theirs is shown.
+
+    Args:
+        config: all settings.
+        subjects: people to draw when no manifest is given.
+    """
+    config = settle(config)
+    workspace = Workspace.open(config.workspace)
+    drawn = not config.manifest and not workspace.manifest.is_file()
+    if drawn:
+        manifest = draw(workspace.synthetic / "clips", subjects, 0)
+        config = config.model_copy(update={"manifest": str(manifest)})
+    clips = preprocess_flow(config)
+    found = search_flow(config)
+    made = train_flow(config, trial=found["trial"])
+    promoted = promote_flow(config, version=made["version"])
+    videos = (
+        draw(workspace.synthetic / "unseen", SCORED_SUBJECTS, 1)
+        if drawn
+        else Path(config.manifest or workspace.manifest)
+    )
+    scored = score_flow(config, [str(videos)], str(workspace.root / "scored"))
+    result = {
+        "clips": clips["clips"],
+        "frames": clips["frames"],
+        "faces": clips["faces"],
+        "synthetic": clips["synthetic"],
+        "trials": found["trials"],
+        "best_trial": found["best"],
+        "chosen_trial": found["chosen"],
+        "mean_recall": made["mean_recall"],
+        "champion": promoted["champion"],
+        "verdicts": scored["status"],
+        "report": scored["report"],
+        "workspace": str(workspace.root),
+    }
+    show_markdown("summary", "\n".join(["## End to end", "", *(f"- {k}: {v}" for k, v in result.items())]))
+    return result
+
+
+@task(task_run_name="draw {subjects} subjects", cache_policy=NO_CACHE, persist_result=False)
+def draw(folder: Path, subjects: int, seed: int) -> Path:
+    """Synthetic clips with their manifest; drawn once, found again later."""
+    synthesize(folder, subjects, seed, progress=progress_bar("drawing", f"Synthetic clips of {subjects} subjects"))
+    return folder / "manifest.csv"

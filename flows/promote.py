@@ -1,0 +1,46 @@
+"""Flow `promote`: a version through the gate, and champion; the written verdict stays with both."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from prefect import flow
+
+from fer_core.config import RunConfig
+from fer_core.errors import RegistryError
+from fer_core.evaluation.gate import gate
+from fer_core.tracking.registry import challenger_version, champion_version, load_standing, promote
+from fer_core.tracking.run import connect
+from fer_core.workspace import Workspace
+from flows.artifacts import show_markdown
+from flows.environment import settle
+
+
+@flow(name="promote", persist_result=False)
+def promote_flow(config: RunConfig = RunConfig(), version: int = 0) -> dict[str, Any]:  # noqa: B008  frozen; fills the form
+    """Make a version champion if the gate lets it pass.
+
+    Args:
+        config: all settings; `promote` holds the gate's floors and ceilings.
+        version: of the registered model; 0: the newest candidate.
+    """
+    config = settle(config)
+    tracking = connect(config.tracking, Workspace.open(config.workspace).root)
+    version = version or challenger_version(tracking)
+    champion = champion_version(tracking)
+    if champion == version:
+        return {"champion": version, "previous": None, "passed": True, "reason": "it is champion already"}
+    standing = load_standing(tracking, version)
+    if standing is None:
+        raise RegistryError(f"version {version} has no out-of-fold record for the gate; make it with 'ferflow train'")
+    against = load_standing(tracking, champion) if champion else None
+    verdict = gate(standing, against, config.promote)
+    forced = config.promote.force and not verdict.passed
+    markdown = verdict.to_markdown() + ("\nPromoted all the same: `promote.force` was set.\n" if forced else "")
+    show_markdown("gate", f"# Version {version}\n\n{markdown}", "Verdict of the promotion gate")
+    if not verdict.passed and not forced:
+        raise RegistryError(
+            f"version {version} does not pass the gate ({verdict.reason}); improve it, or set promote.force=true"
+        )
+    promote(tracking, version, replacing=champion, note=markdown)
+    return {"champion": version, "previous": champion, "passed": verdict.passed, "reason": verdict.reason}

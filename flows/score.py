@@ -1,0 +1,50 @@
+"""Flow `score`: videos -> a verdict each, by the champion; tables, one page to read, the count of what could not be."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from prefect import flow, task
+from prefect.cache_policies import NO_CACHE
+
+from fer_core.config import RunConfig
+from fer_core.scoring.batch import Batch, score_batch
+from fer_core.scoring.inputs import Item, collect
+from fer_core.scoring.scorer import ClipScorer
+from fer_core.workspace import Workspace
+from flows.artifacts import progress_bar, show_markdown, show_table
+from flows.environment import settle
+from flows.scoring import champion_scorer, summarize
+
+
+@flow(name="score", persist_result=False)
+def score_flow(config: RunConfig = RunConfig(), paths: list[str] = [], out: str = "") -> dict[str, Any]:  # noqa: B006, B008
+    """Score videos with the champion; every one gets a row, whatever it is.
+
+    Args:
+        config: all settings; `score`, `limits` and `tracking` matter here.
+        paths: video files, folders of them, or a manifest; empty: the run's manifest.
+        out: folder of verdicts.csv, verdicts.parquet, frames.parquet and report.html; empty: `scored` in the workspace.
+    """
+    config = settle(config)
+    workspace = Workspace.open(config.workspace)
+    items = collect(paths or [config.manifest or workspace.manifest], follow_links=config.limits.follow_links)
+    scorer = champion_scorer(config)
+    target = Path(out).expanduser().absolute() if out else workspace.root / "scored"
+    batch = score_items(scorer, items, target, workspace.store)
+    result = summarize(scorer, batch)
+    show_table("verdicts", [{"emotion": e, "clips": n} for e, n in result["emotions"].items()], "Verdicts")
+    without = [
+        {"clip": r.clip, "status": r.status.value, "reason": r.reason} for r in batch.rows if not r.status.scored
+    ]
+    if without:
+        show_table("without-verdict", without, "Clips without a verdict, and why")
+    show_markdown("report", f"## {len(batch.rows)} clips, {result['model']}\n\nReport: `{result['report']}`\n")
+    return result
+
+
+@task(task_run_name="score clips", cache_policy=NO_CACHE, persist_result=False)
+def score_items(scorer: ClipScorer, items: list[Item], out: Path, store: Path) -> Batch:
+    """A row for every item; rows are kept as they are made, so a killed batch goes on where it was."""
+    return score_batch(scorer, items, out, store, progress_bar("clips", f"Scoring {len(items)} clips"))

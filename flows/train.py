@@ -1,0 +1,148 @@
+"""Flow `train`: one setting -> a registered candidate: judged out of fold, refitted, calibrated, tested once."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from prefect import flow, task
+from prefect.cache_policies import NO_CACHE
+
+from fer_core.candidate import CLIP_RULE, Candidate, make_candidate
+from fer_core.config import RunConfig
+from fer_core.corpus import training_table
+from fer_core.evaluation.metrics import Evaluation
+from fer_core.evaluation.plots import confusion_figure, curves_figure, figure_png, reliability_figure
+from fer_core.model.features import FeatureTable
+from fer_core.search.study import judge_setting, trial_processes
+from fer_core.search.trial import TrialResult, read_result
+from fer_core.tracking.registry import register
+from fer_core.tracking.run import Run, connect, start_run
+from fer_core.tracking.trial import PICTURED, tracked_trial
+from fer_core.workspace import Workspace
+from flows.artifacts import show_markdown, show_picture
+from flows.corpus import Prepared, backbone_of, prepare_faces, prepare_features
+from flows.environment import settle
+from flows.preprocess import apex_sheet
+
+
+@flow(name="train", persist_result=False)
+def train_flow(config: RunConfig = RunConfig(), trial: str = "") -> dict[str, Any]:  # noqa: B008  frozen; fills the form
+    """Make a candidate of one setting and register it; it becomes champion by the flow `promote`.
+
+    Args:
+        config: all settings; `train` is the setting, unless a trial is named.
+        trial: folder of a complete trial of a study whose setting is to be used; empty: `config.train`.
+    """
+    config = settle(config)
+    workspace = Workspace.open(config.workspace)
+    tracking = connect(config.tracking, workspace.root)
+    prepared = prepare_faces(config)
+    prepare_features(config, prepared)
+    backbone = backbone_of(config)
+    table = training_table(prepared.manifest, prepared.usable, backbone, config.preprocess, workspace)
+    with start_run(tracking, "candidate") as run:
+        result, folder = _judged(config, workspace, table, trial, run)
+        config = config.model_copy(update={"train": result.train})
+        run.log_config(config)
+        run.log_data("clips", prepared.fingerprint, synthetic=table.synthetic, source=config.manifest)
+        candidate = _refit(table, result, folder, prepared, config, workspace)
+        _record(run, candidate, prepared, config)
+        version = register(tracking, candidate.bundle, candidate.folder, run.id, candidate.standing)
+        markdown = _summary(candidate, version, run)
+        run.log_text(markdown, "candidate.md")
+    show_markdown("candidate", markdown)
+    for rule in PICTURED:
+        figure = confusion_figure(candidate.out_of_fold.evaluations[rule], f"Out of fold, {rule.replace('_', ' ')}")
+        show_picture(f"confusion-{rule}", figure_png(figure), f"Confusion matrix by {rule.replace('_', ' ')}")
+    evaluation = candidate.out_of_fold.evaluations[CLIP_RULE]
+    return {
+        "version": version,
+        "run": run.id,
+        "url": run.url,
+        "model": str(candidate.folder),
+        "mean_recall": _triple(evaluation),
+        "test": dict(candidate.test.evaluations) if candidate.test else None,
+        "openings": candidate.test.openings if candidate.test else 0,
+    }
+
+
+@task(task_run_name="refit and test", cache_policy=NO_CACHE, persist_result=False)
+def _refit(
+    table: FeatureTable, result: TrialResult, folder: Path, prepared: Prepared, config: RunConfig, workspace: Workspace
+) -> Candidate:
+    backbone = backbone_of(config)
+    return make_candidate(table, result, folder, backbone, prepared.manifest, prepared.usable, config, workspace)
+
+
+def _judged(
+    config: RunConfig, workspace: Workspace, table: FeatureTable, trial: str, run: Run
+) -> tuple[TrialResult, Path]:
+    """The setting's cross-validation: the named trial's, else made now."""
+    if trial and (result := read_result(Path(trial))) is not None:
+        return result, Path(trial)
+    with trial_processes(1) as executor:
+        return judge_setting(
+            workspace.root, table, workspace.features.tables.path(table.key), config.search, config.train, executor,
+            job=partial(tracked_trial, config.tracking, workspace.root),
+            fc=workspace.features.store_fc(backbone_of(config)), parent_run=run.id,
+        )  # fmt: skip
+
+
+def _record(run: Run, candidate: Candidate, prepared: Prepared, config: RunConfig) -> None:
+    """The candidate's curves, numbers and pictures in MLflow."""
+    judged = candidate.out_of_fold
+    run.log_history(candidate.fitted.history)
+    run.log_figure(
+        curves_figure({"refit": candidate.fitted.history}, "Refit on all training subjects"), "figures/curves.png"
+    )
+    for rule, evaluation in judged.evaluations.items():
+        run.log_evaluation(evaluation, prefix=f"out_of_fold/{rule}/")
+        if rule in PICTURED:
+            run.log_confusion(evaluation, f"confusion_{rule}", f"Out of fold, {rule.replace('_', ' ')}")
+    run.log_figure(reliability_figure({"before": judged.before, "after": judged.after}), "figures/reliability.png")
+    run.log_metrics(
+        {"calibration_error_before": judged.before.expected_error, "calibration_error": judged.after.expected_error}
+    )
+    run.log_faces(apex_sheet(config, prepared), "figures/faces.png", redistribute=prepared.manifest.synthetic)
+    if candidate.test:
+        run.log_json(dict(candidate.test.evaluations), "test.json")
+        for tested, numbers in candidate.test.evaluations.items():
+            value, low, high = numbers["mean_recall"]
+            run.log_metrics(
+                {
+                    f"test/{tested}/mean_recall": value,
+                    f"test/{tested}/mean_recall_low": low,
+                    f"test/{tested}/mean_recall_high": high,
+                    f"test/{tested}/accuracy": numbers["accuracy"][0],
+                }
+            )
+        run.set_tags({"test_openings": str(candidate.test.openings)})
+
+
+def _triple(evaluation: Evaluation) -> list[float]:
+    interval = evaluation.mean_recall
+    return [interval.value, interval.low, interval.high]
+
+
+def _summary(candidate: Candidate, version: int, run: Run) -> str:
+    """The candidate in a few lines of Markdown."""
+    facts = candidate.bundle.facts
+    lines = [f"## Candidate: version {version}", ""]
+    if facts.synthetic:
+        lines += ["**Trained on synthetic faces: these numbers say nothing about people.**", ""]
+    lines += ["| rule | out of fold, mean recall % | test, mean recall % |", "| --- | --- | --- |"]
+    for rule, evaluation in candidate.out_of_fold.evaluations.items():
+        tested = "no test set"
+        if candidate.test:
+            value, low, high = (100 * v for v in candidate.test.evaluations[rule]["mean_recall"])
+            tested = f"{value:.1f} [{low:.1f}, {high:.1f}]"
+        lines.append(f"| {rule.replace('_', ' ')} | {evaluation.mean_recall} | {tested} |")
+    if candidate.test:
+        lines += ["", f"Opening {candidate.test.number} of this test set, of {candidate.test.openings} so far."]
+    start = "from ImageNet weights" if candidate.fitted.pretrained else "from random weights"
+    lines += ["", f"FC layers started {start}; {candidate.fitted.steps} optimiser steps; rule {facts.rule}."]
+    if run.url:
+        lines += ["", f"[The run in MLflow]({run.url})"]
+    return "\n".join([*lines, "", "Next: flow `promote` puts it through the gate.", ""])
