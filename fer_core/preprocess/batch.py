@@ -6,23 +6,26 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from queue import SimpleQueue
+from typing import TypeVar
 
 from fer_core.clips.clip import Clip, clip_digest
 from fer_core.config import LimitsConfig, PreprocessConfig
-from fer_core.errors import ClipError, ClipStatus, StoreError
+from fer_core.errors import ClipError, ClipStatus
 from fer_core.preprocess.admit import admit, missing
 from fer_core.preprocess.faces import Faces
-from fer_core.preprocess.sandbox import Child
+from fer_core.preprocess.sandbox import Children
 from fer_core.preprocess.store import FacesStore, cut_at
 from fer_core.runtime import n_cores
 
 log = logging.getLogger(__name__)
 
+Given = TypeVar("Given")
+Made = TypeVar("Made")
 AHEAD = 4  # clips in work a worker, so that one slow clip does not hold up the others
 
 
@@ -81,24 +84,35 @@ def preprocess_batch(
         FerError: no child process can be started.
     """
     batch = _Batch(cfg, limits, store, root)
-    workers = max(1, min(limits.workers or n_cores(), len(clips)))
-    pool = ThreadPoolExecutor(workers, thread_name_prefix="faces")
-    pending: deque[tuple[Clip, Future[_Made]]] = deque()
-    rest = iter(clips)
-    done = 0
-    try:
-        while True:
-            while len(pending) < workers * AHEAD and (clip := next(rest, None)) is not None:
-                pending.append((clip, pool.submit(batch.make, clip)))
-            if not pending:
-                return
-            clip, future = pending.popleft()
-            yield batch.result(clip, future.result())
-            done += 1
+    with closing(side_by_side(batch.make, clips, limits.workers, batch.children.stop)) as made:
+        for done, (clip, result) in enumerate(zip(clips, made, strict=True), start=1):
+            yield batch.result(clip, result)
             if progress is not None:
                 progress(done, len(clips))
+
+
+def side_by_side(
+    make: Callable[[Given], Made], items: Sequence[Given], workers: int, stop: Callable[[], None]
+) -> Generator[Made, None, None]:
+    """`make` of each item, in order, several at a time in threads; few are begun before their results are taken.
+
+    Args:
+        workers: items at a time; 0: one per core.
+        stop: called when the iterator is exhausted or closed, however it ends; must make running calls return.
+    """
+    n = max(1, min(workers or n_cores(), len(items)))
+    pool = ThreadPoolExecutor(n, thread_name_prefix="clips")
+    pending: deque[Future[Made]] = deque()
+    rest = iter(items)
+    try:
+        while True:
+            while len(pending) < n * AHEAD and (item := next(rest, None)) is not None:
+                pending.append(pool.submit(make, item))
+            if not pending:
+                return
+            yield pending.popleft().result()
     finally:
-        batch.stop()
+        stop()
         pool.shutdown(wait=True, cancel_futures=True)
 
 
@@ -107,12 +121,10 @@ class _Batch:
 
     def __init__(self, cfg: PreprocessConfig, limits: LimitsConfig, store: FacesStore, root: Path | None) -> None:
         self._cfg, self._limits, self._store, self._root = cfg, limits, store, root
+        self.children = Children(limits)
         self._lock = threading.Lock()
         self._keys: dict[str, threading.Lock] = {}
         self._failed: dict[str, ClipError] = {}
-        self._idle: SimpleQueue[Child] = SimpleQueue()
-        self._children: list[Child] = []
-        self._stopped = False
 
     def make(self, clip: Clip) -> _Made:
         """See that the faces of a clip are in the store."""
@@ -122,7 +134,7 @@ class _Batch:
         error = None
         try:
             admit(clip.path, self._limits, self._root)
-            digest = _digest(clip.path)
+            digest = content_of(clip.path)
             key = self._store.key(digest, cut_at(clip, self._cfg), self._cfg)
             with self._of_key(key):
                 cached = key in self._store
@@ -146,13 +158,6 @@ class _Batch:
             error = ClipError(ClipStatus.NO_FACE, f"a face in 0 of its {faces.n_selected} selected frames")
         return ClipFaces(clip, made.digest, made.key, faces, error, made.cached, made.seconds)
 
-    def stop(self) -> None:
-        """End every child; what their workers were doing fails, and nothing new is begun."""
-        with self._lock:
-            self._stopped = True
-            for child in self._children:
-                child.kill()
-
     def _of_key(self, key: str) -> threading.Lock:
         with self._lock:
             return self._keys.setdefault(key, threading.Lock())
@@ -160,41 +165,24 @@ class _Batch:
     def _make_new(self, clip: Clip, digest: str, key: str) -> None:
         if key in self._failed:
             raise self._failed[key]
-        child = self._take()
         try:
-            answer = child.ask(
-                {
-                    "id": clip.id,
-                    "path": str(clip.path),
-                    "apex": clip.apex,
-                    "digest": digest,
-                    "config": self._cfg.model_dump(mode="json"),
-                    "limits": self._limits.model_dump(mode="json"),
-                    "store": str(self._store.root),
-                }
+            self.children.ask(
+                "faces",
+                clip.path,
+                id=clip.id,
+                apex=clip.apex,
+                digest=digest,
+                config=self._cfg.model_dump(mode="json"),
+                store=str(self._store.root),
             )
-        finally:
-            self._idle.put(child)
-        if answer["status"] == "store":
-            raise StoreError(answer["reason"])
-        if answer["status"] != ClipStatus.OK:
-            error = ClipError(ClipStatus(answer["status"]), answer["reason"])
-            if not error.status.transient:
-                self._failed[key] = error
-            raise error
-
-    def _take(self) -> Child:
-        with self._lock:
-            if self._stopped:
-                raise ClipError(ClipStatus.CRASHED, "the batch was stopped")
-            if not self._idle.empty():
-                return self._idle.get()
-            child = Child(self._limits)
-            self._children.append(child)
-            return child
+        except ClipError as exc:
+            if not exc.status.transient:
+                self._failed[key] = exc
+            raise
 
 
-def _digest(path: Path) -> str:
+def content_of(path: Path) -> str:
+    """Content digest of an admitted clip. Raises ClipError (missing) when it cannot be read."""
     try:
         return clip_digest(path)
     except OSError as exc:

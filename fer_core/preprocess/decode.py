@@ -126,8 +126,14 @@ class VideoFile:
             self._promised_s = _promised_duration(container, stream)
         self._check_length(self.n_expected)
 
-    def frames(self, wanted: Callable[[int], bool]) -> Iterator[Frame]:
-        """Every place in order, see `Media`; a place found lost in an earlier run is in its order of time."""
+    def frames(
+        self, wanted: Callable[[int], bool], convert: Callable[[av.VideoFrame], np.ndarray] = gray
+    ) -> Iterator[Frame]:
+        """Every place in order, see `Media`; a place found lost in an earlier run is in its order of time.
+
+        Args:
+            convert: what makes a picture of a decoded frame.
+        """
         places = iter(self._lost)
         next_lost = next(places, None)
         index = 0
@@ -149,7 +155,7 @@ class VideoFile:
                 flags |= _frame_flags(frame, matrix)
                 picture = None
                 if wanted(index):
-                    picture = gray(frame)
+                    picture = convert(frame)
                     if aspect != 1:
                         picture = square_pixels(picture, aspect, self._limits.max_pixels)
                     picture = upright(picture, matrix)

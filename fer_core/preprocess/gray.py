@@ -85,7 +85,7 @@ def upright(picture: np.ndarray, matrix: tuple[int, int, int, int] | None) -> np
         return picture
     a, b, c, d = matrix
     if abs(a) < abs(b):
-        picture, a, d = picture.T, c, b
+        picture, a, d = picture.swapaxes(0, 1), c, b
     return np.ascontiguousarray(picture[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1])
 
 
@@ -95,7 +95,7 @@ def square_pixels(picture: np.ndarray, aspect: float, max_pixels: int) -> np.nda
     Raises:
         ClipError: the stretched picture has more than `max_pixels` (too_large).
     """
-    height, width = picture.shape
+    height, width = picture.shape[:2]
     if aspect >= 1:
         width = round(width * aspect)
     else:

@@ -67,6 +67,12 @@ def open_media(path: Path, limits: LimitsConfig) -> Iterator[Media]:
         raise ClipError(ClipStatus.MISSING, "it was written to while it was read; try again once it is whole")
 
 
+def check_content(now: str, before: str) -> None:
+    """Raises ClipError (rejected) when the digest of a clip is no longer what it was when the batch looked."""
+    if now != before:
+        raise ClipError(ClipStatus.REJECTED, "its content was replaced while the batch ran; run again")
+
+
 def faces_of(media: Media, given_apex: int, cfg: PreprocessConfig) -> Faces:
     """The faces of an open clip. One run over its frames is enough where its container counts them right."""
     apex = None if given_apex < 0 else given_apex

@@ -2,7 +2,7 @@
 
 A plain child with a pipe each way, not a multiprocessing pool: what comes back from a process that has just parsed a
 hostile file is JSON, never a pickle; it can be started from a daemonic worker (Dask's are); and it imports neither the
-caller's `__main__` nor torch. One line asks for one clip, one line answers; the faces themselves go into the store.
+caller's `__main__` nor torch. One line asks for one clip, one line answers; faces and frames themselves go to disk.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import threading
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 
 from fer_core.clips.clip import Clip
@@ -120,6 +121,57 @@ class Child:
         return line
 
 
+class Children:
+    """Decoding processes that threads share: one is started when none is idle, so at most one a thread."""
+
+    def __init__(self, limits: LimitsConfig) -> None:
+        self._limits = limits
+        self._lock = threading.Lock()
+        self._idle: SimpleQueue[Child] = SimpleQueue()
+        self._all: list[Child] = []
+        self._stopped = False
+
+    def ask(self, do: str, path: Path, **details: Any) -> dict[str, Any]:
+        """What a child answers.
+
+        Args:
+            do: `faces`, `look` or `extract`.
+            path: of the clip; details: JSON-able, what the job takes besides.
+
+        Raises:
+            ClipError: the clip cannot be used, its child had to be killed, or `stop` was called.
+            StoreError: the child found the disk refusing. FerError: no child can be started.
+        """
+        child = self._take()
+        try:
+            limits = self._limits.model_dump(mode="json")
+            answer = child.ask({"do": do, "path": str(path), "limits": limits, **details})
+        finally:
+            self._idle.put(child)
+        if answer["status"] == "store":
+            raise StoreError(answer["reason"])
+        if answer["status"] != ClipStatus.OK:
+            raise ClipError(ClipStatus(answer["status"]), answer["reason"])
+        return answer
+
+    def stop(self) -> None:
+        """End every child; whoever waits for one gets an error, and no new one is started."""
+        with self._lock:
+            self._stopped = True
+            for child in self._all:
+                child.kill()
+
+    def _take(self) -> Child:
+        with self._lock:
+            if self._stopped:
+                raise ClipError(ClipStatus.CRASHED, "the batch was stopped")
+            if not self._idle.empty():
+                return self._idle.get()
+            child = Child(self._limits)
+            self._all.append(child)
+            return child
+
+
 def _cause(code: int | None) -> str:
     if code is not None and code < 0:
         with contextlib.suppress(ValueError):
@@ -173,18 +225,11 @@ def _die_with_parent() -> None:
     os._exit(1)
 
 
-def _answer(request: dict[str, Any]) -> dict[str, str]:
-    from fer_core.preprocess.pipeline import preprocess
-    from fer_core.preprocess.store import FacesStore
-
+def _answer(request: dict[str, Any]) -> dict[str, Any]:
     limits = LimitsConfig.model_validate(request["limits"])
     _limit_cpu(limits.timeout_s)
-    clip = Clip(id=request["id"], path=Path(request["path"]), apex=request["apex"])
     try:
-        faces = preprocess(clip, PreprocessConfig.model_validate(request["config"]), limits)
-        if faces.clip_digest != request["digest"]:
-            raise ClipError(ClipStatus.REJECTED, "its content was replaced while the batch ran; run again")
-        FacesStore(Path(request["store"])).put(faces)
+        return {"status": ClipStatus.OK.value, **_JOBS[request["do"]](request, limits)}
     except ClipError as exc:
         return {"status": exc.status.value, "reason": exc.reason}
     except StoreError as exc:
@@ -194,7 +239,35 @@ def _answer(request: dict[str, Any]) -> dict[str, str]:
             "status": ClipStatus.TOO_LARGE.value,
             "reason": f"it needs more than {limits.memory_mb} MiB to decode (limits.memory_mb)",
         }
-    return {"status": ClipStatus.OK.value, "key": faces.key}
+
+
+def _faces(request: dict[str, Any], limits: LimitsConfig) -> dict[str, Any]:
+    """Faces of a clip, put into the store."""
+    from fer_core.preprocess.pipeline import check_content, preprocess
+    from fer_core.preprocess.store import FacesStore
+
+    clip = Clip(id=request["id"], path=Path(request["path"]), apex=request["apex"])
+    faces = preprocess(clip, PreprocessConfig.model_validate(request["config"]), limits)
+    check_content(faces.clip_digest, request["digest"])
+    FacesStore(Path(request["store"])).put(faces)
+    return {"key": faces.key}
+
+
+def _look(request: dict[str, Any], limits: LimitsConfig) -> dict[str, Any]:
+    """Hash of whole frames of a clip, as hex digits."""
+    from fer_core.preprocess.look import look
+
+    return {"hash": look(Path(request["path"]), request["digest"], limits).tobytes().hex()}
+
+
+def _extract(request: dict[str, Any], limits: LimitsConfig) -> dict[str, Any]:
+    """Frames of a video, written into a folder."""
+    from fer_core.preprocess.extract import write_frames
+
+    return {"frames": write_frames(Path(request["path"]), request["digest"], Path(request["folder"]), limits)}
+
+
+_JOBS = {"faces": _faces, "look": _look, "extract": _extract}
 
 
 def _limit_cpu(seconds: float) -> None:

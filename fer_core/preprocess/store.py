@@ -19,7 +19,7 @@ _NOTED = ("clip_digest", "n_frames", "apex", "width", "height", "duration_s")
 
 
 @cache
-def _decoders() -> dict[str, str]:
+def decoders() -> dict[str, str]:
     import av
     import cv2
 
@@ -39,7 +39,7 @@ def faces_key(clip_digest: str, apex: int, cfg: PreprocessConfig) -> str:
         apex=apex,
         config=cfg.model_dump(mode="json"),
         version=PREPROCESS_VERSION,
-        decoders=_decoders(),
+        decoders=decoders(),
     )
 
 
