@@ -101,10 +101,10 @@ class BackboneConfig(Settings):
         "imagenet",
         description="imagenet, features (torchvision's vgg16 features checkpoint), or a path to .safetensors or .pth",
     )
-    normalize: Literal["auto", "imagenet", "features"] = Field(
+    normalize: Literal["auto", "imagenet", "features", "unit"] = Field(
         "auto",
         description="Channel mean and std (eq. 3.5); auto: those the weights were trained with. Another choice than "
-        "theirs is refused unless force_normalize is set",
+        "theirs is refused unless force_normalize is set. unit: [0, 1] as it is (the FER+ ResNet18 of the appendix)",
     )
     force_normalize: bool = Field(False, description="Accept a normalisation the weights were not trained with")
 

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-import io
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -17,6 +15,7 @@ from torch import nn
 
 from fer_core.config import BackboneConfig
 from fer_core.errors import ConfigError, WeightsError
+from fer_core.model.architectures import ARCHITECTURES, above
 from fer_core.model.weights import StateDict, read_checkpoint, torchvision_checkpoint, wheel_checkpoint
 
 if TYPE_CHECKING:
@@ -40,86 +39,24 @@ class Normalization:
 IMAGENET = Normalization("imagenet", (0.484, 0.455, 0.405), (0.228, 0.223, 0.224))
 # The Oxford release that torchvision calls IMAGENET1K_FEATURES: mean-subtracted 0..255 input.
 FEATURES = Normalization("features", (0.48235, 0.45882, 0.40784), (1 / 255, 1 / 255, 1 / 255))
-NORMALIZATIONS = {n.name: n for n in (IMAGENET, FEATURES)}
-
-
-@dataclass(frozen=True)
-class _Architecture:
-    """How to build a backbone's convolutions, and what they give per frame."""
-
-    build: Callable[[], nn.Module]
-    cut: Callable[[nn.Module], nn.Module]
-    n_features: int
-    fc_prefix: str  # parameters under it are the fully connected layers, which a backbone does without
-    fc_layers: tuple[str, ...] = ()  # those a head may start from, first to last but one
-
-
-def _torchvision(name: str, **kwargs: Any) -> Callable[[], nn.Module]:
-    def build() -> nn.Module:
-        import torchvision.models
-
-        model: nn.Module = getattr(torchvision.models, name)(weights=None, **kwargs)
-        return model
-
-    return build
-
-
-def _lite0() -> nn.Module:
-    from efficientnet_lite_pytorch import EfficientNet
-
-    with contextlib.redirect_stdout(io.StringIO()):
-        net: nn.Module = EfficientNet.from_name("efficientnet-lite0")
-    return net
-
-
-def _convolutions_then_pool(net: Any) -> nn.Module:
-    return nn.Sequential(net.features, net.avgpool, nn.Flatten())
-
-
-def _without(layer: str) -> Callable[[nn.Module], nn.Module]:
-    def cut(net: nn.Module) -> nn.Module:
-        setattr(net, layer, nn.Identity())
-        return net
-
-    return cut
-
-
-class _LitePooled(nn.Module):
-    def __init__(self, net: Any) -> None:
-        super().__init__()
-        self.net = net
-
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        features: torch.Tensor = self.net.extract_features(images)
-        return features.mean(dim=(2, 3))
-
-
-ARCHITECTURES: dict[str, _Architecture] = {
-    "efficientnet-lite0": _Architecture(_lite0, _LitePooled, 1280, "_fc."),
-    "vgg16": _Architecture(
-        _torchvision("vgg16", init_weights=False), _convolutions_then_pool, 25088, "classifier.",
-        ("classifier.0", "classifier.3"),
-    ),
-    "alexnet": _Architecture(
-        _torchvision("alexnet"), _convolutions_then_pool, 9216, "classifier.", ("classifier.1", "classifier.4")
-    ),
-    "googlenet": _Architecture(
-        _torchvision("googlenet", aux_logits=False, init_weights=False, transform_input=False), _without("fc"), 1024,
-        "fc.",
-    ),
-    "resnet18": _Architecture(_torchvision("resnet18"), _without("fc"), 512, "fc."),
-    "resnet50": _Architecture(_torchvision("resnet50"), _without("fc"), 2048, "fc."),
-}  # fmt: skip
+# [0, 1] as it is: the ResNet18 trained on FER+ of the appendix (Emotion-FAN) saw its faces so.
+UNIT = Normalization("unit", (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
+NORMALIZATIONS = {n.name: n for n in (IMAGENET, FEATURES, UNIT)}
 
 
 class Backbone:
     """Frozen convolutions with their normalisation; faces in, one row of features per face out.
 
+    They are two halves: what leaves the trunk, the maps at the cut, is rounded to float16, and so are the features that
+    the block makes of them. Stored maps, stored features and fresh ones are therefore the same bytes, and a block that
+    was fine-tuned on stored maps gives in scoring what it gave in training.
+
     Attributes:
         name: architecture.
+        trunk, block: the halves, frozen.
         convolutions: their tensors as the checkpoint has them, float16 where that is what it holds.
-        weights_digest: BLAKE2b-128 of names, shapes and values of `convolutions`.
-        normalization: what `features` applies to faces scaled to [0, 1].
+        weights_digest: BLAKE2b-128 of names, shapes and values of `convolutions`; `trunk_digest`: of the trunk's.
+        normalization: what is applied to faces scaled to [0, 1].
         n_features: columns of a feature row.
         fc: weight and bias of the checkpoint's own FC layers, first to last but one; empty when it has none.
     """
@@ -129,18 +66,20 @@ class Backbone:
         name: str,
         net: nn.Module,
         normalization: Normalization,
-        n_features: int,
         convolutions: StateDict,
         fc: tuple[tuple[torch.Tensor, torch.Tensor], ...],
         device: torch.device,
     ) -> None:
         self.name = name
         # channels last: the layout oneDNN and cuDNN compute in, a quarter faster on two cores
-        self.net = net.eval().requires_grad_(False).to(device).to(memory_format=torch.channels_last)
+        net = net.eval().requires_grad_(False).to(device).to(memory_format=torch.channels_last)
+        self.trunk, self.block = (half.eval() for half in ARCHITECTURES[name].split(net))
         self.normalization = normalization
-        self.n_features = n_features
+        self.n_features = ARCHITECTURES[name].n_features
         self.convolutions = convolutions
         self.weights_digest = tensors_digest(convolutions)
+        tunable = self.block.state_dict().keys()
+        self.trunk_digest = tensors_digest({k: v for k, v in convolutions.items() if k not in tunable})
         self.fc = fc
         self.device = device
         shape = (1, 3, 1, 1)
@@ -151,11 +90,19 @@ class Backbone:
     @property
     def identity(self) -> dict[str, str]:
         """What the features depend on beside the faces; part of every feature key."""
+        return self._identity(self.weights_digest, f"{ARCHITECTURES[self.name].cut}, features")
+
+    @property
+    def maps_identity(self) -> dict[str, str]:
+        """What the maps depend on beside the faces: the trunk, whatever the block above it has been tuned to."""
+        return self._identity(self.trunk_digest, ARCHITECTURES[self.name].cut)
+
+    def _identity(self, weights: str, rounded_at: str) -> dict[str, str]:
         return {
             "backbone": self.name,
-            "weights": self.weights_digest,
+            "weights": weights,
             "normalize": self.normalization.name,
-            "cut": "features",
+            "cut": rounded_at,
         }
 
     def normalize(self, pixels: np.ndarray) -> torch.Tensor:
@@ -167,24 +114,51 @@ class Backbone:
         grey = torch.from_numpy(np.ascontiguousarray(pixels)).to(self.device).unsqueeze(1)
         return grey.float() * self._scale + self._shift
 
-    @torch.inference_mode()
     def features(self, pixels: np.ndarray) -> np.ndarray:
-        """(n, n_features) float16 features of (n, h, w) uint8 faces; the only place they are computed.
+        """(n, n_features) float16 features of (n, h, w) uint8 faces.
 
-        Rounded to float16 here, before anyone sees them, so that stored and fresh features are the same bytes.
+        Raises:
+            WeightsError: a number is beyond float16.
         """
-        out = np.empty((len(pixels), self.n_features), dtype=np.float16)
-        for start in range(0, len(pixels), BATCH):
-            chunk = pixels[start : start + BATCH]
-            padded = np.zeros((BATCH, *chunk.shape[1:]), dtype=np.uint8)
-            padded[: len(chunk)] = chunk
-            rows = self.net(self.normalize(padded))[: len(chunk)]
-            out[start : start + len(chunk)] = rows.half().cpu().numpy()
+        return self._batched(pixels, lambda faces: above(self.block, self._below(faces)))
+
+    def maps(self, pixels: np.ndarray) -> np.ndarray:
+        """(n, c, h', w') float16 maps at the cut of (n, h, w) uint8 faces; errors as of `features`."""
+        return self._batched(pixels, self._below)
+
+    def above(self, maps: np.ndarray) -> np.ndarray:
+        """The features of some maps: `above(maps(pixels))` is `features(pixels)`, byte for byte."""
+        return features_above(self.block, torch.from_numpy(maps), self.device)
+
+    @torch.inference_mode()
+    def _below(self, pixels: torch.Tensor) -> torch.Tensor:
+        maps: torch.Tensor = self.trunk(self.normalize(pixels.numpy()))
+        return maps.half()
+
+    def _batched(self, pixels: np.ndarray, run: Callable[[torch.Tensor], torch.Tensor]) -> np.ndarray:
+        out = in_batches(run, torch.from_numpy(np.ascontiguousarray(pixels)))
         if not np.isfinite(out).all():
             raise WeightsError(
                 f"{self.name} gives features beyond float16; its weights are damaged or of another input"
             )
         return out
+
+
+def features_above(block: nn.Module, maps: torch.Tensor, device: torch.device | None = None) -> np.ndarray:
+    """(n, d) float16 features that a block gives of (n, c, h, w) float16 maps at the cut."""
+    place = device or torch.device("cpu")
+    return in_batches(lambda rows: above(block, rows.to(place)), maps)
+
+
+def in_batches(run: Callable[[torch.Tensor], torch.Tensor], rows: torch.Tensor) -> np.ndarray:
+    """`run` over (n, ...) rows, always in batches of 8, the last one padded with zeros."""
+    parts = []
+    for start in range(0, max(len(rows), 1), BATCH):  # no rows: one batch of padding tells the shape
+        chunk = rows[start : start + BATCH]
+        padded = torch.zeros((BATCH, *rows.shape[1:]), dtype=rows.dtype)
+        padded[: len(chunk)] = chunk
+        parts.append(run(padded)[: len(chunk)].cpu().contiguous().numpy())
+    return np.concatenate(parts)
 
 
 def load_backbone(cfg: BackboneConfig, device: torch.device | None = None) -> Backbone:
@@ -217,6 +191,7 @@ def backbone_from_state(
     except RuntimeError as exc:  # shapes differ
         raise WeightsError(f"{source}: no {name} checkpoint ({' '.join(str(exc).split())[:200]})") from exc
     missing = [key for key in missing if not key.startswith(architecture.fc_prefix)]
+    missing = [key for key in missing if not key.endswith("num_batches_tracked")]  # older checkpoints have none
     if missing or unexpected:
         raise WeightsError(
             f"{source}: no {name} checkpoint ({len(missing)} layers missing, e.g. {(missing or ['none'])[0]}; "
@@ -224,9 +199,8 @@ def backbone_from_state(
         )
     return Backbone(
         name=name,
-        net=architecture.cut(net),
+        net=net,
         normalization=normalization,
-        n_features=architecture.n_features,
         convolutions=convolutions,
         fc=tuple(
             (state[f"{layer}.weight"].float(), state[f"{layer}.bias"].float())
@@ -235,6 +209,17 @@ def backbone_from_state(
         ),
         device=device or torch.device("cpu"),
     )
+
+
+def tuned(backbone: Backbone, block: StateDict) -> Backbone:
+    """The backbone with other tensors above the cut: what `transfer: last_block` made of them.
+
+    Args:
+        block: by the names of the checkpoint; those it does not have are left out.
+    """
+    changed = {key: value for key, value in block.items() if key in backbone.convolutions}
+    state = {**backbone.convolutions, **changed}
+    return backbone_from_state(backbone.name, state, backbone.normalization, "fine-tuned block", backbone.device)
 
 
 def _read_weights(cfg: BackboneConfig) -> tuple[StateDict, Normalization | None]:
@@ -250,9 +235,11 @@ def _read_weights(cfg: BackboneConfig) -> tuple[StateDict, Normalization | None]
     state, metadata = read_checkpoint(Path(cfg.weights).expanduser())
     if "std 1/255" in metadata.get("input", ""):
         return state, FEATURES
-    # A whole checkpoint, FC layers included, is one of the usual kind; convolutions alone may be of either.
-    whole = any(key.startswith(ARCHITECTURES[cfg.name].fc_prefix) for key in state)
-    return state, IMAGENET if whole or cfg.name != "vgg16" else None
+    last = [value for key, value in state.items() if key.startswith(ARCHITECTURES[cfg.name].fc_prefix)]
+    if not last:  # convolutions alone: vgg16's are about in two kinds
+        return state, None if cfg.name == "vgg16" else IMAGENET
+    # The usual whole checkpoint ends in ImageNet's 1000 classes; other classes mean that it was trained on by someone.
+    return state, IMAGENET if last[-1].shape[:1] == (1000,) else None
 
 
 def _torchvision_weights(name: str, member: str) -> WeightsEnum:
@@ -267,7 +254,7 @@ def _choose_normalization(cfg: BackboneConfig, trained_with: Normalization | Non
     if asked is None:
         raise ConfigError(
             f"{cfg.weights}: the file does not say what input its weights were trained with; set backbone.normalize to "
-            "'imagenet' (eq. 3.5) or 'features' (std 1/255)"
+            "'imagenet' (eq. 3.5), 'features' (std 1/255) or 'unit' ([0, 1] as it is)"
         )
     if trained_with is not None and asked is not trained_with and not cfg.force_normalize:
         raise ConfigError(

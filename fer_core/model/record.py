@@ -33,7 +33,7 @@ class BackboneRecord(Settings):
     name: Literal["efficientnet-lite0", "vgg16", "alexnet", "googlenet", "resnet18", "resnet50"]
     source: str = Field(max_length=200)
     weights_digest: Digest
-    normalization: Literal["imagenet", "features"]
+    normalization: Literal["imagenet", "features", "unit"]
 
 
 class HeadRecord(Settings):

@@ -11,7 +11,8 @@ from safetensors.torch import save_file
 
 from fer_core.config import BackboneConfig
 from fer_core.errors import ConfigError, WeightsError
-from fer_core.model.backbone import ARCHITECTURES, IMAGENET, load_backbone
+from fer_core.model.architectures import ARCHITECTURES
+from fer_core.model.backbone import IMAGENET, backbone_from_state, load_backbone, tuned
 
 VGG16 = os.environ.get("FERFLOW_VGG16_WEIGHTS", "")
 
@@ -51,8 +52,52 @@ def test_normalisation_is_eq_3_5_on_three_equal_channels(lite0, faces):
 
 
 def test_weights_are_frozen(lite0):
-    assert not any(p.requires_grad for p in lite0.net.parameters())
-    assert not lite0.net.training
+    for half in (lite0.trunk, lite0.block):
+        assert not any(p.requires_grad for p in half.parameters())
+        assert not half.training
+
+
+def test_features_of_stored_maps_are_the_fresh_ones(lite0, faces):
+    maps = lite0.maps(faces)
+    assert maps.dtype == np.float16 and maps.shape == (11, 192, 7, 7)
+    assert np.array_equal(lite0.above(maps), lite0.features(faces))
+    assert np.array_equal(lite0.above(maps[3:4]), lite0.features(faces[3:4]))
+
+
+@pytest.mark.parametrize("name", ["alexnet", "googlenet", "resnet18"])
+def test_a_network_cut_in_two_is_the_network(name, faces):
+    torch.manual_seed(0)
+    net = ARCHITECTURES[name].build().eval()
+    backbone = backbone_from_state(name, net.state_dict(), IMAGENET, "random")
+    assert set(backbone.trunk.state_dict()).isdisjoint(backbone.block.state_dict())
+    images = backbone.normalize(faces[:2])
+    setattr(net, ARCHITECTURES[name].fc_prefix.removesuffix("."), torch.nn.Identity())
+    with torch.inference_mode():
+        whole = net(images).numpy()
+    assert backbone.features(faces[:2]) == pytest.approx(whole, abs=2e-3 * float(np.abs(whole).max()))
+
+
+def test_a_tuned_block_changes_the_features_but_not_the_maps(lite0, faces):
+    block = {k: v * 1.1 if v.is_floating_point() else v for k, v in lite0.block.state_dict().items()}
+    other = tuned(lite0, block)
+    assert other.maps_identity == lite0.maps_identity and other.identity != lite0.identity
+    assert np.array_equal(other.maps(faces[:3]), lite0.maps(faces[:3]))
+    assert not np.array_equal(other.features(faces[:3]), lite0.features(faces[:3]))
+
+
+def test_weights_trained_on_other_classes_load_by_path_once_their_input_is_named(tmp_path):
+    """The appendix's ResNet18 of FER+: eight classes, wrapped as DataParallel saves it, faces in [0, 1]."""
+    state = ARCHITECTURES["resnet18"].build().state_dict() | {"fc.weight": torch.rand(8, 512), "fc.bias": torch.rand(8)}
+    state = {
+        f"module.{k}": v for k, v in state.items() if not k.endswith("num_batches_tracked")
+    }  # as before torch 0.4.1
+    path = tmp_path / "Resnet18_FER+_pytorch.pth.tar"
+    torch.save({"epoch": 30, "state_dict": state}, path)
+    with pytest.raises(ConfigError, match=r"does not say what input .*'unit'"):
+        load_backbone(BackboneConfig(name="resnet18", weights=str(path)))
+    backbone = load_backbone(BackboneConfig(name="resnet18", weights=str(path), normalize="unit"))
+    assert not any(key.startswith("fc.") for key in backbone.convolutions)
+    assert backbone.normalize(np.full((1, 2, 2), 51, np.uint8)).numpy() == pytest.approx(0.2)
 
 
 def small_vgg(tmp_path, metadata=None, whole=False):

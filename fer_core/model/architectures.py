@@ -1,0 +1,131 @@
+"""The networks: how each is built, and where it is cut into a trunk, always frozen, and a last block.
+
+Both halves keep the names that the tensors have in a checkpoint, so that a fine-tuned block can be put back.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+Halves = tuple[nn.Module, nn.Module]
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """A network and its cut.
+
+    Args:
+        build: the whole network, untrained.
+        split: it -> trunk and block; the block ends in (n, n_features) rows.
+        cut: where, for the record and the feature keys.
+        n_features: columns of a feature row.
+        fc_prefix: parameters under it are the fully connected layers, which a backbone does without.
+        fc_layers: those a head may start from, first to last but one.
+    """
+
+    build: Callable[[], nn.Module]
+    split: Callable[[Any], Halves]
+    cut: str
+    n_features: int
+    fc_prefix: str
+    fc_layers: tuple[str, ...] = ()
+
+
+class _SpatialMean(nn.Module):
+    def forward(self, maps: torch.Tensor) -> torch.Tensor:
+        return maps.mean(dim=(2, 3))
+
+
+def _torchvision(name: str, **kwargs: Any) -> Callable[[], nn.Module]:
+    def build() -> nn.Module:
+        import torchvision.models
+
+        model: nn.Module = getattr(torchvision.models, name)(weights=None, **kwargs)
+        return model
+
+    return build
+
+
+def _lite0() -> nn.Module:
+    from efficientnet_lite_pytorch import EfficientNet
+
+    with contextlib.redirect_stdout(io.StringIO()):
+        net: nn.Module = EfficientNet.from_name("efficientnet-lite0")
+    return net
+
+
+def _named(**modules: nn.Module) -> nn.Sequential:
+    return nn.Sequential(OrderedDict(modules))
+
+
+def _before_convolution(place: int) -> Callable[[Any], Halves]:
+    """Cut a plain chain of convolutions before one of its layers."""
+
+    def split(net: Any) -> Halves:
+        block = _named(features=net.features[place:], avgpool=net.avgpool, flatten=nn.Flatten())
+        return _named(features=net.features[:place]), block
+
+    return split
+
+
+def _before_stage(name: str) -> Callable[[Any], Halves]:
+    """Cut a network whose children are its stages, in order, before one of them; its FC layer is left out."""
+
+    def split(net: Any) -> Halves:
+        stages = [(k, m) for k, m in net.named_children() if not isinstance(m, (nn.Linear, nn.Dropout))]
+        place = [k for k, _ in stages].index(name)
+        return _named(**dict(stages[:place])), _named(**dict(stages[place:]), flatten=nn.Flatten())
+
+    return split
+
+
+def _before_mbconv(place: int) -> Callable[[Any], Halves]:
+    def split(net: Any) -> Halves:
+        blocks = {str(i): block for i, block in enumerate(net._blocks)}
+        low, high = list(blocks.items())[:place], list(blocks.items())[place:]
+        trunk = _named(_conv_stem=net._conv_stem, _bn0=net._bn0, act=nn.ReLU6(), _blocks=_named(**dict(low)))
+        block = _named(
+            _blocks=_named(**dict(high)), _conv_head=net._conv_head, _bn1=net._bn1, act=nn.ReLU6(), mean=_SpatialMean()
+        )
+        return trunk, block
+
+    return split
+
+
+ARCHITECTURES: dict[str, Architecture] = {
+    # the last MBConv block and the 1x1 head: a quarter of lite0's weights, on maps of 192 x 7 x 7
+    "efficientnet-lite0": Architecture(_lite0, _before_mbconv(15), "_blocks.14", 1280, "_fc."),
+    "vgg16": Architecture(  # conv5_1 ... conv5_3, on maps of 512 x 14 x 14
+        _torchvision("vgg16", init_weights=False), _before_convolution(24), "features.23", 25088, "classifier.",
+        ("classifier.0", "classifier.3"),
+    ),
+    "alexnet": Architecture(  # conv5, on maps of 256 x 13 x 13
+        _torchvision("alexnet"), _before_convolution(10), "features.9", 9216, "classifier.",
+        ("classifier.1", "classifier.4"),
+    ),
+    "googlenet": Architecture(  # both inception5 modules, on maps of 832 x 7 x 7
+        _torchvision("googlenet", aux_logits=False, init_weights=False, transform_input=False),
+        _before_stage("inception5a"), "maxpool4", 1024, "fc.",
+    ),
+    "resnet18": Architecture(_torchvision("resnet18"), _before_stage("layer4"), "layer3", 512, "fc."),
+    "resnet50": Architecture(_torchvision("resnet50"), _before_stage("layer4"), "layer3", 2048, "fc."),
+}  # fmt: skip
+
+
+@torch.inference_mode()
+def above(block: nn.Module, maps: torch.Tensor) -> torch.Tensor:
+    """(n, d) float16 features of (n, c, h, w) float16 maps at the cut, on the block's device.
+
+    The one way from a map to a feature: the maps were rounded at the cut and the features are rounded here, so a
+    fine-tuned block gives in scoring what it gave in training.
+    """
+    features: torch.Tensor = block(maps.float().contiguous(memory_format=torch.channels_last))
+    return features.half()
