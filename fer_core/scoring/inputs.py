@@ -47,22 +47,33 @@ def collect(paths: Sequence[str | Path], *, follow_links: bool = False) -> list[
     return items
 
 
-def _expand(name: str, follow_links: bool) -> Iterator[Item]:
+def named(name: str) -> Item:
+    """The one clip that a path names, whatever is there: a video, a folder of frames, nothing."""
     if "://" in name or "\0" in name:
         error = ClipError(ClipStatus.REJECTED, "it is an address, not a file")
-        yield Item(Clip(id=name, path=Path(name.replace("\0", " "))), refused=error)
-        return
+        return Item(Clip(id=name, path=Path(name.replace("\0", " "))), refused=error)
     path = Path(name).expanduser()
     try:
         path = path.resolve()  # a link that the user names is meant
     except (OSError, RuntimeError):
         path = path.absolute()
-    if path.suffix.lower() == ".csv" and path.is_file():
+    return Item(Clip(id=name or ".", path=path))
+
+
+def printable(text: str) -> str:
+    """`text` as UTF-8 can hold it; bytes of a file name that are none are shown as `\\xNN`."""
+    return os.fsencode(text).decode("utf-8", "backslashreplace")
+
+
+def _expand(name: str, follow_links: bool) -> Iterator[Item]:
+    item = named(name)
+    path = item.clip.path
+    if item.refused is None and path.suffix.lower() == ".csv" and path.is_file():
         yield from _of_manifest(path)
-    elif path.is_dir():
+    elif item.refused is None and path.is_dir():
         yield from _of_folder(path, Path(name), follow_links)
     else:
-        yield Item(Clip(id=name or ".", path=path))
+        yield item
 
 
 def _of_manifest(path: Path) -> Iterator[Item]:

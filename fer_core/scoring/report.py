@@ -12,8 +12,8 @@ import numpy as np
 
 from fer_core import __version__
 from fer_core.evaluation.report import bars_svg, data_uri, render_page, shares_svg, timeline_svg
+from fer_core.scoring.inputs import printable
 from fer_core.scoring.scorer import ClipScore, ClipScorer
-from fer_core.scoring.tables import printable
 from fer_core.store import write_atomic
 
 

@@ -26,7 +26,7 @@ from fer_core.model.verdict import judge
 from fer_core.preprocess.batch import ClipFaces, preprocess_batch
 from fer_core.preprocess.faces import Faces, Ledger
 from fer_core.preprocess.store import FacesStore, cut_at
-from fer_core.scoring.inputs import Item
+from fer_core.scoring.inputs import Item, named
 from fer_core.store import cache_key
 
 SCORING_VERSION = 1  # raised whenever the same faces and model give another row
@@ -173,9 +173,8 @@ class ClipScorer:
 
     def score(self, clip: str | Path | Clip) -> ClipScore:
         """The row of one clip: a video file, a frame folder, or a Clip. Never raises for what is in the file."""
-        if not isinstance(clip, Clip):
-            clip = Clip(id=str(clip), path=Path(clip).expanduser().absolute())
-        return next(self.score_many([Item(clip)]))
+        item = Item(clip) if isinstance(clip, Clip) else named(str(clip))
+        return next(self.score_many([item]))
 
     def score_many(
         self, items: Sequence[Item], progress: Callable[[int, int], None] | None = None

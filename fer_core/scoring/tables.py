@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ import pyarrow.parquet as pq
 from fer_core.clips.cells import safe_cell
 from fer_core.emotions import Emotion
 from fer_core.preprocess.faces import FrameStatus
+from fer_core.scoring.inputs import printable
 from fer_core.scoring.scorer import ClipScore, ClipScorer
 from fer_core.store import publish, write_atomic
 
@@ -52,11 +52,6 @@ def record(row: ClipScore, scorer: ClipScorer) -> dict[str, Any]:
         "clip_digest": row.digest,
         "seconds": round(row.seconds, 3),
     }
-
-
-def printable(text: str) -> str:
-    """`text` as UTF-8 can hold it; bytes of a file name that are none are shown as `\\xNN`."""
-    return os.fsencode(text).decode("utf-8", "backslashreplace")
 
 
 def _csv(records: Sequence[dict[str, Any]]) -> str:

@@ -23,7 +23,11 @@ if TYPE_CHECKING:
 PROBE_S = 5.0
 # MLflow's own defaults (7 retries, factor 2) block 246 s on a server that is away; these take 7.
 _PATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3", "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1"}
-_SILENCE = {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true"}
+_SILENCE = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "DO_NOT_TRACK": "true",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+}
 _NAME = re.compile(r"\w[\w .,:+=()@-]{0,199}")
 
 

@@ -1,11 +1,15 @@
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from fer_core.config import TrackingConfig
+from fer_core.model.bundle import ModelBundle
 from fer_core.tracking.connection import Tracking, connect
+from fer_core.tracking.run import start_run
+from tests.models import small_bundle
 
 
 @pytest.fixture(scope="session")
@@ -17,3 +21,32 @@ def tracking_workspace(tmp_path_factory) -> Path:
 def tracking(tracking_workspace) -> Tracking:
     """MLflow without a server: SQLite in a workspace, made once."""
     return connect(TrackingConfig(), tracking_workspace)
+
+
+@dataclass(frozen=True)
+class Registered:
+    """Two versions of a model on a real server, nobody champion yet."""
+
+    tracking: Tracking
+    bundles: tuple[ModelBundle, ModelBundle]
+    versions: tuple[int, int]
+
+    def artifacts(self, version: int) -> Path:
+        """Where the server keeps a version's files."""
+        name = self.tracking.cfg.model
+        source = self.tracking.client.get_model_version_download_uri(name, str(version))
+        return Path(source.removeprefix("file://"))
+
+
+@pytest.fixture(scope="session")
+def registered(mlflow_url, tmp_path_factory) -> Registered:
+    from fer_core.tracking.registry import register
+
+    tracking = connect(TrackingConfig(uri=mlflow_url), tmp_path_factory.mktemp("registry"))
+    bundles, versions = [], []
+    for seed in (0, 1):
+        folder = tmp_path_factory.mktemp("candidate")
+        bundles.append(small_bundle(folder, seed=seed))
+        with start_run(tracking, f"candidate {seed}") as run:
+            versions.append(register(tracking, bundles[-1], folder, run.id))
+    return Registered(tracking, (bundles[0], bundles[1]), (versions[0], versions[1]))

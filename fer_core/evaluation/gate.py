@@ -1,0 +1,190 @@
+"""The gate a new model passes before it replaces the champion: floors, and a paired comparison on the same clips."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+
+from fer_core.config import PromoteConfig
+from fer_core.emotions import Emotion
+from fer_core.errors import DataError
+from fer_core.evaluation.metrics import Difference, Evaluation, evaluate, paired_difference
+
+FEWEST_SUBJECTS = 20  # a comparison on a part of the clips needs; fewer people decide nothing
+
+
+@dataclass(frozen=True)
+class Standing:
+    """How a model stands: what cross-validation of its setting said, clip by clip.
+
+    Args:
+        fingerprint: of the data.
+        classes: in column order.
+        clips: content digests; labels, verdicts: columns; subjects: digests of names. One each a clip, every clip
+            judged by a head that never saw its subject.
+        calibration_error: expected error of the calibrated scores.
+        ms_per_clip: time of the head for one clip, NaN where unknown.
+    Raises:
+        DataError: the lists differ in length, or are empty.
+    """
+
+    fingerprint: str
+    classes: tuple[Emotion, ...]
+    clips: tuple[str, ...]
+    labels: tuple[int, ...]
+    subjects: tuple[str, ...]
+    verdicts: tuple[int, ...]
+    calibration_error: float
+    ms_per_clip: float = float("nan")
+
+    def __post_init__(self) -> None:
+        lengths = {len(self.clips), len(self.labels), len(self.subjects), len(self.verdicts)}
+        if len(lengths) != 1 or not self.clips:
+            raise DataError(f"out-of-fold lists have lengths {sorted(lengths)}; they need one equal length, at least 1")
+
+    def evaluation(self) -> Evaluation:
+        """Its numbers on all its clips."""
+        return evaluate(np.array(self.verdicts), np.array(self.labels), self.subjects, self.classes)
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON-able; NaN becomes None."""
+        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        values["classes"] = [str(c) for c in self.classes]
+        values["ms_per_clip"] = None if np.isnan(self.ms_per_clip) else self.ms_per_clip
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in values.items()}
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Standing:
+        """What `to_json` gave. Raises DataError when it is something else."""
+        try:
+            values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in data.items()}
+            values["classes"] = tuple(Emotion(c) for c in data["classes"])
+            values["ms_per_clip"] = float("nan") if data["ms_per_clip"] is None else float(data["ms_per_clip"])
+            return cls(**values)
+        except (KeyError, TypeError, ValueError) as exc:
+            raise DataError(f"no out-of-fold record ({exc})") from exc
+
+
+@dataclass(frozen=True)
+class Check:
+    """One question of the gate, its answer, and the two numbers."""
+
+    name: str
+    passed: bool
+    had: str
+    needs: str
+
+
+@dataclass(frozen=True)
+class GateVerdict:
+    """What the gate says.
+
+    Args:
+        checks: every question asked.
+        difference: mean recall of the candidate minus the champion's; None when there is no champion.
+        compared: in words, on what.
+    """
+
+    checks: tuple[Check, ...]
+    difference: Difference | None
+    compared: str
+
+    @property
+    def passed(self) -> bool:
+        """Whether every check passed."""
+        return all(check.passed for check in self.checks)
+
+    @property
+    def reason(self) -> str:
+        """The failed checks in one line; empty when there are none."""
+        return "; ".join(f"{c.name}: {c.had}, needs {c.needs}" for c in self.checks if not c.passed)
+
+    def to_markdown(self) -> str:
+        """The verdict as a reader of the registry sees it."""
+        lines = [f"## Gate: {'passed' if self.passed else 'not passed'}", "", self.compared, ""]
+        lines += ["| check | had | needs | |", "| --- | --- | --- | --- |"]
+        lines += [f"| {c.name} | {c.had} | {c.needs} | {'yes' if c.passed else '**no**'} |" for c in self.checks]
+        return "\n".join([*lines, ""])
+
+
+def gate(candidate: Standing, champion: Standing | None, cfg: PromoteConfig) -> GateVerdict:
+    """Whether the candidate may replace the champion.
+
+    Floors and ceilings are the candidate's own. Against a champion its mean recall must be no lower on the clips that
+    both were judged on, out of fold, whatever else either was trained on; the interval of the difference, resampled by
+    subject, is shown beside it. The first champion passes floors only.
+    """
+    checks = _floors(candidate, cfg)
+    if champion is None:
+        return GateVerdict(tuple(checks), None, "There is no champion to compare with.")
+    shared, subjects = _shared(candidate, champion)
+    same = candidate.fingerprint == champion.fingerprint
+    if candidate.classes != champion.classes or (not same and len(subjects) < FEWEST_SUBJECTS):
+        had = "other classes" if candidate.classes != champion.classes else f"{len(subjects)} subjects in common"
+        checks.append(
+            Check("comparable with the champion", False, had, f"the same classes, {FEWEST_SUBJECTS} subjects")
+        )
+        return GateVerdict(tuple(checks), None, "Champion and candidate were judged on other data.")
+    ours, theirs, labels, names = shared
+    difference = paired_difference(ours, theirs, labels, names, len(candidate.classes))
+    checks.append(
+        Check(
+            "mean recall against the champion",
+            difference.value >= 0,
+            f"{_points(difference.value)} [{_points(difference.low)}, {_points(difference.high)}] points",
+            "0 or more",
+        )
+    )
+    where = "the same data" if same else "the clips both were judged on"
+    compared = f"Compared on {where}: {len(labels)} clips of {len(subjects)} subjects, each out of fold."
+    return GateVerdict(tuple(checks), difference, compared)
+
+
+def _floors(candidate: Standing, cfg: PromoteConfig) -> list[Check]:
+    numbers = candidate.evaluation()
+    weakest = min(
+        ((r.value, c) for r, c in zip(numbers.recall, numbers.classes, strict=True) if not np.isnan(r.value)),
+    )
+    error = candidate.calibration_error
+    checks = [
+        Check("mean recall", numbers.mean_recall.value >= cfg.min_mean_recall, f"{numbers.mean_recall} %",
+              f"{100 * cfg.min_mean_recall:.1f} %"),
+        Check("weakest class", weakest[0] >= cfg.min_class_recall, f"{weakest[1]} {100 * weakest[0]:.1f} %",
+              f"{100 * cfg.min_class_recall:.1f} %"),
+        Check("calibration error", error <= cfg.max_calibration_error, f"{100 * error:.1f} %",
+              f"at most {100 * cfg.max_calibration_error:.1f} %"),
+    ]  # fmt: skip
+    if cfg.max_ms_per_clip:
+        known = candidate.ms_per_clip <= cfg.max_ms_per_clip  # NaN: not known, not passed
+        checks.append(
+            Check("time per clip", known, f"{candidate.ms_per_clip:.1f} ms", f"at most {cfg.max_ms_per_clip:g} ms")
+        )
+    return checks
+
+
+def _shared(
+    candidate: Standing, champion: Standing
+) -> tuple[tuple[np.ndarray, np.ndarray, np.ndarray, Sequence[str]], set[str]]:
+    """Both sides' verdicts on the clips they share: same content, label and subject."""
+    theirs = dict(zip(_keys(champion), champion.verdicts, strict=True))
+    rows = [
+        (verdict, theirs[key], key)
+        for key, verdict in zip(_keys(candidate), candidate.verdicts, strict=True)
+        if key in theirs
+    ]
+    ours = np.array([row[0] for row in rows], dtype=np.int64)
+    other = np.array([row[1] for row in rows], dtype=np.int64)
+    labels = np.array([key[1] for *_, key in rows], dtype=np.int64)
+    names = [key[2] for *_, key in rows]
+    return (ours, other, labels, names), set(names)
+
+
+def _keys(standing: Standing) -> list[tuple[str, int, str]]:
+    return list(zip(standing.clips, standing.labels, standing.subjects, strict=True))
+
+
+def _points(value: float) -> str:
+    return f"{100 * value:+.1f}"

@@ -1,0 +1,72 @@
+"""A model's two files -> an MLflow model folder: models-from-code, the library beside it, no pickle anywhere."""
+
+from __future__ import annotations
+
+import shutil
+import warnings
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import yaml
+
+import fer_core
+from fer_core.model.bundle import RECORD, WEIGHTS, ModelBundle
+from fer_core.tracking import pyfunc as door
+
+if TYPE_CHECKING:
+    from mlflow.models import ModelSignature
+
+# Everything that scoring imports; a test compares it with what a fresh process really loads.
+REQUIREMENTS = (
+    "mlflow", "torch", "torchvision", "opencv-python-headless", "av", "numpy", "scipy", "pandas", "pydantic", "pyyaml",
+    "safetensors", "efficientnet-lite-pytorch",
+)  # fmt: skip
+
+
+def pack(folder: Path, bundle: ModelBundle, target: Path, name: str) -> Path:
+    """Write the MLflow model of the bundle in `folder` to `target`, which must not exist; returns it.
+
+    The signature is given, not inferred: an input example would be scored while packing, and kept.
+    """
+    import mlflow.pyfunc
+
+    library = Path(fer_core.__file__).parent
+    code = target.parent / "code" / library.name  # without caches, which differ between machines
+    shutil.copytree(library, code, ignore=shutil.ignore_patterns("__pycache__", ".*"))
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*input example was not provided", category=UserWarning)
+        mlflow.pyfunc.save_model(
+            path=str(target),
+            python_model=str(Path(door.__file__)),
+            artifacts={"weights": str(folder / WEIGHTS), "record": str(folder / RECORD)},
+            code_paths=[str(code)],
+            signature=_signature(bundle),
+            pip_requirements=[f"{package}=={metadata.version(package)}" for package in REQUIREMENTS],
+            model_config={"name": name},
+            metadata={"ferflow": fer_core.__version__, "model_digest": bundle.digest, "format": bundle.record.format},
+        )
+    _forget_where(target)
+    return target
+
+
+def _forget_where(target: Path) -> None:
+    """Take this machine's paths out of `MLmodel`; loading looks at names inside the model only."""
+    description = target / "MLmodel"
+    content = yaml.safe_load(description.read_text())
+    flavor = content["flavors"]["python_function"]
+    flavor["model_code_path"] = Path(flavor["model_code_path"]).name
+    for artifact in flavor["artifacts"].values():
+        artifact["uri"] = artifact["path"]
+    description.write_text(yaml.safe_dump(content, sort_keys=False))
+
+
+def _signature(bundle: ModelBundle) -> ModelSignature:
+    from mlflow.models import ModelSignature
+    from mlflow.types.schema import ColSpec, Schema
+
+    kinds = {"abstained": "boolean", "frames": "long"}
+    kinds |= dict.fromkeys(("path", "status", "emotion", "reason"), "string")
+    inputs = Schema([ColSpec("string", "path", required=False), ColSpec("binary", "video", required=False)])
+    outputs = Schema([ColSpec(kinds.get(name, "double"), name) for name in door.output_columns(bundle.classes)])
+    return ModelSignature(inputs=inputs, outputs=outputs)

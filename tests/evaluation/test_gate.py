@@ -1,0 +1,112 @@
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from fer_core.config import PromoteConfig
+from fer_core.emotions import SEVEN, SIX
+from fer_core.errors import DataError
+from fer_core.evaluation.gate import Standing, gate
+
+
+def standing(right: float, seed: int = 0, people: int = 30, first: int = 0, fingerprint: str = "f") -> Standing:
+    """Clips of `people` subjects from number `first` on, six each, a share `right` of them judged right."""
+    rng = np.random.default_rng(seed)
+    labels = np.tile(np.arange(6), people)
+    verdicts = np.where(rng.random(6 * people) < right, labels, (labels + 1) % 6)
+    subjects = [f"s{first + i // 6}" for i in range(6 * people)]
+    return Standing(
+        fingerprint=fingerprint,
+        classes=SIX,
+        clips=tuple(f"{s}-{label}" for s, label in zip(subjects, labels, strict=True)),
+        labels=tuple(labels.tolist()),
+        subjects=tuple(subjects),
+        verdicts=tuple(verdicts.tolist()),
+        calibration_error=0.04,
+        ms_per_clip=2.0,
+    )
+
+
+def test_first_champion_passes_floors_only():
+    got = gate(standing(0.5), None, PromoteConfig())
+    assert got.passed and got.difference is None
+    assert "no champion" in got.compared
+
+
+@pytest.mark.parametrize(
+    ("cfg", "check"),
+    [
+        ({"min_mean_recall": 0.9}, "mean recall"),
+        ({"min_class_recall": 0.9}, "weakest class"),
+        ({"max_calibration_error": 0.01}, "calibration error"),
+        ({"max_ms_per_clip": 1.0}, "time per clip"),
+    ],
+)
+def test_each_floor_can_fail_and_says_both_numbers(cfg, check):
+    got = gate(standing(0.7), None, PromoteConfig(**cfg))
+    assert not got.passed
+    (failed,) = [c for c in got.checks if not c.passed]
+    assert failed.name == check and failed.had in got.reason and failed.needs in got.reason
+
+
+def test_unknown_time_does_not_pass_a_budget():
+    assert not gate(replace(standing(0.7), ms_per_clip=float("nan")), None, PromoteConfig(max_ms_per_clip=10)).passed
+
+
+def test_better_candidate_passes_and_worse_one_does_not():
+    good, bad = standing(0.9, seed=1), standing(0.6, seed=2)
+    better, worse = gate(good, bad, PromoteConfig()), gate(bad, good, PromoteConfig())
+    assert better.passed and better.difference.low > 0
+    assert not worse.passed and worse.difference.value == pytest.approx(-better.difference.value)
+    assert "180 clips of 30 subjects" in better.compared
+
+
+def test_a_model_as_good_as_the_champion_may_replace_it():
+    assert gate(standing(0.8), standing(0.8), PromoteConfig()).passed
+
+
+def test_pairs_are_found_whatever_the_order_of_clips():
+    champion, candidate = standing(0.7, seed=1), standing(0.8, seed=2)
+    order = np.random.default_rng(0).permutation(len(champion.clips))
+    lists = ("clips", "labels", "subjects", "verdicts")
+    shuffled = replace(champion, **{n: tuple(getattr(champion, n)[i] for i in order) for n in lists})
+    ordered, mixed = (gate(candidate, c, PromoteConfig()).difference.value for c in (champion, shuffled))
+    assert ordered == pytest.approx(mixed)
+
+
+def test_other_data_is_compared_on_the_clips_both_were_judged_on():
+    grown = standing(0.9, seed=1, people=60, fingerprint="grown")
+    got = gate(grown, standing(0.6, seed=2), PromoteConfig())
+    assert got.passed and "the clips both were judged on: 180 clips of 30 subjects" in got.compared
+
+
+def test_too_few_people_in_common_decide_nothing():
+    got = gate(standing(0.9, first=15, fingerprint="g"), standing(0.6), PromoteConfig())
+    assert not got.passed and "15 subjects in common, needs the same classes, 20 subjects" in got.reason
+
+
+def test_models_of_other_classes_are_not_compared():
+    got = gate(replace(standing(0.9), classes=SEVEN), standing(0.6), PromoteConfig())
+    assert not got.passed and "other classes" in got.reason
+
+
+def test_record_survives_json():
+    record = replace(standing(0.8), ms_per_clip=float("nan"))
+    again = Standing.from_json(json.loads(json.dumps(record.to_json(), allow_nan=False)))
+    assert replace(again, ms_per_clip=0) == replace(record, ms_per_clip=0)
+    with pytest.raises(DataError, match="no out-of-fold record"):
+        Standing.from_json({"classes": ["anger"]})
+    with pytest.raises(DataError, match="one equal length"):
+        replace(record, verdicts=())
+
+
+def test_markdown_shows_every_check_and_the_verdict():
+    got = gate(standing(0.6, seed=2), standing(0.9, seed=1), PromoteConfig(min_mean_recall=0.1))
+    text = got.to_markdown()
+    assert text.startswith("## Gate: not passed")
+    assert text.count("| yes |") == 3 and text.count("**no**") == 1
+    for check in got.checks:
+        assert f"| {check.name} | {check.had} | {check.needs} |" in text

@@ -1,0 +1,294 @@
+"""Registry, promotion and the door that runs nothing, on a real server (faults 79, 96, 101, 102)."""
+
+from __future__ import annotations
+
+import shutil
+from contextlib import contextmanager
+from dataclasses import replace
+
+import pytest
+import yaml
+from filelock import FileLock
+
+from fer_core.config import TrackingConfig
+from fer_core.emotions import SIX
+from fer_core.errors import RegistryError, TrackingError
+from fer_core.evaluation.gate import Standing
+from fer_core.model.bundle import FILES, read_bundle
+from fer_core.tracking.parity import prove_parity
+from fer_core.tracking.registry import (
+    challenger_version,
+    champion_version,
+    load_champion,
+    load_standing,
+    load_version,
+    promote,
+    register,
+    rollback,
+)
+from fer_core.tracking.run import start_run
+from tests.models import small_bundle
+
+
+def aliases(registered) -> dict[str, int]:
+    model = registered.tracking.client.get_registered_model(registered.tracking.cfg.model)
+    return {alias: int(version) for alias, version in model.aliases.items()}
+
+
+@pytest.fixture
+def no_champion(registered):
+    """Whatever a test did to the aliases is undone."""
+    yield
+    client, name = registered.tracking.client, registered.tracking.cfg.model
+    for alias in aliases(registered):
+        client.delete_registered_model_alias(name, alias)
+
+
+@pytest.fixture
+def elsewhere(registered, tmp_path):
+    """The same server, seen from a workspace that has fetched nothing yet."""
+    return replace(registered.tracking, workspace=tmp_path)
+
+
+def test_newest_candidate_is_challenger_until_it_is_champion(registered, no_champion):
+    tracking, (one, two) = registered.tracking, registered.versions
+    assert challenger_version(tracking) == two
+    promote(tracking, one, replacing=None)
+    assert challenger_version(tracking) == two
+    promote(tracking, two, replacing=one)
+    with pytest.raises(RegistryError, match="no version of 'face-emotion' has alias 'challenger'; make a candidate"):
+        challenger_version(tracking)
+
+
+def test_version_carries_hashes_run_and_warning(registered):
+    tracking, first = registered.tracking, registered.versions[0]
+    version = tracking.client.get_model_version("face-emotion", str(first))
+    for file, digest in registered.bundles[0].hashes.items():
+        assert version.tags[f"sha256.{file}"] == digest
+    assert version.tags["synthetic"] == "true" and version.tags["data_fingerprint"] == "ab" * 16
+    assert float(version.tags["parity"]) <= 1e-4
+    assert tracking.client.get_run(version.run_id).info.run_name == "candidate 0"
+    assert "synthetic faces" in version.description and "prohibited in the EU" in version.description
+
+
+def test_packed_model_holds_no_pickle_and_no_path_of_this_machine(registered):
+    folder = registered.artifacts(registered.versions[0])
+    files = {p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()}
+    assert {"artifacts/model.json", "artifacts/weights.safetensors", "code/fer_core/__init__.py"} <= files
+    assert not [f for f in files if f.endswith((".pkl", ".pth", ".pt", ".bin", ".pyc"))]
+    text = (folder / "MLmodel").read_text()
+    assert "/" not in yaml.safe_load(text)["flavors"]["python_function"]["model_code_path"]
+    assert "/tmp/" not in text and "/home/" not in text and "/root/" not in text
+
+
+def test_signature_is_explicit_and_requirements_are_pinned(registered):
+    folder = registered.artifacts(registered.versions[0])
+    signature = yaml.safe_load((folder / "MLmodel").read_text())["signature"]
+    assert '"name": "path", "required": false' in signature["inputs"]
+    assert '"name": "surprise"' in signature["outputs"]
+    lines = (folder / "requirements.txt").read_text().split()
+    assert all("==" in line for line in lines)
+    assert any(line.startswith("opencv-python-headless==4.") for line in lines)
+
+
+def test_without_a_champion_the_message_says_what_to_do(registered, tmp_path):
+    other = replace(registered.tracking, cfg=TrackingConfig(uri=registered.tracking.uri, model="nobody"))
+    assert champion_version(other) is None
+    with pytest.raises(
+        RegistryError, match=r"no version of 'nobody' has alias 'champion'; make one with 'ferflow train'"
+    ):
+        load_champion(other)
+
+
+def test_promoted_model_is_loaded_bit_for_bit(registered, elsewhere, no_champion):
+    promote(elsewhere, registered.versions[0], replacing=None, note="first")
+    loaded = load_champion(elsewhere)
+    assert (loaded.name, loaded.version) == ("face-emotion", registered.versions[0])
+    assert loaded.bundle.digest == registered.bundles[0].digest
+    version = elsewhere.client.get_model_version("face-emotion", str(loaded.version))
+    assert version.tags["promotion"] == "first"
+
+
+def test_promotion_remembers_whom_it_replaced_and_rollback_swaps_them(registered, no_champion):
+    tracking, (one, two) = registered.tracking, registered.versions
+    tracking.client.set_registered_model_alias("face-emotion", "challenger", str(two))
+    promote(tracking, one, replacing=None)
+    promote(tracking, two, replacing=one)
+    assert aliases(registered) == {"champion": two, "previous": one}
+    assert rollback(tracking) == (one, two)
+    assert aliases(registered) == {"champion": one, "previous": two}
+    assert rollback(tracking) == (two, one)
+
+
+def test_rollback_without_a_past_is_refused(registered, no_champion):
+    promote(registered.tracking, registered.versions[0], replacing=None)
+    with pytest.raises(RegistryError, match="no previous champion to go back to"):
+        rollback(registered.tracking)
+
+
+def test_fault_96_promotion_judged_against_another_champion_is_told(registered, no_champion):
+    tracking, (one, two) = registered.tracking, registered.versions
+    promote(tracking, one, replacing=None)
+    with pytest.raises(RegistryError, match=rf"judged against nobody, but the champion .* is now version {one}"):
+        promote(tracking, two, replacing=None)
+    assert aliases(registered)["champion"] == one
+
+
+def test_fault_96_second_promotion_at_the_same_time_is_told(registered, no_champion):
+    tracking = registered.tracking
+    lock = FileLock(tracking.workspace / ".promotion.lock")
+    with lock, pytest.raises(RegistryError, match="another promotion is under way"):
+        promote(tracking, registered.versions[0], replacing=None)
+    assert champion_version(tracking) is None
+
+
+def test_promoting_the_champion_changes_nothing(registered, no_champion):
+    tracking, one = registered.tracking, registered.versions[0]
+    promote(tracking, one, replacing=None)
+    promote(tracking, one, replacing=one)
+    assert "previous" not in aliases(registered)
+
+
+class _Killed(BaseException):
+    """A process that ends without cleaning up."""
+
+
+@pytest.mark.parametrize("seam", ["promotion", "previous", "champion"])
+def test_fault_79_promotion_cut_off_anywhere_leaves_the_old_champion_and_can_be_repeated(
+    registered, no_champion, seam, monkeypatch
+):
+    tracking, (one, two) = registered.tracking, registered.versions
+    promote(tracking, one, replacing=None)
+    real = {name: getattr(tracking.client, name) for name in ("set_registered_model_alias", "set_model_version_tag")}
+
+    def dying(name):
+        def call(*args):
+            if seam in args:
+                raise _Killed
+            return real[name](*args)
+
+        return call
+
+    with monkeypatch.context() as patch:
+        for name in real:
+            patch.setattr(tracking.client, name, dying(name))
+        with pytest.raises(_Killed):
+            promote(tracking, two, replacing=one)
+    assert load_champion(tracking).version == one
+    promote(tracking, two, replacing=one)
+    assert aliases(registered) == {"champion": two, "previous": one}
+
+
+@contextmanager
+def tampered(registered, version):
+    """A version's files in the artifact store, put back afterwards."""
+    folder = registered.artifacts(version)
+    backup = folder.with_name("backup")
+    shutil.copytree(folder, backup)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder)
+        backup.rename(folder)
+
+
+def test_fault_101_pickle_beside_the_model_is_refused(registered, elsewhere):
+    version = registered.versions[0]
+    with tampered(registered, version) as folder:
+        (folder / "python_model.pkl").write_bytes(b"cos\nsystem\n")
+        with pytest.raises(RegistryError, match=r"not as it was registered: found also \['python_model.pkl'\]"):
+            load_version(elsewhere, version)
+        (folder / "python_model.pkl").rename(folder / "artifacts" / "extra.bin")
+        with pytest.raises(RegistryError, match=r"found also \['extra.bin'\]"):
+            load_version(elsewhere, version)
+
+
+def test_fault_102_weights_swapped_in_the_artifact_store_are_refused(registered, elsewhere, no_champion):
+    one, two = registered.versions
+    with tampered(registered, one) as folder:
+        for name in FILES:
+            shutil.copy(registered.artifacts(two) / "artifacts" / name, folder / "artifacts" / name)
+        with pytest.raises(RegistryError, match="was altered: its SHA-256"):
+            load_version(elsewhere, one)
+        with pytest.raises(RegistryError, match="was altered"):
+            promote(elsewhere, one, replacing=None)
+    assert champion_version(elsewhere) is None
+    assert not list((elsewhere.workspace / "models").glob(".fetch-*"))
+
+
+def test_file_missing_in_the_artifact_store_is_named(registered, elsewhere):
+    with tampered(registered, registered.versions[0]) as folder:
+        (folder / "artifacts" / "model.json").unlink()
+        with pytest.raises(RegistryError, match=r"missing \['model.json'\]"):
+            load_version(elsewhere, registered.versions[0])
+
+
+def test_loading_runs_nothing_that_came_with_the_model(registered, elsewhere, tmp_path):
+    mark = tmp_path / "ran"
+    with tampered(registered, registered.versions[0]) as folder:
+        for planted in ("pyfunc.py", "code/fer_core/__init__.py", "code/fer_core/model/bundle.py"):
+            (folder / planted).write_text(f"open({str(mark)!r}, 'w')\n")
+        assert load_version(elsewhere, registered.versions[0]).bundle.digest == registered.bundles[0].digest
+    assert not mark.exists()
+
+
+def test_copy_in_the_workspace_is_checked_at_every_load_and_fetched_again(registered, elsewhere):
+    version = registered.versions[0]
+    kept = load_version(elsewhere, version).folder
+    (kept / "model.json").write_text("{}")
+    assert load_version(elsewhere, version).bundle.digest == registered.bundles[0].digest
+    assert read_bundle(kept, registered.bundles[0].hashes)
+
+
+def test_loaded_once_a_model_needs_no_download(registered, elsewhere):
+    version = registered.versions[0]
+    load_version(elsewhere, version)
+    with tampered(registered, version) as folder:
+        shutil.rmtree(folder / "artifacts")
+        assert load_version(elsewhere, version).version == version
+
+
+def test_version_that_is_not_there_is_told(registered):
+    with pytest.raises(RegistryError, match="version 999 of 'face-emotion'"):
+        load_version(registered.tracking, 999)
+
+
+def test_version_made_by_others_is_refused(registered):
+    client, name = registered.tracking.client, "face-emotion-foreign"
+    client.create_registered_model(name)
+    made = client.create_model_version(name, "s3://somewhere/model")
+    other = replace(registered.tracking, cfg=TrackingConfig(model=name))
+    with pytest.raises(RegistryError, match="has no hashes of its files; it was not made by ferflow"):
+        load_version(other, int(made.version))
+
+
+def test_model_whose_files_changed_is_not_registered(registered, tmp_path):
+    bundle = small_bundle(tmp_path / "a")
+    small_bundle(tmp_path / "b", seed=1)
+    shutil.copy(tmp_path / "b" / "model.json", tmp_path / "a" / "model.json")
+    with start_run(registered.tracking, "changed") as run, pytest.raises(RegistryError, match="was altered"):
+        register(registered.tracking, bundle, tmp_path / "a", run.id)
+
+
+def test_parity_notices_another_model_in_the_package(registered):
+    with pytest.raises(RegistryError, match=r"a fresh process (says|differs)"):
+        prove_parity(registered.artifacts(registered.versions[0]), registered.bundles[1])
+
+
+def test_standing_is_found_again_with_its_version(registered, tmp_path, monkeypatch):
+    monkeypatch.setattr("fer_core.tracking.registry.prove_parity", lambda *_: 0.0)  # proven in the fixture
+    standing = Standing("f", SIX, ("c1", "c2"), (0, 1), ("s1", "s2"), (0, 0), 0.05, 1.5)
+    bundle = small_bundle(tmp_path)
+    with start_run(registered.tracking, "standing") as run:
+        version = register(registered.tracking, bundle, tmp_path, run.id, standing)
+    assert load_standing(registered.tracking, version) == standing
+    assert load_standing(registered.tracking, registered.versions[0]) is None
+
+
+def test_server_that_is_away_is_no_missing_champion(registered, monkeypatch):
+    from mlflow import MlflowClient
+
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    client = MlflowClient("http://127.0.0.1:9", "http://127.0.0.1:9")
+    with pytest.raises(TrackingError, match="alias 'champion' of 'face-emotion'"):
+        champion_version(replace(registered.tracking, client=client))
