@@ -30,14 +30,16 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _POINTS = 40  # of a line in a timeline; more cannot be seen
 
 
-def render_page(template: str, **context: Any) -> str:
+def render_page(template: str, *, extra_css: str = "", **context: Any) -> str:
     """A whole page.
 
     Args:
         template: name of a `.html.j2` in `templates/` that extends `page.html.j2`.
+        extra_css: name of a style sheet in `templates/` that follows `page.css`.
         context: what it shows; every text is escaped unless it is Markup.
     """
-    style, script = _asset("page.css") + _colors(), _asset("page.js")
+    style = _asset("page.css") + (_asset(extra_css) if extra_css else "") + _colors()
+    script = _asset("page.js")
     policy = (
         f"default-src 'none'; style-src '{_hash(style)}'; script-src '{_hash(script)}'; img-src data:; "
         "base-uri 'none'; form-action 'none'"
