@@ -1,0 +1,116 @@
+"""The whole journey, once: `ferflow demo` as a newcomer types it, then what it left behind."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
+
+PREDICT = """
+import json, sys
+import mlflow, pandas as pd
+assert "fer_core" not in sys.modules
+mlflow.set_tracking_uri(sys.argv[1])
+model = mlflow.pyfunc.load_model("models:/face-emotion@champion")
+print("\\n" + model.predict(pd.DataFrame({"path": sys.argv[2:]})).to_json(orient="records"))
+"""
+
+
+def run(*command: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=1400)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory, ferflow):
+    """A workspace with a finished demo, and what the demo said of itself."""
+    folder = tmp_path_factory.mktemp("demo")
+    said = json.loads(run(ferflow, "demo", "--json", cwd=folder).stdout)
+    return folder / "workspace", said
+
+
+def rows_of(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def test_the_demo_ends_with_a_champion_and_a_verdict_for_every_video(demo):
+    workspace, said = demo
+    assert said["clips"] == 144 and said["trials"] == 8 and said["champion"] == 1
+    assert said["faces"] >= 0.97 * said["frames"]
+    assert said["synthetic"] is True
+    low, high = said["mean_recall"][1:]
+    assert 1 / 6 < low < said["mean_recall"][0] < high
+    verdicts = rows_of(workspace / "scored" / "verdicts.csv")
+    assert len(verdicts) == 36 and {row["status"] for row in verdicts} <= {"ok", "low_quality"}
+    page = (workspace / "scored" / "report.html").read_text()
+    assert "synthetic" in page.lower() and "default-src 'none'" in page
+
+
+def test_mlflow_holds_a_run_for_every_trial_under_the_study(demo):
+    from mlflow import MlflowClient
+
+    workspace, _ = demo
+    client = MlflowClient(f"sqlite:///{workspace / 'mlflow.db'}")
+    experiment = client.get_experiment_by_name("face-emotion")
+    runs = client.search_runs([experiment.experiment_id])
+    [study] = [r for r in runs if r.info.run_name.startswith("search ")]
+    trials = [r for r in runs if r.data.tags.get("mlflow.parentRunId") == study.info.run_id]
+    assert len(trials) == 8 and all(r.info.status != "RUNNING" for r in runs)
+    whole = next(r for r in trials if r.data.tags["state"] == "complete")
+    files = {f.path for f in client.list_artifacts(whole.info.run_id, "figures")}
+    for rule in ("majority_vote", "mean_scores"):
+        assert {f"figures/confusion_{rule}.png", f"figures/confusion_{rule}.json"} <= files
+    assert "figures/curves.png" in files
+    assert whole.data.tags["data_fingerprint"] and whole.data.tags["synthetic"] == "true"
+    assert {"lr", "batch_size", "widths", "class_weights", "seed"} <= set(whole.data.params)
+    assert len(client.get_metric_history(whole.info.run_id, "fold0/validation_accuracy")) > 1
+
+
+def test_downstream_gets_the_same_verdicts_without_this_project(demo, tmp_path):
+    workspace, _ = demo
+    scored = rows_of(workspace / "scored" / "verdicts.csv")[:3]
+    uri = f"sqlite:///{workspace / 'mlflow.db'}"
+    paths = [row["path"] for row in scored]
+    done = run(sys.executable, "-P", "-c", PREDICT, uri, *paths, cwd=tmp_path)
+    predicted = json.loads(done.stdout.strip().splitlines()[-1])
+    for row, answer in zip(scored, predicted, strict=True):
+        assert (answer["status"], answer["emotion"]) == (row["status"], row["emotion"])
+        assert answer["happiness"] == pytest.approx(float(row["happiness"]), abs=1e-4)
+
+
+def test_one_bad_file_is_a_row_and_the_rest_are_scored(demo, ferflow, tmp_path):
+    workspace, _ = demo
+    good = rows_of(workspace / "scored" / "verdicts.csv")[0]["path"]
+    (tmp_path / "broken.mp4").write_bytes(b"no video")
+    done = run(
+        ferflow, "score", good, "broken.mp4", "absent.mp4", "--out", "out", "--workspace", str(workspace), "--json",
+        cwd=tmp_path,
+    )  # fmt: skip
+    assert json.loads(done.stdout)["unscored"] == 2
+    assert [r["status"] for r in rows_of(tmp_path / "out" / "verdicts.csv")] == ["ok", "unsupported", "missing"]
+    strict = subprocess.run(
+        [ferflow, "score", "absent.mp4", "--out", "out", "--workspace", str(workspace), "--strict"],
+        cwd=tmp_path, capture_output=True, stdin=subprocess.DEVNULL, timeout=300, check=False,
+    )  # fmt: skip
+    assert strict.returncode == 3
+
+
+def test_a_second_demo_computes_nothing_anew_and_keeps_its_champion(demo, ferflow):
+    workspace, said = demo
+    environment = {**os.environ, "FERFLOW_WORKSPACE": str(workspace)}
+    done = subprocess.run(
+        [ferflow, "demo", "--json"], capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=1000,
+        env=environment, check=True,
+    )  # fmt: skip
+    assert "features of 0 frames computed" in done.stderr
+    again = json.loads(done.stdout)
+    assert again["mean_recall"] == said["mean_recall"] and again["chosen_trial"] == said["chosen_trial"]
