@@ -61,15 +61,20 @@ def prepare_faces(config: RunConfig) -> Prepared:
     """The corpus of a run, its faces stored, batch by batch; unusable clips set aside. Call it inside a flow."""
     workspace = Workspace.open(config.workspace)
     manifest = load_corpus(config, workspace)
-    clips = manifest.clips
+    rows = face_rows(manifest.clips, config)
+    usable = keep_usable(rows, config.limits)
+    return Prepared(manifest, rows, usable, data_fingerprint(manifest, usable))
+
+
+def face_rows(clips: Sequence[Clip], config: RunConfig) -> list[ClipRow]:
+    """Faces of all clips into the store, batch by batch; one row a clip, in order, whatever became of it."""
     move = progress_bar("faces", f"Faces of {len(clips)} clips")
     rows: list[ClipRow] = []
     for start in range(0, len(clips), BATCH):
         batch = clips[start : start + BATCH]
         rows += [ClipRow.from_json(r) for r in faces_of(batch, config, start + 1, start + len(batch))]
         move(len(rows), len(clips))
-    usable = keep_usable(rows, config.limits)
-    return Prepared(manifest, rows, usable, data_fingerprint(manifest, usable))
+    return rows
 
 
 def prepare_features(config: RunConfig, prepared: Prepared) -> int:
