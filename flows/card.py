@@ -1,0 +1,53 @@
+"""Flow `card`: a manifest -> its data card, one page of what is in it and what preprocessing found."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from prefect import flow
+
+from fer_core.clips.datasets import scan
+from fer_core.config import RunConfig
+from fer_core.evaluation.datacard import DataCard, data_card
+from fer_core.evaluation.datacard_page import card_html, markdown_card
+from fer_core.store import write_atomic
+from fer_core.tracking.run import connect, start_run
+from fer_core.workspace import Workspace
+from flows.artifacts import progress_bar, show_markdown
+from flows.corpus import face_rows
+from flows.environment import settle
+
+
+@flow(name="card", persist_result=False)
+def card_flow(config: RunConfig = RunConfig(), out: str = "", faces: bool = True) -> dict[str, Any]:  # noqa: B008
+    """Look at every clip of a manifest and write its data card; clips that cannot be used are on it, with the reason.
+
+    Args:
+        config: all settings; `manifest`, `preprocess` and `limits` matter here.
+        out: HTML file; empty: card.html in the workspace.
+        faces: show people's faces. What is sent to MLflow never does where their databases forbid passing them on.
+    """
+    config = settle(config)
+    workspace = Workspace.open(config.workspace)
+    tracking = connect(config.tracking, workspace.root)
+    manifest = Path(config.manifest).expanduser() if config.manifest else workspace.manifest
+    found = scan("manifest", manifest, subject="none")
+    rows = face_rows(found.manifest.clips, config)
+    move = progress_bar("brightness", f"A second look at {len(rows)} clips")
+    card = data_card(manifest.name, found, rows, config.preprocess, config.limits, workspace.faces, move)
+    page = Path(out).expanduser().absolute() if out else workspace.root / "card.html"
+    write_atomic(page, card_html(card, faces=faces).encode())
+    with start_run(tracking, "data card") as run:
+        may_leave = card.redistribute or config.tracking.upload_faces
+        run.log_text(card_html(card, faces=faces and may_leave), "card.html")
+        run.log_data(manifest.name, card.fingerprint, synthetic=found.manifest.synthetic, source=str(manifest))
+        run.log_json(card.numbers(), "card.json")
+    show_markdown("data-card", f"{markdown_card(card)}\nThe whole card: `{page}` {run.url}\n", "What is in the data")
+    return {"card": str(page), **_told(card), "run": run.id, "url": run.url}
+
+
+def _told(card: DataCard) -> dict[str, Any]:
+    """The card's numbers, worth a line each."""
+    numbers = card.numbers()
+    return {name: value for name, value in numbers.items() if value not in ([], None)}
