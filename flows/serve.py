@@ -1,7 +1,7 @@
 """Serve the flows: each becomes a deployment with a form made of its settings, started by one click or over the API.
 
-Run as `python -m flows.serve` by `ferflow up`. Entry points are module paths, so a lab's own `flows/` folder cannot
-stand in for ours.
+Run as `python -m flows.serve` by `ferflow up`, in the workspace: Prefect looks for an entry point's module in the
+working directory first, where a lab's own `flows/` folder would stand in for ours.
 """
 
 from __future__ import annotations
@@ -60,9 +60,31 @@ def serve(ready: Path | None = None, served: Sequence[tuple[str, str, str]] = SE
     runner = CancellingRunner(name="ferflow", limit=limit, pause_on_shutdown=False)
     for deployment in deployments(served):
         runner.add_deployment(deployment)
+    end_orphans([name for *_, name in served])
     if ready:
         ready.write_text("", encoding="utf-8")
     asyncio.run(runner.start())
+
+
+def end_orphans(names: Sequence[str]) -> int:
+    """End the runs of deployments that a killed server left going; they run nowhere, since only we run them.
+
+    Returns how many.
+    """
+    from prefect.client.orchestration import get_client
+    from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterName, FlowRunFilter
+    from prefect.client.schemas.objects import StateType
+    from prefect.states import Crashed
+
+    unended = [StateType.PENDING, StateType.RUNNING, StateType.CANCELLING]
+    with get_client(sync_client=True) as client:
+        orphans = client.read_flow_runs(
+            flow_run_filter=FlowRunFilter.model_validate({"state": {"type": {"any_": unended}}}),
+            deployment_filter=DeploymentFilter(name=DeploymentFilterName(any_=list(names))),
+        )
+        for run in orphans:
+            client.set_flow_run_state(run.id, Crashed(message="The server that ran it was stopped."), force=True)
+    return len(orphans)
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -55,7 +55,7 @@ class Supervisor:
         """Start them.
 
         Args:
-            folder: takes configuration, logs and socket; made if needed.
+            folder: takes configuration, logs and socket; made if needed. Programs run in the folder it lies in.
             environment: what the programs get beside this process's own.
         """
         folder.mkdir(parents=True, exist_ok=True)
@@ -195,6 +195,7 @@ def _config(folder: Path, socket_path: Path, programs: Sequence[Program]) -> str
     }
     for place, program in enumerate(programs):
         sections[f"program:{program.name}"] = {
+            "directory": folder.parent,
             "command": " ".join(shlex.quote(part) for part in program.command),
             "priority": place,
             "autorestart": "true",

@@ -23,12 +23,14 @@ AT_ONCE = 16  # clips scored without a flow when no server runs; a second each o
 
 
 @command(preset="demo")
-def demo(session: Session) -> dict[str, Any]:
+def demo(
+    session: Session, subjects: Annotated[int, typer.Option(min=4, help="People to draw; six clips each.")] = 24
+) -> dict[str, Any]:
     """The whole way on drawn faces: clips, faces, a small search, a champion, a scored folder."""
-    result = _run(session, "flows.end_to_end", "end_to_end_flow", _settled(session))
+    result = _run(session, "flows.end_to_end", "end_to_end_flow", _settled(session), subjects=subjects)
     workspace = f" --workspace {result['workspace']}" if result["workspace"] != os.path.abspath("workspace") else ""
     session.say("To look further:")
-    session.say(f"  open {result['report']}")
+    session.say(f"  firefox {result['report']}")
     session.say(f"  ferflow up{workspace}")
     session.say(f"  ferflow score YOUR.mp4 --out verdicts{workspace}")
     return result
@@ -38,6 +40,22 @@ def demo(session: Session) -> dict[str, Any]:
 def preprocess(session: Session) -> dict[str, Any]:
     """Find the faces in every clip of the manifest and store them."""
     return _run(session, "flows.preprocess", "preprocess_flow", _corpus_checked(_settled(session)))
+
+
+@command()
+def card(
+    session: Session,
+    manifest: Annotated[Path, typer.Argument(metavar="CSV", help="Manifest.", show_default=False)],
+    out: Annotated[Path, typer.Option("--out", metavar="HTML", help="Page to write.")] = Path("card.html"),
+    no_faces: Annotated[bool, typer.Option("--no-faces", help="No pictures of people, so that it can go out.")] = False,
+) -> dict[str, Any]:
+    """Write the data card of a manifest: one page of its classes, people, faces found, and what to beware of."""
+    from fer_core.clips.datasets import scan
+
+    scan("manifest", manifest, subject="none")  # what the flow would refuse after a server has started
+    config = _settled(session).model_copy(update={"manifest": str(manifest.absolute())})
+    page = str(out.expanduser().absolute())
+    return _run(session, "flows.card", "card_flow", config, out=page, faces=not no_faces)
 
 
 @command()

@@ -116,7 +116,7 @@ def _programs(
     ready.unlink(missing_ok=True)
     python = sys.executable
     programs = [
-        Program("mlflow", mlflow.command, lambda: answers(f"{mlflow.url}/health")),
+        Program("mlflow", mlflow.command, lambda: answers(f"{mlflow.url}/health"), stop_s=1),
         Program(
             "prefect",
             (python, "-m", "prefect", "server", "start", "--host", host, "--port", str(prefect_port)),
@@ -130,7 +130,6 @@ def _programs(
         "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": prefect,
         "PREFECT_UI_API_URL": f"{prefect}/api",
         "FERFLOW_WORKSPACE": str(workspace),
-        "PYTHONSAFEPATH": "1",  # a `flows` folder where this was started must not stand in for ours
         "PYTHONUNBUFFERED": "1",
     }
     if "PREFECT_SERVER_API_AUTH_STRING" in os.environ:
