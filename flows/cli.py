@@ -24,7 +24,7 @@ for function in (
 ):  # fmt: skip
     app.command()(function)
 app.add_typer(data_app, name="data")
-for function in (data.scan, data.merge, data.split, data.diff, data.synth):
+for function in (data.scan, data.merge, data.split, runs.card, data.diff, data.synth):
     data_app.command()(function)
 
 
