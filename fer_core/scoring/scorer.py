@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import tempfile
 import time
@@ -25,7 +26,7 @@ from fer_core.model.head import frame_scores
 from fer_core.model.verdict import judge
 from fer_core.preprocess.batch import ClipFaces, preprocess_batch
 from fer_core.preprocess.faces import Faces, Ledger
-from fer_core.preprocess.store import FacesStore, cut_at
+from fer_core.preprocess.store import FacesStore, cut_at, faces_key
 from fer_core.scoring.inputs import Item, named
 from fer_core.store import cache_key
 
@@ -124,8 +125,7 @@ class ClipScorer:
         self.temperature = facts.temperatures.get(self.rule, 1.0)
         self.abstain_below = max(cfg.abstain_below, facts.abstain_below)
         self.preprocess = _with_mode(facts.preprocess, cfg)
-        self._temporary = tempfile.TemporaryDirectory(prefix="ferflow-faces-") if store_root is None else None
-        self._faces = FacesStore(store_root or Path(self._temporary.name))  # type: ignore[union-attr]
+        self._store_root = store_root
         self._features = None if store_root is None else FeatureStore(store_root)
 
     @property
@@ -135,7 +135,7 @@ class ClipScorer:
     def key(self, digest: str, apex: int = -1) -> str:
         """Key of the row of a clip's content: all that the row depends on, and nothing else."""
         return cache_key(
-            faces=self._faces.key(digest, apex, self.preprocess),
+            faces=faces_key(digest, apex, self.preprocess),
             model=self.bundle.digest,
             rule=self.rule,
             abstain_below=self.abstain_below,
@@ -186,20 +186,28 @@ class ClipScorer:
         Raises:
             StoreError: faces or features cannot be stored.
         """
-        done = 0
-        for (root, refused), group in itertools.groupby(items, key=lambda item: (item.root, item.refused)):
-            batch = list(group)
-            if refused is not None:
-                rows = (self._failed(item.clip, refused) for item in batch)
-            else:
-                clips = [item.clip for item in batch]
-                made = preprocess_batch(clips, self.preprocess, self.limits, self._faces, root)
-                rows = (self._row(m) for m in made)
-            for row in rows:
-                done += 1
-                if progress:
-                    progress(done, len(items))
-                yield row
+        with self._faces_store() as store:
+            done = 0
+            for (root, refused), group in itertools.groupby(items, key=lambda item: (item.root, item.refused)):
+                clips = [item.clip for item in group]
+                if refused is not None:
+                    rows = (self._failed(clip, refused) for clip in clips)
+                else:
+                    rows = (self._row(m) for m in preprocess_batch(clips, self.preprocess, self.limits, store, root))
+                for row in rows:
+                    done += 1
+                    if progress:
+                        progress(done, len(items))
+                    yield row
+
+    @contextlib.contextmanager
+    def _faces_store(self) -> Iterator[FacesStore]:
+        """The workspace's, or one that is gone afterwards: a service must not fill a disk."""
+        if self._store_root is not None:
+            yield FacesStore(self._store_root)
+            return
+        with tempfile.TemporaryDirectory(prefix="ferflow-faces-") as folder:
+            yield FacesStore(Path(folder))
 
     def _row(self, made: ClipFaces) -> ClipScore:
         if made.faces is None or made.error is not None:

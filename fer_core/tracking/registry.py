@@ -36,8 +36,12 @@ log = logging.getLogger(__name__)
 CHAMPION, PREVIOUS, CHALLENGER = "champion", "previous", "challenger"
 STANDING = "out_of_fold.json"
 _HASH = "sha256."  # tag of a file's hash
-# What packing makes, and nothing else: a pickle beside it would be loaded by MLflow, so it is refused by us.
-_TOP_LEVEL = {"MLmodel", "conda.yaml", "python_env.yaml", "requirements.txt", "pyfunc.py", "code", "artifacts"}
+# What packing makes, what `mlflow.pyfunc.load_model` leaves in a store on this machine (`registered_model_meta`), and
+# nothing else: a pickle beside them would be loaded by MLflow, so it is refused by us.
+_TOP_LEVEL = {
+    "MLmodel", "conda.yaml", "python_env.yaml", "requirements.txt", "pyfunc.py", "code", "artifacts",
+    "registered_model_meta",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)

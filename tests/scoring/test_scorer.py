@@ -51,6 +51,12 @@ def test_stored_and_fresh_clips_score_the_same(scorer, bundle, videos, good):
         assert np.array_equal(other.frame_scores, good.frame_scores)
 
 
+def test_scorer_without_a_store_leaves_nothing_on_disk(bundle, videos, tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    assert ClipScorer(bundle, limits=LIMITS).score(videos / "good.mp4").emotion
+    assert not list(tmp_path.iterdir())
+
+
 def test_frame_folder_scores_like_any_clip(scorer, videos):
     row = scorer.score(videos / "frames")
     assert row.status is ClipStatus.OK and row.n_frames == 6 and row.emotion

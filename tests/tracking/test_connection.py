@@ -23,6 +23,7 @@ def test_connecting_twice_finds_the_same_experiment(tracking, tracking_workspace
     assert connect(TrackingConfig(), tracking_workspace).experiment_id == tracking.experiment_id
 
 
+@pytest.mark.slow
 def test_two_processes_make_one_database(tmp_path):
     code = (
         "from pathlib import Path; from fer_core.config import TrackingConfig;"
@@ -45,14 +46,15 @@ def test_fault_90_server_that_is_away_is_told_in_time(tmp_path):
     assert time.monotonic() - started < 5
 
 
-def test_fault_90_server_that_accepts_but_never_answers_is_told_in_time(tmp_path):
+def test_fault_90_server_that_accepts_but_never_answers_is_told_in_time(tmp_path, monkeypatch):
+    monkeypatch.setattr("fer_core.tracking.connection.PROBE_S", 1.0)
     with socket.socket() as mute:
         mute.bind(("127.0.0.1", 0))
         mute.listen()
         started = time.monotonic()
         with pytest.raises(TrackingError, match="does not answer"):
             connect(TrackingConfig(uri=f"http://127.0.0.1:{mute.getsockname()[1]}"), tmp_path)
-    assert time.monotonic() - started < 15
+    assert time.monotonic() - started < 5
 
 
 @pytest.mark.parametrize("uri", ["./mlruns", "file:///tmp/mlruns", "databricks", "mysql://u:p@h/d"])

@@ -117,6 +117,7 @@ def test_loading_does_not_nag_about_type_hints(answer):
     assert answer["warnings"] == []
 
 
+@pytest.mark.slow
 def test_another_ferflow_that_was_imported_before_is_told_apart(registered, tmp_path):
     (tmp_path / "lib" / "fer_core").mkdir(parents=True)
     (tmp_path / "lib" / "fer_core" / "__init__.py").write_text("__version__ = '0.0.1'\n")
@@ -148,6 +149,7 @@ def test_fault_111_oversized_video_is_refused_before_it_is_stored(registered, tm
     assert item.refused.status == "too_large" and not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_requirements_name_whatever_scoring_imports(paths, registered, tmp_path):
     """Packages that the loaded files of the library import, and that scoring a clip has really loaded."""
     folder = str(registered.artifacts(registered.versions[0]) / "artifacts")

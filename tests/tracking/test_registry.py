@@ -270,6 +270,7 @@ def test_model_whose_files_changed_is_not_registered(registered, tmp_path):
         register(registered.tracking, bundle, tmp_path / "a", run.id)
 
 
+@pytest.mark.slow
 def test_parity_notices_another_model_in_the_package(registered):
     with pytest.raises(RegistryError, match=r"a fresh process (says|differs)"):
         prove_parity(registered.artifacts(registered.versions[0]), registered.bundles[1])

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,11 +14,18 @@ from matplotlib.figure import Figure
 from fer_core.config import RunConfig, SearchConfig, TrackingConfig, TrainConfig, load_config
 from fer_core.errors import TrackingError
 from fer_core.evaluation.metrics import evaluate
-from fer_core.tracking.connection import connect
+from fer_core.tracking.connection import Tracking, connect
 from fer_core.tracking.run import reopen_run, start_run
 from fer_core.training.history import Epoch, History
 
 NAN = float("nan")
+
+
+@pytest.fixture(scope="module", params=["workspace", "server"])
+def tracking(request, tracking_workspace) -> Tracking:
+    """Every claim here holds in the workspace's SQLite and on a real server."""
+    uri = "auto" if request.param == "workspace" else request.getfixturevalue("mlflow_url")
+    return connect(TrackingConfig(uri=uri), tracking_workspace)
 
 
 @pytest.fixture
@@ -148,12 +156,12 @@ def test_confusion_is_logged_as_figure_numbers_and_grid_image(run, evaluation):
     assert stored(run).data.tags["mlflow.loggedImages"] == "True"
 
 
-def test_faces_that_may_not_be_passed_on_stay_here(tracking, tracking_workspace, run):
+def test_faces_that_may_not_be_passed_on_stay_here(tracking, run):
     assert run.log_faces(Figure(), "figures/faces.png", redistribute=False) is False
     assert not run.tracking.client.list_artifacts(run.id, "figures")
     assert "kept in the workspace" in stored(run).data.tags["faces"]
     assert run.log_faces(Figure(), "figures/faces.png", redistribute=True) is True
-    told_so = connect(TrackingConfig(upload_faces=True), tracking_workspace)
+    told_so = replace(tracking, cfg=TrackingConfig(upload_faces=True))
     assert reopen_run(told_so, run.id).log_faces(Figure(), "figures/signed.png", redistribute=False) is True
 
 
@@ -176,11 +184,12 @@ def test_metrics_of_a_run_that_is_not_there_are_refused_in_one_sentence(tracking
         reopen_run(tracking, "0" * 32)
 
 
-def test_two_processes_write_to_one_sqlite_at_once(tracking, tracking_workspace):
+@pytest.mark.slow
+def test_two_processes_write_at_once(tracking, tracking_workspace):
     code = (
         "import sys; from pathlib import Path; from fer_core.config import TrackingConfig;"
         "from fer_core.tracking.run import connect, start_run;"
-        f"t = connect(TrackingConfig(), Path({str(tracking_workspace)!r}));"
+        f"t = connect(TrackingConfig(uri={tracking.uri!r}), Path({str(tracking_workspace)!r}));"
         "r = start_run(t, 'busy');"
         "[r.log_metrics({'a': i, 'b': i}, step=i) for i in range(40)]; r.finish(); print(r.id)"
     )
