@@ -16,7 +16,7 @@ from fer_core.evaluation.calibration import Reliability, apply_temperature, fit_
 from fer_core.evaluation.gate import Standing
 from fer_core.evaluation.lockbox import Opening, open_lockbox
 from fer_core.evaluation.metrics import RULES, Evaluation, clip_verdicts, evaluate
-from fer_core.model.backbone import Backbone
+from fer_core.model.backbone import Backbone, tuned
 from fer_core.model.bundle import ModelBundle, subject_digest, write_bundle
 from fer_core.model.features import FeatureTable
 from fer_core.model.record import ModelFacts
@@ -103,7 +103,9 @@ def make_candidate(
         TrainingError: the refit diverges. StoreError: the disk refuses.
     """
     judged = judge_out_of_fold(table, trial_folder)
-    fitted = refit(table, trial, backbone.fc)
+    fitted = refit(table, trial, backbone.fc, backbone.block)
+    if fitted.block is not None:
+        backbone = tuned(backbone, fitted.block.state_dict())
     facts = ModelFacts(
         classes=table.classes,
         preprocess=cfg.preprocess,

@@ -15,7 +15,6 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from fer_core.errors import ConfigError
 
-
 PRESETS = {path.stem: path for path in sorted((Path(__file__).parent / "presets").glob("*.yaml"))}
 
 
@@ -109,8 +108,25 @@ class BackboneConfig(Settings):
     force_normalize: bool = Field(False, description="Accept a normalisation the weights were not trained with")
 
 
+class AugmentConfig(Settings):
+    """Stored views of a training face (§2.7): an epoch shows each face by one of them, drawn anew. Never evaluated on.
+
+    View 0 is the face as it is; each other view is drawn once per face, from these ranges, and stored.
+    """
+
+    views: int = Field(1, ge=1, le=64, description="Views a face, the plain one among them; 1: no augmentation")
+    flip: bool = Field(True, description="Mirror half of the views")
+    rotation: float = Field(10.0, ge=0, le=180, description="Most rotation to either side, degrees")
+    crop: float = Field(0.1, ge=0, lt=0.5, description="Largest share of the side cut off, the rest enlarged")
+    brightness: float = Field(0.15, ge=0, le=1, description="Most change of brightness, as a share of white")
+    contrast: float = Field(0.2, ge=0, lt=1, description="Most change of contrast, as a share")
+    blur: float = Field(0.0, ge=0, le=20, description="Largest sigma of a Gaussian blur, pixels; 0: none")
+    seed: int = Field(0, ge=0, description="Seed of the views")
+
+
 WeightScheme = Literal["none", "inverse_frequency", "balanced", "effective_number", "square_root"]
 Sampling = Literal["none", "over", "under"]
+Transfer = Literal["frozen", "last_block"]
 
 
 class TrainConfig(Settings):
@@ -140,6 +156,13 @@ class TrainConfig(Settings):
     )
     patience: int = Field(10, ge=1, description="Epochs without a better mean before stopping")
     inner_share: float = Field(0.15, gt=0, lt=0.5, description="Subjects held out inside the training side to stop on")
+    transfer: Transfer = Field(
+        "frozen",
+        description="frozen: convolutions as they are (§2.8, fixed features); last_block: their last block is "
+        "fine-tuned too, from stored maps below it",
+    )
+    block_lr: float = Field(1e-4, gt=0, le=1, description="Learning rate of the last block, last_block only")
+    augment: AugmentConfig = AugmentConfig()
     pretrained_fc: bool = Field(True, description="Start FC layers from the backbone's own where the shapes match")
     seed: int = Field(0, ge=0, description="Seed of weights, order and dropout")
     threads: int = Field(0, ge=0, description="torch threads; 0: one under 10 M head weights, else all cores")
@@ -171,6 +194,12 @@ class SearchConfig(Settings):
         description="Class-weight schemes to choose from",
     )
     sampling: tuple[Sampling, ...] = Field(("none",), min_length=1, description="Frame samplers to choose from")
+    transfer: tuple[Transfer, ...] = Field(
+        (), description="Transfer modes to choose from; none named: train.transfer, not searched"
+    )
+    views: tuple[Annotated[int, Field(ge=1, le=64)], ...] = Field(
+        (), description="Numbers of augmented views to choose from; none named: train.augment.views, not searched"
+    )
     full: bool = Field(False, description="Search optimiser, dropout and weight decay too")
     presets: bool = Field(True, description="Try the thesis's two settings first")
     prune: bool = Field(True, description="Stop trials whose first folds are worse than the median")
@@ -228,6 +257,12 @@ class RunConfig(Settings):
 
     workspace: str = Field("auto", description="Folder of everything made; auto: $FERFLOW_WORKSPACE, else ./workspace")
     manifest: str = Field("", description="Manifest CSV of the clips; empty: the workspace's own clips.csv")
+    classes: Literal["six", "seven"] = Field("six", description="The six emotions, or seven with neutral last")
+    neutral_from: tuple[str, ...] = Field(
+        ("ckplus", "mug"),
+        description="Databases whose clips begin neutral: the first frames of one clip of each subject become a "
+        "neutral clip; seven classes only",
+    )
     preprocess: PreprocessConfig = PreprocessConfig()
     limits: LimitsConfig = LimitsConfig()
     split: SplitConfig = SplitConfig()

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from fer_core.clips.clip import Clip, Split
 from fer_core.clips.manifest import Manifest, fingerprint, read_manifest
+from fer_core.clips.neutral import with_first_frames
 from fer_core.clips.splits import check_split, split
-from fer_core.config import LimitsConfig, PreprocessConfig, RunConfig
-from fer_core.errors import ClipStatus, DataError
+from fer_core.config import LimitsConfig, PreprocessConfig, RunConfig, SearchConfig, TrainConfig
+from fer_core.emotions import SIX, Emotion
+from fer_core.errors import ClipStatus, ConfigError, DataError
+from fer_core.model.augment import PLAIN, View, views_of
 from fer_core.model.backbone import Backbone
-from fer_core.model.features import FeatureTable, build_table, feature_key
+from fer_core.model.features import FeatureTable, Layer, Part, build_table, feature_key
 from fer_core.preprocess.batch import preprocess_batch
 from fer_core.preprocess.faces import Faces
 from fer_core.workspace import Workspace
@@ -23,6 +26,7 @@ from fer_core.workspace import Workspace
 log = logging.getLogger(__name__)
 
 Progress = Callable[[int, int], None]
+_PLAIN: tuple[Layer, View] = ("features", PLAIN)
 
 
 @dataclass(frozen=True)
@@ -60,8 +64,11 @@ class ClipRow:
 def load_corpus(cfg: RunConfig, workspace: Workspace) -> Manifest:
     """The labelled clips of a run, split by subject: as the manifest says, else by `cfg.split`.
 
+    With `classes: seven`, neutral clips are kept, and the first frames of `neutral_from` are more of them.
+
     Raises:
         DataError: there is no manifest, or it or its split is not fit for training.
+        ConfigError: first frames are needed, but clips are not cut.
     """
     path = Path(cfg.manifest).expanduser() if cfg.manifest else workspace.manifest
     if not path.is_file():
@@ -69,9 +76,14 @@ def load_corpus(cfg: RunConfig, workspace: Workspace) -> Manifest:
             f"no manifest at {path}; make one with 'ferflow data scan folder ROOT --out {path}', draw one with "
             f"'ferflow data synth', or name yours with --set manifest=FILE"
         )
-    manifest = read_manifest(path).labelled()
+    manifest = read_manifest(path, neutral=cfg.classes == "seven").labelled()
     if not manifest.clips:
         raise DataError(f"{path}: no labelled clips; it needs rows with one of the six emotions as label")
+    manifest = _sided(manifest, cfg, path)
+    return manifest if cfg.classes == "six" else _with_neutral(manifest, cfg)
+
+
+def _sided(manifest: Manifest, cfg: RunConfig, path: Path) -> Manifest:
     if all(clip.split is None for clip in manifest.clips):
         return split(manifest, cfg.split)
     unsplit = [clip.id for clip in manifest.clips if clip.split is None]
@@ -83,6 +95,23 @@ def load_corpus(cfg: RunConfig, workspace: Workspace) -> Manifest:
     for warning in check_split(manifest):
         log.warning("%s", warning)
     return manifest
+
+
+def _with_neutral(manifest: Manifest, cfg: RunConfig) -> Manifest:
+    """Neutral clips of first frames added; the sides are given by then, so no subject changes its side."""
+    whole = with_first_frames(manifest, cfg.neutral_from)
+    if len(whole) > len(manifest) and cfg.preprocess.apex == "last":
+        raise ConfigError(
+            "preprocess.apex is 'last', which cuts no clip at its first frames; use 'given' or 'estimate' for neutral "
+            "clips of first frames, or set neutral_from=[]"
+        )
+    if not any(c.emotion is Emotion.NEUTRAL for c in trained_on(whole).clips):
+        raise DataError(
+            "classes is 'seven', but no clip to train on is neutral; label some, name in neutral_from the databases "
+            f"whose clips begin neutral (here are {', '.join(filter(None, manifest.datasets)) or 'none named'}), or "
+            "use six"
+        )
+    return whole
 
 
 def prepare_clips(
@@ -145,35 +174,92 @@ def stored_faces(rows: Iterable[ClipRow], workspace: Workspace) -> Iterable[Face
         yield faces
 
 
+@dataclass(frozen=True)
+class Wanted:
+    """What fits read beside the features of the plain faces: augmented views of the features, maps by their views."""
+
+    features: tuple[View, ...] = ()
+    maps: tuple[View, ...] = ()
+
+    def parts(self) -> Iterator[tuple[Layer, View]]:
+        """Maps first: features are made of them where they are there."""
+        yield from (("maps", view) for view in self.maps)
+        yield from (("features", view) for view in self.features)
+
+
+def wanted(train: TrainConfig, search: SearchConfig | None = None) -> Wanted:
+    """What the fits of a setting, or of all settings of a search from it, read."""
+    transfers = {train.transfer} if search is None or not search.transfer else set(search.transfer)
+    counts = (train.augment.views,) if search is None or not search.views else search.views
+    views = views_of(train.augment.model_copy(update={"views": max(counts)}))
+    return Wanted(features=views[1:] if "frozen" in transfers else (), maps=views if "last_block" in transfers else ())
+
+
+def trained_on(manifest: Manifest) -> Manifest:
+    """The clips that heads are trained on: train and validation; never those of the test set."""
+    return manifest.of(Split.TRAIN, Split.VALIDATION)
+
+
 def store_features(
-    rows: Sequence[ClipRow], backbone: Backbone, workspace: Workspace, progress: Progress | None = None
+    rows: Sequence[ClipRow],
+    backbone: Backbone,
+    workspace: Workspace,
+    progress: Progress | None = None,
+    *,
+    extra: Wanted = Wanted(),
+    trained: Collection[str] = (),
 ) -> int:
-    """See that every row's features are stored; returns how many frames had to be computed."""
+    """See that every row's features are stored; returns how many frames had to be computed, each view counted.
+
+    Args:
+        extra: what else is stored, of the clips in `trained` only: augmentation touches the training side alone.
+    """
     computed = 0
     for done, (row, faces) in enumerate(zip(rows, stored_faces(rows, workspace), strict=True), start=1):
-        if feature_key(row.key, backbone) not in workspace.features.entries:
-            computed += faces.n_used
-            workspace.features.extract(faces, backbone)
+        parts = [*(extra.parts() if row.clip in trained else ()), _PLAIN]
+        for layer, view in parts:
+            if feature_key(row.key, backbone, view, layer) not in workspace.features.entries:
+                computed += faces.n_used
+                workspace.features.take(layer, faces, backbone, view)
         if progress:
             progress(done, len(rows))
     return computed
 
 
 def training_table(
-    manifest: Manifest, rows: Sequence[ClipRow], backbone: Backbone, cfg: PreprocessConfig, workspace: Workspace
+    manifest: Manifest,
+    rows: Sequence[ClipRow],
+    backbone: Backbone,
+    cfg: PreprocessConfig,
+    workspace: Workspace,
+    *,
+    extra: Wanted = Wanted(),
+    classes: tuple[Emotion, ...] = SIX,
 ) -> FeatureTable:
-    """The table of the train and validation clips among `rows`; test clips are not in it."""
+    """The table of the train and validation clips among `rows`; test clips are not in it.
+
+    Args:
+        extra: views and maps it holds beside the plain features.
+    """
     by_id = {row.clip: row for row in rows}
-    clips = [c for c in manifest.of(Split.TRAIN, Split.VALIDATION).clips if c.id in by_id]
+    clips = [c for c in trained_on(manifest).clips if c.id in by_id]
     chosen = [by_id[c.id] for c in clips]
-    features = [workspace.features.extract(f, backbone) for f in stored_faces(chosen, workspace)]
-    keys = [feature_key(row.key, backbone) for row in chosen]
+
+    def part(layer: Layer, view: View) -> Part:
+        return Part(
+            layer,
+            [feature_key(row.key, backbone, view, layer) for row in chosen],
+            lambda: (workspace.features.take(layer, f, backbone, view) for f in stored_faces(chosen, workspace)),
+        )
+
     note = {
         **backbone.identity,
         "preprocess": cfg.model_dump_json(),
         "fingerprint": data_fingerprint(manifest, rows),
     }
-    return build_table(clips, features, keys, workspace.features, note)
+    plain = part(*_PLAIN)
+    parts = [part(layer, view) for layer, view in extra.parts()]
+    return build_table(clips, list(plain.rows()), plain.keys, workspace.features, note, classes, parts)
 
 
 def data_fingerprint(manifest: Manifest, rows: Sequence[ClipRow]) -> str:

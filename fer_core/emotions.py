@@ -22,6 +22,7 @@ class Emotion(StrEnum):
 
 SIX: tuple[Emotion, ...] = tuple(e for e in Emotion if e is not Emotion.NEUTRAL)
 SEVEN: tuple[Emotion, ...] = tuple(Emotion)
+CLASSES: dict[str, tuple[Emotion, ...]] = {"six": SIX, "seven": SEVEN}  # what the setting `classes` names
 _INDEX = {emotion: i for i, emotion in enumerate(SEVEN)}
 
 # Label words of the public databases (lower-cased, trimmed) and what they mean here.

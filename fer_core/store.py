@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import itertools
 import json
 import logging
+import math
 import os
 import secrets
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -96,6 +98,32 @@ class EntryStore:
         contiguous = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
         with publish(self.path(key)) as temporary:
             save_file(contiguous, temporary, metadata={"note": canonical_json(note)})
+
+    def put_rows(self, key: str, name: str, rows: Iterable[np.ndarray], n_rows: int, note: Mapping[str, Any]) -> None:
+        """Store an entry of one array as `put` would, from (m, ...) pieces of it: it need not fit into memory.
+
+        Args:
+            rows: at least one piece, all of one type and row shape, `n_rows` rows together.
+        Raises:
+            StoreError: the disk refuses.
+        """
+        pieces = iter(rows)
+        first = next(pieces)
+        shape = (n_rows, *first.shape[1:])
+        size = math.prod(shape) * first.itemsize
+        kind = {"float16": "F16", "float32": "F32", "uint8": "U8"}[first.dtype.name]
+        described = {
+            "__metadata__": {"note": canonical_json(note)},
+            name: {"dtype": kind, "shape": shape, "data_offsets": [0, size]},
+        }
+        header = json.dumps(described, separators=(",", ":")).encode()
+        header += b" " * (-len(header) % 8)  # the data begin at a multiple of 8
+        with publish(self.path(key)) as temporary, temporary.open("wb") as file:
+            file.write(len(header).to_bytes(8, "little") + header)
+            for piece in itertools.chain([first], pieces):
+                file.write(np.ascontiguousarray(piece, dtype=first.dtype).tobytes())
+            if file.tell() != 8 + len(header) + size:
+                raise ValueError(f"{self.kind} entry {key} was to have {n_rows} rows, but got others")
 
     def get(self, key: str) -> tuple[dict[str, np.ndarray], dict[str, Any]] | None:
         """The arrays and note of an entry; None when there is none, or only a corrupt one (reported and removed)."""

@@ -13,8 +13,20 @@ from prefect.cache_policies import NO_CACHE
 from fer_core.clips.clip import Clip
 from fer_core.clips.manifest import Manifest
 from fer_core.config import BackboneConfig, RunConfig
-from fer_core.corpus import ClipRow, data_fingerprint, keep_usable, load_corpus, prepare_clips, store_features
+from fer_core.corpus import (
+    ClipRow,
+    Wanted,
+    data_fingerprint,
+    keep_usable,
+    load_corpus,
+    prepare_clips,
+    store_features,
+    trained_on,
+    training_table,
+)
+from fer_core.emotions import CLASSES
 from fer_core.model.backbone import Backbone, load_backbone
+from fer_core.model.features import FeatureTable
 from fer_core.runtime import resolve_device
 from fer_core.workspace import Workspace
 from flows.artifacts import progress_bar
@@ -50,9 +62,12 @@ def faces_of(clips: Sequence[Clip], config: RunConfig, first: int, last: int) ->
 
 
 @task(task_run_name="features of clips {first}-{last}", cache_policy=NO_CACHE, persist_result=False)
-def features_of(rows: Sequence[ClipRow], config: RunConfig, first: int, last: int) -> int:
+def features_of(
+    rows: Sequence[ClipRow], config: RunConfig, extra: Wanted, trained: frozenset[str], first: int, last: int
+) -> int:
     """Features of one batch of clips into the store; how many frames had to be computed."""
-    computed = store_features(rows, backbone_of(config), Workspace.open(config.workspace))
+    workspace = Workspace.open(config.workspace)
+    computed = store_features(rows, backbone_of(config), workspace, extra=extra, trained=trained)
     get_run_logger().info("clips %d-%d: features of %d frames computed", first, last, computed)
     return computed
 
@@ -77,16 +92,29 @@ def face_rows(clips: Sequence[Clip], config: RunConfig) -> list[ClipRow]:
     return rows
 
 
-def prepare_features(config: RunConfig, prepared: Prepared) -> int:
-    """Features of the usable clips, stored, batch by batch; how many frames had to be computed."""
-    rows = prepared.usable
+def prepare_features(config: RunConfig, prepared: Prepared, extra: Wanted = Wanted()) -> int:  # noqa: B008  frozen
+    """Features of the usable clips, stored, batch by batch; how many frames had to be computed.
+
+    Args:
+        extra: views and maps of the training side that the fits to come will read.
+    """
+    rows, trained = prepared.usable, frozenset(c.id for c in trained_on(prepared.manifest).clips)
     move = progress_bar("features", f"{config.backbone.name} features of {len(rows)} clips")
     computed = 0
     for start in range(0, len(rows), BATCH):
         batch = rows[start : start + BATCH]
-        computed += features_of(batch, config, start + 1, start + len(batch))
+        computed += features_of(batch, config, extra, trained, start + 1, start + len(batch))
         move(start + len(batch), len(rows))
     return computed
+
+
+def table_of(config: RunConfig, prepared: Prepared, extra: Wanted) -> FeatureTable:
+    """The table that fits read; see `training_table`."""
+    workspace, classes = Workspace.open(config.workspace), CLASSES[config.classes]
+    return training_table(
+        prepared.manifest, prepared.usable, backbone_of(config), config.preprocess, workspace,
+        extra=extra, classes=classes,
+    )  # fmt: skip
 
 
 def backbone_of(config: RunConfig) -> Backbone:

@@ -14,7 +14,7 @@ from prefect import flow, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 
 from fer_core.config import RunConfig
-from fer_core.corpus import training_table
+from fer_core.corpus import wanted
 from fer_core.evaluation.plots import figure_png
 from fer_core.search.choice import Choice, choose
 from fer_core.search.figures import trials_figure
@@ -24,7 +24,7 @@ from fer_core.tracking.run import Run, Tracking, connect, reopen_run, start_run
 from fer_core.tracking.trial import send_trial, tracked_trial
 from fer_core.workspace import Workspace
 from flows.artifacts import progress_bar, show_markdown, show_picture, show_table
-from flows.corpus import backbone_of, prepare_faces, prepare_features
+from flows.corpus import backbone_of, prepare_faces, prepare_features, table_of
 from flows.environment import settle
 
 
@@ -39,9 +39,10 @@ def search_flow(config: RunConfig = RunConfig()) -> dict[str, Any]:  # noqa: B00
     workspace = Workspace.open(config.workspace)
     tracking = connect(config.tracking, workspace.root)
     prepared = prepare_faces(config)
-    prepare_features(config, prepared)
+    extra = wanted(config.train, config.search)
+    prepare_features(config, prepared, extra)
     backbone = backbone_of(config)
-    table = training_table(prepared.manifest, prepared.usable, backbone, config.preprocess, workspace)
+    table = table_of(config, prepared, extra)
     study = open_study(workspace.root, table, config.search, config.train)
     with _study_run(tracking, study) as run:
         run.log_config(config)
@@ -59,6 +60,7 @@ def search_flow(config: RunConfig = RunConfig()) -> dict[str, Any]:  # noqa: B00
             trials = search(
                 study, table, workspace.features.tables.path(table.key), config.search, config.train, executor,
                 job=partial(tracked_trial, config.tracking, workspace.root), fc=workspace.features.store_fc(backbone),
+                block=workspace.features.store_block(backbone) if extra.maps else None,
                 parent_run=run.id, workers=workers, on_trial=on_trial,
             )  # fmt: skip
         for _, folder in trials:

@@ -11,7 +11,7 @@ from prefect.cache_policies import NO_CACHE
 
 from fer_core.candidate import CLIP_RULE, Candidate, make_candidate
 from fer_core.config import RunConfig
-from fer_core.corpus import training_table
+from fer_core.corpus import wanted
 from fer_core.evaluation.metrics import Evaluation
 from fer_core.evaluation.plots import confusion_figure, curves_figure, figure_png, reliability_figure
 from fer_core.model.features import FeatureTable
@@ -22,7 +22,7 @@ from fer_core.tracking.run import Run, connect, start_run
 from fer_core.tracking.trial import PICTURED, tracked_trial
 from fer_core.workspace import Workspace
 from flows.artifacts import show_markdown, show_picture
-from flows.corpus import Prepared, backbone_of, prepare_faces, prepare_features
+from flows.corpus import Prepared, backbone_of, prepare_faces, prepare_features, table_of
 from flows.environment import settle
 from flows.preprocess import apex_sheet
 
@@ -38,10 +38,12 @@ def train_flow(config: RunConfig = RunConfig(), trial: str = "") -> dict[str, An
     config = settle(config)
     workspace = Workspace.open(config.workspace)
     tracking = connect(config.tracking, workspace.root)
+    if trial and (named := read_result(Path(trial))) is not None:
+        config = config.model_copy(update={"train": named.train})
     prepared = prepare_faces(config)
-    prepare_features(config, prepared)
-    backbone = backbone_of(config)
-    table = training_table(prepared.manifest, prepared.usable, backbone, config.preprocess, workspace)
+    extra = wanted(config.train)
+    prepare_features(config, prepared, extra)
+    table = table_of(config, prepared, extra)
     with start_run(tracking, "candidate") as run:
         result, folder = _judged(config, workspace, table, trial, run)
         config = config.model_copy(update={"train": result.train})
@@ -82,11 +84,12 @@ def _judged(
     """The setting's cross-validation: the named trial's, else made now."""
     if trial and (result := read_result(Path(trial))) is not None:
         return result, Path(trial)
+    backbone = backbone_of(config)
     with trial_processes(1) as executor:
         return judge_setting(
             workspace.root, table, workspace.features.tables.path(table.key), config.search, config.train, executor,
-            job=partial(tracked_trial, config.tracking, workspace.root),
-            fc=workspace.features.store_fc(backbone_of(config)), parent_run=run.id,
+            job=partial(tracked_trial, config.tracking, workspace.root), fc=workspace.features.store_fc(backbone),
+            block=workspace.features.store_block(backbone) if table.maps else None, parent_run=run.id,
         )  # fmt: skip
 
 

@@ -1,30 +1,37 @@
-"""Features: the frozen convolutions run once a face, stored, and joined into the table that every trial shares."""
+"""Features: the frozen convolutions run once a face and view, stored, and joined into the table that trials share."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
+from torch import nn
 
 from fer_core.clips.clip import Clip
 from fer_core.emotions import SIX, Emotion
 from fer_core.errors import DataError, ShapeError, StoreError
+from fer_core.model.architectures import ARCHITECTURES
+from fer_core.model.augment import PLAIN, View
 from fer_core.model.backbone import Backbone, tensors_digest
 from fer_core.preprocess.faces import Faces
 from fer_core.store import EntryStore, cache_key
 
+Layer = Literal["features", "maps"]
 
-def feature_key(faces_key: str, backbone: Backbone) -> str:
-    """Key of the features of some faces: what the faces depend on, and the backbone's identity.
+
+def feature_key(faces_key: str, backbone: Backbone, view: View = PLAIN, layer: Layer = "features") -> str:
+    """Key of the features of some faces: what the faces depend on, the view, and the backbone's identity at a layer.
 
     Batch size, threads and device are not in it: features are taken in padded batches of 8 and rounded to float16.
     """
-    return cache_key(faces=faces_key, **backbone.identity)
+    identity = backbone.identity if layer == "features" else backbone.maps_identity
+    return cache_key(faces=faces_key, **view.identity, **identity)
 
 
 class FeatureStore:
@@ -38,16 +45,30 @@ class FeatureStore:
         self.entries = EntryStore(store_root, "features")
         self.tables = EntryStore(store_root, "matrix")
         self.fc = EntryStore(store_root, "fc")
+        self.blocks = EntryStore(store_root, "block")
 
-    def extract(self, faces: Faces, backbone: Backbone) -> np.ndarray:
-        """(n, d) float16 features of a clip's faces, from the store when they are there."""
-        key = feature_key(faces.key, backbone)
-        stored = self.entries.get(key)
-        if stored is not None:
+    def extract(self, faces: Faces, backbone: Backbone, view: View = PLAIN) -> np.ndarray:
+        """(n, d) float16 features of a clip's faces: from the store, else of their stored maps, else of the faces."""
+        key = feature_key(faces.key, backbone, view)
+        if (stored := self.entries.get(key)) is not None:
             return stored[0]["features"]
-        features = backbone.features(faces.pixels)
-        self.entries.put(key, {"features": features}, {"faces": faces.key, **backbone.identity})
+        maps = self.entries.get(feature_key(faces.key, backbone, view, "maps"))
+        features = backbone.above(maps[0]["maps"]) if maps else backbone.features(view.of(faces))
+        self.entries.put(key, {"features": features}, {"faces": faces.key, **view.identity, **backbone.identity})
         return features
+
+    def extract_maps(self, faces: Faces, backbone: Backbone, view: View = PLAIN) -> np.ndarray:
+        """(n, c, h, w) float16 maps at the backbone's cut, from the store when they are there."""
+        key = feature_key(faces.key, backbone, view, "maps")
+        if (stored := self.entries.get(key)) is not None:
+            return stored[0]["maps"]
+        maps = backbone.maps(view.of(faces))
+        self.entries.put(key, {"maps": maps}, {"faces": faces.key, **view.identity, **backbone.maps_identity})
+        return maps
+
+    def take(self, layer: Layer, faces: Faces, backbone: Backbone, view: View) -> np.ndarray:
+        """`extract` or `extract_maps`, by layer."""
+        return (self.extract if layer == "features" else self.extract_maps)(faces, backbone, view)
 
     def store_fc(self, backbone: Backbone) -> Path | None:
         """Where the backbone's own FC layers lie for trials to start from; None when its checkpoint has none."""
@@ -63,6 +84,26 @@ class FeatureStore:
             self.fc.put(key, arrays, {"layers": len(backbone.fc)})
         return self.fc.path(key)
 
+    def store_block(self, backbone: Backbone) -> Path:
+        """Where the backbone's last block lies for trials to fine-tune."""
+        state = {name: value.cpu() for name, value in backbone.block.state_dict().items()}
+        key = cache_key(backbone=backbone.name, block=tensors_digest(state))
+        if key not in self.blocks:
+            arrays = {name: value.numpy() for name, value in state.items()}
+            self.blocks.put(key, arrays, {"backbone": backbone.name})
+        return self.blocks.path(key)
+
+
+def load_block(path: Path) -> nn.Module:
+    """A stored last block, in evaluation mode; see `Backbone`."""
+    with safe_open(path, framework="pt") as file:
+        name = json.loads(file.metadata()["note"])["backbone"]
+        state = {key: file.get_tensor(key).clone() for key in file.keys()}  # noqa: SIM118
+    with torch.device("meta"):  # the rest of the network is not needed
+        _, block = ARCHITECTURES[name].split(ARCHITECTURES[name].build())
+    block.load_state_dict(state, strict=True, assign=True)
+    return block.eval()
+
 
 def load_fc(path: Path) -> list[tuple[torch.Tensor, torch.Tensor]]:
     """Weight and bias of stored FC layers, first to last but one, memory-mapped."""
@@ -77,13 +118,15 @@ class FeatureTable:
 
     Args:
         key: identity of the whole table.
-        features: (N, d) float16, frames of a clip together and in order.
+        features: (N, d) float16 of the plain faces, frames of a clip together and in order.
         offsets: (C + 1,) int64; clip c owns rows offsets[c] ... offsets[c + 1] - 1, at least one.
         labels: (C,) int64 columns in `classes` order.
         clip_ids, subjects, datasets: C texts each.
         classes: the emotions, in column order.
         groups: name -> C values, of the manifest's `group_*` columns.
         note: identity of backbone and preprocessing, for the record.
+        views: more (N, d) float16 features of the same frames, one tensor an augmented view; for training only.
+        maps: (N, c, h, w) float16 maps at the backbone's cut, the plain view first; empty unless a block is tuned.
     """
 
     key: str
@@ -96,6 +139,8 @@ class FeatureTable:
     classes: tuple[Emotion, ...] = SIX
     groups: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     note: Mapping[str, str] = field(default_factory=dict)
+    views: tuple[torch.Tensor, ...] = ()
+    maps: tuple[torch.Tensor, ...] = ()
 
     def __post_init__(self) -> None:
         if self.features.ndim != 2 or self.features.dtype != torch.float16:
@@ -104,6 +149,9 @@ class FeatureTable:
             raise ShapeError(f"offsets must be ({self.n_clips + 1},) ending at {len(self.features)}")
         if (np.diff(self.offsets) < 1).any():
             raise ShapeError("every clip of a table needs at least one frame")
+        for what, tensors in (("views", self.views), ("maps", self.maps)):
+            if any(len(t) != len(self.features) or t.dtype != torch.float16 for t in tensors):
+                raise ShapeError(f"{what} must be float16 of {len(self.features)} frames")
 
     @property
     def n_clips(self) -> int:
@@ -127,12 +175,28 @@ class FeatureTable:
         return np.repeat(self.labels, np.diff(self.offsets))
 
 
+@dataclass(frozen=True)
+class Part:
+    """Another layer or view of a table's frames, stored beside it.
+
+    Args:
+        keys: the clips' feature keys.
+        rows: one array a clip, in the clips' order; not asked for when the part is stored already.
+    """
+
+    layer: Layer
+    keys: Sequence[str]
+    rows: Callable[[], Iterable[np.ndarray]]
+
+
 def build_table(
     clips: Sequence[Clip],
     features: Sequence[np.ndarray],
     keys: Sequence[str],
     store: FeatureStore,
     note: Mapping[str, str],
+    classes: tuple[Emotion, ...] = SIX,
+    parts: Sequence[Part] = (),
 ) -> FeatureTable:
     """The table of labelled clips, written once and memory-mapped by every trial that uses it.
 
@@ -141,23 +205,33 @@ def build_table(
         features: one (n, d) float16 array a clip; n >= 1.
         keys: the clips' feature keys.
         note: identity of backbone and preprocessing, for the record.
+        parts: more views of the features, and maps, in the views' order.
     Raises:
         DataError: there are no clips, or one has no frames or no label.
     """
     if not clips:
         raise DataError("no clip is left to train on; 'ferflow preprocess' tells what became of each")
     for clip, rows in zip(clips, features, strict=True):
-        if not len(rows) or clip.emotion is None:
-            raise DataError(f"clip '{clip.id}': {'no faces' if clip.emotion else 'no label'}; it cannot be trained on")
+        if not len(rows) or clip.emotion not in classes:
+            raise DataError(f"clip '{clip.id}': {_unfit(clip, rows)}; it cannot be trained on")
+    people = {"clips": [c.id for c in clips], "subjects": [c.subject for c in clips]}
+    n_frames = sum(map(len, features))
+    stored: dict[str, list[str]] = {"features": [], "maps": []}
+    for part in parts:
+        key = cache_key(matrix=part.layer, keys=list(part.keys))
+        if key not in store.tables:
+            store.tables.put_rows(key, part.layer, part.rows(), n_frames, {**people, "part": part.layer})
+        stored[part.layer].append(key)
     described = {
-        "clips": [c.id for c in clips],
-        "subjects": [c.subject for c in clips],
+        **people,
         "datasets": [c.dataset for c in clips],
         "labels": [c.emotion.column for c in clips if c.emotion],
         "groups": {
             name: [c.groups.get(name, "") for c in clips] for name in sorted({g for c in clips for g in c.groups})
         },
+        "classes": list(classes),
         "note": dict(note),
+        "parts": stored,
     }
     key = cache_key(features=list(keys), **described)
     if key not in store.tables:
@@ -166,16 +240,26 @@ def build_table(
     return load_table(store.tables.path(key))
 
 
+def _unfit(clip: Clip, rows: np.ndarray) -> str:
+    if not len(rows):
+        return "no faces"
+    return f"'{clip.emotion}' is none of the classes" if clip.emotion else "no label"
+
+
 def load_table(path: Path) -> FeatureTable:
     """A stored table, its features memory-mapped: many trials share one copy in memory.
 
     Raises:
-        StoreError: it is missing or damaged.
+        StoreError: it is missing or damaged, or a part of it is.
     """
     try:
         with safe_open(path, framework="pt") as file:
             note = json.loads(file.metadata()["note"])
             features, offsets = file.get_tensor("features"), file.get_tensor("offsets").numpy()
+        tables = EntryStore(path.parents[2], path.parents[1].name)
+        parts: dict[str, tuple[torch.Tensor, ...]] = {}
+        for layer, keys in note["parts"].items():
+            parts[layer] = tuple(_read_part(tables.path(key), layer) for key in keys)
     except (OSError, SafetensorError, KeyError, TypeError, ValueError) as exc:
         raise StoreError(f"training table {path} cannot be read ({exc}); remove it and run again") from exc
     return FeatureTable(
@@ -186,6 +270,15 @@ def load_table(path: Path) -> FeatureTable:
         clip_ids=tuple(note["clips"]),
         subjects=tuple(note["subjects"]),
         datasets=tuple(note["datasets"]),
+        classes=tuple(Emotion(name) for name in note["classes"]),
         groups={name: tuple(values) for name, values in note["groups"].items()},
         note=note["note"],
+        views=parts["features"],
+        maps=parts["maps"],
     )
+
+
+def _read_part(path: Path, layer: str) -> torch.Tensor:
+    with safe_open(path, framework="pt") as file:
+        tensor: torch.Tensor = file.get_tensor(layer)
+        return tensor

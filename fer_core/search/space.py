@@ -34,6 +34,10 @@ def suggest(trial: optuna.Trial, cfg: SearchConfig, base: TrainConfig) -> TrainC
     }
     if len(cfg.sampling) > 1:
         drawn["sampling"] = trial.suggest_categorical("sampling", cfg.sampling)
+    if cfg.transfer:
+        drawn["transfer"] = trial.suggest_categorical("transfer", cfg.transfer)
+    if cfg.views:
+        drawn["augment"] = base.augment.model_dump() | {"views": trial.suggest_categorical("views", cfg.views)}
     if cfg.full:
         drawn["optimizer"] = trial.suggest_categorical("optimizer", ("adam", "sgd"))
         drawn["dropout"] = trial.suggest_float("dropout", 0.0, 0.7)
@@ -74,8 +78,12 @@ def presets(cfg: SearchConfig) -> dict[str, dict[str, Any]]:
             }
     if cfg.full:
         found = {n: {**p, "optimizer": "adam", "dropout": 0.5, "weight_decay": 1e-6} for n, p in found.items()}
-    if len(cfg.sampling) > 1:
-        found = {n: {**p, "sampling": cfg.sampling[0]} for n, p in found.items()}
+    extra: dict[str, Any] = {"sampling": cfg.sampling[0]} if len(cfg.sampling) > 1 else {}
+    if cfg.transfer:  # the thesis froze its convolutions and took faces as they are (§4.2)
+        extra["transfer"] = "frozen" if "frozen" in cfg.transfer else cfg.transfer[0]
+    if cfg.views:
+        extra["views"] = min(cfg.views)
+    found = {name: {**params, **extra} for name, params in found.items()}
     distinct: dict[str, dict[str, Any]] = {}
     for name, params in found.items():
         if params not in distinct.values():

@@ -16,6 +16,7 @@ import optuna
 from filelock import FileLock, Timeout
 from optuna.trial import TrialState
 from pebble import ProcessPool
+from torch import nn
 
 from fer_core.clips.splits import grouped_folds
 from fer_core.config import SearchConfig, TrainConfig
@@ -73,6 +74,7 @@ def search(
     *,
     job: Job = run_trial,
     fc: Path | None = None,
+    block: Path | None = None,
     parent_run: str = "",
     workers: int = 1,
     on_trial: Callable[[TrialResult], None] | None = None,
@@ -83,6 +85,7 @@ def search(
         executor: `concurrent.futures`-shaped; `trial_processes` makes one, Dask's `get_executor()` is another.
         job: what a child runs in a trial's folder; a tracker wraps `run_trial`.
         fc: stored FC layers of the backbone to start from.
+        block: its stored last block; needed where `last_block` may be tried.
         workers: trials in flight.
         on_trial: told every trial that ends.
     Returns:
@@ -94,7 +97,7 @@ def search(
     grouped_folds(table.subjects, table.labels, cfg.folds, cfg.seed)  # refuse before the first trial, not in each
     try:
         with FileLock(study.folder / "lock", timeout=0):
-            return _coordinate(study, table_path, cfg, base, executor, job, fc, parent_run, workers, on_trial)
+            return _coordinate(study, table_path, cfg, base, executor, job, fc, block, parent_run, workers, on_trial)
     except Timeout as exc:
         raise StoreError(
             f"study {study.name} is being searched by another process; wait for it, or stop it, and run again"
@@ -109,6 +112,7 @@ def _coordinate(
     executor: Executor,
     job: Job,
     fc: Path | None,
+    block: Path | None,
     parent_run: str,
     workers: int,
     on_trial: Callable[[TrialResult], None] | None,
@@ -133,7 +137,7 @@ def _coordinate(
         folder.mkdir(exist_ok=True)
         spec = TrialSpec(
             number=trial.number, study=study.name, preset=str(trial.user_attrs.get("preset", "")),
-            train=suggest(trial, cfg, base), table=table_path, fc=fc, folds=cfg.folds, seed=cfg.seed,
+            train=suggest(trial, cfg, base), table=table_path, fc=fc, block=block, folds=cfg.folds, seed=cfg.seed,
             parent_run=parent_run,
         )  # fmt: skip
         write_spec(folder, spec)
@@ -173,6 +177,7 @@ def judge_setting(
     *,
     job: Job = run_trial,
     fc: Path | None = None,
+    block: Path | None = None,
     parent_run: str = "",
 ) -> tuple[TrialResult, Path]:
     """One setting judged outside a study, by the same folds; answered from its folder when that was done before.
@@ -186,8 +191,8 @@ def judge_setting(
     if result is None:
         folder.mkdir(parents=True, exist_ok=True)
         spec = TrialSpec(
-            number=0, study="single setting", train=train, table=table_path, fc=fc, folds=cfg.folds, seed=cfg.seed,
-            parent_run=parent_run,
+            number=0, study="single setting", train=train, table=table_path, fc=fc, block=block, folds=cfg.folds,
+            seed=cfg.seed, parent_run=parent_run,
         )  # fmt: skip
         write_spec(folder, spec)
         result = executor.submit(job, folder).result()
@@ -225,12 +230,16 @@ def _tell(ledger: optuna.Study, trial: optuna.Trial, result: TrialResult) -> Non
         ledger.tell(trial, state=TrialState.PRUNED if result.state == "pruned" else TrialState.FAIL)
 
 
-def refit(table: FeatureTable, chosen: TrialResult, fc: FullyConnected = ()) -> FitResult:
-    """The chosen setting on all clips of the table, for the median number of steps its folds took until stopped."""
+def refit(
+    table: FeatureTable, chosen: TrialResult, fc: FullyConnected = (), block: nn.Module | None = None
+) -> FitResult:
+    """The chosen setting on all clips of the table, for the median number of steps its folds took until stopped.
+
+    Its epochs are longer than a fold's, so the steps end before the epochs do, and schedules run as in the folds.
+    """
     steps = max(1, int(np.median(chosen.steps)))
-    per_epoch = -(-len(table.features) // chosen.train.batch_size)
-    cfg = chosen.train.model_copy(update={"stopping": "never", "epochs": max(1, -(-steps // per_epoch))})
-    return fit(table, np.arange(table.n_clips), np.empty(0, dtype=np.int64), cfg, fc=fc, max_steps=steps)
+    cfg = chosen.train.model_copy(update={"stopping": "never"})
+    return fit(table, np.arange(table.n_clips), np.empty(0, dtype=np.int64), cfg, fc=fc, block=block, max_steps=steps)
 
 
 @contextmanager

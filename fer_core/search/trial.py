@@ -22,7 +22,7 @@ from fer_core.clips.splits import grouped_folds, inner_split
 from fer_core.config import Settings, TrainConfig
 from fer_core.errors import TrainingError
 from fer_core.evaluation.metrics import RULES, clip_verdicts, evaluate, mean_recall
-from fer_core.model.features import FeatureTable, load_fc, load_table
+from fer_core.model.features import FeatureTable, load_block, load_fc, load_table
 from fer_core.model.head import Head, frame_scores
 from fer_core.store import publish, write_atomic
 from fer_core.training.history import Epoch, History
@@ -43,6 +43,7 @@ class TrialSpec(Settings):
     train: TrainConfig
     table: Path
     fc: Path | None = None
+    block: Path | None = None
     folds: int = Field(ge=2)
     seed: int = Field(ge=0)
     parent_run: str = ""
@@ -180,13 +181,14 @@ def _fold(
 
     fitted = fit(
         table, train[kept], train[stopped_on], spec.train,
-        fc=load_fc(spec.fc) if spec.fc else (), checkpoint=folder / f"checkpoint-{fold:02d}", on_epoch=on_epoch,
+        fc=load_fc(spec.fc) if spec.fc else (), block=load_block(spec.block) if spec.block else None,
+        checkpoint=folder / f"checkpoint-{fold:02d}", on_epoch=on_epoch,
     )  # fmt: skip
-    scores = frame_scores(fitted.head, table.features[table.frames_of(held_out)]).numpy()
+    scores = fitted.score_frames(table, table.frames_of(held_out)).numpy()
     detail = {
         "steps": fitted.steps,
         "best_epoch": fitted.best_epoch,
-        "n_weights": fitted.head.n_weights,
+        "n_weights": fitted.n_weights,
         "pretrained": fitted.pretrained,
         "threads": fitted.threads,
         "history": fitted.history.to_rows(),

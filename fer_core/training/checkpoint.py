@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
+from torch import nn
 
-from fer_core.model.head import Head
 from fer_core.store import publish
 from fer_core.training.history import History
 
@@ -31,9 +31,9 @@ class Checkpoint:
     One safetensors file holds weights, best weights and optimiser state, its metadata the history: all or nothing.
     """
 
-    def __init__(self, folder: Path | None, head: Head, optimizer: torch.optim.Optimizer) -> None:
+    def __init__(self, folder: Path | None, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
         self.path = folder / "checkpoint.safetensors" if folder else None
-        self.head, self.optimizer = head, optimizer
+        self.model, self.optimizer = model, optimizer
         self.steps = self.best_epoch = self.best_steps = 0
         self.stopped = False
         self._best: dict[str, torch.Tensor] = {}
@@ -45,14 +45,14 @@ class Checkpoint:
         self.stopped = stopped
         if best:
             self.best_epoch, self.best_steps = len(history), self.steps
-            self._best = {key: value.detach().clone() for key, value in self.head.state_dict().items()}
+            self._best = {key: value.detach().clone() for key, value in self.model.state_dict().items()}
         if self.path and not stopped and time.monotonic() - self._saved_at >= EVERY_S:
             self._save(history)
             self._saved_at = time.monotonic()
 
     def restore_best(self) -> None:
-        """Put the best epoch's weights back into the head."""
-        self.head.load_state_dict(self._best)
+        """Put the best epoch's weights back into the model."""
+        self.model.load_state_dict(self._best)
 
     def discard(self) -> None:
         """Remove the file: the fit has ended."""
@@ -68,7 +68,7 @@ class Checkpoint:
         except (SafetensorError, OSError, ValueError, KeyError, TypeError) as exc:
             log.warning("checkpoint %s is damaged (%s); the fit starts again", self.path, exc)
             return History()
-        self.head.load_state_dict(_under("head.", tensors))
+        self.model.load_state_dict(_under("model.", tensors))
         self._best = _under("best.", tensors)
         state: dict[int, dict[str, Any]] = {}
         for key, value in _under("optimizer.", tensors).items():
@@ -85,7 +85,7 @@ class Checkpoint:
 
     def _save(self, history: History) -> None:
         assert self.path is not None
-        tensors = {f"head.{k}": v for k, v in self.head.state_dict().items()}
+        tensors = {f"model.{k}": v for k, v in self.model.state_dict().items()}
         tensors |= {f"best.{k}": v for k, v in self._best.items()}
         for place, values in self.optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer.{place}.{name}": torch.as_tensor(v) for name, v in values.items()}

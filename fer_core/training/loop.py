@@ -1,4 +1,4 @@
-"""fit: stored features in, a fitted head and its history out. It knows neither MLflow nor Optuna.
+"""fit: stored features in, a fitted head (and last block) and its history out. It knows neither MLflow nor Optuna.
 
 Everything random is a function of (seed, epoch), so a fit that was killed and resumed ends in the same bytes as one
 that was not (CPU, same thread count).
@@ -26,6 +26,7 @@ from fer_core.training.checkpoint import Checkpoint
 from fer_core.training.history import Epoch, History
 from fer_core.training.imbalance import class_weights, sample
 from fer_core.training.stopping import stopping_rule
+from fer_core.training.tuned import BlockAndHead, score_frames, sources
 
 log = logging.getLogger(__name__)
 
@@ -38,6 +39,7 @@ class FitResult:
 
     Args:
         head: on the CPU, in evaluation mode, with the weights of `best_epoch`.
+        block: the fine-tuned last block, likewise; None when it stayed frozen.
         history: every epoch run.
         best_epoch: counted from 1.
         steps: optimiser steps up to and including `best_epoch`.
@@ -55,27 +57,53 @@ class FitResult:
     class_weights: np.ndarray
     threads: int
     seconds: float
+    block: nn.Module | None = None
+
+    @property
+    def n_weights(self) -> int:
+        """Trained numbers."""
+        return self.head.n_weights + (sum(p.numel() for p in self.block.parameters()) if self.block else 0)
+
+    def score_frames(self, table: FeatureTable, rows: np.ndarray) -> torch.Tensor:
+        """(n, k) softmax scores of some frames of the table; see `tuned.score_frames`."""
+        return score_frames(self.head, self.block, table, rows)
 
 
 @dataclass(frozen=True)
 class _Batches:
-    """Frames of one epoch, in batches, on the device of the head."""
+    """Frames of one epoch, in batches, on the device of the model.
 
-    table: FeatureTable
+    Args:
+        sources: one tensor of all frames a view.
+        rows, views: (n,) which frames, and each one's view; None: all by the plain one.
+    """
+
+    sources: tuple[torch.Tensor, ...]
     labels: torch.Tensor
     rows: np.ndarray
     size: int
     device: torch.device
+    views: np.ndarray | None = None
 
     def __iter__(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        rows = torch.from_numpy(self.rows)
-        for chunk in rows.split(self.size):
-            features = self.table.features[chunk].to(self.device).float()
-            yield features, self.labels[chunk].to(self.device)
+        for start in range(0, len(self.rows), self.size):
+            rows = torch.from_numpy(self.rows[start : start + self.size])
+            if self.views is None:
+                frames = self.sources[0][rows]
+            else:
+                frames = self._by_view(rows, torch.from_numpy(self.views[start : start + self.size]))
+            yield frames.to(self.device).float(), self.labels[rows].to(self.device)
+
+    def _by_view(self, rows: torch.Tensor, views: torch.Tensor) -> torch.Tensor:
+        frames = self.sources[0].new_empty((len(rows), *self.sources[0].shape[1:]))
+        for view in views.unique().tolist():
+            here = views == view
+            frames[here] = self.sources[view][rows[here]]
+        return frames
 
 
 def run_epoch(
-    head: Head, batches: _Batches, loss_fn: nn.Module, optimizer: torch.optim.Optimizer | None, max_steps: int = 0
+    model: nn.Module, batches: _Batches, loss_fn: nn.Module, optimizer: torch.optim.Optimizer | None, max_steps: int = 0
 ) -> tuple[float, float, int]:
     """One pass over `batches`: training with an optimiser, evaluation without.
 
@@ -84,11 +112,11 @@ def run_epoch(
     Raises:
         TrainingError: a loss is NaN or infinite; the fit has diverged.
     """
-    head.train(optimizer is not None)
+    model.train(optimizer is not None)
     losses, right, seen = [], 0, 0
     with torch.set_grad_enabled(optimizer is not None):
         for features, labels in batches:
-            logits = head(features)
+            logits = model(features)
             loss = loss_fn(logits, labels)
             if optimizer is not None:
                 optimizer.zero_grad(set_to_none=True)
@@ -112,30 +140,36 @@ def fit(
     cfg: TrainConfig,
     *,
     fc: FullyConnected = (),
+    block: nn.Module | None = None,
     max_steps: int = 0,
     checkpoint: Path | None = None,
     on_epoch: Callable[[Epoch], bool] | None = None,
 ) -> FitResult:
-    """Fit a head to the frames of some clips (§4.2).
+    """Fit a head to the frames of some clips (§4.2), with `transfer: last_block` the block under it too (§2.8).
+
+    An epoch shows each training frame by a view drawn anew; stopping looks at plain frames only.
 
     Args:
-        table: the frames of all clips.
+        table: the frames of all clips, by the views and at the layer that `cfg` asks for.
         fit_clips, stop_clips: places of the clips trained on and stopped on; disjoint; the latter may be empty, then
             all epochs are run.
         fc: the backbone's own FC layers, to start from where the shapes match.
+        block: the backbone's last block, copied and fine-tuned; needed for `last_block` only.
         max_steps: stop after so many optimiser steps; 0: epochs only. How a refit repeats the length of its folds.
         checkpoint: a folder to save a long fit's state in, and to resume from; removed when the fit ends.
         on_epoch: told every epoch; the fit stops when it answers True.
     Raises:
-        TrainingError: the fit has diverged, a class has no training frames, or there is nothing to train on.
+        TrainingError: the fit has diverged, a class has no training frames, or the table lacks what `cfg` asks for.
         ConfigError: the device asked for is not there.
     """
     started = time.monotonic()
     device = resolve_device(cfg.device)
+    views = sources(table, cfg, block)
     head = build_head(table.n_features, cfg.widths, len(table.classes), cfg.dropout, cfg.seed)
     pretrained = start_from(head, fc) if cfg.pretrained_fc else []
-    head = head.to(device)
-    threads = resolve_threads(cfg.threads, head.n_weights)
+    tuning = BlockAndHead(block, head) if block is not None and cfg.transfer == "last_block" else None
+    model = (tuning or head).to(device)
+    threads = resolve_threads(cfg.threads, sum(p.numel() for p in model.parameters()))
     torch.set_num_threads(threads)
 
     all_labels = table.frame_labels()
@@ -149,12 +183,12 @@ def fit(
     loss_fn = nn.CrossEntropyLoss(
         weight=torch.tensor(weights, dtype=torch.float32, device=device), label_smoothing=cfg.label_smoothing
     )
-    optimizer = build_optimizer(head, cfg, device)
+    optimizer = build_optimizer(model, cfg, device)
     rule = stopping_rule(cfg, validated=len(stop_rows) > 0)
-    state = Checkpoint(checkpoint, head, optimizer)
+    state = Checkpoint(checkpoint, model, optimizer)
     history = state.resume(rule)
 
-    validation = _Batches(table, labels, stop_rows, max(cfg.batch_size, 256), device)
+    validation = _Batches(views[:1], labels, stop_rows, max(cfg.batch_size, 64 if tuning else 256), device)
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         while len(history) < cfg.epochs and not state.stopped and not (max_steps and state.steps >= max_steps):
             number, before = len(history) + 1, time.monotonic()
@@ -162,13 +196,16 @@ def fit(
             torch.manual_seed(int(seed.generate_state(1)[0]))
             rng = np.random.default_rng(seed)
             rows = rng.permutation(sample(fit_rows, all_labels[fit_rows], cfg.sampling, rng))
-            lr = optimizer.param_groups[0]["lr"] = learning_rate(cfg, number)
+            drawn = rng.integers(len(views), size=len(rows)) if len(views) > 1 else None
+            for group in optimizer.param_groups:
+                group["lr"] = group["initial_lr"] * lr_factor(cfg, number)
+            lr = float(optimizer.param_groups[0]["lr"])
             left = max_steps - state.steps if max_steps else 0
-            training = _Batches(table, labels, rows, cfg.batch_size, device)
-            loss, train_accuracy, steps = run_epoch(head, training, loss_fn, optimizer, left)
+            training = _Batches(views, labels, rows, cfg.batch_size, device, drawn)
+            loss, train_accuracy, steps = run_epoch(model, training, loss_fn, optimizer, left)
             validation_loss, validation_accuracy = float("nan"), float("nan")
             if len(stop_rows):
-                validation_loss, validation_accuracy, _ = run_epoch(head, validation, loss_fn, None)
+                validation_loss, validation_accuracy, _ = run_epoch(model, validation, loss_fn, None)
             epoch = Epoch(
                 number, loss, train_accuracy, validation_loss, validation_accuracy, lr,
                 seconds=time.monotonic() - before, ended_at=int(time.time() * 1000),
@@ -184,6 +221,7 @@ def fit(
     state.discard()
     return FitResult(
         head=head.cpu().eval(),
+        block=tuning.fitted_block() if tuning else None,
         history=history,
         best_epoch=state.best_epoch,
         steps=state.best_steps,
@@ -194,25 +232,43 @@ def fit(
     )
 
 
-def build_optimizer(head: Head, cfg: TrainConfig, device: torch.device) -> torch.optim.Optimizer:
-    """§2.5. Fused Adam: one pass over the weights instead of a dozen, 2.7 times as fast at 4096-4096."""
-    parameters = head.parameters()
+def build_optimizer(model: nn.Module, cfg: TrainConfig, device: torch.device) -> torch.optim.Optimizer:
+    """The optimiser (§2.5), the head's weights at `lr`, a tuned block's at `block_lr`. With gradient g, step t:
+
+    - sgd: v ← μ v + g, θ ← θ - η v (momentum: Polyak 1964); Nesterov's steps along g + μ v (Sutskever et al. 2013);
+    - adagrad: s ← s + g², θ ← θ - η g / (√s + ε) (Duchi et al. 2011);
+    - adadelta: s ← ρ s + (1 - ρ) g², Δ = g √(u + ε) / √(s + ε), u ← ρ u + (1 - ρ) Δ², θ ← θ - η Δ, ρ = 0.9
+      (Zeiler 2012, whose η is 1);
+    - adam: m ← β₁ m + (1 - β₁) g, s ← β₂ s + (1 - β₂) g², θ ← θ - η m̂ / (√ŝ + ε), hats for the division by 1 - βᵗ,
+      β = (0.9, 0.999) (Kingma and Ba 2015). Fused: one pass over the weights, 2.7 times as fast at 4096-4096.
+
+    `weight_decay` λ is the L2 penalty of §2.7: g ← g + λ θ before anything else, not AdamW's decoupled decay.
+    """
+    if isinstance(model, BlockAndHead):
+        groups = [(model.head, cfg.lr), (model.block, cfg.block_lr)]
+    else:
+        groups = [(model, cfg.lr)]
+    parameters = [{"params": list(part.parameters()), "lr": lr, "initial_lr": lr} for part, lr in groups]
+    fused = device.type != "mps"
     if cfg.optimizer == "sgd":
         return torch.optim.SGD(
-            parameters, cfg.lr, momentum=cfg.momentum, nesterov=cfg.nesterov, weight_decay=cfg.weight_decay,
-            fused=device.type != "mps",
-        )  # fmt: skip
+            parameters, momentum=cfg.momentum, nesterov=cfg.nesterov, weight_decay=cfg.weight_decay, fused=fused
+        )
     if cfg.optimizer == "adagrad":
-        return torch.optim.Adagrad(parameters, cfg.lr, weight_decay=cfg.weight_decay)
+        return torch.optim.Adagrad(parameters, weight_decay=cfg.weight_decay)
     if cfg.optimizer == "adadelta":
-        return torch.optim.Adadelta(parameters, cfg.lr, weight_decay=cfg.weight_decay)
-    return torch.optim.Adam(parameters, cfg.lr, weight_decay=cfg.weight_decay, fused=device.type != "mps")
+        return torch.optim.Adadelta(parameters, weight_decay=cfg.weight_decay)
+    return torch.optim.Adam(parameters, weight_decay=cfg.weight_decay, fused=fused)
 
 
-def learning_rate(cfg: TrainConfig, epoch: int) -> float:
-    """The learning rate of an epoch, counted from 1: constant, stepped, or half a cosine down to zero."""
+def lr_factor(cfg: TrainConfig, epoch: int) -> float:
+    """What the learning rates are multiplied by in an epoch e = 1 ... E.
+
+    constant: 1; step: γ^⌊(e - 1) / step_epochs⌋ (the appendix's StepLR); cosine: (1 + cos(π (e - 1) / E)) / 2, half a
+    wave down to zero (Loshchilov and Hutter 2017, without restarts).
+    """
     if cfg.schedule == "step":
-        return cfg.lr * cfg.step_gamma ** ((epoch - 1) // cfg.step_epochs)
+        return cfg.step_gamma ** ((epoch - 1) // cfg.step_epochs)
     if cfg.schedule == "cosine":
-        return cfg.lr * (1 + math.cos(math.pi * (epoch - 1) / cfg.epochs)) / 2
-    return cfg.lr
+        return (1 + math.cos(math.pi * (epoch - 1) / cfg.epochs)) / 2
+    return 1.0

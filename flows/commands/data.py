@@ -5,12 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from fer_core.errors import ConfigError
-from flows.commands.session import Session, command
+from flows.commands.session import FollowLinks, Session, command
+
+if TYPE_CHECKING:
+    from fer_core.clips.lookalikes import Likeness
+    from fer_core.clips.manifest import Manifest
+    from fer_core.config import LimitsConfig
 
 Out = Annotated[Path, typer.Option("--out", metavar="CSV", help="Manifest to write.")]
 OneManifest = Annotated[Path, typer.Argument(metavar="CSV", help="Manifest.", show_default=False)]
@@ -28,22 +33,25 @@ def scan(
     option: Annotated[
         list[str] | None, typer.Option("--option", metavar="NAME=VALUE", help="The reader's own; may be repeated.")
     ] = None,
+    follow_links: FollowLinks = False,
 ) -> dict[str, Any]:
     """Find the clips of a database and write their manifest; every clip left out is counted with its reason."""
     from fer_core.clips.datasets import scan as scan_database
     from fer_core.clips.manifest import write_manifest
 
-    found = scan_database(database, root, **_reader_options(database, option or []))
+    options = _reader_options(database, option or []) | ({"follow_links": True} if follow_links else {})
+    found = scan_database(database, root, **options)
     write_manifest(found.manifest, out)
-    session.table(
-        f"{database}: {found.found} found, {found.kept} kept, {len(found.manifest.subjects)} subjects",
-        ("emotion", "clips"),
-        [(e, n) for e, n in found.class_counts().items()],
-    )
+    people = found.manifest.counts_by(lambda c: c.subject or "(unknown)")
+    rows = [(e, n, sum(who[e] > 0 for who in people.values())) for e, n in found.class_counts().items()]
+    title = f"{database}: {found.found} found, {found.kept} kept, {found.found - found.kept} left out"
+    session.table(title, ("emotion", "clips", "subjects"), [*rows, ("all", found.kept, len(people))])
     if found.dropped:
         session.table("Left out", ("reason", "clips"), list(found.dropped.items()))
-    for warning in found.warnings:
-        session.say(f"Note: {warning}")
+    counts = (f"{subject or '(unknown)'} {n}" for subject, n in found.subject_counts().items())
+    session.say(f"Clips of each subject: {', '.join(counts)}")
+    session.say_lines(f"Note: {warning}" for warning in found.warnings)
+    session.say(f"redistribute: {'yes' if found.redistribute else 'no (pictures of faces stay on this machine)'}")
     session.say(f"Written: {out}")
     return {
         "database": database,
@@ -72,32 +80,83 @@ def merge(
     from fer_core.clips.combine import merge as merge_manifests
     from fer_core.clips.manifest import read_manifest, write_manifest
 
-    given = [read_manifest(path) for path in manifests]
+    given = [read_manifest(path, neutral=session.config.classes == "seven") for path in manifests]
     merged = merge_manifests(given, per_source=per_source, per_class=per_class, balance=balance, seed=seed)
     write_manifest(merged, out)
     sources = merged.counts_by(lambda c: c.dataset or "(none)")
+    left_out = len({c.path for m in given for c in m.clips}) - len(merged)
     _class_table(session, f"{len(merged)} clips of {len(merged.subjects)} subjects", "database", sources)
+    if left_out:
+        session.say(f"Left out by caps and balance: {left_out} clips")
     session.say(f"Written: {out}")
-    return {"out": str(out), "clips": len(merged), "subjects": len(merged.subjects), "databases": sources}
+    return {
+        "out": str(out),
+        "clips": len(merged),
+        "left_out": left_out,
+        "subjects": len(merged.subjects),
+        "databases": sources,
+    }
 
 
 @command()
-def split(session: Session, manifest: OneManifest, out: Out) -> dict[str, Any]:
-    """Put every clip on a side of a subject-disjoint split, as the settings' section split says."""
-    from fer_core.clips.leaks import check_leaks
-    from fer_core.clips.manifest import content_digests, read_manifest
-    from fer_core.clips.split_record import write_split
-    from fer_core.clips.splits import split as split_manifest
+def split(
+    session: Session,
+    manifest: OneManifest,
+    out: Out,
+    every: Annotated[
+        bool, typer.Option("--every", help="All splits of folds or one_subject_out, as OUT-0.csv, OUT-1.csv ...")
+    ] = False,
+    people: Annotated[
+        bool, typer.Option(help="Compare neutral faces, should one person have two ids; a second or so a clip.")
+    ] = True,
+    follow_links: FollowLinks = False,
+) -> dict[str, Any]:
+    """Put every clip on a side of a subject-disjoint split, as the settings' section split says.
 
-    cfg = session.config.split
-    done = split_manifest(read_manifest(manifest), cfg)
-    with session.progress("Reading clips") as progress:
-        digests = content_digests(done, progress)
-    check_leaks(done, digests, allow_pairs=cfg.allow_pairs).refuse()
-    record = write_split(done, out, cfg, digests)
-    _class_table(session, f"{len(done)} clips, seed {cfg.seed}, data {record.fingerprint}", "side", record.clips)
-    session.say(f"Written: {out}, and how it was made beside it")
-    return {"out": str(out), **asdict(record)}
+    Refused where one recording would be on two sides, under whatever names.
+    """
+    from fer_core.clips.leaks import check_leaks
+    from fer_core.clips.manifest import read_manifest
+    from fer_core.clips.split_record import write_split
+    from fer_core.clips.splits import every_split
+    from fer_core.clips.splits import split as split_manifest
+    from fer_core.preprocess.look import look_at
+
+    cfg, limits = session.config.split, session.following(follow_links).limits
+    official = cfg.scheme == "official"  # whose sides are in the manifest, for people nobody named
+    clips = read_manifest(
+        manifest,
+        neutral=session.config.classes == "seven",
+        ignore_split=not official,
+        subject="none" if official else "required",
+    )
+    if every and cfg.scheme not in ("folds", "one_subject_out"):
+        raise ConfigError(f"--every needs split.scheme folds or one_subject_out, but it is {cfg.scheme}")
+    splits = every_split(clips, cfg) if every else [split_manifest(clips, cfg)]
+    store = session.workspace / "store"
+    with session.progress("Looking at clips") as progress:
+        seen = look_at(clips.clips, limits, store, progress)
+    # of many splits, some one has any two people on two sides: so they are compared where no side is given yet
+    report = check_leaks(clips if every else splits[0], seen.digests, seen.hashes, cfg.allow_pairs)
+    report.refuse()
+    alike = _lookalikes(session, clips, limits, store) if people else []
+    records = {}
+    for fold, done in enumerate(splits):
+        path = out.with_stem(f"{out.stem}-{fold}") if every else out
+        records[path] = write_split(done, path, cfg.model_copy(update={"fold": fold}) if every else cfg, seen.digests)
+    for path, record in records.items():
+        _class_table(session, f"{path}: seed {cfg.seed}, data {record.fingerprint}", "side", record.clips)
+    session.say_lines(f"Note: clip '{name}' was not compared: {why}" for name, why in seen.unseen.items())
+    session.say_lines(f"Note: {pair}" for pair in alike)
+    session.say(f"{len(report.repeated)} clips repeat another's content; {len(report.cleared)} pairs were allowed.")
+    return {
+        "splits": [{"out": str(path), **asdict(record)} for path, record in records.items()],
+        "compared": report.n_hashed,
+        "not_compared": dict(seen.unseen),
+        "repeated": report.repeated,
+        "allowed": [(pair.first, pair.second) for pair in report.cleared],
+        "lookalikes": [asdict(pair) for pair in alike],
+    }
 
 
 @command()
@@ -108,7 +167,7 @@ def diff(session: Session, before: OneManifest, after: OneManifest) -> dict[str,
 
     manifests, digests = [], []
     for path in (before, after):
-        manifests.append(read_manifest(path))
+        manifests.append(read_manifest(path, neutral=session.config.classes == "seven"))
         with session.progress(f"Reading {path.name}") as progress:
             digests.append(content_digests(manifests[-1], progress))
     prints = [fingerprint(m, d) for m, d in zip(manifests, digests, strict=True)]
@@ -136,6 +195,19 @@ def synth(
         manifest = synthesize(out, subjects, seed, session.config.limits.workers, progress)
     session.say(f"{len(manifest)} synthetic clips of {len(manifest.subjects)} subjects: {out / 'manifest.csv'}")
     return {"manifest": str(out / "manifest.csv"), "clips": len(manifest), "subjects": len(manifest.subjects)}
+
+
+def _lookalikes(session: Session, manifest: Manifest, limits: LimitsConfig, store: Path) -> list[Likeness]:
+    """Subjects that may be one person, by the backbone that was measured for it, whatever the settings say."""
+    from fer_core.clips.lookalikes import lookalikes
+    from fer_core.config import BackboneConfig
+    from fer_core.model.backbone import load_backbone
+    from fer_core.model.neutral import neutral_features
+
+    with session.progress("Comparing people") as progress:
+        backbone = load_backbone(BackboneConfig())
+        found = neutral_features(manifest.clips, backbone, limits, store, progress)
+    return lookalikes(found, {c.id: c.subject for c in manifest.clips})
 
 
 def _class_table(session: Session, title: str, what: str, rows: Mapping[str, Mapping[Any, int]]) -> None:
