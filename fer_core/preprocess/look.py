@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +12,7 @@ import numpy as np
 from fer_core.clips.clip import Clip
 from fer_core.clips.duplicates import POSITIONS, clip_hash, hash_positions
 from fer_core.config import LimitsConfig
-from fer_core.errors import ClipError, ClipStatus
+from fer_core.errors import ClipError, ClipStatus, DataError
 from fer_core.preprocess.admit import admit
 from fer_core.preprocess.batch import content_of, side_by_side
 from fer_core.preprocess.decode import Media
@@ -39,6 +39,46 @@ class Look:
     hash: np.ndarray | None
     error: ClipError | None
     cached: bool
+
+
+@dataclass(frozen=True)
+class Looks:
+    """What was seen of many clips.
+
+    Args:
+        digests: clip id -> content digest, of every clip.
+        hashes: clip id -> hash, of those that decode.
+        unseen: clip id -> why there is no hash.
+    """
+
+    digests: Mapping[str, str]
+    hashes: Mapping[str, np.ndarray]
+    unseen: Mapping[str, str]
+
+
+def look_at(
+    clips: Sequence[Clip],
+    limits: LimitsConfig,
+    store_root: Path,
+    progress: Callable[[int, int], None] | None = None,
+) -> Looks:
+    """Digests and hashes of clips; arguments as `look_batch`.
+
+    Raises:
+        DataError: a clip cannot be read at all, so that its content has no identity.
+    """
+    digests, hashes, unseen = {}, {}, {}
+    for seen in look_batch(clips, limits, store_root, progress):
+        name = seen.clip.id
+        if not seen.digest:
+            assert seen.error is not None
+            raise DataError(f"clip '{name}': {seen.clip.path}: {seen.error.reason}; restore it or drop its row")
+        digests[name] = seen.digest
+        if seen.hash is None:
+            unseen[name] = seen.error.reason if seen.error else ""
+        else:
+            hashes[name] = seen.hash
+    return Looks(digests, hashes, unseen)
 
 
 def look_batch(
