@@ -90,6 +90,8 @@ def write_bundle(folder: Path, head: Head, backbone: Backbone, source: str, fact
     folder.mkdir(parents=True, exist_ok=True)
     for left_over in folder.glob(".tmp-*"):  # of a run that was killed here
         left_over.unlink()
+    if backbone.device.type != "cpu":  # what the canary must repeat is not a GPU's rounding
+        backbone = backbone_from_state(backbone.name, backbone.convolutions, backbone.normalization, source)
     canary = _canary(facts.preprocess.size)
     tensors = {f"head.{key}": value.detach().cpu() for key, value in head.state_dict().items()}
     tensors |= {f"backbone.{key}": value for key, value in backbone.convolutions.items()}
@@ -117,7 +119,7 @@ def write_bundle(folder: Path, head: Head, backbone: Backbone, source: str, fact
         weights_sha256=_sha256(folder / WEIGHTS),
     )
     write_atomic(folder / RECORD, record.model_dump_json(indent=1).encode())
-    return read_bundle(folder, device=backbone.device)
+    return read_bundle(folder)
 
 
 def read_bundle(
