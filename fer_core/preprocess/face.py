@@ -14,9 +14,13 @@ from fer_core.config import FaceConfig
 Box = tuple[int, int, int, int]  # x, y, width, height
 
 CASCADE = "haarcascade_frontalface_default.xml"
+WINDOW = 24  # side of the cascade's own window, pixels
+SEARCH = 36  # the smallest face looked for is shrunk to this: same faces found, same boxes (IoU 0.96), 3/4 of the time
 SERIOUS = 0.5  # of the best weight: a box this sure may be preferred for being where the face was
-NEAR = 0.5  # of the last box's side: how far around it `tracked` looks first
-SAME_SCALE = 1.25  # and between which sizes
+NEAR = 0.3  # of the last box's side: how far around it `tracked` looks first
+SAME_SIZE = 1.25  # and at which sizes, up and down
+REFRESH = 16  # frames after which `tracked` looks everywhere again, should it have followed a wrong box
+GRID = 8  # a window of a frame begins on this grid, so that the cascade steps over the same places as in the whole
 
 _local = threading.local()
 
@@ -45,28 +49,36 @@ class Detection:
     weight: float
 
 
-def detect(picture: np.ndarray, cfg: FaceConfig, sizes: tuple[int, int] | None = None) -> list[Detection]:
-    """All face boxes in a grey picture, surest first, clamped to it.
+def detect(picture: np.ndarray, cfg: FaceConfig, near: Box | None = None) -> list[Detection]:
+    """Face boxes in a grey picture, surest first, clamped to it.
 
     Args:
         picture: (height, width) uint8.
-        sizes: smallest and largest side, pixels; None: from `cfg.min_size` of the height up.
+        near: look only around this box, and at about its size; None: everywhere, from `cfg.min_size` of the height up.
     """
-    smallest, largest = sizes or (max(24, round(cfg.min_size * picture.shape[0])), 0)
+    smallest = max(WINDOW, cfg.min_size * picture.shape[0])
+    scale = min(1.0, SEARCH / smallest)
+    search = picture if scale == 1 else cv2.resize(picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+    sizes, left, top = (round(smallest * scale), 0), 0, 0
+    if near is not None:
+        x, y, width, height = (v * scale for v in near)
+        side = max(width, height)
+        left, top = (max(0, int(v - NEAR * side)) // GRID * GRID for v in (x, y))
+        right, bottom = int(x + width + NEAR * side) + 1, int(y + height + NEAR * side) + 1
+        search = np.ascontiguousarray(search[top:bottom, left:right])
+        sizes = max(WINDOW, round(side / SAME_SIZE)), round(side * SAME_SIZE)
     boxes, _, weights = cascade().detectMultiScale3(
-        picture,
+        search,
         scaleFactor=cfg.scale_factor,
         minNeighbors=cfg.min_neighbors,
-        minSize=(smallest, smallest),
-        maxSize=(largest, largest),
+        minSize=(sizes[0], sizes[0]),
+        maxSize=(sizes[1], sizes[1]),
         outputRejectLevels=True,
     )
-    if len(boxes) == 0:
-        return []
-    found = [
-        Detection(clamp(tuple(int(v) for v in box), picture.shape), float(weight))
-        for box, weight in zip(boxes, np.ravel(weights), strict=True)
-    ]
+    found = []
+    for (x, y, width, height), weight in zip(np.reshape(boxes, (-1, 4)).tolist(), np.ravel(weights), strict=True):
+        box = tuple(round(v / scale) for v in (x + left, y + top, width, height))
+        found.append(Detection(clamp(box, picture.shape), float(weight)))
     return sorted(found, key=lambda d: (-d.weight, d.box))
 
 
@@ -104,19 +116,16 @@ class FaceFinder:
         self._cfg = cfg
         self._last: Box | None = None
         self._shape: tuple[int, ...] = ()
+        self._followed = 0
         self.flags: set[str] = set()
 
     def find(self, picture: np.ndarray) -> Detection | None:
         """The face in a grey frame; one less sure than `min_weight` is given back, but not followed."""
         if picture.shape != self._shape:  # the stream changed its size: the last box means nothing here
             self._last, self._shape = None, picture.shape
-        found = self._near(picture) if self._cfg.mode == "tracked" and self._last else []
+        found = self._follow(picture) or detect(picture, self._cfg)
         if not found:
-            if self._cfg.mode == "tracked" and self._last:
-                self.flags.add("tracked_lost")
-            found = detect(picture, self._cfg)
-            if not found:
-                return None
+            return None
         best = choose(found, self._last)
         if best.weight < self._cfg.min_weight:
             return best
@@ -125,19 +134,15 @@ class FaceFinder:
         self._last = best.box
         return best
 
-    def _near(self, picture: np.ndarray) -> list[Detection]:
-        assert self._last is not None
-        x, y, width, height = self._last
-        side = max(width, height)
-        margin = round(NEAR * side)
-        left, top = max(0, x - margin), max(0, y - margin)
-        window = picture[top : y + height + margin, left : x + width + margin]
-        sizes = max(24, round(side / SAME_SCALE)), round(side * SAME_SCALE)
-        found = [
-            Detection((d.box[0] + left, d.box[1] + top, d.box[2], d.box[3]), d.weight)
-            for d in detect(window, self._cfg, sizes)
-        ]
-        return [d for d in found if d.weight >= self._cfg.min_weight]
+    def _follow(self, picture: np.ndarray) -> list[Detection]:
+        if self._cfg.mode != "tracked" or self._last is None or self._followed >= REFRESH:
+            self._followed = 0
+            return []
+        found = [d for d in detect(picture, self._cfg, self._last) if d.weight >= self._cfg.min_weight]
+        self._followed = self._followed + 1 if found else 0
+        if not found:
+            self.flags.add("tracked_lost")
+        return found
 
 
 def crop(picture: np.ndarray, box: Box) -> np.ndarray:

@@ -1,0 +1,89 @@
+"""Where a clip is most expressive, for clips that go from neutral to an apex and back and do not say where it is."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+from fer_core.config import FaceConfig
+from fer_core.preprocess.decode import Media
+from fer_core.preprocess.equalize import equalize
+from fer_core.preprocess.face import Box, FaceFinder
+
+SIDE = 64  # of the small face compared, pixels
+MARGIN = 6  # of it left out, where hair and background enter
+BLUR = 2.5  # pixels; wrinkles and noise are no expression
+NEUTRAL = 5  # first faces, whose mean is the neutral one
+STEADY = 0.3  # share of a new box in the running one: the detector's jitter is not the head's
+SMOOTH = 4.0  # frames; a blink must not be the apex
+
+
+def estimate_apex(media: Media, cfg: FaceConfig) -> int | None:
+    """0-based frame in which the face is farthest from its first ones; None where no frame shows a face.
+
+    One run over all frames, of which only a distance each is kept. Every face is aligned to the first by an affine ECC,
+    blurred and standardised; its distance is the mean absolute difference to the mean of the first five. Distances are
+    smoothed over time, and the largest wins.
+
+    Raises:
+        ClipError: the clip does not decode.
+    """
+    finder = FaceFinder(cfg.model_copy(update={"mode": "tracked"}))
+    ruler = _Ruler()
+    distances = []
+    for frame in media.frames(lambda _: True):
+        found = None if frame.picture is None else finder.find(frame.picture)
+        if frame.picture is None or found is None or found.weight < cfg.min_weight:
+            distances.append(np.nan)
+        else:
+            distances.append(ruler.measure(frame.picture, found.box))
+    return farthest(np.array(distances))
+
+
+def farthest(distances: np.ndarray) -> int | None:
+    """Place of the largest distance once smoothed, NaN interpolated; None where all are NaN."""
+    known = np.flatnonzero(~np.isnan(distances))
+    if len(known) == 0:
+        return None
+    filled = np.interp(np.arange(len(distances)), known, distances[known])
+    smooth = cv2.GaussianBlur(filled[:, None], (1, 0), sigmaX=0, sigmaY=SMOOTH, borderType=cv2.BORDER_REPLICATE)
+    return int(smooth.argmax())
+
+
+class _Ruler:
+    """Distance of one face after another from the first few."""
+
+    def __init__(self) -> None:
+        self._box: np.ndarray | None = None
+        self._neutral: list[np.ndarray] = []
+        self._reference: np.ndarray | None = None
+        self._warp: np.ndarray = np.eye(2, 3, dtype=np.float32)
+
+    def measure(self, picture: np.ndarray, box: Box) -> float:
+        now = np.array(box, dtype=np.float64)
+        self._box = now if self._box is None else (1 - STEADY) * self._box + STEADY * now
+        x, y, width, height = self._box
+        face = cv2.getRectSubPix(picture, (round(width), round(height)), (x + width / 2, y + height / 2))
+        face = equalize(cv2.resize(face, (SIDE, SIDE), interpolation=cv2.INTER_AREA))
+        face = cv2.GaussianBlur(face.astype(np.float32), (0, 0), BLUR)
+        if self._reference is not None:
+            face = self._aligned(face, self._reference)
+        if len(self._neutral) < NEUTRAL:
+            self._neutral.append(face)
+            self._reference = np.mean(self._neutral, axis=0)
+        assert self._reference is not None
+        return float(np.abs(_standardised(face) - _standardised(self._reference)).mean())
+
+    def _aligned(self, face: np.ndarray, reference: np.ndarray) -> np.ndarray:
+        criteria = (cv2.TERM_CRITERIA_COUNT | cv2.TERM_CRITERIA_EPS, 20, 1e-3)
+        try:
+            _, self._warp = cv2.findTransformECC(reference, face, self._warp.copy(), cv2.MOTION_AFFINE, criteria)
+        except cv2.error:  # no alignment found: a face turned far away, or flat; compared as the box has it
+            return face
+        flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+        return cv2.warpAffine(face, self._warp, (SIDE, SIDE), flags=flags, borderMode=cv2.BORDER_REPLICATE)
+
+
+def _standardised(face: np.ndarray) -> np.ndarray:
+    inner = face[MARGIN:-MARGIN, MARGIN:-MARGIN]
+    return (inner - inner.mean()) / max(float(inner.std()), 1e-6)
