@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import torch
+from torch import nn
 
 from fer_core.clips.clip import Clip
 from fer_core.emotions import SIX
@@ -33,6 +36,31 @@ def drawn_table(tmp_path, n_subjects: int = 12, frames: int = 4, d: int = 48, no
     ]
     store = FeatureStore(tmp_path / "store")
     return build_table(clips, features, [f"{i:032x}" for i in range(len(clips))], store, {"fingerprint": "0" * 32})
+
+
+def with_views(table: FeatureTable, n_views: int) -> FeatureTable:
+    """The table with more views of its features: noisy copies."""
+    rng = torch.Generator().manual_seed(1)
+    noise = [torch.randn(table.features.shape, generator=rng) for _ in range(n_views - 1)]
+    return dataclasses.replace(table, views=tuple((table.features + n).half() for n in noise))
+
+
+def with_maps(table: FeatureTable, n_views: int = 1) -> FeatureTable:
+    """The table with maps of 3 channels by 4 x 4, for `small_block`: its features in another shape."""
+    table = with_views(table, n_views)
+    return dataclasses.replace(
+        table, maps=tuple(t.reshape(len(t), 3, 4, 4) for t in (table.features, *table.views)), views=()
+    )
+
+
+def small_block() -> nn.Module:
+    """A frozen last block with all that real ones have, of 48 features: convolution, normalisation, pooling."""
+    torch.manual_seed(0)
+    block = nn.Sequential(
+        nn.Conv2d(3, 12, 3, padding=1), nn.BatchNorm2d(12), nn.ReLU(), nn.AdaptiveAvgPool2d(2), nn.Flatten()
+    )
+    nn.init.uniform_(block[1].bias, 0.1, 0.2)
+    return block.eval().requires_grad_(False)
 
 
 def equal_heads(a: torch.nn.Module, b: torch.nn.Module) -> bool:

@@ -8,11 +8,23 @@ import numpy as np
 import pytest
 import torch
 
-from fer_core.config import BackboneConfig
+from fer_core.config import AugmentConfig, BackboneConfig
+from fer_core.emotions import SEVEN, Emotion
 from fer_core.errors import DataError, StoreError
-from fer_core.model.backbone import load_backbone
-from fer_core.model.features import FeatureStore, build_table, feature_key, load_fc, load_table
+from fer_core.model.augment import PLAIN, View
+from fer_core.model.backbone import features_above, load_backbone
+from fer_core.model.features import (
+    FeatureStore,
+    Part,
+    build_table,
+    feature_key,
+    load_block,
+    load_fc,
+    load_table,
+)
 from fer_core.preprocess.faces import Faces, FrameStatus, Ledger
+from fer_core.store import EntryStore
+from tests.models import lite0
 from tests.tables import drawn_clips, drawn_table
 
 
@@ -44,10 +56,78 @@ def test_a_corrupt_entry_is_reported_and_made_again(tmp_path, caplog):
 
 def test_whatever_differs_changes_the_key():
     backbone = load_backbone(BackboneConfig())
-    keys = {feature_key("a", backbone), feature_key("b", backbone)}
+    keys = {feature_key("a", backbone), feature_key("b", backbone), feature_key("a", backbone, layer="maps")}
+    for view in (View(1), View(2), View(1, AugmentConfig(seed=1)), View(1, AugmentConfig(blur=1))):
+        keys |= {feature_key("a", backbone, view), feature_key("a", backbone, view, "maps")}
     backbone.weights_digest = "another"
     keys.add(feature_key("a", backbone))
-    assert len(keys) == 3
+    assert len(keys) == 12
+    assert feature_key("a", backbone, View(0, AugmentConfig(seed=9))) == feature_key("a", backbone)  # plain is plain
+
+
+@pytest.mark.parametrize("view", [PLAIN, View(1)], ids=["plain", "augmented"])
+def test_features_of_stored_maps_are_the_fresh_ones_and_run_no_trunk(tmp_path, monkeypatch, view):
+    store, backbone = FeatureStore(tmp_path), lite0()
+    fresh = backbone.features(view.of(some_faces()))
+    maps = store.extract_maps(some_faces(), backbone, view)
+    for computing in ("features", "maps"):
+        monkeypatch.setattr(backbone, computing, None)  # would raise if called
+    assert np.array_equal(store.extract(some_faces(), backbone, view), fresh)
+    assert np.array_equal(store.extract_maps(some_faces(), backbone, view), maps)
+
+
+def test_a_stored_block_is_the_backbones_own(tmp_path):
+    store, backbone = FeatureStore(tmp_path), lite0()
+    path = store.store_block(backbone)
+    assert store.store_block(backbone) == path
+    maps = backbone.maps(some_faces().pixels)
+    assert np.array_equal(features_above(load_block(path), torch.from_numpy(maps)), backbone.above(maps))
+
+
+def test_an_entry_written_in_pieces_is_read_like_one_written_whole(tmp_path):
+    store = EntryStore(tmp_path, "matrix")
+    whole = np.random.default_rng(0).normal(size=(7, 3, 2)).astype(np.float16)
+    store.put_rows("pieces", "maps", [whole[:2], whole[2:3], whole[3:]], 7, {"a": [1]})
+    store.put("whole", {"maps": whole}, {"a": [1]})
+    (pieces, note), (read, other) = store.get("pieces"), store.get("whole")
+    assert np.array_equal(pieces["maps"], whole) and np.array_equal(read["maps"], whole) and note == other
+    with pytest.raises(ValueError, match="was to have 9 rows"):
+        store.put_rows("short", "maps", [whole], 9, {})
+    assert "short" not in store
+
+
+def test_views_and_maps_lie_beside_their_table_and_are_asked_for_once(tmp_path):
+    clips, store = drawn_clips(tmp_path, 2), FeatureStore(tmp_path / "store")
+    rng, keys = np.random.default_rng(0), [f"{i:032x}" for i in range(12)]
+    plain, turned = ([rng.normal(size=(2, 5)).astype(np.float16) for _ in clips] for _ in range(2))
+    maps = [rng.normal(size=(2, 3, 2, 2)).astype(np.float16) for _ in clips]
+    asked = []
+
+    def part(layer, name, rows):
+        return Part(layer, [name + key for key in keys], lambda: asked.append(name) or iter(rows))
+
+    parts = [part("features", "turned", turned), part("maps", "plain", maps)]
+    table = build_table(clips, plain, keys, store, {}, parts=parts)
+    assert torch.equal(table.views[0], torch.from_numpy(np.concatenate(turned)))
+    assert torch.equal(table.maps[0], torch.from_numpy(np.concatenate(maps)))
+    assert build_table(clips, plain, keys, store, {}, parts=parts).key == table.key and asked == ["turned", "plain"]
+    assert build_table(clips, plain, keys, store, {}).key != table.key
+    for path in (tmp_path / "store" / "matrix").rglob("*.safetensors"):
+        if path.stem != table.key:
+            path.unlink()
+    with pytest.raises(StoreError, match=rf"{table.key}\.safetensors cannot be read"):
+        load_table(store.tables.path(table.key))
+
+
+def test_seven_classes_are_kept_with_the_table_and_neutral_is_refused_by_six(tmp_path):
+    clips = drawn_clips(tmp_path, 1)
+    clips.append(dataclasses.replace(clips[0], id="s0/neutral", emotion=Emotion.NEUTRAL))
+    rows, keys = [np.ones((2, 4), np.float16)] * 7, [f"{i}" for i in range(7)]
+    store = FeatureStore(tmp_path / "store")
+    table = build_table(clips, rows, keys, store, {}, SEVEN)
+    assert table.classes == SEVEN and table.labels[-1] == 6
+    with pytest.raises(DataError, match="clip 's0/neutral': 'neutral' is none of the classes"):
+        build_table(clips, rows, keys, store, {})
 
 
 def test_a_table_is_written_once_and_read_back_whole(tmp_path):
