@@ -20,6 +20,7 @@ LEVELS = (
     ("evaluation",),
     ("search",),
     ("scoring",),
+    ("exam", "candidate"),
     ("tracking",),
 )
 LEVEL = {room: level for level, rooms in enumerate(LEVELS) for room in rooms}

@@ -7,14 +7,14 @@ all candidates, stands beside the number wherever it is shown.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock
 
-from fer_core.errors import StoreError
+from fer_core.errors import DataError, StoreError
 from fer_core.store import write_atomic
 
 
@@ -62,3 +62,21 @@ def open_lockbox(
             record[candidate] = {"number": len(record) + 1, "evaluations": dict(evaluate())}
             write_atomic(path, json.dumps(record, indent=1).encode())
     return Opening(record[candidate]["evaluations"], record[candidate]["number"], len(record), again)
+
+
+def refuse_seen(tested: Mapping[str, str], seen: Collection[str]) -> None:
+    """Keep the lockbox shut for a candidate that has met its content before: fitted, stopped or chosen on it.
+
+    Args:
+        tested: digest -> name, of the people and recordings of the test set.
+        seen: digests of the people and recordings the candidate's data held.
+    Raises:
+        DataError: they have some in common.
+    """
+    met = [name for digest, name in tested.items() if digest in seen]
+    if met:
+        raise DataError(
+            f"the lockbox stays shut: of {len(tested)} people and recordings in the test set the model has already "
+            f"seen {len(met)}, the first is {met[0]}. Fit, stop and choose on train and validation clips only, or "
+            "split again with 'ferflow data split'"
+        )

@@ -73,6 +73,23 @@ class Evaluation:
             "n_subjects": self.n_subjects,
         }
 
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Evaluation:
+        """What `to_json` gave; other keys are ignored."""
+
+        def interval(triple: Sequence[float | None]) -> Interval:
+            return Interval(*(float("nan") if v is None else float(v) for v in triple))
+
+        return cls(
+            classes=tuple(Emotion(name) for name in data["classes"]),
+            confusion=np.array(data["confusion"], dtype=np.int64),
+            recall=tuple(interval(data["recall"][name]) for name in data["classes"]),
+            mean_recall=interval(data["mean_recall"]),
+            accuracy=interval(data["accuracy"]),
+            n_clips=int(data["n_clips"]),
+            n_subjects=int(data["n_subjects"]),
+        )
+
 
 def clip_verdicts(
     scores: np.ndarray, offsets: np.ndarray, clips: np.ndarray, rule: Rule
@@ -108,7 +125,7 @@ def evaluate(
             f"got {len(verdicts)} verdicts, {len(labels)} labels, {len(subjects)} subjects; needs equal n >= 1"
         )
     per_subject = _confusions(verdicts, labels, subjects, len(classes))
-    draws = _resample(len(per_subject), seed) @ per_subject.reshape(len(per_subject), -1)
+    draws = subject_draws(len(per_subject), seed) @ per_subject.reshape(len(per_subject), -1)
     drawn = draws.reshape(-1, len(classes), len(classes))
     total = per_subject.sum(axis=0)
     recalls, drawn_recalls = _recalls(total[None])[0], _recalls(drawn)
@@ -149,7 +166,7 @@ def paired_difference(
 ) -> Difference:
     """Difference in mean recall of two models on the same clips, resampled by subject with the same draws for both."""
     a, b = (_confusions(v, labels, subjects, n_classes) for v in (verdicts_a, verdicts_b))
-    weights = _resample(len(a), seed)
+    weights = subject_draws(len(a), seed)
     shape = (-1, n_classes, n_classes)
     drawn = _mean_recall((weights @ a.reshape(len(a), -1)).reshape(shape)) - _mean_recall(
         (weights @ b.reshape(len(b), -1)).reshape(shape)
@@ -157,6 +174,28 @@ def paired_difference(
     value = float(_mean_recall(a.sum(axis=0)[None])[0] - _mean_recall(b.sum(axis=0)[None])[0])
     low, high = np.percentile(drawn, [2.5, 97.5])
     return Difference(value, float(drawn.std()), float(low), float(high))
+
+
+def taken_for(
+    verdicts: np.ndarray,
+    labels: np.ndarray,
+    subjects: Sequence[str],
+    truth: Emotion,
+    verdict: Emotion,
+    classes: tuple[Emotion, ...] = SIX,
+    seed: int = 0,
+) -> Interval:
+    """Share of the clips of one emotion that are taken for another: a cell of the row-normalised confusion matrix."""
+    per_subject = _confusions(verdicts, labels, subjects, len(classes))
+    row, column = classes.index(truth), classes.index(verdict)
+    drawn = np.tensordot(subject_draws(len(per_subject), seed), per_subject[:, row], axes=1)
+    total = per_subject[:, row].sum(axis=0)
+
+    def share(rows: np.ndarray) -> np.ndarray:
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return rows[..., column] / rows.sum(axis=-1)
+
+    return _interval(float(share(total)), share(drawn))
 
 
 def by_group(
@@ -176,6 +215,18 @@ def by_group(
     }
 
 
+def by_columns(
+    verdicts: np.ndarray,
+    labels: np.ndarray,
+    subjects: Sequence[str],
+    columns: Mapping[str, Sequence[str]],
+    classes: tuple[Emotion, ...] = SIX,
+) -> dict[str, Mapping[str, Evaluation]]:
+    """`by_group` of every group column that tells clips apart; clips without a value stand under `(none)`."""
+    told_apart = {name: [v or "(none)" for v in values] for name, values in columns.items() if len(set(values)) > 1}
+    return {name: by_group(verdicts, labels, subjects, values, classes) for name, values in told_apart.items()}
+
+
 def _confusions(verdicts: np.ndarray, labels: np.ndarray, subjects: Sequence[str], k: int) -> np.ndarray:
     """(S, k, k) counts of every subject."""
     names, place = np.unique(np.array(subjects), return_inverse=True)
@@ -184,8 +235,8 @@ def _confusions(verdicts: np.ndarray, labels: np.ndarray, subjects: Sequence[str
     return counts
 
 
-def _resample(n_subjects: int, seed: int) -> np.ndarray:
-    """(RESAMPLES, S) how often every subject is drawn."""
+def subject_draws(n_subjects: int, seed: int) -> np.ndarray:
+    """(RESAMPLES, S) how often every subject is drawn: the resampling that all intervals rest on."""
     rng = np.random.default_rng(seed)
     return rng.multinomial(n_subjects, np.full(n_subjects, 1 / n_subjects), size=RESAMPLES)
 

@@ -22,7 +22,7 @@ from fer_core.evaluation.metrics import Evaluation
 from fer_core.evaluation.palette import COLORS
 from fer_core.training.history import History
 
-_STYLE: Any = {  # matplotlib types its keys as a literal of 300 words
+STYLE: Any = {  # matplotlib types its keys as a literal of 300 words
     "font.size": 10,
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -33,7 +33,7 @@ _STYLE: Any = {  # matplotlib types its keys as a literal of 300 words
     "grid.color": "#e3e5e8",
     "legend.frameon": False,
 }
-_INK, _TRAIN, _VALIDATION = "#30343b", "#0072B2", "#D55E00"
+INK, _TRAIN, _VALIDATION = "#30343b", "#0072B2", "#D55E00"
 _TILE = 96  # pixels of a face in a contact sheet
 
 
@@ -54,7 +54,7 @@ def figure_pixels(figure: Figure, dpi: int = 120) -> np.ndarray:
 
 def confusion_figure(evaluation: Evaluation, title: str = "") -> Figure:
     """The confusion matrix, rows normalised to % (thesis, Figs 4.3 ff.), counts in small print."""
-    with rc_context(_STYLE):
+    with rc_context(STYLE):
         figure, ax = _figure(6.2, 5.4)
         percent = evaluation.normalized()
         display = ConfusionMatrixDisplay(percent, display_labels=[str(c) for c in evaluation.classes])
@@ -66,7 +66,7 @@ def confusion_figure(evaluation: Evaluation, title: str = "") -> Figure:
             count = int(evaluation.confusion[row, column])
             absent = np.isnan(percent[row, column])
             text.set_text("–" if absent else f"{percent[row, column]:.1f} %\n{count}" if count else "0")
-            text.set_color("#9aa0a6" if absent or not count else "white" if percent[row, column] > 50 else _INK)
+            text.set_color("#9aa0a6" if absent or not count else "white" if percent[row, column] > 50 else INK)
         for label in ax.get_xticklabels():
             label.set_horizontalalignment("right")
             label.set_rotation_mode("anchor")
@@ -86,7 +86,7 @@ def curves_figure(histories: Mapping[str, History], title: str = "") -> Figure:
     Args:
         histories: name of the fit or fold -> its history.
     """
-    with rc_context(_STYLE):
+    with rc_context(STYLE):
         figure, loss, accuracy = _two_panels()
         for ax, what in ((loss, ("loss", "validation_loss")), (accuracy, ("train_accuracy", "validation_accuracy"))):
             for column, label, color in zip(what, ("training", "validation"), (_TRAIN, _VALIDATION), strict=True):
@@ -111,8 +111,8 @@ def reliability_figure(stages: Mapping[str, Reliability], title: str = "") -> Fi
     Args:
         stages: name (`before`, `after`) -> its reliability, at most three.
     """
-    with rc_context(_STYLE):
-        figure = _canvas(5.2, 5.6)
+    with rc_context(STYLE):
+        figure = canvas(5.2, 5.6)
         ax, below = figure.subplots(2, 1, sharex=True, height_ratios=(4, 1))
         ax.plot([0, 1], [0, 1], color="#9aa0a6", linestyle=":", linewidth=1.2)
         for (name, numbers), color in zip(stages.items(), (_VALIDATION, _TRAIN, COLORS[Emotion.DISGUST]), strict=False):
@@ -156,7 +156,7 @@ def contact_sheet(rows: Mapping[str, Sequence[np.ndarray]], title: str = "") -> 
             small = cv2.resize(face, (_TILE - 4, _TILE - 4), interpolation=cv2.INTER_AREA)
             tile = small if small.ndim == 3 else np.repeat(small[..., None], 3, axis=2)
             sheet[i * _TILE + 2 : (i + 1) * _TILE - 2, j * _TILE + 2 : (j + 1) * _TILE - 2] = tile
-    with rc_context(_STYLE):
+    with rc_context(STYLE):
         margin = 0.15 + 0.085 * max(len(name) for name in rows)
         width, height = margin + columns * _TILE / 100 + 0.1, len(rows) * _TILE / 100 + (0.45 if title else 0.15)
         figure = Figure(figsize=(max(width, 3.0), height))
@@ -183,7 +183,7 @@ def timeline_figure(
     Args:
         time: (n,) frame numbers or seconds. scores: (n, k) rows sum to 1.
     """
-    with rc_context(_STYLE):
+    with rc_context(STYLE):
         figure, ax = _figure(7.0, 2.8)
         for column, emotion in enumerate(classes):
             ax.plot(time, scores[:, column], color=COLORS[emotion], linewidth=1.8, marker="o", markersize=3)
@@ -221,18 +221,18 @@ def _fold_lines(ax: Axes, folds: Sequence[Sequence[float]], label: str, color: s
     ax.plot(epochs, mean, color=color, linewidth=2, label=label, marker="o" if longest == 1 else "", markersize=4)
 
 
-def _canvas(width: float, height: float) -> Figure:
+def canvas(width: float, height: float) -> Figure:
     figure = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)
     return figure
 
 
 def _figure(width: float, height: float) -> tuple[Figure, Axes]:
-    figure = _canvas(width, height)
+    figure = canvas(width, height)
     return figure, figure.subplots()
 
 
 def _two_panels() -> tuple[Figure, Axes, Axes]:
-    figure = _canvas(9.2, 3.6)
+    figure = canvas(9.2, 3.6)
     left, right = figure.subplots(1, 2)
     return figure, left, right

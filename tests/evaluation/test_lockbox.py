@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from fer_core.errors import StoreError
-from fer_core.evaluation.lockbox import open_lockbox
+from fer_core.errors import DataError, StoreError
+from fer_core.evaluation.lockbox import open_lockbox, refuse_seen
 
 
 class Test:
@@ -50,3 +50,10 @@ def test_a_damaged_record_is_not_started_afresh(tmp_path):
     (tmp_path / "t.json").write_text("{half")
     with pytest.raises(StoreError, match="restore it from a backup to keep the count"):
         open_lockbox(tmp_path, "t", "b", Test(0.5))
+
+
+def test_the_box_stays_shut_for_who_has_seen_its_content():
+    tested = {"aa": "subject 'x:1'", "bb": "subject 'x:2'", "cc": "clip 'x:2/fear'"}
+    refuse_seen(tested, {"dd", "ee"})
+    with pytest.raises(DataError, match=r"of 3 people and recordings .* seen 1, the first is subject 'x:2'"):
+        refuse_seen(tested, {"bb", "dd"})

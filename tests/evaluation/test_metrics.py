@@ -8,11 +8,14 @@ from fer_core.emotions import SIX
 from fer_core.errors import ShapeError
 from fer_core.evaluation.metrics import (
     RULES,
+    Evaluation,
+    by_columns,
     by_group,
     clip_verdicts,
     evaluate,
     mean_recall,
     paired_difference,
+    taken_for,
 )
 from fer_core.model.verdict import judge
 
@@ -124,3 +127,31 @@ def test_groups_partition_the_clips(judged):
     assert list(got) == ["f", "m"]
     assert np.array_equal(got["f"].confusion + got["m"].confusion, evaluate(*judged).confusion)
     assert got["f"].classes == SIX
+
+
+def test_only_columns_that_tell_clips_apart_are_looked_at(judged):
+    columns = {"sex": ["f", ""] * 120, "age": ["20"] * 240}
+    got = by_columns(*judged, columns)
+    assert {name: list(groups) for name, groups in got.items()} == {"sex": ["(none)", "f"]}
+
+
+def test_a_cell_is_that_of_the_normalised_matrix_with_an_interval(judged):
+    matrix = evaluate(*judged).normalized()
+    got = taken_for(*judged, SIX[2], SIX[5])
+    assert got.value == pytest.approx(matrix[2, 5] / 100) and got.low < got.value < got.high
+    recall = evaluate(*judged).recall[2]
+    same = taken_for(*judged, SIX[2], SIX[2])
+    assert (same.value, same.low, same.high) == (recall.value, recall.low, recall.high)
+
+
+def test_a_cell_of_an_absent_class_is_undefined():
+    got = taken_for(np.array([0, 1]), np.array([0, 1]), ["a", "b"], SIX[2], SIX[5])
+    assert np.isnan([got.value, got.low, got.high]).all()
+
+
+def test_an_evaluation_survives_the_way_through_json(judged):
+    verdicts, labels, subjects = judged
+    known = labels != 4  # an absent class: NaN
+    first = evaluate(verdicts[known], labels[known], [s for s, k in zip(subjects, known, strict=True) if k])
+    again = Evaluation.from_json({**first.to_json(), "verdicts": {}})
+    assert again.to_json() == first.to_json() and np.isnan(again.recall[4].value)

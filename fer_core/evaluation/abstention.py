@@ -1,0 +1,86 @@
+"""Abstention: what accuracy is bought by leaving the least confident clips unanswered (El-Yaniv and Wiener 2010)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from fer_core.errors import ShapeError
+from fer_core.evaluation.metrics import Interval, subject_draws
+
+_POINTS = 101
+SHOWN = (1.0, 0.9, 0.8, 0.7, 0.5)  # coverages a reader looks up
+
+
+@dataclass(frozen=True)
+class CoverageCurve:
+    """Accuracy over coverage, from every clip answered down to the most confident one.
+
+    Args:
+        threshold: (m,) calibrated confidence from which a clip is answered, rising.
+        coverage: (m,) share of the clips answered.
+        accuracy: (m,) share of those that are right; low, high: its 95 % interval by subject.
+    """
+
+    threshold: np.ndarray
+    coverage: np.ndarray
+    accuracy: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+
+    def at(self, coverage: float) -> tuple[float, Interval]:
+        """Threshold and accuracy where at least `coverage` of the clips are answered, at the highest threshold."""
+        place = int(np.flatnonzero(self.coverage >= coverage - 1e-9)[-1])
+        return float(self.threshold[place]), Interval(
+            float(self.accuracy[place]), float(self.low[place]), float(self.high[place])
+        )
+
+    def reaching(self, accuracy: float) -> tuple[float, float] | None:
+        """(threshold, coverage) of the most clips that can be answered with such an accuracy; None when none can."""
+        places = np.flatnonzero(self.accuracy >= accuracy)
+        return (float(self.threshold[places[0]]), float(self.coverage[places[0]])) if len(places) else None
+
+    @property
+    def mean_risk(self) -> float:
+        """Area under error over coverage: what is wrong of the answered clips, averaged over all coverages."""
+        steps = -np.diff(self.coverage, append=0.0)
+        return float(steps @ (1 - self.accuracy))
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON-able numbers."""
+        return {name: getattr(self, name).tolist() for name in ("threshold", "coverage", "accuracy", "low", "high")}
+
+
+def coverage_curve(
+    probabilities: np.ndarray, labels: np.ndarray, subjects: Sequence[str], seed: int = 0
+) -> CoverageCurve:
+    """The curve of some clips; equally confident ones are answered together or not at all.
+
+    Args:
+        probabilities: (n, k) calibrated, rows sum to 1; n >= 1.
+        labels: (n,) columns. subjects: n names; clips of one person are drawn together.
+    Raises:
+        ShapeError: the three do not fit together.
+    """
+    if probabilities.ndim != 2 or not len(labels) or not len(probabilities) == len(labels) == len(subjects):
+        raise ShapeError(
+            f"got {probabilities.shape} probabilities, {len(labels)} labels, {len(subjects)} subjects; needs (n, k), "
+            "and equal n >= 1"
+        )
+    confidence = probabilities.max(axis=1)
+    right = probabilities.argmax(axis=1) == labels
+    thresholds = np.unique(np.quantile(confidence, np.linspace(0, 1, _POINTS), method="lower"))
+    names, place = np.unique(np.array(subjects), return_inverse=True)
+    answered = confidence[:, None] >= thresholds
+    per_subject = np.zeros((2, len(names), len(thresholds)))
+    np.add.at(per_subject[0], place, answered)
+    np.add.at(per_subject[1], place, answered & right[:, None])
+    n, n_right = per_subject.sum(axis=1)
+    drawn_n, drawn_right = subject_draws(len(names), seed) @ per_subject
+    with np.errstate(invalid="ignore"):
+        drawn = drawn_right / drawn_n  # NaN where a draw answers nobody
+    low, high = np.nanpercentile(drawn, [2.5, 97.5], axis=0)
+    return CoverageCurve(thresholds, n / len(labels), n_right / n, low, high)

@@ -1,0 +1,67 @@
+"""The exam: a model on the test clips, once, through the scorer that serves it, and only if it has met none of them."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+import numpy as np
+
+from fer_core.clips.clip import Split
+from fer_core.clips.manifest import Manifest, fingerprint
+from fer_core.config import PreprocessConfig
+from fer_core.corpus import ClipRow, stored_faces
+from fer_core.evaluation.lockbox import Opening, open_lockbox, refuse_seen
+from fer_core.evaluation.metrics import RULES, clip_verdicts, evaluate
+from fer_core.model.bundle import ModelBundle, subject_digest
+from fer_core.scoring.scorer import ClipScorer
+from fer_core.store import cache_key
+from fer_core.workspace import Workspace
+
+
+def take_exam(
+    bundle: ModelBundle,
+    manifest: Manifest,
+    rows: Sequence[ClipRow],
+    cfg: PreprocessConfig,
+    workspace: Workspace,
+    seen: Collection[str] = (),
+) -> Opening | None:
+    """What the model scores on the test clips, by every rule; computed at its first exam, read back at any later one.
+
+    Beside an evaluation's numbers each rule has `verdicts`, clip digest -> column, so that two models' exams can be
+    compared clip by clip without another look.
+
+    Args:
+        bundle: its facts name everybody it was fitted, stopped and chosen on.
+        rows: usable clips, those of the test set among them.
+        seen: content digests of the clips it was fitted, stopped and chosen on.
+    Returns:
+        None when there is no test clip.
+    Raises:
+        DataError: the model has seen a person or recording of the test set. StoreError: the record is damaged.
+    """
+    by_id = {row.clip: row for row in rows}
+    test = Manifest(tuple(c for c in manifest.of(Split.TEST).clips if c.id in by_id))
+    if not test.clips:
+        return None
+    chosen = [by_id[c.id] for c in test.clips]
+    met = {subject_digest(subject): f"subject '{subject}'" for subject in test.subjects}
+    met |= {row.digest: f"clip '{row.clip}'" for row in chosen}
+    refuse_seen(met, {*bundle.facts.subjects, *seen})
+
+    def evaluate_test() -> dict[str, object]:
+        scorer = ClipScorer(bundle, store_root=workspace.store)
+        frames = [scorer.judge(faces).frames for faces in stored_faces(chosen, workspace)]
+        offsets = np.concatenate([[0], np.cumsum([len(f) for f in frames])])
+        labels = np.array([c.emotion.column for c in test.clips if c.emotion])
+        subjects = [c.subject for c in test.clips]
+        found: dict[str, object] = {}
+        for rule in RULES:
+            verdicts, _ = clip_verdicts(np.concatenate(frames), offsets, np.arange(len(frames)), rule)
+            numbers = evaluate(verdicts, labels, subjects, bundle.classes).to_json()
+            places = {row.digest: int(v) for row, v in zip(chosen, verdicts, strict=True)}
+            found[rule] = {**numbers, "verdicts": places}
+        return found
+
+    identity = cache_key(test=fingerprint(test, {r.clip: r.digest for r in chosen}), preprocess=cfg.model_dump_json())
+    return open_lockbox(workspace.lockbox, identity, bundle.record.weights_sha256, evaluate_test)

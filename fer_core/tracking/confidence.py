@@ -1,0 +1,104 @@
+"""What a model's confidence is worth, in its MLflow run: before and after calibration, abstaining, sets, groups."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from fer_core.config import Rule
+from fer_core.evaluation.abstention import SHOWN, CoverageCurve, coverage_curve
+from fer_core.evaluation.calibration import (
+    Reliability,
+    apply_temperature,
+    brier_score,
+    negative_log_likelihood,
+    reliability,
+)
+from fer_core.evaluation.confidence_plots import coverage_figure, groups_figure, sets_figure
+from fer_core.evaluation.conformal import PredictionSets, prediction_sets
+from fer_core.evaluation.metrics import Evaluation, by_columns, clip_verdicts
+from fer_core.evaluation.plots import reliability_figure
+from fer_core.model.features import FeatureTable
+from fer_core.search.trial import out_of_fold_scores
+from fer_core.tracking.run import Run
+
+CONFIDENCES = (0.8, 0.9, 0.95)
+
+
+@dataclass(frozen=True)
+class Confidence:
+    """What out-of-fold clip scores say of a rule's confidence; the one temperature is fitted on the same scores.
+
+    Args:
+        before, after: reliability of the scores, uncalibrated and calibrated.
+        metrics: the numbers of both, and of what follows.
+        curve: of abstaining. sets: one a confidence level, those there are clips enough for.
+        groups: column -> value -> evaluation, of the manifest's `group_*` columns and the databases.
+    """
+
+    before: Reliability
+    after: Reliability
+    metrics: Mapping[str, float]
+    curve: CoverageCurve
+    sets: tuple[PredictionSets, ...]
+    groups: Mapping[str, Mapping[str, Evaluation]]
+
+
+def judge_confidence(table: FeatureTable, trial_folder: Path, rule: Rule, temperature: float) -> Confidence:
+    """The numbers of a complete trial's out-of-fold scores by one rule.
+
+    Args:
+        table: the trial's. temperature: of the rule's clip scores.
+    """
+    scores, clips = out_of_fold_scores(trial_folder), np.arange(table.n_clips)
+    verdicts, raw = clip_verdicts(scores, table.offsets, clips, rule)
+    calibrated = apply_temperature(raw, temperature)
+    curve = coverage_curve(calibrated, table.labels, table.subjects)
+    folds = min(5, len(set(table.subjects)))
+    smallest = table.n_clips * (folds - 2) / folds  # clips a threshold is taken from, at the least
+    levels = [level for level in CONFIDENCES if smallest >= 1 / (1 - level)]
+    sets = tuple(
+        prediction_sets(calibrated, table.labels, table.subjects, table.classes, level, folds) for level in levels
+    )
+    metrics: dict[str, float] = {"abstention/mean_risk": curve.mean_risk}
+    stages = {"before": raw, "after": calibrated}
+    found = {name: reliability(values, table.labels) for name, values in stages.items()}
+    for name, values in stages.items():
+        metrics[f"calibration/error_{name}"] = found[name].expected_error
+        metrics[f"calibration/brier_{name}"] = brier_score(values, table.labels)
+        metrics[f"calibration/log_loss_{name}"] = negative_log_likelihood(values, table.labels)
+    for share in SHOWN:
+        metrics[f"abstention/accuracy_at_{100 * share:.0f}"] = curve.at(share)[1].value
+    for made in sets:
+        prefix = f"sets/{100 * made.confidence:g}"
+        metrics[f"{prefix}/coverage"] = made.covered.accuracy.value
+        metrics[f"{prefix}/size"] = float(made.sizes.mean())
+        for emotion, interval in zip(made.covered.classes, made.covered.recall, strict=True):
+            metrics[f"{prefix}/coverage/{emotion}"] = interval.value
+    columns = {**table.groups, "database": table.datasets}
+    groups = by_columns(verdicts, table.labels, table.subjects, columns, table.classes)
+    return Confidence(found["before"], found["after"], metrics, curve, sets, groups)
+
+
+def log_confidence(run: Run, table: FeatureTable, trial_folder: Path, rule: Rule, temperature: float) -> Confidence:
+    """`judge_confidence`, and its numbers and pictures into the run of a candidate.
+
+    Raises:
+        TrackingError: MLflow refuses or has gone.
+    """
+    found = judge_confidence(table, trial_folder, rule, temperature)
+    run.log_metrics(found.metrics)
+    run.log_figure(reliability_figure({"before": found.before, "after": found.after}), "figures/reliability.png")
+    run.log_figure(coverage_figure(found.curve, "Out of fold, abstaining"), "figures/abstention.png")
+    run.log_json(found.curve.to_json(), "figures/abstention.json")
+    if found.sets:
+        run.log_figure(sets_figure(found.sets, "Out of fold, prediction sets"), "figures/prediction_sets.png")
+        run.log_json([made.to_json() for made in found.sets], "figures/prediction_sets.json")
+    for column, groups in found.groups.items():
+        name = "".join(c if c.isalnum() else "_" for c in column)[:60]
+        run.log_figure(groups_figure(column, groups), f"figures/groups/{name}.png")
+        run.log_json({value: e.to_json() for value, e in groups.items()}, f"figures/groups/{name}.json")
+    return found

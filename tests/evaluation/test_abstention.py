@@ -1,0 +1,67 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from fer_core.errors import ShapeError
+from fer_core.evaluation.abstention import SHOWN, coverage_curve
+from fer_core.evaluation.confidence_plots import coverage_figure
+
+
+@pytest.fixture(scope="module")
+def drawn():
+    """Calibrated probabilities with labels drawn from them, six clips a person."""
+    rng = np.random.default_rng(0)
+    probabilities = rng.dirichlet(np.full(6, 0.3), 900)
+    labels = np.array([rng.choice(6, p=row) for row in probabilities])
+    return probabilities, labels, [f"s{i // 6}" for i in range(900)]
+
+
+def test_everything_answered_is_plain_accuracy(drawn):
+    probabilities, labels, _ = drawn
+    curve = coverage_curve(*drawn)
+    assert curve.coverage[0] == 1 and curve.accuracy[0] == (probabilities.argmax(axis=1) == labels).mean()
+    assert np.all(np.diff(curve.coverage) < 0) and np.all(np.diff(curve.threshold) > 0)
+
+
+def test_each_point_is_what_its_threshold_answers(drawn):
+    probabilities, labels, _ = drawn
+    curve = coverage_curve(*drawn)
+    for place in (0, 20, 60):
+        answered = probabilities.max(axis=1) >= curve.threshold[place]
+        right = probabilities.argmax(axis=1)[answered] == labels[answered]
+        assert curve.coverage[place] == answered.mean() and curve.accuracy[place] == pytest.approx(right.mean())
+        assert curve.low[place] <= curve.accuracy[place] <= curve.high[place]
+
+
+def test_calibrated_confidence_buys_accuracy_and_noise_does_not(drawn):
+    probabilities, _, subjects = drawn
+    curve = coverage_curve(*drawn)
+    assert curve.at(0.5)[1].value > curve.at(1.0)[1].value + 0.1
+    blind = np.random.default_rng(1).integers(6, size=len(probabilities))
+    flat = coverage_curve(probabilities, blind, subjects)
+    assert flat.at(0.5)[1].low < flat.at(1.0)[1].value < flat.at(0.5)[1].high
+    assert curve.mean_risk < 1 - curve.accuracy[0] < flat.mean_risk
+
+
+def test_coverages_and_accuracies_can_be_asked_for(drawn):
+    curve = coverage_curve(*drawn)
+    threshold, accuracy = curve.at(0.8)
+    assert curve.coverage[curve.threshold == threshold][0] >= 0.8
+    reached = curve.reaching(accuracy.value)
+    assert reached is not None and reached[1] >= 0.8
+    assert curve.reaching(1.01) is None
+    assert set(curve.to_json()) == {"threshold", "coverage", "accuracy", "low", "high"}
+
+
+def test_equally_confident_clips_are_answered_together():
+    probabilities = np.tile([0.7, 0.3], (10, 1))
+    curve = coverage_curve(probabilities, np.zeros(10, int), [f"s{i}" for i in range(10)])
+    assert curve.coverage.tolist() == [1.0] and [curve.at(c)[0] for c in SHOWN] == [0.7] * len(SHOWN)
+    assert curve.mean_risk == 0
+    assert coverage_figure(curve).axes
+
+
+def test_what_does_not_fit_together_is_refused():
+    with pytest.raises(ShapeError, match=r"got \(3, 2\) probabilities, 2 labels, 3 subjects"):
+        coverage_curve(np.ones((3, 2)) / 2, np.zeros(2, int), ["a", "b", "c"])

@@ -1,0 +1,68 @@
+"""A finished trial's confidence, judged and sent to a run."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from fer_core.config import TrainConfig
+from fer_core.evaluation.calibration import fit_temperature
+from fer_core.evaluation.metrics import clip_verdicts, evaluate
+from fer_core.model.features import FeatureStore
+from fer_core.search.trial import TrialSpec, out_of_fold_scores, run_trial, write_spec
+from fer_core.tracking.confidence import judge_confidence, log_confidence
+from fer_core.tracking.run import start_run
+from tests.tables import drawn_table
+
+RULE = "mean_scores"
+
+
+@pytest.fixture(scope="module")
+def trial(tmp_path_factory):
+    """A table of twenty people in two groups, and the folder of a complete trial on it."""
+    root = tmp_path_factory.mktemp("confidence")
+    table = drawn_table(root, n_subjects=20)
+    path = FeatureStore(root / "store").tables.path(table.key)
+    folder = root / "trial"
+    folder.mkdir()
+    write_spec(folder, TrialSpec(number=0, study="x", train=TrainConfig(epochs=6), table=path, folds=3, seed=0))
+    assert run_trial(folder).state == "complete"
+    sex = tuple("f" if int(s.rpartition("s")[2]) % 2 else "m" for s in table.subjects)
+    return dataclasses.replace(table, groups={"sex": sex}), folder
+
+
+@pytest.fixture(scope="module")
+def temperature(trial):
+    table, folder = trial
+    _, shares = clip_verdicts(out_of_fold_scores(folder), table.offsets, np.arange(table.n_clips), RULE)
+    return fit_temperature(shares, table.labels)
+
+
+def test_calibration_lowers_the_log_loss_and_everything_is_of_the_same_clips(trial, temperature):
+    table, folder = trial
+    found = judge_confidence(table, folder, RULE, temperature)
+    numbers = found.metrics
+    assert numbers["calibration/log_loss_after"] <= numbers["calibration/log_loss_before"]
+    assert numbers["calibration/error_after"] == found.after.expected_error
+    verdicts, _ = clip_verdicts(out_of_fold_scores(folder), table.offsets, np.arange(table.n_clips), RULE)
+    whole = evaluate(verdicts, table.labels, table.subjects)
+    assert numbers["abstention/accuracy_at_100"] == whole.accuracy.value
+    assert sum(e.n_clips for e in found.groups["sex"].values()) == table.n_clips
+    assert [made.confidence for made in found.sets] == [0.8, 0.9, 0.95] and "database" not in found.groups
+
+
+def test_the_run_holds_numbers_and_pictures(trial, temperature, tracking):
+    table, folder = trial
+    with start_run(tracking, "candidate") as run:
+        found = log_confidence(run, table, folder, RULE, temperature)
+    client = tracking.client
+    metrics = client.get_run(run.id).data.metrics
+    assert metrics.items() >= dict(found.metrics).items()
+    files = {f.path for f in client.list_artifacts(run.id, "figures")}
+    names = ("reliability.png", "abstention.png", "abstention.json", "prediction_sets.png", "prediction_sets.json")
+    assert {f"figures/{name}" for name in names} <= files
+    assert {f.path for f in client.list_artifacts(run.id, "figures/groups")} == {
+        "figures/groups/sex.png", "figures/groups/sex.json",
+    }  # fmt: skip
