@@ -59,7 +59,7 @@ def test_tracked_looks_everywhere_when_the_face_has_jumped() -> None:
 def test_tracked_leaves_what_it_followed_for_a_far_surer_face() -> None:
     face = face_frames(1)[0][:, ::-1]
     half = face_frames(1)[0]
-    half[:, 71:] = 90
+    half[:, 77:] = 90
     empty = np.full_like(face, 90)
     alone, beside = np.hstack([empty, half]), np.hstack([face, half])
     finder = FaceFinder(TRACKED)
