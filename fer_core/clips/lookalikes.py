@@ -37,7 +37,8 @@ class Likeness:
 
 
 def lookalikes(features: Mapping[str, np.ndarray], subjects: Mapping[str, str]) -> list[Likeness]:
-    """Pairs of subjects to look at, the most alike first; empty where nobody has two clips to learn from.
+    """Pairs of subjects to look at, the most alike first; empty where nobody has two clips to learn from, or where the
+    clips of one person are no more alike than any (too few people, no neutral beginning).
 
     Args:
         features: clip id -> (d,) mean backbone features of its first, neutral frames.
@@ -54,6 +55,8 @@ def lookalikes(features: Mapping[str, np.ndarray], subjects: Mapping[str, str]) 
     if not same.any():
         return []
     typical = float(np.median(alike[same]))
+    if typical <= 0:
+        return []
     between = _cosines(np.stack([clips[owner == p].mean(axis=0) for p in range(len(people))]))
     pairs = np.argwhere(np.triu(between > typical, k=1))
     found = [Likeness(str(people[a]), str(people[b]), float(between[a, b]), typical) for a, b in pairs]

@@ -17,7 +17,7 @@ from fer_core.preprocess.batch import preprocess_batch
 from fer_core.preprocess.store import FacesStore
 
 FIRST_FRAMES = 3
-PER_SUBJECT = 3  # clips of a person that are looked at; more cost time and tell little
+PER_SUBJECT = 2  # clips of a person looked at: of 48 people cut into two ids 44 are suspected, with three 42
 
 _CUT = PreprocessConfig(selection="all", apex="given")
 
@@ -31,7 +31,7 @@ def neutral_features(
 ) -> dict[str, np.ndarray]:
     """Clip id -> (d,) float32 mean features of the faces in its first frames; faces and features are stored.
 
-    Left out are clips without a subject, those after a subject's first few, and those that cannot be used or show no
+    Left out are clips without a subject, those after a subject's first two, and those that cannot be used or show no
     face at their beginning.
 
     Args:

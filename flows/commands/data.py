@@ -107,7 +107,7 @@ def split(
         bool, typer.Option("--every", help="All splits of folds or one_subject_out, as OUT-0.csv, OUT-1.csv ...")
     ] = False,
     people: Annotated[
-        bool, typer.Option(help="Compare neutral faces, should one person have two ids; a second or so a clip.")
+        bool, typer.Option(help="Compare two clips of each person, should one have two ids; a second a clip.")
     ] = True,
     follow_links: FollowLinks = False,
 ) -> dict[str, Any]:

@@ -42,6 +42,7 @@ Workspace = Annotated[
     str, typer.Option("--workspace", metavar="DIR", help="Folder of everything made; default $FERFLOW_WORKSPACE.")
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON object on stdout; the rest goes to stderr.")]
+FollowLinks = Annotated[bool, typer.Option("--follow-links", help="Take links inside a tree for what they point to.")]
 
 
 @dataclass
@@ -64,6 +65,11 @@ class Session:
         from fer_core.runtime import resolve_workspace
 
         return resolve_workspace(self.config.workspace)
+
+    def following(self, links: bool) -> RunConfig:
+        """The settings, with links inside a tree followed when --follow-links asks for it."""
+        update = {"limits": self.config.limits.model_copy(update={"follow_links": True})}
+        return self.config.model_copy(update=update) if links else self.config
 
     @cached_property
     def out(self) -> Console:

@@ -105,7 +105,7 @@ MISTAKES = {
     ),
     "subject in two splits": (
         lambda tmp: [
-            "data", "split", manifest(tmp, "a,a.mp4,s1,fear,x,train", "b,b.mp4,s1,anger,x,test"), "--out", tmp / "o.csv"
+            "data", "merge", manifest(tmp, "a,a.mp4,s1,fear,x,train", "b,b.mp4,s1,anger,x,test"), "--out", tmp / "o.csv"
         ],
         r"line 3: subject 'x:s1' is in train \(line 2\) and test",
     ),
