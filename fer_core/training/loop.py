@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -103,12 +103,16 @@ class _Batches:
 
 
 def run_epoch(
-    model: nn.Module, batches: _Batches, loss_fn: nn.Module, optimizer: torch.optim.Optimizer | None, max_steps: int = 0
+    model: nn.Module,
+    batches: Iterable[tuple[torch.Tensor, torch.Tensor]],
+    loss_fn: nn.Module,
+    optimizer: torch.optim.Optimizer | None,
+    max_steps: int = 0,
 ) -> tuple[float, float, int]:
-    """One pass over `batches`: training with an optimiser, evaluation without.
+    """One pass over `batches`, inputs and labels: training with an optimiser, evaluation without.
 
     Returns:
-        Mean of the batches' losses, share of right frames (both as §4.3 has them), number of batches.
+        Mean of the batches' losses, share of right rows (frames: both as §4.3 has them), number of batches.
     Raises:
         TrainingError: a loss is NaN or infinite; the fit has diverged.
     """
