@@ -1,6 +1,7 @@
 """`python -m fer_core.model.unpickle IN.pth OUT.safetensors`: a PyTorch checkpoint to plain tensors.
 
-The one place that opens a pickle. Run as a child process and with `weights_only`, it can do no more than fail.
+The one place that opens a pickle. Run as a child process and with `weights_only`, it can do no more than fail; called
+in this one, it is for files that came with an installed package, whose code runs here anyway.
 """
 
 import sys
@@ -9,8 +10,8 @@ import torch
 from safetensors.torch import save_file
 
 
-def main(source: str, target: str) -> None:
-    """Convert one checkpoint; wrappers `state_dict` and `model` and the prefix `module.` are taken off."""
+def tensors_of(source: str) -> dict[str, torch.Tensor]:
+    """Tensors of a checkpoint; wrappers `state_dict` and `model` and the prefix `module.` are taken off."""
     state = torch.load(source, map_location="cpu", weights_only=True)
     for wrapper in ("state_dict", "model"):
         if isinstance(state, dict) and isinstance(state.get(wrapper), dict):
@@ -24,8 +25,8 @@ def main(source: str, target: str) -> None:
     }
     if not tensors:
         raise SystemExit("holds no tensors")
-    save_file(tensors, target)
+    return tensors
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    save_file(tensors_of(sys.argv[1]), sys.argv[2])

