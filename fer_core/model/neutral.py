@@ -1,4 +1,4 @@
-"""Features of neutral faces: the first frames of a clip, before an expression hides who is shown (`clips.lookalikes`)."""
+"""Features of neutral faces: a clip's first frames, before an expression hides who is shown (`clips.lookalikes`)."""
 
 from __future__ import annotations
 

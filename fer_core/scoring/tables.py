@@ -10,22 +10,21 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from fer_core.clips.cells import safe_cell
 from fer_core.emotions import Emotion
-from fer_core.preprocess.faces import FrameStatus
+from fer_core.preprocess.frame_table import frame_table, write_table
 from fer_core.scoring.inputs import printable
 from fer_core.scoring.scorer import ClipScore, ClipScorer
-from fer_core.store import publish, write_atomic
+from fer_core.store import write_atomic
 
 
 def write_tables(rows: Sequence[ClipScore], scorer: ClipScorer, out: Path) -> None:
     """Write the three tables into `out`, each whole or not at all. Raises StoreError when the disk refuses."""
     records = [record(row, scorer) for row in rows]
     write_atomic(out / "verdicts.csv", _csv(records).encode())
-    _write_parquet(pa.Table.from_pylist(records, schema=_verdict_schema(scorer.classes)), out / "verdicts.parquet")
-    _write_parquet(_frames(rows, scorer.classes), out / "frames.parquet")
+    write_table(pa.Table.from_pylist(records, schema=_verdict_schema(scorer.classes)), out / "verdicts.parquet")
+    write_table(_frames(rows, scorer.classes), out / "frames.parquet")
 
 
 def record(row: ClipScore, scorer: ClipScorer) -> dict[str, Any]:
@@ -84,35 +83,14 @@ def _verdict_schema(classes: tuple[Emotion, ...]) -> pa.Schema:
 
 def _frames(rows: Sequence[ClipScore], classes: tuple[Emotion, ...]) -> pa.Table:
     """One row a selected frame; scores are null where it has no face."""
-    columns: dict[str, list[Any]] = {
-        name: [] for name in ("clip", "frame", "time_s", "status", "used", "x", "y", "width", "height", "weight")
-    }
-    scores: list[np.ndarray] = []
-    for row in rows:
-        ledger = row.ledger
-        if ledger is None:
-            continue
-        columns["clip"] += [printable(row.clip)] * len(ledger)
-        columns["frame"] += ledger.frame.tolist()
-        columns["time_s"] += ledger.time_s.tolist()
-        columns["status"] += [s.value for s in ledger.status]
-        columns["used"] += [s is FrameStatus.USED for s in ledger.status]
-        for place, name in enumerate(("x", "y", "width", "height")):
-            columns[name] += ledger.box[:, place].tolist()
-        columns["weight"] += ledger.weight.tolist()
-        spread = np.full((len(ledger), len(classes)), np.nan)
+    looked_at = [(row, row.ledger) for row in rows if row.ledger is not None]
+    table = frame_table((printable(row.clip), ledger) for row, ledger in looked_at)
+    scores = np.full((len(table), len(classes)), np.nan)
+    start = 0
+    for row, ledger in looked_at:
         if row.frame_scores is not None:
-            spread[ledger.used] = row.frame_scores
-        scores.append(spread)
-    schema: list[tuple[str, pa.DataType]] = [("clip", pa.string()), ("frame", pa.int32()), ("time_s", pa.float32())]
-    schema += [("status", pa.string()), ("used", pa.bool_())]
-    schema += [(name, pa.int32()) for name in ("x", "y", "width", "height")] + [("weight", pa.float32())]
-    arrays = [pa.array(columns[name], type=kind, from_pandas=True) for name, kind in schema]
-    stacked = np.concatenate(scores) if scores else np.empty((0, len(classes)))
-    arrays += [pa.array(stacked[:, c], type=pa.float32(), from_pandas=True) for c in range(len(classes))]
-    return pa.table(arrays, names=[name for name, _ in schema] + [str(c) for c in classes])
-
-
-def _write_parquet(table: pa.Table, path: Path) -> None:
-    with publish(path) as temporary:
-        pq.write_table(table, temporary)
+            scores[start : start + len(ledger)][ledger.used] = row.frame_scores
+        start += len(ledger)
+    for column, emotion in enumerate(classes):
+        table = table.append_column(str(emotion), pa.array(scores[:, column], type=pa.float32(), from_pandas=True))
+    return table

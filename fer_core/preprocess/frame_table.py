@@ -1,0 +1,83 @@
+"""Ledgers of many clips as one table: a row for every selected frame, whatever became of it."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from fer_core.clips.cells import safe_cell
+from fer_core.errors import ConfigError
+from fer_core.preprocess.faces import Ledger
+from fer_core.store import publish, write_atomic
+
+SUFFIXES = (".parquet", ".csv")
+_BOX = ("x", "y", "width", "height")
+
+
+def frame_table(ledgers: Iterable[tuple[str, Ledger]]) -> pa.Table:
+    """Columns clip, frame (0-based), time_s (null where unknown), status, used, x, y, width, height (pixels of the
+    face box, zeros where there is none), weight.
+
+    Args:
+        ledgers: (clip id, its ledger).
+    """
+    names: list[str] = []
+    status: list[str] = []
+    numbers: dict[str, list[np.ndarray]] = {name: [] for name in ("frame", "time_s", "used", "box", "weight")}
+    for name, ledger in ledgers:
+        names += [name] * len(ledger)
+        status += [s.value for s in ledger.status]
+        for column, pieces in numbers.items():
+            pieces.append(getattr(ledger, column))
+    empty = {"frame": (0,), "time_s": (0,), "used": (0,), "box": (0, 4), "weight": (0,)}
+    whole = {c: np.concatenate([np.empty(empty[c]), *pieces]) for c, pieces in numbers.items()}
+    return pa.table(
+        {
+            "clip": pa.array(names, pa.string()),
+            "frame": pa.array(whole["frame"].astype(np.int32)),
+            "time_s": pa.array(whole["time_s"].astype(np.float32), from_pandas=True),
+            "status": pa.array(status, pa.string()),
+            "used": pa.array(whole["used"].astype(bool)),
+            **{side: pa.array(whole["box"][:, i].astype(np.int32)) for i, side in enumerate(_BOX)},
+            "weight": pa.array(whole["weight"].astype(np.float32)),
+        }
+    )
+
+
+def check_table_path(path: Path) -> None:
+    """Raises ConfigError when a table cannot be written under this name."""
+    if path.suffix.lower() not in SUFFIXES:
+        raise ConfigError(f"table {path} must end in {' or '.join(SUFFIXES)}, but ends in '{path.suffix}'")
+
+
+def write_table(table: pa.Table, path: Path) -> None:
+    """Write a table as Parquet or CSV, by its name's end; whole or not at all.
+
+    Raises:
+        ConfigError: it ends otherwise. StoreError: the disk refuses.
+    """
+    check_table_path(path)
+    if path.suffix.lower() == ".parquet":
+        with publish(path) as temporary:
+            pq.write_table(table, temporary)
+        return
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(table.column_names)
+    for row in zip(*(column.to_pylist() for column in table.columns), strict=True):
+        writer.writerow([_cell(value) for value in row])
+    write_atomic(path, text.getvalue().encode())
+
+
+def _cell(value: object) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return f"{value:.6g}" if isinstance(value, float) else safe_cell(str(value))
