@@ -19,6 +19,7 @@ LEVELS = (
     ("training",),
     ("evaluation",),
     ("search",),
+    ("rivals",),
     ("scoring",),
     ("exam", "candidate"),
     ("tracking",),
@@ -124,10 +125,15 @@ def test_nothing_runs_code_from_data(path):
 
 @pytest.mark.parametrize("path", SOURCES, ids=name_of)
 def test_modules_only_define(path):
-    """No environment read, folder made or logger set at import: `main`, flows and fixtures act."""
+    """No environment read, folder made or logger set at import: `main`, flows and fixtures act.
+
+    `set_model` is how MLflow finds a model in code, and `add_typer` how commands are gathered.
+    """
     for node in tree_of(path).body:
         if isinstance(node, ast.Expr):
-            assert isinstance(node.value, ast.Constant) or "add_typer" in ast.unparse(node), ast.unparse(node)
+            called = ast.unparse(node.value.func) if isinstance(node.value, ast.Call) else ""
+            accepted = called in ("app.add_typer", "set_model") or isinstance(node.value, ast.Constant)
+            assert accepted, ast.unparse(node)
         if isinstance(node, (ast.Assign, ast.AnnAssign)) and node.value is not None:
             text = ast.unparse(node.value)
             assert "os.environ" not in text and "getenv" not in text and ".cwd()" not in text, text

@@ -10,6 +10,7 @@ import re
 import subprocess
 import time
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 import typer
@@ -25,10 +26,11 @@ HEADER = "clip,path,subject,label,dataset,split\n"
 
 
 def run(*args: object):
-    """A command in this process: exit code, stdout and stderr apart."""
+    """A command in this process: exit code, stdout and stderr apart; the environment it points Prefect by is undone."""
     handlers = logging.getLogger().handlers
     try:
-        return CliRunner().invoke(app, [str(a) for a in args])
+        with patch.dict(os.environ):
+            return CliRunner().invoke(app, [str(a) for a in args])
     finally:
         logging.getLogger().handlers = handlers
 
@@ -126,6 +128,27 @@ MISTAKES = {
         r"train\.lr: .*less than or equal to 1 \(got 7\)",
     ),
     "missing config": (lambda tmp: ["config", "--config", tmp / "no.yaml"], r"no such config file: .*no\.yaml"),
+    "missing weights": (
+        lambda tmp: [
+            "search", "--workspace", tmp / "workspace", "--set", "backbone.weights=/nowhere/vgg.safetensors",
+            "--set", "manifest=" + str(
+                manifest(tmp, *(f"c{i}{e},c{i}{e}.mp4,s{i},{e},x," for i in range(8) for e in ("fear", "anger")))
+            ),
+        ],
+        r"no weights file at /nowhere/vgg\.safetensors; set backbone\.weights to ",
+    ),
+    "no manifest": (
+        lambda tmp: ["preprocess", "--workspace", tmp / "workspace"],
+        r"no manifest at .*workspace/clips\.csv; make one with 'ferflow data scan",
+    ),
+    "no champion": (
+        lambda tmp: ["score", written(tmp / "a.mp4", ""), "--out", tmp / "o", "--workspace", tmp / "workspace"],
+        r"no version of 'face-emotion' has alias 'champion'; make one with 'ferflow train'",
+    ),
+    "nothing to score": (
+        lambda tmp: ["score", tmp, "--out", tmp / "o", "--workspace", tmp / "workspace"],
+        r"nothing to score",
+    ),
     "workspace not writable": (
         lambda tmp: ["store", "--workspace", manifest(tmp) / "inside"],
         r"workspace .*clips\.csv/inside is not writable \(Not a directory\); choose another",
