@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from flows.commands.session import BAD_ROWS, Session, command
+from flows.commands.session import BAD_ROWS, FollowLinks, Session, command
 
 if TYPE_CHECKING:
     from fer_core.config import RunConfig
@@ -30,16 +30,28 @@ def demo(
     result = _run(session, "flows.end_to_end", "end_to_end_flow", _settled(session), subjects=subjects)
     workspace = f" --workspace {result['workspace']}" if result["workspace"] != os.path.abspath("workspace") else ""
     session.say("To look further:")
-    session.say(f"  firefox {result['report']}")
+    session.say(f"  python3 -m webbrowser {result['report']}")
     session.say(f"  ferflow up{workspace}")
     session.say(f"  ferflow score YOUR.mp4 --out verdicts{workspace}")
     return result
 
 
 @command()
-def preprocess(session: Session) -> dict[str, Any]:
+def preprocess(
+    session: Session,
+    frames_table: Annotated[
+        Path | None, typer.Option("--frames-table", metavar="FILE", help="Write every selected frame, .parquet or .csv")
+    ] = None,
+    follow_links: FollowLinks = False,
+) -> dict[str, Any]:
     """Find the faces in every clip of the manifest and store them."""
-    return _run(session, "flows.preprocess", "preprocess_flow", _corpus_checked(_settled(session)))
+    from fer_core.preprocess.frame_table import check_table_path
+
+    if frames_table:
+        check_table_path(frames_table)
+    config = _corpus_checked(_settled(session, follow_links))
+    table = str(frames_table.expanduser().absolute()) if frames_table else ""
+    return _run(session, "flows.preprocess", "preprocess_flow", config, frames_table=table)
 
 
 @command()
@@ -92,13 +104,14 @@ def score(
     ],
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder of verdicts and report.")],
     strict: Annotated[bool, typer.Option("--strict", help="End with code 3 when a row has no verdict.")] = False,
+    follow_links: FollowLinks = False,
 ) -> dict[str, Any]:
     """Score videos with the champion: verdicts.csv, verdicts.parquet and report.html, one row a clip whatever it is."""
     from fer_core.scoring.batch import score_batch
     from fer_core.scoring.inputs import collect
     from flows.scoring import champion_scorer, summarize
 
-    config = _settled(session)
+    config = _settled(session, follow_links)
     items = collect(paths, follow_links=config.limits.follow_links)
     if len(items) <= AT_ONCE and "PREFECT_API_URL" not in os.environ:
         scorer = champion_scorer(config)
@@ -114,11 +127,11 @@ def score(
     return result
 
 
-def _settled(session: Session) -> RunConfig:
+def _settled(session: Session, follow_links: bool = False) -> RunConfig:
     """The settings of a run here: workspace and tracking resolved, Prefect pointed at them."""
     from flows.environment import prepare
 
-    return prepare(session.config)
+    return prepare(session.following(follow_links))
 
 
 def _corpus_checked(config: RunConfig) -> RunConfig:
