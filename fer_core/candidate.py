@@ -8,20 +8,19 @@ from pathlib import Path
 
 import numpy as np
 
-from fer_core.clips.clip import Split
-from fer_core.clips.manifest import Manifest, fingerprint
-from fer_core.config import PreprocessConfig, Rule, RunConfig
-from fer_core.corpus import ClipRow, stored_faces
+from fer_core.clips.manifest import Manifest
+from fer_core.config import Rule, RunConfig
+from fer_core.corpus import ClipRow
 from fer_core.evaluation.calibration import Reliability, apply_temperature, fit_temperature, reliability
 from fer_core.evaluation.gate import Standing
-from fer_core.evaluation.lockbox import Opening, open_lockbox
+from fer_core.evaluation.lockbox import Opening
 from fer_core.evaluation.metrics import RULES, Evaluation, clip_verdicts, evaluate
+from fer_core.exam import take_exam
 from fer_core.model.backbone import Backbone, tuned
 from fer_core.model.bundle import ModelBundle, subject_digest, write_bundle
 from fer_core.model.features import FeatureTable
 from fer_core.model.record import ModelFacts
 from fer_core.runtime import describe_environment
-from fer_core.scoring.scorer import ClipScorer
 from fer_core.search.study import refit
 from fer_core.search.trial import TrialResult, out_of_fold_scores
 from fer_core.store import cache_key
@@ -101,6 +100,7 @@ def make_candidate(
         rows: usable clips, those of the test set too.
     Raises:
         TrainingError: the refit diverges. StoreError: the disk refuses.
+        DataError: the table holds a person or recording of the test set.
     """
     judged = judge_out_of_fold(table, trial_folder)
     fitted = refit(table, trial, backbone.fc, backbone.block)
@@ -131,31 +131,5 @@ def make_candidate(
         calibration_error=judged.after.expected_error,
         ms_per_clip=trial.ms_per_clip,
     )
-    tested = _test(bundle, manifest, rows, cfg.preprocess, workspace)
+    tested = take_exam(bundle, manifest, rows, cfg.preprocess, workspace, seen=standing.clips)
     return Candidate(folder, bundle, fitted, judged, standing, tested)
-
-
-def _test(
-    bundle: ModelBundle, manifest: Manifest, rows: Sequence[ClipRow], cfg: PreprocessConfig, workspace: Workspace
-) -> Opening | None:
-    """The candidate on the test clips, through the scorer that serves it; once."""
-    by_id = {row.clip: row for row in rows}
-    test = Manifest(tuple(c for c in manifest.of(Split.TEST).clips if c.id in by_id))
-    if not test.clips:
-        return None
-    chosen = [by_id[c.id] for c in test.clips]
-
-    def evaluate_test() -> dict[str, object]:
-        scorer = ClipScorer(bundle, store_root=workspace.store)
-        frames = [scorer.judge(faces).frames for faces in stored_faces(chosen, workspace)]
-        offsets = np.concatenate([[0], np.cumsum([len(f) for f in frames])])
-        labels = np.array([c.emotion.column for c in test.clips if c.emotion])
-        subjects = [c.subject for c in test.clips]
-        found: dict[str, object] = {}
-        for rule in RULES:
-            verdicts, _ = clip_verdicts(np.concatenate(frames), offsets, np.arange(len(frames)), rule)
-            found[rule] = evaluate(verdicts, labels, subjects, bundle.classes).to_json()
-        return found
-
-    identity = cache_key(test=fingerprint(test, {r.clip: r.digest for r in chosen}), preprocess=cfg.model_dump_json())
-    return open_lockbox(workspace.lockbox, identity, bundle.record.weights_sha256, evaluate_test)

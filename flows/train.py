@@ -13,10 +13,11 @@ from fer_core.candidate import CLIP_RULE, Candidate, make_candidate
 from fer_core.config import RunConfig
 from fer_core.corpus import wanted
 from fer_core.evaluation.metrics import Evaluation
-from fer_core.evaluation.plots import confusion_figure, curves_figure, figure_png, reliability_figure
+from fer_core.evaluation.plots import confusion_figure, curves_figure, figure_png
 from fer_core.model.features import FeatureTable
 from fer_core.search.study import judge_setting, trial_processes
 from fer_core.search.trial import TrialResult, read_result
+from fer_core.tracking.confidence import log_confidence
 from fer_core.tracking.registry import register
 from fer_core.tracking.run import Run, connect, start_run
 from fer_core.tracking.trial import PICTURED, tracked_trial
@@ -51,6 +52,7 @@ def train_flow(config: RunConfig = RunConfig(), trial: str = "") -> dict[str, An
         run.log_data("clips", prepared.fingerprint, synthetic=table.synthetic, source=config.manifest)
         candidate = _refit(table, result, folder, prepared, config, workspace)
         _record(run, candidate, prepared, config)
+        log_confidence(run, table, folder, CLIP_RULE, candidate.out_of_fold.temperatures[CLIP_RULE])
         version = register(tracking, candidate.bundle, candidate.folder, run.id, candidate.standing)
         markdown = _summary(candidate, version, run)
         run.log_text(markdown, "candidate.md")
@@ -104,10 +106,6 @@ def _record(run: Run, candidate: Candidate, prepared: Prepared, config: RunConfi
         run.log_evaluation(evaluation, prefix=f"out_of_fold/{rule}/")
         if rule in PICTURED:
             run.log_confusion(evaluation, f"confusion_{rule}", f"Out of fold, {rule.replace('_', ' ')}")
-    run.log_figure(reliability_figure({"before": judged.before, "after": judged.after}), "figures/reliability.png")
-    run.log_metrics(
-        {"calibration_error_before": judged.before.expected_error, "calibration_error": judged.after.expected_error}
-    )
     run.log_faces(apex_sheet(config, prepared), "figures/faces.png", redistribute=prepared.manifest.synthetic)
     if candidate.test:
         run.log_json(dict(candidate.test.evaluations), "test.json")

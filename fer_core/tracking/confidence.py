@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from fer_core.config import Rule
+from fer_core.errors import DataError
 from fer_core.evaluation.abstention import SHOWN, CoverageCurve, coverage_curve
 from fer_core.evaluation.calibration import (
     Reliability,
@@ -24,6 +26,8 @@ from fer_core.evaluation.plots import reliability_figure
 from fer_core.model.features import FeatureTable
 from fer_core.search.trial import out_of_fold_scores
 from fer_core.tracking.run import Run
+
+log = logging.getLogger(__name__)
 
 CONFIDENCES = (0.8, 0.9, 0.95)
 
@@ -57,12 +61,12 @@ def judge_confidence(table: FeatureTable, trial_folder: Path, rule: Rule, temper
     verdicts, raw = clip_verdicts(scores, table.offsets, clips, rule)
     calibrated = apply_temperature(raw, temperature)
     curve = coverage_curve(calibrated, table.labels, table.subjects)
-    folds = min(5, len(set(table.subjects)))
-    smallest = table.n_clips * (folds - 2) / folds  # clips a threshold is taken from, at the least
-    levels = [level for level in CONFIDENCES if smallest >= 1 / (1 - level)]
-    sets = tuple(
-        prediction_sets(calibrated, table.labels, table.subjects, table.classes, level, folds) for level in levels
-    )
+    sets: list[PredictionSets] = []
+    for level in CONFIDENCES:
+        try:
+            sets.append(prediction_sets(calibrated, table.labels, table.subjects, table.classes, level))
+        except DataError as exc:  # too few people or clips: of the numbers here the only one that can be without
+            log.warning("%s", exc)
     metrics: dict[str, float] = {"abstention/mean_risk": curve.mean_risk}
     stages = {"before": raw, "after": calibrated}
     found = {name: reliability(values, table.labels) for name, values in stages.items()}
@@ -80,7 +84,7 @@ def judge_confidence(table: FeatureTable, trial_folder: Path, rule: Rule, temper
             metrics[f"{prefix}/coverage/{emotion}"] = interval.value
     columns = {**table.groups, "database": table.datasets}
     groups = by_columns(verdicts, table.labels, table.subjects, columns, table.classes)
-    return Confidence(found["before"], found["after"], metrics, curve, sets, groups)
+    return Confidence(found["before"], found["after"], metrics, curve, tuple(sets), groups)
 
 
 def log_confidence(run: Run, table: FeatureTable, trial_folder: Path, rule: Rule, temperature: float) -> Confidence:
