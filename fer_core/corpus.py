@@ -20,7 +20,7 @@ from fer_core.model.augment import PLAIN, View, views_of
 from fer_core.model.backbone import Backbone
 from fer_core.model.features import FeatureTable, Layer, Part, build_table, feature_key
 from fer_core.preprocess.batch import preprocess_batch
-from fer_core.preprocess.faces import Faces
+from fer_core.preprocess.faces import Faces, Ledger
 from fer_core.workspace import Workspace
 
 log = logging.getLogger(__name__)
@@ -159,6 +159,13 @@ def keep_usable(rows: Sequence[ClipRow], limits: LimitsConfig) -> list[ClipRow]:
             f"; mend or drop them, or raise limits.max_quarantine (now {limits.max_quarantine:g})"
         )
     return [row for row in rows if row.status.scored]
+
+
+def stored_ledgers(rows: Iterable[ClipRow], workspace: Workspace) -> Iterator[tuple[str, Ledger]]:
+    """(clip id, ledger) of every clip that was looked through, also those without any face."""
+    for row in rows:
+        if row.key and (faces := workspace.faces.get(row.key)) is not None:
+            yield row.clip, faces.ledger
 
 
 def stored_faces(rows: Iterable[ClipRow], workspace: Workspace) -> Iterable[Faces]:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 from prefect import flow
 
 from fer_core.config import RunConfig
-from fer_core.corpus import stored_faces
+from fer_core.corpus import stored_faces, stored_ledgers
 from fer_core.evaluation.plots import contact_sheet, figure_png
+from fer_core.preprocess.frame_table import frame_table, write_table
 from fer_core.workspace import Workspace
 from flows.artifacts import show_picture, show_table
 from flows.corpus import Prepared, prepare_faces
@@ -19,14 +21,19 @@ SHEET_COLUMNS = 8
 
 
 @flow(name="preprocess", persist_result=False)
-def preprocess_flow(config: RunConfig = RunConfig()) -> dict[str, Any]:  # noqa: B008  frozen; fills the form
+def preprocess_flow(config: RunConfig = RunConfig(), frames_table: str = "") -> dict[str, Any]:  # noqa: B008  frozen; fills the form
     """Preprocess the clips of a manifest; clips done before are answered from the store.
 
     Args:
         config: all settings; `preprocess`, `limits`, `split` and `manifest` matter here.
+        frames_table: .parquet or .csv file for every selected frame: clip, frame, time, box, weight, used; empty: none.
     """
     config = settle(config)
-    return summarize(config, prepare_faces(config))
+    prepared = prepare_faces(config)
+    if frames_table:
+        ledgers = stored_ledgers(prepared.rows, Workspace.open(config.workspace))
+        write_table(frame_table(ledgers), Path(frames_table).expanduser())
+    return summarize(config, prepared)
 
 
 def summarize(config: RunConfig, prepared: Prepared) -> dict[str, Any]:

@@ -37,6 +37,7 @@ class Clip:
         apex: 0-based frame of the most intense expression; None when unknown.
         split: side of the split, once there is one.
         groups: `group_*` columns (sex, age, spectacles ...) without the prefix.
+        root: tree it must lie in, links on the way not followed; None: anywhere. No part of what a clip is.
 
     Raises:
         DataError: `apex` is negative, or `id` is empty.
@@ -50,6 +51,7 @@ class Clip:
     apex: int | None = None
     split: Split | None = None
     groups: Mapping[str, str] = field(default_factory=dict)
+    root: Path | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
         if not self.id:

@@ -225,6 +225,7 @@ def _clip(row: dict[str, str], emotion: Emotion | None, root: Path, path: Path, 
             apex=apex,
             split=_split(row.get("split", "")),
             groups=groups,
+            root=root,
         )
     except DataError as exc:
         raise DataError(f"{where}: {exc}") from exc

@@ -13,6 +13,7 @@ from fer_core.clips.clip import frame_files
 from fer_core.config import LimitsConfig
 from fer_core.errors import ClipError, ClipStatus
 
+FOLLOW = "--follow-links (limits.follow_links=true) accepts links"
 _ADDRESS = re.compile(r"[a-z][a-z0-9+.-]*:", re.IGNORECASE)
 _KINDS = {
     stat.S_IFIFO: "a pipe",
@@ -96,7 +97,7 @@ def _check_inside(path: Path, root: Path, limits: LimitsConfig) -> None:
     for part in relative.split(os.sep):
         step = os.path.join(step, part)
         if os.path.islink(step) and os.path.exists(step):
-            raise ClipError(ClipStatus.REJECTED, f"{part!r} on its way is a link; --follow-links accepts links")
+            raise ClipError(ClipStatus.REJECTED, f"{part!r} on its way is a link; {FOLLOW}")
 
 
 def _lstat(path: Path, limits: LimitsConfig) -> os.stat_result:
@@ -107,7 +108,7 @@ def _lstat(path: Path, limits: LimitsConfig) -> os.stat_result:
         if stat.S_ISLNK(status.st_mode):
             target = os.stat(path)
             if not limits.follow_links:
-                raise ClipError(ClipStatus.REJECTED, "it is a link; --follow-links accepts links")
+                raise ClipError(ClipStatus.REJECTED, f"it is a link; {FOLLOW}")
             return target
         return status
     except ValueError as exc:

@@ -76,7 +76,7 @@ def preprocess_batch(
     iterator, or an interrupt, ends the children at once.
 
     Args:
-        root: tree all clips must lie in; None: anywhere.
+        root: tree all clips must lie in; None: each in its own `root`.
         progress: called with (clips done, clips in all) as results come out.
 
     Raises:
@@ -133,7 +133,7 @@ class _Batch:
         cached = False
         error = None
         try:
-            admit(clip.path, self._limits, self._root)
+            admit(clip.path, self._limits, self._root or clip.root)
             digest = content_of(clip.path)
             key = self._store.key(digest, cut_at(clip, self._cfg), self._cfg)
             with self._of_key(key):

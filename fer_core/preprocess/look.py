@@ -102,7 +102,7 @@ def look_batch(
     def make(clip: Clip) -> Look:
         digest = ""
         try:
-            admit(clip.path, limits)
+            admit(clip.path, limits, clip.root)
             digest = content_of(clip.path)
             key = cache_key(clip=digest, version=LOOK_VERSION, decoders=decoders())
             stored = store.get(key)

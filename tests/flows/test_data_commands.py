@@ -164,3 +164,33 @@ def test_one_person_under_two_ids_is_suspected_not_refused(tmp_path, workspace):
     found = told("data", "split", path, "--out", tmp_path / "s.csv")
     pairs = [(pair["first"], pair["second"]) for pair in found["lookalikes"]]
     assert ("ferflow-synthetic:other", "ferflow-synthetic:s003") in pairs
+
+
+@pytest.fixture
+def linked(tmp_path) -> Path:
+    """A manifest whose second clip lies behind a link to another tree."""
+    for person in ("here/p0", "elsewhere/p1"):
+        (tmp_path / person).mkdir(parents=True)
+        for i, emotion in enumerate(EMOTIONS):
+            write_video(tmp_path / person / f"{emotion}.mp4", recording(40 + 10 * (person[-1] == "1") + i))
+    (tmp_path / "here" / "p1").symlink_to(tmp_path / "elsewhere" / "p1")
+    rows = [f"{p}_{e},{p}/{e}.mp4,{p},{e},lab\n" for p in ("p0", "p1") for e in EMOTIONS]
+    path = tmp_path / "here" / "clips.csv"
+    path.write_text(HEADER + "".join(rows))
+    return path
+
+
+def test_links_inside_a_tree_are_followed_only_when_asked(linked, tmp_path, workspace):
+    split = ("data", "split", linked, "--out", tmp_path / "s.csv", "--no-people", "--set", "split.test=0.5")
+    error = refused(*split)
+    assert "clip 'p1_anger':" in error and "'p1' on its way is a link; --follow-links" in error
+    assert told(*split, "--follow-links")["compared"] == 6
+    tree = tmp_path / "tree"
+    for emotion in ("anger", "fear"):
+        (tree / emotion).mkdir(parents=True)
+    (tree / "anger" / "linked.mp4").symlink_to(tmp_path / "here" / "p0" / "anger.mp4")
+    (tree / "fear" / "own.mp4").write_bytes((tmp_path / "here" / "p0" / "fear.mp4").read_bytes())
+    scan = ("data", "scan", "folder", tree, "--out", tmp_path / "o.csv")
+    without, following = told(*scan), told(*scan, "--follow-links")
+    assert (without["kept"], without["dropped"]) == (1, {"symbolic link": 1})
+    assert (following["kept"], following["dropped"]) == (2, {})
