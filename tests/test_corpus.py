@@ -9,21 +9,26 @@ import pytest
 
 from fer_core.clips.clip import Split
 from fer_core.clips.manifest import read_manifest, write_manifest
-from fer_core.config import LimitsConfig, PreprocessConfig, RunConfig
+from fer_core.config import AugmentConfig, LimitsConfig, PreprocessConfig, RunConfig, SearchConfig, TrainConfig
 from fer_core.corpus import (
     ClipRow,
+    Wanted,
     data_fingerprint,
     keep_usable,
     load_corpus,
     prepare_clips,
     store_features,
     stored_faces,
+    trained_on,
     training_table,
+    wanted,
 )
-from fer_core.errors import ClipStatus, DataError
+from fer_core.emotions import CLASSES, SEVEN, Emotion
+from fer_core.errors import ClipStatus, ConfigError, DataError
 from fer_core.evaluation.metrics import RULES
-from fer_core.model.backbone import load_backbone
+from fer_core.model.augment import PLAIN, views_of
 from fer_core.workspace import Workspace
+from tests.models import lite0
 
 CFG = PreprocessConfig(max_frames=3)
 LIMITS = LimitsConfig()
@@ -63,7 +68,7 @@ def test_rows_survive_the_way_through_json(prepared):
 def test_the_table_holds_no_test_clip(drawn, prepared):
     workspace, _ = drawn
     manifest, rows = prepared
-    backbone = load_backbone(RunConfig().backbone)
+    backbone = lite0()
     assert store_features(rows, backbone, workspace) == sum(r.n_used for r in rows)
     assert store_features(rows, backbone, workspace) == 0
     table = training_table(manifest, rows, backbone, CFG, workspace)
@@ -122,7 +127,7 @@ def test_a_candidate_is_made_tested_once_and_reads_back(drawn, prepared):
             "search": cfg.search.model_copy(update={"folds": 2}),
         }
     )
-    backbone = load_backbone(cfg.backbone)
+    backbone = lite0()
     table = training_table(manifest, rows, backbone, CFG, workspace)
     path = workspace.features.tables.path(table.key)
     result, folder = judge_setting(workspace.root, table, path, cfg.search, cfg.train, InProcess())
@@ -133,3 +138,108 @@ def test_a_candidate_is_made_tested_once_and_reads_back(drawn, prepared):
     assert set(made.test.evaluations) == set(RULES)
     assert made.test.evaluations["mean_scores"]["n_clips"] == len(manifest.of(Split.TEST))
     assert made.bundle.facts.synthetic and made.out_of_fold.after.expected_error >= 0
+
+
+@pytest.mark.parametrize(
+    ("train", "search", "features", "maps"),
+    [
+        ({}, None, 0, 0),
+        ({"augment": AugmentConfig(views=4)}, None, 3, 0),
+        ({"transfer": "last_block"}, None, 0, 1),
+        ({"transfer": "last_block", "augment": AugmentConfig(views=2)}, None, 0, 2),
+        ({"augment": AugmentConfig(views=4)}, {"views": (1, 2)}, 1, 0),
+        ({"transfer": "last_block"}, {"transfer": ("frozen",)}, 0, 0),
+        ({}, {"transfer": ("frozen", "last_block"), "views": (1, 3)}, 2, 3),
+    ],
+)
+def test_a_run_wants_what_its_fits_will_read_and_no_more(train, search, features, maps):
+    extra = wanted(TrainConfig(**train), SearchConfig(**search) if search else None)
+    assert (len(extra.features), len(extra.maps)) == (features, maps)
+    assert PLAIN not in extra.features and (not maps or extra.maps[0] == PLAIN)
+
+
+def test_no_view_of_a_test_clip_is_ever_taken(drawn, prepared, tmp_path):
+    from fer_core.model.features import feature_key
+
+    workspace, cfg = drawn
+    manifest, rows = prepared
+    backbone = lite0()
+    views = views_of(AugmentConfig(views=2, seed=5))
+    trained = {c.id for c in trained_on(manifest).clips}
+    extra = Wanted(features=views[1:], maps=views)
+    store_features(rows, backbone, workspace, extra=extra, trained=trained)
+    assert store_features(rows, backbone, workspace, extra=extra, trained=trained) == 0
+    for row in rows:
+        for layer, view in extra.parts():
+            taken = feature_key(row.key, backbone, view, layer) in workspace.features.entries
+            assert taken == (row.clip in trained)
+    assert len(trained) < len(rows)
+
+
+def in_a_few_epochs(cfg, **train):
+    setting = cfg.train.model_copy(update={"epochs": 3, "widths": (16,), **train})
+    return cfg.model_copy(update={"train": setting, "search": cfg.search.model_copy(update={"folds": 2})})
+
+
+def candidate_of(cfg, manifest, rows, workspace):
+    from fer_core.candidate import make_candidate
+    from fer_core.search.study import judge_setting
+    from tests.search.test_study import InProcess
+
+    backbone = lite0()
+    extra = wanted(cfg.train)
+    table = training_table(manifest, rows, backbone, CFG, workspace, extra=extra, classes=CLASSES[cfg.classes])
+    result, folder = judge_setting(
+        workspace.root, table, workspace.features.tables.path(table.key), cfg.search, cfg.train, InProcess(),
+        block=workspace.features.store_block(backbone) if extra.maps else None,
+    )  # fmt: skip
+    return backbone, table, make_candidate(table, result, folder, backbone, manifest, rows, cfg, workspace)
+
+
+def test_a_fine_tuned_model_serves_the_scores_it_was_fitted_with(drawn, prepared):
+    """The stored maps that a block is tuned on, and the pixels that its bundle is served, give the same bytes."""
+    import numpy as np
+    import torch
+
+    from fer_core.model.head import frame_scores
+
+    workspace, cfg = drawn
+    manifest, rows = prepared
+    cfg = in_a_few_epochs(cfg, transfer="last_block", augment=AugmentConfig(views=2), block_lr=1e-3)
+    backbone, table, made = candidate_of(cfg, manifest, rows, workspace)
+    served = made.bundle.backbone
+    assert served.weights_digest != backbone.weights_digest and served.trunk_digest == backbone.trunk_digest
+    for clip in range(3):
+        [row] = [r for r in rows if r.clip == table.clip_ids[clip]]
+        [faces] = stored_faces([row], workspace)
+        want = made.fitted.score_frames(table, table.frames_of(np.array([clip])))
+        assert torch.equal(frame_scores(made.bundle.head, torch.from_numpy(served.features(faces.pixels))), want)
+    again = candidate_of(cfg, manifest, rows, workspace)[2]
+    assert again.bundle.hashes == made.bundle.hashes
+
+
+def test_seven_classes_go_the_whole_way_with_first_frames_as_neutral(drawn):
+    workspace, cfg = drawn
+    cfg = in_a_few_epochs(cfg.model_copy(update={"classes": "seven", "neutral_from": ("ferflow-synthetic",)}))
+    manifest = load_corpus(cfg, workspace)
+    neutral = [c for c in manifest.clips if c.emotion is Emotion.NEUTRAL]
+    assert {c.subject for c in neutral} == set(manifest.subjects) and len(neutral) == len(manifest.subjects)
+    rows = prepare_clips(manifest.clips, CFG, LIMITS, workspace)
+    by_id = {row.clip: row for row in rows}
+    for clip, faces in zip(neutral, stored_faces([by_id[c.id] for c in neutral], workspace), strict=True):
+        assert faces.ledger.frame.tolist() == [1, 2], clip.id
+    _, table, made = candidate_of(cfg, manifest, rows, workspace)
+    assert table.classes == made.bundle.classes == SEVEN
+    assert made.test and len(made.test.evaluations["mean_scores"]["confusion"]) == 7
+
+
+def test_seven_classes_without_neutral_clips_or_cuts_are_refused(drawn):
+    workspace, cfg = drawn
+    seven = cfg.model_copy(update={"classes": "seven"})
+    with pytest.raises(DataError, match=r"no clip to train on is neutral.* \(here are ferflow-synthetic\)"):
+        load_corpus(seven, workspace)
+    uncut = seven.model_copy(
+        update={"neutral_from": ("ferflow-synthetic",), "preprocess": PreprocessConfig(apex="last")}
+    )
+    with pytest.raises(ConfigError, match=r"preprocess\.apex is 'last'"):
+        load_corpus(uncut, workspace)
