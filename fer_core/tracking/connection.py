@@ -27,6 +27,7 @@ _SILENCE = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "DO_NOT_TRACK": "true",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",  # standard output is for `--json`
 }
 _NAME = re.compile(r"\w[\w .,:+=()@-]{0,199}")
 

@@ -79,6 +79,13 @@ def test_a_run_ends_as_its_block_does(tracking, raised, status):
     assert stored(run).info.status == status
 
 
+def test_nothing_is_printed_where_a_program_may_read(tracking, capfd):
+    with start_run(tracking, "quiet") as run:
+        run.log_metrics({"a": 1.0})
+        run.log_text("x", "x.txt")
+    assert capfd.readouterr().out == ""
+
+
 def test_a_run_reopened_goes_on_under_its_id(tracking):
     with start_run(tracking, "killed") as run:
         run.log_metrics({"a": 1.0}, at_ms=1000)
