@@ -10,7 +10,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from fer_core.model.backbone import ARCHITECTURES, BATCH, IMAGENET, Backbone
+from fer_core.model.architectures import ARCHITECTURES
+from fer_core.model.backbone import BATCH, IMAGENET, Backbone
 
 FRAMES = 24
 ROUNDS = 5
@@ -51,10 +52,8 @@ def main() -> None:
     print("| backbone | GFLOP a frame | sgemm GFLOPS | limit ms | features ms | share of the limit |")
     print("| --- | --- | --- | --- | --- | --- |")
     for name in ("vgg16", "efficientnet-lite0", "resnet18"):
-        architecture = ARCHITECTURES[name]
-        net = architecture.cut(architecture.build())
-        flop = conv_flop(net)
-        backbone = Backbone(name, net, IMAGENET, architecture.n_features, {}, (), torch.device("cpu"))
+        backbone = Backbone(name, ARCHITECTURES[name].build(), IMAGENET, {}, (), torch.device("cpu"))
+        flop = conv_flop(nn.Sequential(backbone.trunk, backbone.block))
         backbone.features(faces[:BATCH])
         gemm, features = [], []
         for _ in range(ROUNDS):

@@ -147,6 +147,8 @@ def trial_row(result: TrialResult, choice: Choice) -> dict[str, Any]:
         "batch": result.train.batch_size,
         "widths": "-".join(map(str, result.train.widths)) or "linear",
         "class weights": result.train.class_weights,
+        "transfer": result.train.transfer,
+        "views": result.train.augment.views,
         "weights": result.n_weights,
         "seconds": round(result.seconds, 1),
         "note": ", ".join([*marks, result.preset, result.reason]).strip(", "),

@@ -161,7 +161,7 @@ def test_a_run_wants_what_its_fits_will_read_and_no_more(train, search, features
 def test_no_view_of_a_test_clip_is_ever_taken(drawn, prepared, tmp_path):
     from fer_core.model.features import feature_key
 
-    workspace, cfg = drawn
+    workspace, _ = drawn
     manifest, rows = prepared
     backbone = lite0()
     views = views_of(AugmentConfig(views=2, seed=5))

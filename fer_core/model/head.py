@@ -9,7 +9,11 @@ from torch import nn
 
 
 class Head(nn.Sequential):
-    """Linear, ReLU, dropout for each width, then a linear layer to the classes: VGG16's classifier, any width."""
+    """Linear, ReLU, dropout for each width, then a linear layer to the classes: VGG16's classifier, any width.
+
+    Dropout p (§2.7; Srivastava et al. 2014): in training each hidden number is 0 with probability p, else divided by
+    1 - p; in evaluation nothing is.
+    """
 
     def __init__(self, n_features: int, widths: Sequence[int], n_classes: int, dropout: float) -> None:
         layers: list[nn.Module] = []

@@ -15,10 +15,13 @@ def class_weights(counts: np.ndarray, scheme: WeightScheme) -> np.ndarray:
 
     With nᶜ frames of class c, n in all and k classes, before scaling to mean 1:
 
-    - inverse_frequency: n / nᶜ, the thesis's "smaller class, larger weight";
+    - none: 1, plain cross-entropy;
+    - inverse_frequency: n / nᶜ, the thesis's "smaller class, larger weight" (cost-sensitive: Elkan 2001);
     - balanced: n / (k nᶜ), scikit-learn's name for the same shape (King and Zeng 2001): equal to it at mean 1;
-    - square_root: √(n / nᶜ), half way to no weights on a log scale;
+    - square_root: √(n / nᶜ), half way to no weights on a log scale (Mahajan et al. 2018, there for sampling);
     - effective_number: (1 - β) / (1 - β^nᶜ), β = 0.999 (Cui et al. 2019, eq. 2).
+
+    Mean 1, so that a scheme changes what a class weighs against the others, and not the learning rate.
 
     Args:
         counts: (k,) training frames per class; all > 0.
@@ -42,8 +45,10 @@ def class_weights(counts: np.ndarray, scheme: WeightScheme) -> np.ndarray:
 def sample(rows: np.ndarray, labels: np.ndarray, sampling: Sampling, rng: np.random.Generator) -> np.ndarray:
     """Rows of one epoch's training frames (§4.5), unshuffled.
 
-    over: every class drawn up to the largest, its own frames all kept and some repeated; under: every class cut down
-    to the smallest, another choice each epoch.
+    With nᶜ frames of class c: none: all n; over: every class drawn up to maxᶜ nᶜ, its own frames all kept and the rest
+    drawn from them with replacement; under: minᶜ nᶜ of every class, without replacement, another choice each epoch
+    (random over- and undersampling: Japkowicz and Stephen 2002). With `class_weights` too, classes are evened out
+    twice: the weights count all training frames, not those drawn.
 
     Args:
         rows: (n,) rows of the training frames.

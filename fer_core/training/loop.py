@@ -184,9 +184,7 @@ def fit(
         missing = ", ".join(str(c) for c, n in zip(table.classes, counts, strict=True) if n == 0)
         raise TrainingError(f"no training frames of {missing}; every class needs clips on the training side")
     weights = class_weights(counts, cfg.class_weights)
-    loss_fn = nn.CrossEntropyLoss(
-        weight=torch.tensor(weights, dtype=torch.float32, device=device), label_smoothing=cfg.label_smoothing
-    )
+    loss_fn = build_loss(weights, cfg).to(device)
     optimizer = build_optimizer(model, cfg, device)
     rule = stopping_rule(cfg, validated=len(stop_rows) > 0)
     state = Checkpoint(checkpoint, model, optimizer)
@@ -234,6 +232,18 @@ def fit(
         threads=threads,
         seconds=time.monotonic() - started,
     )
+
+
+def build_loss(weights: np.ndarray, cfg: TrainConfig) -> nn.Module:
+    """Weighted cross-entropy of a batch with softmax scores s and labels y: Σᵢ Lᵢ / Σᵢ w_yᵢ.
+
+    Without smoothing Lᵢ = -w_yᵢ log sᵢ,yᵢ (§4.2; w from `class_weights`). With label smoothing ε (Szegedy et al. 2016)
+    the target is (1 - ε) one-hot + ε / k: Lᵢ = -(1 - ε) w_yᵢ log sᵢ,yᵢ - (ε / k) Σᶜ wᶜ log sᵢ,c.
+
+    Args:
+        weights: (k,) of the classes.
+    """
+    return nn.CrossEntropyLoss(torch.tensor(weights, dtype=torch.float32), label_smoothing=cfg.label_smoothing)
 
 
 def build_optimizer(model: nn.Module, cfg: TrainConfig, device: torch.device) -> torch.optim.Optimizer:

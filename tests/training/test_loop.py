@@ -9,7 +9,7 @@ import torch
 from fer_core.config import TrainConfig
 from fer_core.errors import ConfigError, TrainingError
 from fer_core.training import checkpoint
-from fer_core.training.loop import fit
+from fer_core.training.loop import build_loss, build_optimizer, fit, lr_factor
 from tests.tables import drawn_table, equal_heads
 
 CFG = TrainConfig(epochs=8, widths=(32,), patience=3)
@@ -121,3 +121,76 @@ def test_64_a_class_without_training_frames_is_refused_by_name(table):
 def test_87_a_missing_gpu_is_never_replaced_in_silence(table):
     with pytest.raises(ConfigError, match="torch sees no GPU"):
         fit(table, *sides(table), CFG.model_copy(update={"device": "cuda"}))
+
+
+def test_the_loss_is_its_formula():
+    rng, smoothing = np.random.default_rng(0), 0.1
+    logits, labels, weights = rng.normal(size=(20, 6)), rng.integers(0, 6, 20), rng.uniform(0.5, 2, 6)
+    log_scores = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
+    own = log_scores[np.arange(20), labels]
+    smooth = (log_scores * weights).sum(axis=1) * smoothing / 6
+    for epsilon, losses in (
+        (0.0, -weights[labels] * own),
+        (smoothing, -(1 - smoothing) * weights[labels] * own - smooth),
+    ):
+        loss_fn = build_loss(weights, CFG.model_copy(update={"label_smoothing": epsilon}))
+        got = loss_fn(torch.tensor(logits, dtype=torch.float32), torch.tensor(labels))
+        assert float(got) == pytest.approx(losses.sum() / weights[labels].sum(), rel=1e-5)
+
+
+def hand_written(optimizer, theta, gradients, lr, decay):
+    """The formulas of `build_optimizer`'s docstring, step by step."""
+    v = s = u = m = np.zeros_like(theta)
+    for t, gradient in enumerate(gradients, start=1):
+        g = gradient + decay * theta
+        if optimizer == "sgd":
+            v = 0.9 * v + g
+            theta = theta - lr * v
+        elif optimizer == "nesterov":
+            v = 0.9 * v + g
+            theta = theta - lr * (g + 0.9 * v)
+        elif optimizer == "adagrad":
+            s = s + g**2
+            theta = theta - lr * g / (np.sqrt(s) + 1e-10)
+        elif optimizer == "adadelta":
+            s = 0.9 * s + 0.1 * g**2
+            delta = g * np.sqrt(u + 1e-6) / np.sqrt(s + 1e-6)
+            u = 0.9 * u + 0.1 * delta**2
+            theta = theta - lr * delta
+        else:
+            m, s = 0.9 * m + 0.1 * g, 0.999 * s + 0.001 * g**2
+            theta = theta - lr * (m / (1 - 0.9**t)) / (np.sqrt(s / (1 - 0.999**t)) + 1e-8)
+    return theta
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "sgd", "nesterov", "adagrad", "adadelta"])
+@pytest.mark.parametrize("decay", [0.0, 0.1])
+def test_an_optimiser_is_its_formula(optimizer, decay):
+    rng = np.random.default_rng(1)
+    theta, gradients = rng.normal(size=8), rng.normal(size=(5, 8))
+    layer = torch.nn.Linear(8, 1, bias=False)
+    layer.weight.data = torch.tensor(theta[None], dtype=torch.float32)
+    cfg = CFG.model_copy(
+        update={"lr": 0.05, "weight_decay": decay, "nesterov": optimizer == "nesterov",
+                "optimizer": "sgd" if optimizer == "nesterov" else optimizer}
+    )  # fmt: skip
+    built = build_optimizer(layer, cfg, torch.device("cpu"))
+    for gradient in gradients:
+        layer.weight.grad = torch.tensor(gradient[None], dtype=torch.float32)
+        built.step()
+    want = hand_written(optimizer, theta, gradients, cfg.lr, decay)
+    assert layer.weight.detach().numpy()[0] == pytest.approx(want, rel=1e-4, abs=1e-5)
+
+
+def test_schedules_are_their_formulas():
+    step = CFG.model_copy(update={"schedule": "step", "step_epochs": 60, "step_gamma": 0.2})
+    assert [lr_factor(step, e) for e in (1, 60, 61, 121)] == pytest.approx([1, 1, 0.2, 0.04])
+    cosine = CFG.model_copy(update={"schedule": "cosine", "epochs": 10})
+    assert [lr_factor(cosine, e) for e in (1, 6, 11)] == pytest.approx([1, 0.5, 0])
+    assert lr_factor(CFG, 7) == 1
+
+
+def test_a_schedule_sets_the_rate_of_every_epoch(table):
+    cfg = CFG.model_copy(update={"schedule": "step", "step_epochs": 2, "step_gamma": 0.5, "stopping": "never"})
+    rates = fit(table, *sides(table), cfg).history.column("lr")
+    assert rates == pytest.approx([cfg.lr * 0.5 ** (e // 2) for e in range(8)])
