@@ -32,7 +32,7 @@ def card_flow(config: RunConfig = RunConfig(), out: str = "", faces: bool = True
     workspace = Workspace.open(config.workspace)
     tracking = connect(config.tracking, workspace.root)
     manifest = Path(config.manifest).expanduser() if config.manifest else workspace.manifest
-    found = scan("manifest", manifest, subject="none")
+    found = scan("manifest", manifest, subject="none", neutral=config.classes == "seven")
     rows = face_rows(found.manifest.clips, config)
     move = progress_bar("brightness", f"A second look at {len(rows)} clips")
     card = data_card(manifest.name, found, rows, config.preprocess, config.limits, workspace.faces, move)

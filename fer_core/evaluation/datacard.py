@@ -307,9 +307,6 @@ def _last_face(key: str, store: FacesStore) -> np.ndarray | None:
 
 
 def _warnings(manifest: Manifest, rows: Sequence[ClipRow]) -> Iterator[str]:
-    unknown = sum(not c.subject for c in manifest.clips)
-    if unknown:
-        yield f"The subject of {unknown} of {len(manifest)} clips is unknown: no split can keep these people apart."
     report = check_leaks(manifest, {row.clip: row.digest for row in rows if row.digest})
     for leak in report.leaks:
         yield f"{leak.reason[0].upper()}{leak.reason[1:]}."

@@ -60,12 +60,13 @@ def card(
     manifest: Annotated[Path, typer.Argument(metavar="CSV", help="Manifest.", show_default=False)],
     out: Annotated[Path, typer.Option("--out", metavar="HTML", help="Page to write.")] = Path("card.html"),
     no_faces: Annotated[bool, typer.Option("--no-faces", help="No pictures of people, so that it can go out.")] = False,
+    follow_links: FollowLinks = False,
 ) -> dict[str, Any]:
     """Write the data card of a manifest: one page of its classes, people, faces found, and what to beware of."""
-    from fer_core.clips.datasets import scan
+    from fer_core.clips.manifest import read_manifest
 
-    scan("manifest", manifest, subject="none")  # what the flow would refuse after a server has started
-    config = _settled(session).model_copy(update={"manifest": str(manifest.absolute())})
+    read_manifest(manifest, subject="none")  # what the flow would refuse after a server has started
+    config = _settled(session, follow_links).model_copy(update={"manifest": str(manifest.absolute())})
     page = str(out.expanduser().absolute())
     return _run(session, "flows.card", "card_flow", config, out=page, faces=not no_faces)
 

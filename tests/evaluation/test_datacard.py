@@ -192,7 +192,7 @@ def test_one_recording_of_two_people_is_told(folder, workspace, tmp_path):
     card = card_of(tmp_path / "clips.csv", workspace)
     html = card_html(card)
     assert any("same content" in w and "'a' and 'b'" in w for w in card.warnings)
-    assert "The subject of 1 of 3 clips is unknown" in html
+    assert "clips without a subject cannot be split" in html
     assert "Nobody is on two sides" not in html and "not split yet" in html
     assert "decision tree" not in html
 
