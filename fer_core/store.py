@@ -125,6 +125,16 @@ class EntryStore:
             if file.tell() != 8 + len(header) + size:
                 raise ValueError(f"{self.kind} entry {key} was to have {n_rows} rows, but got others")
 
+    def note(self, key: str) -> dict[str, Any] | None:
+        """The note of an entry, its arrays left alone; None when there is no such entry, or a corrupt one."""
+        from safetensors import SafetensorError, safe_open
+
+        try:
+            with safe_open(self.path(key), framework="numpy") as file:
+                return dict(json.loads(file.metadata()["note"]))
+        except (OSError, SafetensorError, KeyError, TypeError, ValueError):
+            return None
+
     def get(self, key: str) -> tuple[dict[str, np.ndarray], dict[str, Any]] | None:
         """The arrays and note of an entry; None when there is none, or only a corrupt one (reported and removed)."""
         from safetensors import SafetensorError, safe_open

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import typer
 
-from flows.commands import config, data, doctor, runs, servers, store
+from flows.commands import config, data, doctor, forget, frames, runs, servers, store
 
 app = typer.Typer(
     name="ferflow",
@@ -16,7 +16,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-data_app = typer.Typer(help="Clips: find, merge, split, compare, draw.", no_args_is_help=True)
+data_app = typer.Typer(help="Clips: find, merge, split, compare, draw, forget.", no_args_is_help=True)
 
 for function in (
     runs.demo, doctor.doctor, config.config, runs.preprocess, runs.search, runs.train, runs.promote, runs.score,
@@ -24,7 +24,7 @@ for function in (
 ):  # fmt: skip
     app.command()(function)
 app.add_typer(data_app, name="data")
-for function in (data.scan, data.merge, data.split, runs.card, data.diff, data.synth):
+for function in (data.scan, data.merge, data.split, runs.card, data.diff, frames.frames, data.synth, forget.forget):
     data_app.command()(function)
 
 

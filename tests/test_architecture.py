@@ -15,13 +15,13 @@ LEVELS = (
     ("clips",),
     ("preprocess",),
     ("model",),
-    ("workspace", "corpus"),
+    ("workspace", "corpus", "forget"),
     ("training",),
     ("evaluation",),
     ("search",),
     ("rivals",),
     ("scoring",),
-    ("exam", "candidate"),
+    ("exam", "candidate", "implementation"),
     ("tracking",),
 )
 LEVEL = {room: level for level, rooms in enumerate(LEVELS) for room in rooms}

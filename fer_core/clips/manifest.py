@@ -9,8 +9,6 @@ lead out of it.
 
 from __future__ import annotations
 
-import csv
-import io
 import logging
 import os
 from collections import Counter
@@ -20,7 +18,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
-from fer_core.clips.cells import safe_cell
+from fer_core.clips.cells import csv_text
 from fer_core.clips.clip import Clip, Split, clip_digest
 from fer_core.clips.rows import read_rows
 from fer_core.emotions import SEVEN, SIX, Emotion
@@ -155,12 +153,8 @@ def write_manifest(manifest: Manifest, path: Path) -> None:
     rows = [[*columns, *(f"group_{name}" for name in groups)]]
     for c in manifest.clips:
         rows.append([cell(c) for cell in columns.values()] + [c.groups.get(name, "") for name in groups])
-    returns = any("\r" in cell for row in rows for cell in row)  # which csv quotes only when told to
-    text = io.StringIO(newline="")
-    writer = csv.writer(text, lineterminator="\n", quoting=csv.QUOTE_ALL if returns else csv.QUOTE_MINIMAL)
-    writer.writerows([safe_cell(cell) for cell in row] for row in rows)
     try:
-        data = text.getvalue().encode()
+        data = csv_text(rows).encode()
     except UnicodeEncodeError as exc:
         name = exc.object[max(0, exc.start - 40) : exc.end + 20].splitlines()[0]
         raise DataError(f"{name!r} is not UTF-8 and cannot be written to {path.name}; rename the file") from exc

@@ -12,10 +12,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
-from fer_core.clips.cells import plain_cell
+from fer_core.clips.cells import csv_text, plain_cell
 from fer_core.clips.clip import Clip, Split
 from fer_core.emotions import ALIASES, OTHER_LABELS, SIX, Emotion, parse_emotion
 from fer_core.errors import DataError
+from fer_core.store import write_atomic
 
 KNOWN = ("clip", "path", "subject", "label", "dataset", "apex", "split", "root", "start", "end", "intensity")
 SPLITS = {**{s.value: s for s in Split}, "val": Split.VALIDATION, "valid": Split.VALIDATION, "dev": Split.VALIDATION}
@@ -70,6 +71,21 @@ def read_rows(
         raise DataError(f"{path.name} has no usable row ({had or 'only a header'}); it needs at least one clip")
     _one_side_each(path, kept)
     return _unique_ids(path, kept), dict(dropped)
+
+
+def drop_subject(path: Path, subject: str, dry: bool = False) -> int:
+    """Rewrite a manifest without a subject's rows, the other rows as they are; how many went.
+
+    Args:
+        dry: only count.
+    Raises:
+        DataError: it is no manifest. StoreError: it cannot be written.
+    """
+    rows = [row for _, row in _table(path, ["subject"])]
+    kept = [row for row in rows if _subject_key(row["subject"], row.get("dataset", "")) != subject]
+    if rows and len(kept) < len(rows) and not dry:
+        write_atomic(path, csv_text([rows[0].keys(), *(row.values() for row in kept)]).encode())
+    return len(rows) - len(kept)
 
 
 def tell_apart(clips: Sequence[Clip]) -> tuple[Clip, ...]:

@@ -72,14 +72,10 @@ def _unused(session: Session, stores: dict[str, EntryStore]) -> Iterator[Path]:
         digests = content_digests(manifest, progress)
     cfg = session.config.preprocess
     faces = {faces_key(digests[c.id], cut_at(c, cfg), cfg) for c in manifest.clips}
+    seen = set(digests.values())
     for kind, entries in stores.items():
         for key in entries.keys():  # noqa: SIM118
-            used = key in faces if kind == "faces" else kind == "features" and _faces_of(entries, key) in faces
-            if not used:
+            note = entries.note(key) or {}
+            used = {"faces": key in faces, "hashes": note.get("clip_digest") in seen}
+            if not used.get(kind, kind == "features" and note.get("faces") in faces):
                 yield entries.path(key)
-
-
-def _faces_of(entries: EntryStore, key: str) -> str:
-    """Key of the faces that features were made of; empty when the entry does not say, or is corrupt."""
-    found = entries.get(key)
-    return str(found[1].get("faces", "")) if found else ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -194,3 +195,34 @@ def test_links_inside_a_tree_are_followed_only_when_asked(linked, tmp_path, work
     without, following = told(*scan), told(*scan, "--follow-links")
     assert (without["kept"], without["dropped"]) == (1, {"symbolic link": 1})
     assert (following["kept"], following["dropped"]) == (2, {})
+
+
+def test_frames_are_written_once_and_what_cannot_be_is_told(lab, tmp_path):
+    tree = tmp_path / "in"
+    (tree / "a").mkdir(parents=True)
+    for name in ("a/one.mp4", "two.mp4"):
+        (tree / name).write_bytes((lab / "p0_anger.mp4").read_bytes())
+    (tree / "text.mp4").write_text("hello " * 100)
+    found = told("data", "frames", tree, tmp_path / "out")
+    assert (found["videos"], found["frames"], found["already_there"]) == (3, 16, 0)
+    assert {Path(path).name: bad["status"] for path, bad in found["failed"].items()} == {"text.mp4": "unsupported"}
+    assert sorted(p.name for p in (tmp_path / "out" / "a" / "one").glob("*.jpg"))[::7] == ["0000001.jpg", "0000008.jpg"]
+    again = run("data", "frames", tree, tmp_path / "out")
+    assert "16 frames of 2 videos" in again.stdout and "2 were there" in again.stdout
+    assert "unsupported: " in again.stdout
+
+
+def test_frames_of_what_holds_no_video_are_refused(lab, tmp_path):
+    assert "is no video and no folder of videos" in refused("data", "frames", lab / "clips.csv", tmp_path / "out")
+
+
+def test_forget_takes_the_rows_and_names_the_files_that_stay(lab, tmp_path, workspace):
+    shutil.copytree(lab, tmp_path / "lab")
+    manifest = tmp_path / "lab" / "clips.csv"
+    forget = ("data", "forget", "one:p1", "--set", f"manifest={manifest}")
+    dry = told(*forget, "--dry-run")
+    assert dry["rows"] == 3 and len(read_manifest(manifest)) == 12
+    done = run(*forget)
+    assert done.exit_code == 0 and len(read_manifest(manifest)) == 9
+    assert done.stdout.count("Remains, file of theirs, yours to delete: ") == 3
+    assert "no clip of subject 'one:p1'" in refused(*forget)
