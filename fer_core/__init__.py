@@ -9,6 +9,7 @@ Follow a clip from file to verdict through the rooms, in this order; a room impo
     training/     features and labels -> a fitted head
     evaluation/   scores and labels -> numbers, pictures, reports
     search/       many trials -> the one to keep
+    rivals/       other ways from a clip to a verdict, compared on the same faces and folds
     scoring.py    ClipScorer: video in, Verdict out; the one inference path
     tracking/     the only room that imports MLflow: runs, registry, the pyfunc model
 

@@ -1,0 +1,216 @@
+"""compare: rivals fitted to the same folds and judged on the same clips, with intervals and paired differences."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from fer_core.clips.splits import grouped_folds, inner_split
+from fer_core.emotions import Emotion
+from fer_core.errors import TrainingError
+from fer_core.evaluation.metrics import Difference, Evaluation, evaluate, paired_difference
+from fer_core.rivals.material import Material
+from fer_core.rivals.rival import Fitted, Rival
+from fer_core.store import EntryStore, cache_key
+from fer_core.training.history import History
+
+log = logging.getLogger(__name__)
+
+RIVALS_VERSION = 1  # raised whenever the same setting and clips give other scores
+_TIMED_CLIPS = 9
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What came of one rival.
+
+    Args:
+        scores: (C, k) out-of-fold scores of every clip.
+        evaluation: of their arg-max.
+        difference: in mean recall, this one minus the first, by subject; None for the first.
+        n_parameters: learnt numbers, median of the folds.
+        seconds: of a fit, mean of the folds.
+        ms_per_clip: from stored faces to scores: descriptors or backbone, then the model.
+        histories: one a fold; empty for those without epochs.
+    """
+
+    name: str
+    title: str
+    scores: np.ndarray
+    evaluation: Evaluation
+    difference: Difference | None
+    n_parameters: int
+    seconds: float
+    ms_per_clip: float
+    histories: tuple[History, ...]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Rivals on the same clips and folds.
+
+    Args:
+        entries: in the order asked for; the first is what the others are held against.
+        failed: name -> why it has no entry.
+        folds, seed: of the cross-validation.
+        n_clips, n_subjects: compared on. synthetic: whether any face was drawn or rendered.
+    """
+
+    entries: tuple[Entry, ...]
+    failed: dict[str, str]
+    folds: int
+    seed: int
+    n_clips: int
+    n_subjects: int
+    classes: tuple[Emotion, ...]
+    synthetic: bool
+
+
+@dataclass
+class _Judged:
+    """One rival's folds so far."""
+
+    scores: np.ndarray
+    notes: list[dict[str, Any]] = field(default_factory=list)
+
+
+def compare(
+    rivals: Sequence[Rival],
+    material: Material,
+    *,
+    folds: int,
+    seed: int,
+    inner_share: float,
+    store: EntryStore | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Comparison:
+    """Fit every rival on every fold's training side, and judge it on the clips of the other side.
+
+    The folds are those of a search with the same seed. Inside a training side, `inner_share` of its subjects are held
+    out to stop on. A rival that diverges is reported; the others go on.
+
+    Args:
+        store: keeps every finished fold of a rival, so that what was compared before is not fitted again; None: nothing
+            is kept.
+        progress: called with (fits done, fits in all).
+    Raises:
+        DataError: too few subjects for the folds.
+        TrainingError: a fold's training side lacks a class, or no rival is left.
+    """
+    table = material.table
+    k = len(table.classes)
+    judged = {rival.name: _Judged(np.full((table.n_clips, k), np.nan)) for rival in rivals}
+    failed: dict[str, str] = {}
+    sides = grouped_folds(table.subjects, table.labels, folds, seed)
+    for fold, (train, held_out) in enumerate(sides):
+        subjects = [table.subjects[c] for c in train]
+        kept, stopped_on = inner_split(subjects, table.labels[train], inner_share, seed)
+        fit_clips, stop_clips = train[kept], train[stopped_on]
+        _check_classes(material, fit_clips, fold)
+        for place, rival in enumerate(rivals):
+            if rival.name not in failed:
+                try:
+                    found = _judge(rival, material, fit_clips, stop_clips, held_out, seed, store)
+                except TrainingError as exc:
+                    log.warning("%s is left out: %s", rival.name, exc)
+                    failed[rival.name] = str(exc)
+                else:
+                    judged[rival.name].scores[held_out] = found[0]
+                    judged[rival.name].notes.append(found[1])
+            if progress:
+                progress(fold * len(rivals) + place + 1, len(sides) * len(rivals))
+    whole = [rival for rival in rivals if rival.name not in failed]
+    if not whole:
+        raise TrainingError(f"none of {len(rivals)} models could be fitted: {'; '.join(failed.values())}")
+    reference = judged[whole[0].name].scores.argmax(axis=1)
+    return Comparison(
+        entries=tuple(_entry(rival, judged[rival.name], material, reference, rival is whole[0]) for rival in whole),
+        failed=failed,
+        folds=folds,
+        seed=seed,
+        n_clips=table.n_clips,
+        n_subjects=len(set(table.subjects)),
+        classes=table.classes,
+        synthetic=table.synthetic,
+    )
+
+
+def _judge(
+    rival: Rival,
+    material: Material,
+    fit_clips: np.ndarray,
+    stop_clips: np.ndarray,
+    held_out: np.ndarray,
+    seed: int,
+    store: EntryStore | None,
+) -> tuple[np.ndarray, dict[str, Any]]:
+    """Scores of the held-out clips and what is to be noted of the fit; from the store when they are there."""
+    sources = {descriptor.source for descriptor in rival.descriptors}
+    key = cache_key(
+        version=RIVALS_VERSION,
+        rival=rival.setting,
+        table=material.table.key,
+        faces={source: material.keys.get(source, "") for source in sorted(sources)},
+        clips=[side.tolist() for side in (fit_clips, stop_clips, held_out)],
+        seed=seed,
+    )
+    if store is not None and (stored := store.get(key)) is not None:
+        return stored[0]["scores"], stored[1]
+    fitted = material.fitted(rival, fit_clips, stop_clips, seed)
+    scores = fitted.scores(material, held_out)
+    note = {
+        "rival": rival.name,
+        "parameters": fitted.n_parameters,
+        "seconds": fitted.seconds,
+        "ms": _ms_per_clip(rival, fitted, material, held_out),
+        "history": fitted.history.to_rows() if fitted.history else [],
+    }
+    if store is not None:
+        store.put(key, {"scores": scores}, note)
+    return scores, note
+
+
+def _ms_per_clip(rival: Rival, fitted: Fitted, material: Material, clips: np.ndarray) -> float:
+    """Median time from a clip's stored faces to its scores."""
+    seconds = []
+    for clip in clips[:_TIMED_CLIPS]:
+        started = time.perf_counter()
+        fitted.scores(material, np.array([clip]))
+        seconds.append(time.perf_counter() - started)
+    described = sum(material.ms(descriptor) for descriptor in rival.descriptors)
+    return 1000 * float(np.median(seconds)) + described + (material.features_ms if rival.reads_features else 0.0)
+
+
+def _entry(rival: Rival, judged: _Judged, material: Material, reference: np.ndarray, first: bool) -> Entry:
+    table = material.table
+    verdicts = judged.scores.argmax(axis=1)
+    histories = [History.from_rows(note["history"]) for note in judged.notes]
+    return Entry(
+        name=rival.name,
+        title=rival.title,
+        scores=judged.scores,
+        evaluation=evaluate(verdicts, table.labels, table.subjects, table.classes),
+        difference=None
+        if first
+        else paired_difference(verdicts, reference, table.labels, table.subjects, len(table.classes)),
+        n_parameters=int(np.median([note["parameters"] for note in judged.notes])),
+        seconds=float(np.mean([note["seconds"] for note in judged.notes])),
+        ms_per_clip=float(np.median([note["ms"] for note in judged.notes])),
+        histories=tuple(history for history in histories if len(history)),
+    )
+
+
+def _check_classes(material: Material, clips: np.ndarray, fold: int) -> None:
+    classes = material.table.classes
+    counts = np.bincount(material.table.labels[clips], minlength=len(classes))
+    if (counts == 0).any():
+        missing = ", ".join(str(c) for c, n in zip(classes, counts, strict=True) if n == 0)
+        raise TrainingError(
+            f"fold {fold} has no training clips of {missing}; every class needs clips of several subjects, or fewer "
+            "folds (search.folds)"
+        )

@@ -1,0 +1,74 @@
+"""A comparison as a page and as Markdown: one table, one figure."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fer_core.evaluation.plots import figure_png
+from fer_core.evaluation.report import data_uri, render_page
+from fer_core.rivals.comparison import Comparison, Entry
+from fer_core.rivals.figures import comparison_figure
+
+COLUMNS = ("mean recall %", "minus first", "parameters", "s to train", "ms a clip")
+
+
+def comparison_row(entry: Entry) -> dict[str, Any]:
+    """An entry as tables show it: texts, in the order of `COLUMNS` after name and title."""
+    difference = "–"
+    if entry.difference is not None:
+        d = entry.difference
+        difference = f"{100 * d.value:+.1f} [{100 * d.low:+.1f}, {100 * d.high:+.1f}]"
+    texts = (
+        str(entry.evaluation.mean_recall),
+        difference,
+        f"{entry.n_parameters:,}",
+        f"{entry.seconds:.1f}",
+        f"{entry.ms_per_clip:.1f}",
+    )
+    return {"model": entry.name, "what": entry.title, **dict(zip(COLUMNS, texts, strict=True))}
+
+
+def comparison_markdown(comparison: Comparison) -> str:
+    """The table in Markdown, with what it rests on."""
+    rows = [comparison_row(entry) for entry in comparison.entries]
+    names = list(rows[0])
+    lines = ["## Models compared", "", _rests_on(comparison), ""]
+    if comparison.synthetic:
+        lines += ["**Synthetic faces: these numbers say nothing about people.**", ""]
+    lines += [f"| {' | '.join(names)} |", f"|{' --- |' * 2}{' ---: |' * len(COLUMNS)}"]
+    lines += [f"| {' | '.join(row.values())} |" for row in rows]
+    lines += [f"\n{name} has no row: {why}" for name, why in comparison.failed.items()]
+    return "\n".join([*lines, ""])
+
+
+def comparison_page(comparison: Comparison, *, data: str, backbone: str) -> str:
+    """The self-contained HTML page.
+
+    Args:
+        data: fingerprint of the clips. backbone: name of the one that made the features.
+    """
+    recalls = [
+        (e.name, ["–" if r.value != r.value else f"{100 * r.value:.0f}" for r in e.evaluation.recall])
+        for e in comparison.entries
+    ]
+    return render_page(
+        "compare.html.j2",
+        extra_css="compare.css",
+        rests_on=_rests_on(comparison),
+        synthetic=comparison.synthetic,
+        columns=COLUMNS,
+        rows=[comparison_row(entry) for entry in comparison.entries],
+        classes=[str(c) for c in comparison.classes],
+        recalls=recalls,
+        failed=comparison.failed,
+        figure=data_uri(figure_png(comparison_figure(comparison), dpi=150), "image/png"),
+        data=data,
+        backbone=backbone,
+    )
+
+
+def _rests_on(comparison: Comparison) -> str:
+    return (
+        f"{comparison.n_clips} clips of {comparison.n_subjects} subjects, {comparison.folds} folds by subject "
+        f"(seed {comparison.seed}); every clip is scored by models that never saw its subject."
+    )

@@ -1,0 +1,160 @@
+"""compare: the same folds for all, nobody on two sides, what was done is not done again."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pytest
+
+from fer_core.clips.splits import grouped_folds
+from fer_core.config import TrainConfig
+from fer_core.errors import DataError, TrainingError
+from fer_core.evaluation.metrics import evaluate, paired_difference
+from fer_core.rivals.catalogue import rivals
+from fer_core.rivals.comparison import compare
+from fer_core.rivals.figures import comparison_figure
+from fer_core.rivals.page import comparison_markdown, comparison_page, comparison_row
+from fer_core.rivals.rival import Rival
+from fer_core.store import EntryStore
+
+TRAIN = TrainConfig(widths=(), epochs=3, batch_size=30)
+HOW = {"folds": 3, "seed": 0, "inner_share": 0.2}
+NAMES = ["head-mean", "head-vote", "lstm", "lbp-svm"]
+
+
+@pytest.fixture(scope="module")
+def found(drawn):
+    return compare(rivals(NAMES, TRAIN, epochs=2), drawn, **HOW)
+
+
+def test_an_entrys_numbers_are_those_of_its_scores(drawn, found):
+    table = drawn.table
+    assert [e.name for e in found.entries] == NAMES
+    first = found.entries[0].scores.argmax(axis=1)
+    assert found.entries[0].difference is None
+    for entry in found.entries:
+        verdicts = entry.scores.argmax(axis=1)
+        assert np.allclose(entry.scores.sum(axis=1), 1)
+        expected = evaluate(verdicts, table.labels, table.subjects)
+        assert entry.evaluation.to_json() == expected.to_json()
+        assert entry.ms_per_clip > 0 and entry.seconds > 0 and entry.n_parameters > 0
+        if entry.difference:
+            assert entry.difference == paired_difference(verdicts, first, table.labels, table.subjects, 6)
+    assert [len(e.histories) for e in found.entries] == [3, 3, 3, 0]
+    assert found.synthetic and (found.n_clips, found.n_subjects) == (72, 12)
+
+
+@dataclass(frozen=True)
+class Spy(Rival):
+    """Knows the truth of the clips it was fitted to and guesses anger of all others; notes who it is shown."""
+
+    shown: tuple[list[tuple[str, frozenset[str]]], ...]
+
+    def fit(self, data, fit_clips, stop_clips, seed):
+        for side, clips in (("fit", fit_clips), ("stop", stop_clips)):
+            self.shown[0].append((side, frozenset(data.table.subjects[c] for c in clips)))
+        return SpyFitted(self, frozenset(fit_clips.tolist()) | frozenset(stop_clips.tolist()))
+
+    @property
+    def setting(self):
+        return {"spy": self.name}
+
+    def __hash__(self):
+        return hash(self.name)
+
+
+@dataclass(frozen=True)
+class SpyFitted:
+    spy: Spy
+    known: frozenset[int]
+    n_parameters: int = 1
+    seconds: float = 0.0
+    history: None = None
+
+    def scores(self, data, clips):
+        if len(clips) > 1:
+            self.spy.shown[0].append(("scored", frozenset(data.table.subjects[c] for c in clips)))
+        guess = [data.table.labels[c] if int(c) in self.known else 0 for c in clips]
+        return np.eye(6)[guess]
+
+
+def test_nobody_scored_was_trained_or_stopped_on_and_a_cheat_gains_nothing(drawn):
+    shown: tuple[list[tuple[str, frozenset[str]]], ...] = ([],)
+    found = compare([Spy("spy", "", shown)], drawn, **HOW)
+    for (_, fit), (_, stop), (_, scored) in zip(*[iter(shown[0])] * 3, strict=True):
+        assert not fit & stop and not fit & scored and not stop & scored
+    everyone = [subject for side, people in shown[0] if side == "scored" for subject in people]
+    assert sorted(everyone) == sorted(set(drawn.table.subjects)), "everyone is scored once"
+    assert found.entries[0].evaluation.mean_recall.value == pytest.approx(1 / 6)
+
+
+def test_the_folds_are_those_of_a_search(drawn):
+    shown: tuple[list[tuple[str, frozenset[str]]], ...] = ([],)
+    compare([Spy("spy", "", shown)], drawn, **HOW)
+    table = drawn.table
+    folds = grouped_folds(table.subjects, table.labels, HOW["folds"], HOW["seed"])
+    expected = [frozenset(table.subjects[c] for c in test) for _, test in folds]
+    assert [people for side, people in shown[0] if side == "scored"] == expected
+
+
+def test_what_was_compared_before_is_read_back(drawn, tmp_path):
+    store = EntryStore(tmp_path, "comparisons")
+    shown: tuple[list[tuple[str, frozenset[str]]], ...] = ([],)
+    lstm, spy = rivals(["lstm"], TRAIN, epochs=1)[0], Spy("spy", "", shown)
+    before = compare([lstm, spy], drawn, **HOW, store=store)
+    fits = len(shown[0])
+    seen: list[tuple[int, int]] = []
+    again = compare([spy, lstm], drawn, **HOW, store=store, progress=lambda *done: seen.append(done))
+    assert len(shown[0]) == fits and seen == [(i, 6) for i in range(1, 7)]
+    for a, b in zip(before.entries, again.entries[::-1], strict=True):
+        assert np.array_equal(a.scores, b.scores) and a.histories == b.histories
+        assert (a.seconds, a.ms_per_clip, a.n_parameters) == (b.seconds, b.ms_per_clip, b.n_parameters)
+    other = replace(drawn, table=replace(drawn.table, key="other"))
+    compare([spy], other, **HOW, store=store)
+    assert len(shown[0]) == 2 * fits, "another table is another comparison"
+
+
+def test_a_model_that_diverges_is_told_of_and_the_others_go_on(drawn):
+    wild = TRAIN.model_copy(update={"lr": 1.0, "optimizer": "sgd", "epochs": 60, "widths": (64, 64), "dropout": 0.0})
+    lost, kept = rivals(["head-mean"], wild)[0], rivals(["lbp-svm"], TRAIN)[0]
+    features = (drawn.table.features.float() * 5000).clamp(-60000, 60000).half()
+    huge = replace(drawn, table=replace(drawn.table, features=features))
+    found = compare([lost, kept], huge, **HOW)
+    assert [e.name for e in found.entries] == ["lbp-svm"] and found.entries[0].difference is None
+    assert "diverged" in found.failed["head-mean"]
+    assert "head-mean has no row: the loss became" in comparison_markdown(found)
+    with pytest.raises(TrainingError, match="none of 1 models could be fitted: the loss became"):
+        compare([lost], huge, **HOW)
+
+
+def test_a_class_that_a_fold_lacks_is_named(drawn):
+    labels = drawn.table.labels.copy()
+    labels[6:][labels[6:] == 2] = 5  # only the first person shows fear
+    with pytest.raises(TrainingError, match=r"fold \d has no training clips of fear"):
+        compare(rivals(["lbp-svm"], TRAIN), replace(drawn, table=replace(drawn.table, labels=labels)), **HOW)
+
+
+def test_too_few_people_for_the_folds_are_refused(drawn):
+    with pytest.raises(DataError, match="13 subject-disjoint folds need 13 subjects"):
+        compare(rivals(["lbp-svm"], TRAIN), drawn, folds=13, seed=0, inner_share=0.2)
+
+
+def test_tables_and_page_show_every_model_once(found):
+    markdown = comparison_markdown(found)
+    page = comparison_page(found, data="ab" * 16, backbone="pictures")
+    for entry in found.entries:
+        row = comparison_row(entry)
+        assert markdown.count(f"| {entry.name} |") == 1
+        assert str(entry.evaluation.mean_recall) in markdown and row["mean recall %"] in page
+        assert f"{entry.name}<small>" in page
+    assert comparison_row(found.entries[0])["minus first"] == "–"
+    assert "say nothing about people" in markdown and "say nothing about people" in page
+    assert "Content-Security-Policy" in page and page.count('src="data:image/png') == 1
+
+
+def test_the_figure_has_a_line_for_every_model(found):
+    figure = comparison_figure(found)
+    left, right = figure.axes
+    assert [t.get_text() for t in left.get_yticklabels()] == [e.title for e in found.entries]
+    assert len(left.lines) == 2 * len(NAMES) + 1 and len(right.lines) == 2 * (len(NAMES) - 1) + 1

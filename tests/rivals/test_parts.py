@@ -1,0 +1,170 @@
+"""What each family does with frames, beside learning (test_rivals.py)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from fer_core.config import TrainConfig
+from fer_core.rivals.attention import Attention, thirds
+from fer_core.rivals.fused import Fused
+from fer_core.rivals.heads import Head, HeadRule
+from fer_core.rivals.material import COURSE_FRAMES, course_config, frames_evenly
+from fer_core.rivals.nets import Standardize
+from fer_core.rivals.recurrent import Recurrent
+from fer_core.rivals.rival import Rival
+from fer_core.rivals.volume import SIDE, _jitter, c3d_small, volume
+from tests.rivals.conftest import FRAMES
+
+QUICK = TrainConfig(epochs=2, batch_size=16)
+FIT, STOP, SCORED = np.arange(48), np.arange(48, 60), np.arange(60, 72)
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 4, 8, 29])
+def test_training_shows_one_frame_of_each_third(n):
+    drawn = thirds(np.full(400, n), np.random.default_rng(0))
+    assert drawn.min() >= 0 and drawn.max() < n
+    assert (np.diff(drawn, axis=1) >= 0).all()
+    assert set(drawn.ravel()) == set(range(n)), "every frame is shown some time"
+    if n >= 3:
+        assert (drawn < np.array([n // 3, 2 * n // 3, n])).all() and (drawn >= [0, n // 3, 2 * n // 3]).all()
+
+
+def test_attention_shows_a_clip_once_per_frame_and_judges_it_by_all(drawn):
+    rival = Attention("fan", "", QUICK, relation=True)
+    shown = list(rival.training(drawn, FIT, np.random.default_rng(0)))
+    assert all(inputs.shape[1:] == (3, drawn.table.n_features) for inputs, _ in shown)
+    assert (np.bincount(np.concatenate([clips for _, clips in shown]))[FIT] == FRAMES).all()
+    for inputs, clips in rival.whole(drawn, SCORED):
+        expected = drawn.table.features[torch.from_numpy(drawn.table.frames_of(clips))]
+        assert torch.equal(inputs.reshape(expected.shape), expected)
+
+
+def test_clips_of_different_lengths_are_scored_as_if_alone(drawn):
+    table = drawn.table
+    keep = np.concatenate([table.frames_of(np.array([c]))[: 1 + c % FRAMES] for c in range(table.n_clips)])
+    lengths = 1 + np.arange(table.n_clips) % FRAMES
+    offsets = np.concatenate([[0], np.cumsum(lengths)])
+    uneven = replace(drawn, table=replace(table, features=table.features[keep], offsets=offsets))
+    for rival in (Attention("fan", "", QUICK, relation=False), Recurrent("lstm", "", QUICK)):
+        fitted = rival.fit(uneven, FIT, STOP, 0)
+        together = fitted.scores(uneven, SCORED[::-1])
+        alone = np.concatenate([fitted.scores(uneven, SCORED[i : i + 1]) for i in range(len(SCORED))])
+        assert np.allclose(together[::-1], alone, atol=1e-6)
+
+
+def test_an_lstm_minds_the_order_of_the_frames_and_attention_does_not(drawn):
+    table = drawn.table
+    back = np.concatenate([table.frames_of(np.array([c]))[::-1] for c in range(table.n_clips)])
+    turned = replace(drawn, table=replace(table, features=table.features[back]))
+    for rival, minds in ((Recurrent("lstm", "", QUICK), True), (Attention("fan", "", QUICK, relation=True), False)):
+        fitted = rival.fit(drawn, FIT, STOP, 0)
+        same = np.allclose(fitted.scores(drawn, SCORED), fitted.scores(turned, SCORED), atol=1e-5)
+        assert same != minds
+
+
+@pytest.mark.parametrize(("n", "wanted"), [(1, 8), (2, 8), (8, 8), (40, 16), (7, 3)])
+def test_frames_are_taken_evenly_from_first_to_last(n, wanted):
+    places = frames_evenly(n, wanted)
+    assert len(places) == wanted and places[-1] == n - 1 and (places[0] == 0 or n == 1)
+    assert np.diff(places).max() - np.diff(places).min() <= 1
+
+
+def test_standardized_features_have_mean_0_and_deviation_1_on_the_training_side(drawn):
+    table = drawn.table
+    still = replace(table, features=torch.cat([table.features, torch.full((len(table.features), 1), 3.0).half()], 1))
+    rows = still.features[torch.from_numpy(still.frames_of(FIT))]
+    scaled = Standardize(still, FIT)(rows)
+    assert torch.allclose(scaled.mean(0), torch.zeros(still.n_features), atol=1e-3)
+    assert torch.allclose(scaled.std(0, correction=0)[:-1], torch.ones(still.n_features - 1), atol=1e-3)
+    assert not scaled[:, -1].any()
+
+
+def test_c3d_small_costs_less_than_a_gflop_a_clip():
+    net = c3d_small(6, 0.5).eval()
+    with FlopCounterMode(display=False) as counter, torch.inference_mode():
+        scores = net(torch.zeros(1, 1, COURSE_FRAMES, SIDE, SIDE))
+    assert scores.shape == (1, 6)
+    assert 0.01e9 < counter.get_total_flops() < 1e9
+
+
+def test_a_volume_runs_from_the_first_face_to_the_last():
+    faces = np.stack([np.full((224, 224), 10 * i, np.uint8) for i in range(20)])
+    found = volume(faces)
+    assert found.shape == (16, 56, 56) and found.dtype == np.uint8
+    assert found[0].max() == 0 and found[-1].min() == 190
+    assert volume(faces[:1]).shape == (16, 56, 56)
+
+
+def test_jitter_mirrors_and_shifts_all_frames_alike():
+    grey = torch.arange(56.0).expand(1, 16, 56, 56)
+    seen = [_jitter(grey, np.random.default_rng(s)) for s in range(20)]
+    assert all(torch.equal(j[0, 0], j[0, 7]) and j.shape == grey.shape for j in seen)
+    assert {bool(j[0, 0, 0, 0] > j[0, 0, 0, -1]) for j in seen} == {True, False}
+
+
+def test_the_course_is_the_whole_clip_at_16_frames():
+    from fer_core.config import PreprocessConfig
+    from fer_core.preprocess.selection import select
+
+    cfg = course_config(PreprocessConfig(max_frames=3))
+    frames = select(40, None, cfg)
+    assert len(frames) == 16 and frames[-1] == 39 and frames[0] <= 3
+
+
+@dataclass(frozen=True)
+class Sure(Rival):
+    """Says the truth with a share, another class with the rest; counts its fits."""
+
+    share: float
+    fits: tuple[list[int], ...] = ()
+
+    def fit(self, data, fit_clips, stop_clips, seed):
+        self.fits[0].append(seed)
+        return SureFitted(self.share)
+
+    def __hash__(self):
+        return hash((self.name, self.share))
+
+
+@dataclass(frozen=True)
+class SureFitted:
+    share: float
+    n_parameters: int = 5
+    seconds: float = 2.0
+    history: None = None
+
+    def scores(self, data, clips):
+        truth = np.eye(6)[data.table.labels[clips]]
+        return self.share * truth + (1 - self.share) * np.roll(truth, 1, axis=1)
+
+
+def test_fused_scores_are_the_parts_averaged_or_weighed_by_what_the_stop_clips_teach(drawn):
+    counted: tuple[list[int], ...] = ([],)
+    good, bad = Sure("good", "", 0.9, counted), Sure("bad", "", 0.2, counted)
+    even = drawn.fitted(Fused("even", "", good, bad, learned=False), FIT, STOP, 3)
+    learnt = drawn.fitted(Fused("learnt", "", bad, good, learned=True), FIT, STOP, 3)
+    truth = drawn.table.labels[SCORED]
+    assert np.allclose(even.scores(drawn, SCORED)[range(12), truth], 0.55)
+    assert np.allclose(learnt.scores(drawn, SCORED)[range(12), truth], 0.9)
+    assert counted[0] == [3, 3], "each part is fitted once"
+    assert even.n_parameters == 10 and learnt.n_parameters == 11 and even.seconds >= 4
+
+
+def test_the_rules_of_a_head_share_one_fit_and_ties_go_to_the_higher_mean(drawn):
+    head = Head("head", "", QUICK)
+    vote, mean = HeadRule("v", "", head, "majority_vote"), HeadRule("m", "", head, "mean_scores")
+    a, b = (drawn.fitted(rule, FIT, STOP, 0) for rule in (vote, mean))
+    assert a.found is b.found
+    table = drawn.table
+    frames = a.found.score_frames(table, table.frames_of(SCORED)).numpy()
+    from fer_core.model.verdict import judge
+
+    expected = [judge(frames[4 * i : 4 * i + 4], "majority_vote").index for i in range(len(SCORED))]
+    scores = a.scores(drawn, SCORED)
+    assert scores.argmax(axis=1).tolist() == expected
+    assert np.allclose(scores.sum(axis=1), 1)

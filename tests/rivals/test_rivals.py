@@ -1,0 +1,74 @@
+"""Every rival learns: above chance on people it has not seen, the same for the same seed."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from fer_core.config import TrainConfig
+from fer_core.errors import ConfigError
+from fer_core.evaluation.metrics import mean_recall
+from fer_core.rivals.catalogue import NAMES, rivals
+from fer_core.store import canonical_json
+
+TRAIN = TrainConfig(widths=(16,), epochs=12, batch_size=30)
+FIT, STOP, SCORED = np.arange(42), np.arange(42, 54), np.arange(54, 72)
+CHANCE = 1 / 6
+
+
+@pytest.mark.parametrize("rival", rivals(NAMES, TRAIN, epochs=10), ids=NAMES)
+def test_every_rival_does_better_than_chance_on_new_people(drawn, rival):
+    fitted = drawn.fitted(rival, FIT, STOP, 0)
+    scores = fitted.scores(drawn, SCORED)
+    assert scores.shape == (len(SCORED), 6)
+    assert np.allclose(scores.sum(axis=1), 1) and (scores >= 0).all()
+    assert mean_recall(scores.argmax(axis=1), drawn.table.labels[SCORED], 6) > 2 * CHANCE
+    assert fitted.n_parameters > 0 and fitted.seconds > 0
+
+
+@pytest.mark.parametrize("name", ["fan-relation", "lstm", "lbp-forest", "displacement-svm"])
+def test_same_seed_same_scores(drawn, name):
+    (rival,) = rivals([name], TRAIN, epochs=2)
+    first, second = (rival.fit(drawn, FIT, STOP, 7).scores(drawn, SCORED) for _ in range(2))
+    assert np.array_equal(first, second)
+
+
+def test_what_is_scored_has_no_part_in_the_fit(drawn):
+    """Scores of some clips are the same whatever their labels and their neighbours among the scored are."""
+    from dataclasses import replace
+
+    labels = drawn.table.labels.copy()
+    labels[SCORED] = labels[SCORED][::-1]
+    other = replace(drawn, table=replace(drawn.table, labels=labels))
+    for name in ("fan-self", "lbp-svm"):
+        (rival,) = rivals([name], TRAIN, epochs=2)
+        a, b = (rival.fit(data, FIT, STOP, 0).scores(data, SCORED) for data in (drawn, other))
+        assert np.array_equal(a, b)
+
+
+def test_everyones_imbalance_scheme_is_the_heads():
+    every = rivals(NAMES, TRAIN.model_copy(update={"class_weights": "square_root"}))
+    single = [rival for rival in every if not hasattr(rival, "first")]
+    assert all("square_root" in canonical_json(rival.setting) for rival in single)
+
+
+def test_recipes_keep_their_epochs_unless_told():
+    fan, lstm = rivals(["fan-self", "lstm"], TRAIN)
+    assert (fan.recipe.epochs, fan.recipe.lr, fan.recipe.batch_size, fan.recipe.optimizer) == (180, 4e-3, 48, "sgd")
+    assert (fan.recipe.momentum, fan.recipe.weight_decay) == (0.9, 1e-4)
+    assert (fan.recipe.schedule, fan.recipe.step_epochs, fan.recipe.step_gamma) == ("step", 60, 0.2)
+    assert lstm.recipe.epochs == 60
+    assert all(r.recipe.epochs == 7 for r in rivals(["fan-self", "lstm"], TRAIN, epochs=7))
+
+
+def test_settings_tell_rivals_apart():
+    every = [canonical_json(r.setting) for r in rivals(NAMES, TRAIN)]
+    assert len(set(every)) == len(NAMES)
+    assert canonical_json(rivals(["lstm"], TRAIN, epochs=3)[0].setting) not in every
+
+
+def test_unknown_and_repeated_names_are_refused():
+    with pytest.raises(ConfigError, match=r"no model 'lbp-svn' \(did you mean 'lbp-svm'\?\); there are head-mean, "):
+        rivals(["lbp-svn"], TRAIN)
+    with pytest.raises(ConfigError, match="'lstm' is named 2 times"):
+        rivals(["lstm", "c3d", "lstm"], TRAIN)
