@@ -27,7 +27,7 @@ def demo(
     session: Session, subjects: Annotated[int, typer.Option(min=4, help="People to draw; six clips each.")] = 24
 ) -> dict[str, Any]:
     """The whole way on drawn faces: clips, faces, a small search, a champion, a scored folder."""
-    result = _run(session, "flows.end_to_end", "end_to_end_flow", _settled(session), subjects=subjects)
+    result = run_flow(session, "flows.end_to_end", "end_to_end_flow", settled(session), subjects=subjects)
     workspace = f" --workspace {result['workspace']}" if result["workspace"] != os.path.abspath("workspace") else ""
     session.say("To look further:")
     session.say(f"  python3 -m webbrowser {result['report']}")
@@ -49,9 +49,9 @@ def preprocess(
 
     if frames_table:
         check_table_path(frames_table)
-    config = _corpus_checked(_settled(session, follow_links))
+    config = corpus_checked(settled(session, follow_links))
     table = str(frames_table.expanduser().absolute()) if frames_table else ""
-    return _run(session, "flows.preprocess", "preprocess_flow", config, frames_table=table)
+    return run_flow(session, "flows.preprocess", "preprocess_flow", config, frames_table=table)
 
 
 @command()
@@ -66,15 +66,15 @@ def card(
     from fer_core.clips.manifest import read_manifest
 
     read_manifest(manifest, subject="none")  # what the flow would refuse after a server has started
-    config = _settled(session, follow_links).model_copy(update={"manifest": str(manifest.absolute())})
+    config = settled(session, follow_links).model_copy(update={"manifest": str(manifest.absolute())})
     page = str(out.expanduser().absolute())
-    return _run(session, "flows.card", "card_flow", config, out=page, faces=not no_faces)
+    return run_flow(session, "flows.card", "card_flow", config, out=page, faces=not no_faces)
 
 
 @command()
 def search(session: Session) -> dict[str, Any]:
     """Search settings by subject-grouped cross-validation; every trial is an MLflow run."""
-    return _run(session, "flows.search", "search_flow", _backbone_checked(_corpus_checked(_settled(session))))
+    return run_flow(session, "flows.search", "search_flow", backbone_checked(corpus_checked(settled(session))))
 
 
 @command()
@@ -83,8 +83,8 @@ def train(
     trial: Annotated[str, typer.Option(metavar="DIR", help="Folder of a trial whose setting is used.")] = "",
 ) -> dict[str, Any]:
     """Judge one setting out of fold, fit it on all training subjects, and register it as a candidate."""
-    config = _backbone_checked(_corpus_checked(_settled(session)))
-    return _run(session, "flows.train", "train_flow", config, trial=trial)
+    config = backbone_checked(corpus_checked(settled(session)))
+    return run_flow(session, "flows.train", "train_flow", config, trial=trial)
 
 
 @command()
@@ -93,7 +93,7 @@ def promote(
     version: Annotated[int, typer.Option(min=0, help="Version of the registered model; 0: the newest.")] = 0,
 ) -> dict[str, Any]:
     """Put a version through the gate and make it champion."""
-    return _run(session, "flows.promote", "promote_flow", _settled(session), version=version)
+    return run_flow(session, "flows.promote", "promote_flow", settled(session), version=version)
 
 
 @command()
@@ -112,7 +112,7 @@ def score(
     from fer_core.scoring.inputs import collect
     from flows.scoring import champion_scorer, summarize
 
-    config = _settled(session, follow_links)
+    config = settled(session, follow_links)
     items = collect(paths, follow_links=config.limits.follow_links)
     if len(items) <= AT_ONCE and "PREFECT_API_URL" not in os.environ:
         scorer = champion_scorer(config)
@@ -122,20 +122,20 @@ def score(
         _tell(session, "score", result)
     else:
         arguments = {"paths": [str(p) for p in paths], "out": str(out)}
-        result = _run(session, "flows.score", "score_flow", config, **arguments)
+        result = run_flow(session, "flows.score", "score_flow", config, **arguments)
     if (strict or config.score.strict) and result["unscored"]:
         session.exit_code = BAD_ROWS
     return result
 
 
-def _settled(session: Session, follow_links: bool = False) -> RunConfig:
+def settled(session: Session, follow_links: bool = False) -> RunConfig:
     """The settings of a run here: workspace and tracking resolved, Prefect pointed at them."""
     from flows.environment import prepare
 
     return prepare(session.following(follow_links))
 
 
-def _corpus_checked(config: RunConfig) -> RunConfig:
+def corpus_checked(config: RunConfig) -> RunConfig:
     """Refuse now a manifest or split that the flow would refuse after a server has started."""
     from fer_core.corpus import load_corpus
     from fer_core.workspace import Workspace
@@ -144,7 +144,7 @@ def _corpus_checked(config: RunConfig) -> RunConfig:
     return config
 
 
-def _backbone_checked(config: RunConfig) -> RunConfig:
+def backbone_checked(config: RunConfig) -> RunConfig:
     """Load the backbone, which stays loaded: missing weights must not come to light after the faces are made."""
     from flows.corpus import backbone_of
 
@@ -152,7 +152,7 @@ def _backbone_checked(config: RunConfig) -> RunConfig:
     return config
 
 
-def _run(session: Session, module: str, flow: str, config: RunConfig, **arguments: Any) -> dict[str, Any]:
+def run_flow(session: Session, module: str, flow: str, config: RunConfig, **arguments: Any) -> dict[str, Any]:
     """Run a flow in this process, on a running server or a temporary one, and tell its result."""
     from flows.progress import watched_by
 
