@@ -1,0 +1,116 @@
+"""The census of a clip: which of its places decoded, which are lost, and how much of what it promised is there."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from dataclasses import dataclass
+from itertools import pairwise
+
+import av
+import numpy as np
+
+from fer_core.errors import ClipError, ClipStatus
+
+MIN_SHARE = 0.9  # of the frames a clip promises: under it a clip is damaged, over it flagged
+MAX_CORRUPT = 0.05  # of the frames, concealed by the decoder; over it a clip is flagged
+
+
+@dataclass(frozen=True)
+class Report:
+    """What one whole run over a clip found.
+
+    Args:
+        n_frames: places, lost ones included.
+        n_lost: places that did not decode.
+        share: decoded part of what the container promises, 0 ... 1.
+        duration_s: seconds; 0 where unknown.
+        width, height: upright size of the first frame, pixels.
+        flags: see `Faces.flags`.
+    """
+
+    n_frames: int
+    n_lost: int
+    share: float
+    duration_s: float
+    width: int
+    height: int
+    flags: frozenset[str]
+
+
+class Census:
+    """Counts one run over a video.
+
+    Args:
+        time_base: seconds a tick.
+        shows_every_packet: see `container.shows_every_packet`.
+    """
+
+    def __init__(self, time_base: float, shows_every_packet: bool) -> None:
+        self.stamps: list[int | None] = []  # of decoded frames
+        self.size = (0, 0)
+        self.flags: set[str] = set()
+        self._time_base = time_base
+        self._shows_every_packet = shows_every_packet
+        self._asked: list[int] = []  # time stamps of packets to be shown
+        self._failed: list[tuple[int | None, int]] = []  # time stamp, decoded frames before it
+        self._n_corrupt = 0
+
+    def packet(self, packet: av.Packet, decoded: bool) -> None:
+        """Count a packet."""
+        if not decoded:
+            self._failed.append((packet.pts, len(self.stamps)))
+        elif packet.size and packet.pts is not None and not packet.is_discard:
+            self._asked.append(packet.pts)
+
+    def frame(self, frame: av.VideoFrame) -> None:
+        """Count a decoded frame."""
+        self.stamps.append(frame.pts)
+        self._n_corrupt += frame.is_corrupt
+        self._shows_every_packet &= not frame.interlaced_frame  # its halves may have come in two packets
+
+    def settle(self, n_expected: int, promised_s: float, rate: float) -> tuple[Report, list[int]]:
+        """The report, and the places that are lost, ascending.
+
+        Args:
+            promised_s: duration the container promises, seconds; 0 where it does not.
+            rate: frames a second by the container; 0 where unknown.
+
+        Raises:
+            ClipError: nothing decoded, or under `MIN_SHARE` of what is promised (damaged).
+        """
+        n = len(self.stamps)
+        known = [stamp for stamp in self.stamps if stamp is not None]
+        ordered = len(known) == n and all(a < b for a, b in pairwise(known))
+        if self._shows_every_packet and ordered:
+            shown = set(known).union(stamp for stamp, _ in self._failed if stamp is not None)
+            self._failed += [(stamp, 0) for stamp in self._asked if stamp not in shown]
+        lost = sorted(
+            before if stamp is None or not ordered else bisect_left(known, stamp) for stamp, before in self._failed
+        )
+        total = n + len(lost)
+        if n == 0:
+            raise ClipError(ClipStatus.DAMAGED, f"0 of {max(n_expected, total)} frames decoded; needs at least 1")
+        share, span = n / total, 0.0
+        if known and (not ordered or self._jumps(known)):
+            self.flags.add("odd_timestamps")
+        elif known:
+            frame_s = (known[-1] - known[0]) * self._time_base / (n - 1) if n > 1 else 1 / rate if rate else 0.0
+            span = frame_s * n
+            if promised_s - span > 2 * frame_s:  # durations are rounded, and some count a frame too many
+                share = min(share, span / promised_s)
+        if share < MIN_SHARE:
+            raise ClipError(
+                ClipStatus.DAMAGED,
+                f"{n} frames decoded, {share:.0%} of what its container promises; needs {MIN_SHARE:.0%}. "
+                "Copy or export it again",
+            )
+        if share < 1:
+            self.flags |= {"decode_errors" if lost else "truncated", "low_quality"}
+        if self._n_corrupt > MAX_CORRUPT * n:
+            self.flags |= {"corrupt_frames", "low_quality"}
+        places = [place + earlier for earlier, place in enumerate(lost)]
+        return Report(total, len(lost), share, span, *self.size, frozenset(self.flags)), places
+
+    def _jumps(self, known: list[int]) -> bool:
+        gaps = np.diff(known) * self._time_base
+        return len(gaps) > 0 and gaps.max() > max(10.0, 100 * float(np.median(gaps)))

@@ -1,0 +1,158 @@
+"""Opening a video file so that nothing but its own bytes is read, by formats and codecs of an allow-list."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from io import BufferedReader
+from typing import BinaryIO
+
+import av
+
+from fer_core.config import LimitsConfig
+from fer_core.errors import ClipError, ClipStatus
+from fer_core.preprocess.gray import check_pixels
+
+FORMATS = "mov,mp4,matroska,webm,avi,flv,asf,mpeg,mpegts,mpegvideo,h264,hevc,m4v,ogg,dv,mjpeg,ivf,obu"
+CODECS = (
+    *("h264", "hevc", "vp8", "vp9", "av1", "mpeg4", "msmpeg4v1", "msmpeg4v2", "msmpeg4v3", "mpeg1video", "mpeg2video"),
+    *("h263", "flv1", "vp6", "vp6f", "wmv1", "wmv2", "wmv3", "vc1", "theora", "mjpeg", "dvvideo", "rawvideo"),
+    *("huffyuv", "ffvhuff", "ffv1", "prores", "dnxhd"),
+)
+
+# What our containers begin with. Found near the start of a file that cannot be opened: a damaged video, else none.
+_SIGNATURES = (b"ftyp", b"moov", b"\x1aE\xdf\xa3", b"AVI LIST", b"FLV\x01", b"0&\xb2u\x8ef\xcf\x11", b"OggS")
+_HEAD = 1 << 16
+
+
+class _Refused(PermissionError):
+    pass
+
+
+class _Nameless:
+    """An open file without its name, which must not decide how its content is read."""
+
+    def __init__(self, file: BufferedReader) -> None:
+        self.read, self.seek, self.tell = file.read, file.seek, file.tell
+
+
+def _refuse(url: str, flags: int, options: dict[str, str]) -> BinaryIO:
+    raise _Refused(url)
+
+
+@contextmanager
+def open_video(
+    file: BufferedReader, limits: LimitsConfig
+) -> Iterator[tuple[av.container.InputContainer, av.VideoStream]]:
+    """The container in an open file, and its first video stream ready to decode; cover pictures are no video.
+
+    Raises:
+        ClipError: unsupported, damaged or too_large.
+    """
+    file.seek(0)
+    max_pixels = {"max_pixels": str(limits.max_pixels)}
+    try:
+        container = av.open(
+            _Nameless(file),
+            metadata_errors="replace",
+            io_open=_refuse,
+            options={"format_whitelist": FORMATS, "protocol_whitelist": "none", **max_pixels},
+        )
+    except MemoryError as exc:
+        raise _too_much() from exc
+    except (av.FFmpegError, ValueError, _Refused) as exc:
+        raise _not_opened(file, exc) from exc
+    assert isinstance(container, av.container.InputContainer)
+    with container:
+        stream = _video_stream(file, container)
+        context = stream.codec_context
+        check_pixels(context.width, context.height, limits.max_pixels)
+        context.options = max_pixels
+        context.thread_count = 1
+        context.thread_type = "NONE"
+        yield container, stream
+
+
+def packets(container: av.container.InputContainer, stream: av.VideoStream) -> Iterator[av.Packet]:
+    """Packets of a stream, the empty one that flushes the decoder last; a container broken midway ends there.
+
+    Raises:
+        ClipError: too_large, encrypted (unsupported).
+    """
+    try:
+        for i, packet in enumerate(container.demux(stream)):
+            if i == 0 and packet.has_sidedata("encryption_info"):
+                raise ClipError(ClipStatus.UNSUPPORTED, "it is encrypted; export it without protection")
+            yield packet
+    except MemoryError as exc:
+        raise _too_much() from exc
+    except (av.FFmpegError, _Refused):
+        yield av.Packet()
+
+
+def decode(stream: av.VideoStream, packet: av.Packet) -> list[av.VideoFrame] | None:
+    """The frames a packet completes; None when it does not decode. Raises ClipError (too_large)."""
+    try:
+        return stream.codec_context.decode(packet)
+    except MemoryError as exc:
+        raise _too_much() from exc
+    except av.error.EOFError:
+        return []
+    except av.FFmpegError:
+        return None
+
+
+def shows_every_packet(container: av.container.InputContainer, stream: av.VideoStream) -> bool:
+    """Whether each packet with a time stamp must become one frame with it; else a packet without one says nothing.
+
+    Not so where frames are hidden in packets of their own (VP8), stand for others (MPEG-4 in AVI), or come in halves.
+    """
+    own_times = container.format.name.split(",")[0] in ("mov", "matroska")
+    return own_times and stream.codec_context.codec.canonical_name in ("h264", "hevc", "av1", "mjpeg", "ffv1", "prores")
+
+
+def promised_duration(container: av.container.InputContainer, stream: av.VideoStream) -> float:
+    """Seconds of video the container promises; 0 where it says nothing of this stream."""
+    if stream.duration and stream.time_base:
+        return float(stream.duration * stream.time_base)
+    tag = stream.metadata.get("DURATION", "").split(":")  # Matroska
+    if len(tag) == 3:
+        try:
+            return int(tag[0]) * 3600 + int(tag[1]) * 60 + float(tag[2])
+        except ValueError:
+            return 0.0
+    if container.duration and len(container.streams) == 1:
+        return container.duration / 1e6
+    return 0.0
+
+
+def _too_much() -> ClipError:
+    return ClipError(ClipStatus.TOO_LARGE, "decoding it needs more memory than a clip may use (limits.memory_mb)")
+
+
+def _not_opened(file: BufferedReader, exc: Exception) -> ClipError:
+    file.seek(0)
+    head = file.read(_HEAD)
+    if isinstance(exc, av.error.ArgumentError | _Refused) or not any(sign in head for sign in _SIGNATURES):
+        return ClipError(
+            ClipStatus.UNSUPPORTED,
+            f"its content is no video of a known kind (it begins with {head[:8]!r}); known are {FORMATS}",
+        )
+    reason = (getattr(exc, "strerror", None) or str(exc)).rstrip(".")
+    return ClipError(ClipStatus.DAMAGED, f"its container cannot be read ({reason}); copy or export it again")
+
+
+def _video_stream(file: BufferedReader, container: av.container.InputContainer) -> av.VideoStream:
+    if not container.streams:
+        raise _not_opened(file, ValueError("it holds no streams"))
+    streams = [s for s in container.streams.video if not s.disposition & av.stream.Disposition.attached_pic]
+    if not streams:
+        others = ", ".join(sorted({s.type for s in container.streams} - {"video"})) or "a picture"
+        raise ClipError(ClipStatus.UNSUPPORTED, f"there is no video in it, only {others}")
+    stream = streams[0]  # of several, the first in the file
+    context = stream.codec_context
+    name = None if context is None else context.codec.canonical_name
+    if name not in CODECS:
+        codec = "an unknown codec" if name is None else f"codec '{name}'"
+        raise ClipError(ClipStatus.UNSUPPORTED, f"{codec} is not among the accepted: {', '.join(CODECS)}")
+    return stream
