@@ -27,8 +27,8 @@ def main() -> None:
     faces = _faces()
     view = 1000 * statistics.median(seconds(lambda: View(1, AugmentConfig(blur=1)).of(faces)) for _ in range(9))
     print(
-        f"A batch of {FRAMES} faces, fp32, {torch.get_num_threads()} threads, random weights, head 256; all per frame. A "
-        f"view of a face is drawn in {view / FRAMES:.2f} ms; its features cost as much as the plain face's, once\n"
+        f"A batch of {FRAMES} faces, fp32, {torch.get_num_threads()} threads, random weights, head 256; all per frame. "
+        f"A view of a face is drawn in {view / FRAMES:.2f} ms; its features cost as much as the plain face's, once\n"
     )
     print("| backbone | features ms | stored KB: features, maps | step from maps ms | step from pixels ms | ratio |")
     print("| --- | --- | --- | --- | --- | --- |")

@@ -252,6 +252,18 @@ class ScoreConfig(Settings):
     strict: bool = Field(False, description="Exit with code 3 when any row has no verdict")
 
 
+class RunnerConfig(Settings):
+    """Where the batches of a flow run. Not part of any key: the bytes are the same."""
+
+    kind: Literal["threads", "dask"] = Field(
+        "threads",
+        description="threads: on this machine, all cores; dask: on the workers of a Dask cluster (extra dask)",
+    )
+    address: str = Field(
+        "", description="Of the Dask scheduler, tcp://host:8786; empty: a cluster of two workers on this machine"
+    )
+
+
 class RunConfig(Settings):
     """One run, whole; saved resolved beside whatever it made."""
 
@@ -272,6 +284,7 @@ class RunConfig(Settings):
     tracking: TrackingConfig = TrackingConfig()
     promote: PromoteConfig = PromoteConfig()
     score: ScoreConfig = ScoreConfig()
+    runner: RunnerConfig = RunnerConfig()
 
 
 def load_config(file: Path | None = None, overrides: list[str] | tuple[str, ...] = ()) -> RunConfig:
@@ -284,7 +297,7 @@ def load_config(file: Path | None = None, overrides: list[str] | tuple[str, ...]
     """
     data: dict[str, Any] = {}
     if file is not None:
-        data = _read_yaml(file if file.exists() else PRESETS.get(str(file), file))
+        data = _read_yaml(file if file.is_file() else PRESETS.get(str(file), file))
     for item in overrides:
         _apply(data, item)
     try:
