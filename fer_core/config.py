@@ -256,8 +256,7 @@ class RunnerConfig(Settings):
     """Where the batches of a flow run. Not part of any key: the bytes are the same."""
 
     kind: Literal["threads", "dask"] = Field(
-        "threads",
-        description="threads: on this machine, all cores; dask: on the workers of a Dask cluster (extra dask)",
+        "threads", description="threads: this machine's cores; dask: the workers of a Dask cluster (extra dask)"
     )
     address: str = Field(
         "", description="Of the Dask scheduler, tcp://host:8786; empty: a cluster of two workers on this machine"

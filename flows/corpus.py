@@ -30,6 +30,7 @@ from fer_core.model.features import FeatureTable
 from fer_core.runtime import resolve_device
 from fer_core.workspace import Workspace
 from flows.artifacts import progress_bar
+from flows.runner import run_batches
 
 BATCH = 64  # clips a task; a task costs Prefect some 10 ms, a clip some 300
 
@@ -84,10 +85,10 @@ def prepare_faces(config: RunConfig) -> Prepared:
 def face_rows(clips: Sequence[Clip], config: RunConfig) -> list[ClipRow]:
     """Faces of all clips into the store, batch by batch; one row a clip, in order, whatever became of it."""
     move = progress_bar("faces", f"Faces of {len(clips)} clips")
+    batches = [(clips[i : i + BATCH], config, i + 1, min(i + BATCH, len(clips))) for i in range(0, len(clips), BATCH)]
     rows: list[ClipRow] = []
-    for start in range(0, len(clips), BATCH):
-        batch = clips[start : start + BATCH]
-        rows += [ClipRow.from_json(r) for r in faces_of(batch, config, start + 1, start + len(batch))]
+    for made in run_batches(faces_of, batches, config.runner):
+        rows += map(ClipRow.from_json, made)
         move(len(rows), len(clips))
     return rows
 
