@@ -15,15 +15,12 @@ from fer_core.rivals.fused import Fused
 from fer_core.rivals.heads import Head, HeadRule
 from fer_core.rivals.material import Descriptor
 from fer_core.rivals.motion import displacement, gradient_histograms
+from fer_core.rivals.names import NAMES
 from fer_core.rivals.recurrent import Recurrent
 from fer_core.rivals.rival import Rival
 from fer_core.rivals.texture import texture
 from fer_core.rivals.volume import C3D
 
-NAMES = (
-    "head-mean", "head-vote", "head-log-mean", "fan-self", "fan-relation", "lstm", "c3d", "lstm-c3d",
-    "lstm-c3d-learned", "lbp-svm", "lbp-forest", "displacement-svm", "appearance-displacement", "gradients-svm",
-)  # fmt: skip
 TEXTURE = Descriptor("texture", "expression", texture)
 DISPLACEMENT = Descriptor("displacement", "course", displacement)
 GRADIENTS = Descriptor("gradients", "course", gradient_histograms)

@@ -39,8 +39,8 @@ def comparison_figure(comparison: Comparison) -> Figure:
     left.set_ylim(n - 0.5, -0.5)
     left.set_xlim(0, 1)
     titles = (
-        (left, "Mean recall, 95 % interval by subject", PercentFormatter(1)),
-        (right, f"Minus {entries[0].name}, points", PercentFormatter(1, symbol="")),
+        (left, "Mean recall, 95 % interval by subject", PercentFormatter(1, decimals=0)),
+        (right, f"Minus {entries[0].name}, points", PercentFormatter(1, decimals=0, symbol="")),
     )
     for ax, title, form in titles:
         ax.set_title(title, loc="left", fontsize=11, fontweight="bold")

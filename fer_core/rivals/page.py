@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 from fer_core.evaluation.plots import figure_png
@@ -17,7 +18,8 @@ def comparison_row(entry: Entry) -> dict[str, Any]:
     difference = "–"
     if entry.difference is not None:
         d = entry.difference
-        difference = f"{100 * d.value:+.1f} [{100 * d.low:+.1f}, {100 * d.high:+.1f}]"
+        value, low, high = (f"{round(100 * v, 1) + 0.0:+.1f}" for v in (d.value, d.low, d.high))  # no -0.0
+        difference = f"{value} [{low}, {high}]"
     texts = (
         str(entry.evaluation.mean_recall),
         difference,
@@ -39,6 +41,29 @@ def comparison_markdown(comparison: Comparison) -> str:
     lines += [f"| {' | '.join(row.values())} |" for row in rows]
     lines += [f"\n{name} has no row: {why}" for name, why in comparison.failed.items()]
     return "\n".join([*lines, ""])
+
+
+def comparison_json(comparison: Comparison) -> dict[str, Any]:
+    """All numbers, JSON-able: `rows` as the tables have them, `models` in full."""
+    return {
+        "folds": comparison.folds,
+        "seed": comparison.seed,
+        "clips": comparison.n_clips,
+        "subjects": comparison.n_subjects,
+        "synthetic": comparison.synthetic,
+        "rows": [comparison_row(entry) for entry in comparison.entries],
+        "models": {
+            entry.name: {
+                "evaluation": entry.evaluation.to_json(),
+                "difference": asdict(entry.difference) if entry.difference else None,
+                "parameters": entry.n_parameters,
+                "seconds": entry.seconds,
+                "ms_per_clip": entry.ms_per_clip,
+            }
+            for entry in comparison.entries
+        },
+        "failed": comparison.failed,
+    }
 
 
 def comparison_page(comparison: Comparison, *, data: str, backbone: str) -> str:

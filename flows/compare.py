@@ -1,0 +1,131 @@
+"""Flow `compare`: models fitted to the same folds of the same stored faces; one table, one figure, a run a model."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from prefect import flow, task
+from prefect.cache_policies import NO_CACHE
+
+from fer_core.config import RunConfig
+from fer_core.corpus import ClipRow, data_fingerprint, keep_usable, trained_on, wanted
+from fer_core.evaluation.plots import curves_figure, figure_png
+from fer_core.rivals.catalogue import rivals
+from fer_core.rivals.comparison import Comparison, Entry, compare
+from fer_core.rivals.figures import comparison_figure
+from fer_core.rivals.material import Material, course_config, gather
+from fer_core.rivals.names import NAMES
+from fer_core.rivals.page import comparison_json, comparison_markdown, comparison_page
+from fer_core.rivals.rival import Rival
+from fer_core.store import EntryStore, write_atomic
+from fer_core.tracking.run import Run, Tracking, connect, start_run
+from fer_core.workspace import Workspace
+from flows.artifacts import progress_bar, show_markdown, show_picture, show_table
+from flows.corpus import Prepared, backbone_of, face_rows, prepare_faces, prepare_features, table_of
+from flows.environment import settle
+
+
+@flow(name="compare", persist_result=False)
+def compare_flow(config: RunConfig = RunConfig(), models: list[str] = [], epochs: int = 0) -> dict[str, Any]:  # noqa: B006, B008
+    """Compare ways from a clip to a verdict on the training subjects, each clip scored out of fold.
+
+    Args:
+        config: all settings; `search.folds` and `search.seed` make the folds, `train` is the head's setting.
+        models: their names; the first is the one others are held against. Empty: all of them.
+        epochs: most epochs of the networks over clips; 0: those of their recipes.
+    """
+    config = settle(config)
+    workspace = Workspace.open(config.workspace)
+    tracking = connect(config.tracking, workspace.root)
+    rivals(models, config.train)  # a name that is unknown is refused before the work begins
+    extra = wanted(config.train)
+    prepared = prepare_faces(config)
+    backbone = backbone_of(config)
+    chosen = rivals(
+        models or NAMES, config.train, epochs=epochs, fc=workspace.features.store_fc(backbone),
+        block=workspace.features.store_block(backbone) if extra.maps else None,
+    )  # fmt: skip
+    prepared, course = _training_side(chosen, prepared, config)
+    prepare_features(config, prepared, extra)
+    material = gather(table_of(config, prepared, extra), prepared.usable, course, workspace, backbone)
+    with start_run(tracking, "compare") as run:
+        run.log_config(config)
+        run.log_data("clips", prepared.fingerprint, synthetic=material.table.synthetic, source=config.manifest)
+        found = fit_and_judge(chosen, material, config)
+        page = workspace.root / "comparisons" / f"{run.id}.html"
+        _record(tracking, run, found, prepared, config, page)
+    best = max(found.entries, key=lambda entry: entry.evaluation.mean_recall.value)
+    interval = best.evaluation.mean_recall
+    return {
+        "models": len(found.entries),
+        "best": best.name,
+        "mean_recall": [interval.value, interval.low, interval.high],
+        "failed": found.failed,
+        "report": str(page),
+        "numbers": str(page.with_suffix(".json")),
+        "run": run.id,
+        "url": run.url,
+    }
+
+
+@task(task_run_name="fit and judge", cache_policy=NO_CACHE, persist_result=False)
+def fit_and_judge(chosen: Sequence[Rival], material: Material, config: RunConfig) -> Comparison:
+    """Every model on every fold; those done before are read from the store."""
+    return compare(
+        chosen, material, folds=config.search.folds, seed=config.search.seed, inner_share=config.train.inner_share,
+        store=EntryStore(Workspace.open(config.workspace).store, "comparisons"),
+        progress=progress_bar("fits", f"{len(chosen)} models, {config.search.folds} folds"),
+    )  # fmt: skip
+
+
+def _training_side(chosen: Sequence[Rival], prepared: Prepared, config: RunConfig) -> tuple[Prepared, list[ClipRow]]:
+    """The clips compared on, and their course's rows where a model asks for them; who has none is left out for all."""
+    usable = {row.clip for row in prepared.usable}
+    clips = [clip for clip in trained_on(prepared.manifest).clips if clip.id in usable]
+    kept, course = {clip.id for clip in clips}, list[ClipRow]()
+    if any(descriptor.source == "course" for rival in chosen for descriptor in rival.descriptors):
+        whole = config.model_copy(update={"preprocess": course_config(config.preprocess)})
+        course = keep_usable(face_rows(clips, whole), config.limits)
+        kept = {row.clip for row in course}
+    rows = [row for row in prepared.usable if row.clip in kept]
+    return replace(prepared, usable=rows, fingerprint=data_fingerprint(prepared.manifest, rows)), course
+
+
+def _record(tracking: Tracking, run: Run, found: Comparison, prepared: Prepared, config: RunConfig, page: Path) -> None:
+    """The comparison in MLflow, as a page in the workspace, and on the flow run's page."""
+    for entry in found.entries:
+        with start_run(tracking, entry.name, parent=run.id, tags={"model": entry.name}) as child:
+            _record_model(child, entry, found, prepared)
+    figure = comparison_figure(found)
+    markdown = comparison_markdown(found)
+    html = comparison_page(found, data=prepared.fingerprint, backbone=config.backbone.name)
+    numbers = comparison_json(found)
+    write_atomic(page, html.encode())
+    write_atomic(page.with_suffix(".json"), json.dumps(numbers, indent=1, allow_nan=False).encode())
+    run.log_figure(figure, "figures/comparison.png")
+    run.log_text(markdown, "comparison.md")
+    run.log_text(html, "comparison.html")
+    run.log_json(numbers, "comparison.json")
+    show_table("comparison", numbers["rows"], "Models compared")
+    show_picture("comparison-figure", figure_png(figure), "Mean recall of the models")
+    show_markdown("comparison-report", markdown + (f"\n[The runs in MLflow]({run.url})\n" if run.url else ""))
+
+
+def _record_model(run: Run, entry: Entry, found: Comparison, prepared: Prepared) -> None:
+    run.log_data("clips", prepared.fingerprint, synthetic=found.synthetic)
+    run.log_evaluation(entry.evaluation)
+    run.log_confusion(entry.evaluation, "confusion", f"Out of fold, {entry.title}")
+    numbers = {"parameters": float(entry.n_parameters), "seconds": entry.seconds, "ms_per_clip": entry.ms_per_clip}
+    if entry.difference:
+        d = entry.difference
+        numbers |= {"difference": d.value, "difference_low": d.low, "difference_high": d.high}
+    run.log_metrics(numbers)
+    for fold, history in enumerate(entry.histories):
+        run.log_history(history, prefix=f"fold{fold}/")
+    if entry.histories:
+        curves = curves_figure({f"fold {i}": h for i, h in enumerate(entry.histories)}, entry.title)
+        run.log_figure(curves, "figures/curves.png")
