@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from fer_core.clips.clip import Clip, Split
+from fer_core.clips.leaks import check_leaks
 from fer_core.clips.manifest import Manifest, fingerprint, read_manifest
+from fer_core.clips.neutral import SUFFIX as FIRST_FRAMES
 from fer_core.clips.neutral import with_first_frames
 from fer_core.clips.splits import check_split, split
 from fer_core.config import LimitsConfig, PreprocessConfig, RunConfig, SearchConfig, TrainConfig
@@ -159,6 +161,15 @@ def keep_usable(rows: Sequence[ClipRow], limits: LimitsConfig) -> list[ClipRow]:
             f"; mend or drop them, or raise limits.max_quarantine (now {limits.max_quarantine:g})"
         )
     return [row for row in rows if row.status.scored]
+
+
+def refuse_leaks(manifest: Manifest, rows: Iterable[ClipRow]) -> None:
+    """Raises DataError when the same content has two subjects or two labels: it would be on two sides of some split.
+
+    That a clip's first frames are a neutral clip of the same file is meant.
+    """
+    own = Manifest(tuple(c for c in manifest.clips if not c.id.endswith(FIRST_FRAMES)))
+    check_leaks(own, {row.clip: row.digest for row in rows if row.digest}).refuse()
 
 
 def stored_ledgers(rows: Iterable[ClipRow], workspace: Workspace) -> Iterator[tuple[str, Ledger]]:

@@ -20,6 +20,7 @@ from fer_core.corpus import (
     keep_usable,
     load_corpus,
     prepare_clips,
+    refuse_leaks,
     store_features,
     trained_on,
     training_table,
@@ -78,6 +79,7 @@ def prepare_faces(config: RunConfig) -> Prepared:
     workspace = Workspace.open(config.workspace)
     manifest = load_corpus(config, workspace)
     rows = face_rows(manifest.clips, config)
+    refuse_leaks(manifest, rows)
     usable = keep_usable(rows, config.limits)
     return Prepared(manifest, rows, usable, data_fingerprint(manifest, usable))
 
