@@ -42,10 +42,10 @@ def scan(
     options = _reader_options(database, option or []) | ({"follow_links": True} if follow_links else {})
     found = scan_database(database, root, **options)
     write_manifest(found.manifest, out)
-    people = found.manifest.counts_by(lambda c: c.subject or "(unknown)")
-    rows = [(e, n, sum(who[e] > 0 for who in people.values())) for e, n in found.class_counts().items()]
+    clips, people = found.manifest.clips, len(found.manifest.subjects)
+    rows = [(e, n, len({c.subject for c in clips if c.emotion is e} - {""})) for e, n in found.class_counts().items()]
     title = f"{database}: {found.found} found, {found.kept} kept, {found.found - found.kept} left out"
-    session.table(title, ("emotion", "clips", "subjects"), [*rows, ("all", found.kept, len(people))])
+    session.table(title, ("emotion", "clips", "subjects"), [*rows, ("all", found.kept, people)])
     if found.dropped:
         session.table("Left out", ("reason", "clips"), list(found.dropped.items()))
     counts = (f"{subject or '(unknown)'} {n}" for subject, n in found.subject_counts().items())
