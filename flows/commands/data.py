@@ -148,7 +148,9 @@ def split(
         _class_table(session, f"{path}: seed {cfg.seed}, data {record.fingerprint}", "side", record.clips)
     session.say_lines(f"Note: clip '{name}' was not compared: {why}" for name, why in seen.unseen.items())
     session.say_lines(f"Note: {pair}" for pair in alike)
-    session.say(f"{len(report.repeated)} clips repeat another's content; {len(report.cleared)} pairs were allowed.")
+    if report.repeated:
+        session.say(f"Note: {len(report.repeated)} clips repeat another's content; each counts twice")
+    session.say(f"Written: {', '.join(map(str, records))}; beside each, how it was made (.split.json)")
     return {
         "splits": [{"out": str(path), **asdict(record)} for path, record in records.items()],
         "compared": report.n_hashed,
