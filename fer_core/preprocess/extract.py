@@ -131,9 +131,9 @@ def write_frames(path: Path, digest: str, folder: Path, limits: LimitsConfig) ->
 def colours(frame: av.VideoFrame) -> np.ndarray:
     """(height, width, 3) uint8 RGB of a frame as it is stored, alpha laid over black."""
     if any(component.is_alpha for component in frame.format.components):
-        rgba = frame.to_ndarray(format="rgba")
+        rgba = frame.to_ndarray(format="rgba", threads=1)
         return cv2.multiply(rgba[..., :3], cv2.merge([rgba[..., 3]] * 3), scale=1 / 255)
-    return frame.to_ndarray(format="rgb24")
+    return frame.to_ndarray(format="rgb24", threads=1)
 
 
 def _targets(videos: Sequence[Path], root: Path | None, out: Path) -> list[tuple[Path, Path]]:

@@ -36,9 +36,9 @@ def gray(frame: av.VideoFrame) -> np.ndarray:
     match = _LUMA_PLANE.fullmatch(name)
     if match is None:
         if any(component.is_alpha for component in frame.format.components):
-            rgba = frame.to_ndarray(format="rgba")
+            rgba = frame.to_ndarray(format="rgba", threads=1)
             return _over_black(cv2.cvtColor(rgba, cv2.COLOR_RGBA2GRAY), rgba[..., 3])
-        return frame.to_ndarray(format="gray")
+        return frame.to_ndarray(format="gray", threads=1)
     bits = frame.format.components[0].bits
     tagged = frame.color_range
     full = tagged != LIMITED_RANGE if match[5] else tagged == FULL_RANGE or bool(match[1])

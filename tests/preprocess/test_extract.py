@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 import pytest
 
 from fer_core.errors import ClipStatus, DataError, StoreError
-from fer_core.preprocess.extract import NOTE, extract_batch
+from fer_core.preprocess.decode import VideoFile
+from fer_core.preprocess.extract import NOTE, colours, extract_batch
+from fer_core.preprocess.gray import gray
+from fer_core.preprocess.pipeline import open_media
 from fer_core.store import cache_key
 from tests.preprocess.conftest import LIMITS, faces_of
 from tests.preprocess.films import face_frames, write_video
@@ -111,3 +116,15 @@ def test_two_videos_never_share_a_folder(tmp_path: Path) -> None:
     videos = [tree / "a.mp4", tree / "a.avi", tree / "a.mp4.mkv"]
     with pytest.raises(DataError, match="would share the folder"):
         list(extract_batch(videos, tmp_path / "out", LIMITS, tree))
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="counts threads by Linux's /proc")
+@pytest.mark.parametrize("convert", [colours, gray])
+def test_converting_frames_starts_no_threads(convert: Callable[[Any], np.ndarray], tmp_path: Path) -> None:
+    """Left to itself swscale starts some for every frame, which the collector ends late: a child ran out of them."""
+    video = write_video(tmp_path / "a.avi", face_frames(40), "ffv1", pix_fmt="bgr0")
+    with open_media(video, LIMITS) as media:
+        assert isinstance(media, VideoFile)
+        before = len(list(Path("/proc/self/task").iterdir()))
+        assert sum(frame.picture is not None for frame in media.frames(lambda _: True, convert)) == 40
+        assert len(list(Path("/proc/self/task").iterdir())) <= before
