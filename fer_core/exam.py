@@ -40,11 +40,9 @@ def take_exam(
     Raises:
         DataError: the model has seen a person or recording of the test set. StoreError: the record is damaged.
     """
-    by_id = {row.clip: row for row in rows}
-    test = Manifest(tuple(c for c in manifest.of(Split.TEST).clips if c.id in by_id))
-    if not test.clips:
+    test, chosen = exam_clips(manifest, rows)
+    if not chosen:
         return None
-    chosen = [by_id[c.id] for c in test.clips]
     met = {subject_digest(subject): f"subject '{subject}'" for subject in test.subjects}
     met |= {row.digest: f"clip '{row.clip}'" for row in chosen}
     refuse_seen(met, {*bundle.facts.subjects, *seen})
@@ -65,3 +63,10 @@ def take_exam(
 
     identity = cache_key(test=fingerprint(test, {r.clip: r.digest for r in chosen}), preprocess=cfg.model_dump_json())
     return open_lockbox(workspace.lockbox, identity, bundle.record.weights_sha256, evaluate_test)
+
+
+def exam_clips(manifest: Manifest, rows: Sequence[ClipRow]) -> tuple[Manifest, list[ClipRow]]:
+    """The usable test clips and their rows, in the manifest's order."""
+    by_id = {row.clip: row for row in rows}
+    test = Manifest(tuple(c for c in manifest.of(Split.TEST).clips if c.id in by_id))
+    return test, [by_id[c.id] for c in test.clips]

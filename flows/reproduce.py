@@ -1,0 +1,183 @@
+"""Flow `reproduce-thesis`: the four implementations on a manifest's clips, each tested once, and the page of it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+from prefect import flow, get_run_logger, task
+from prefect.cache_policies import NO_CACHE
+
+from fer_core.clips.manifest import read_manifest
+from fer_core.config import RunConfig
+from fer_core.corpus import wanted
+from fer_core.errors import DataError, TrainingError
+from fer_core.evaluation.metrics import Evaluation
+from fer_core.evaluation.plots import curves_figure, figure_png
+from fer_core.evaluation.reproduction import THESIS_RULES, Outcome, Reproduction
+from fer_core.evaluation.reproduction_page import reproduction_html, reproduction_markdown
+from fer_core.exam import exam_clips
+from fer_core.implementation import carry_out, configure, reproduction_of
+from fer_core.model.bundle import ModelBundle
+from fer_core.model.features import FeatureTable
+from fer_core.search.study import judge_setting, trial_processes
+from fer_core.store import write_atomic
+from fer_core.tracking.run import Run, connect, start_run
+from fer_core.tracking.trial import tracked_trial
+from fer_core.workspace import Workspace
+from flows.artifacts import progress_bar, show_markdown, show_picture
+from flows.corpus import Prepared, backbone_of, prepare_faces, prepare_features, table_of
+from flows.environment import settle
+
+ALL = (1, 2, 3, 4)
+
+
+@flow(name="reproduce-thesis", persist_result=False)
+def reproduce_thesis_flow(
+    config: RunConfig = RunConfig(),  # noqa: B008  frozen; fills the form
+    setting: Literal["table-4.1", "section-4.2.2"] = "table-4.1",
+    fixed_epochs: bool = False,
+    cross_validate: bool = False,
+    shrink: int = 1,
+    only: list[int] = [],  # noqa: B006
+    overrides: list[str] = [],  # noqa: B006
+    out: str = "",
+) -> dict[str, Any]:
+    """Reproduce the thesis: each implementation is fitted on the training side, stopped on the validation side by the
+    rule of §4.3, and looks at the test set once.
+
+    Args:
+        config: gives workspace, manifest, preprocessing, limits, folds and tracking; the rest is the thesis's.
+        setting: the two that it contradicts itself with.
+        fixed_epochs: train for its 170, 170, 260 and 180 epochs instead.
+        cross_validate: judge each by subject-grouped cross-validation too; several times the work.
+        shrink: divide the FC widths by it, for a rehearsal on a small machine.
+        only: numbers of the implementations to run; none: all four.
+        overrides: settings of all of them, `train.epochs=3`; of `train`, `backbone` and `split` only.
+        out: folder of the page; empty: `reproduction` in the workspace.
+    """
+    config = settle(config)
+    workspace = Workspace.open(config.workspace)
+    tracking = connect(config.tracking, workspace.root)
+    configs = {
+        number: configure(number, config, setting, fixed_epochs=fixed_epochs, shrink=shrink, overrides=overrides)
+        for number in sorted(set(only)) or ALL
+    }
+    first = next(iter(configs.values()))
+    prepared = prepare_faces(first)
+    if not exam_clips(prepared.manifest, prepared.usable)[1]:
+        raise DataError("the split has no test side, on which the thesis's numbers are taken; split the manifest anew")
+    extra = wanted(first.train)
+    prepare_features(first, prepared, extra)
+    table = table_of(first, prepared, extra)
+    source = Path(first.manifest) if first.manifest else workspace.manifest
+    with start_run(tracking, f"thesis {setting}", tags={"setting": setting}) as run:
+        run.log_data("clips", prepared.fingerprint, synthetic=table.synthetic, source=str(source))
+        outcomes = []
+        for number, one in configs.items():
+            outcomes.append(_recorded(number, one, table, prepared, cross_validate, run))
+        found = reproduction_of(
+            outcomes, first, table, prepared.manifest, prepared.usable, backbone_of(first), setting=setting,
+            fixed_epochs=fixed_epochs, shrink=shrink,
+            own_split=any(clip.split for clip in read_manifest(source).clips),
+        )  # fmt: skip
+        folder = Path(out).expanduser().absolute() if out else workspace.root / "reproduction"
+        return {**_show(found, folder, run), "run": run.id, "url": run.url}
+
+
+def _recorded(
+    number: int, config: RunConfig, table: FeatureTable, prepared: Prepared, cross_validate: bool, parent: Run
+) -> Outcome:
+    """One implementation, in a task and an MLflow run of its own."""
+    tags = {"implementation": str(number), "seed": str(config.train.seed)}
+    with start_run(parent.tracking, f"thesis-{number}", parent=parent.id, tags=tags) as run:
+        run.log_config(config)
+        run.log_data("clips", prepared.fingerprint, synthetic=table.synthetic, source=config.manifest)
+        outcome, bundle = implementation_task(number, config, table, prepared)
+        if cross_validate and outcome.tested:
+            outcome = replace(outcome, out_of_fold=_cross_validated(config, table, run))
+        _record(run, outcome, bundle)
+    if not outcome.tested:
+        run.finish("FAILED")
+        get_run_logger().warning("implementation %d has no test result: %s", number, outcome.reason)
+    return replace(outcome, run=run.id)
+
+
+@task(task_run_name="implementation {number}", cache_policy=NO_CACHE, persist_result=False)
+def implementation_task(
+    number: int, config: RunConfig, table: FeatureTable, prepared: Prepared
+) -> tuple[Outcome, ModelBundle | None]:
+    """Fit, stop and test one implementation."""
+    move = progress_bar(f"implementation-{number}", f"Epochs of implementation {number}")
+    with trial_processes(1) as executor:
+        return carry_out(
+            number, config, table, prepared.manifest, prepared.usable, backbone_of(config),
+            Workspace.open(config.workspace), executor, move,
+        )  # fmt: skip
+
+
+def _cross_validated(config: RunConfig, table: FeatureTable, run: Run) -> dict[Any, Evaluation]:
+    """Rule -> evaluation by the same folds that a search uses; nothing where a fold diverges."""
+    workspace = Workspace.open(config.workspace)
+    with trial_processes(1) as executor:
+        try:
+            result, _ = judge_setting(
+                workspace.root, table, workspace.features.tables.path(table.key), config.search, config.train, executor,
+                job=partial(tracked_trial, config.tracking, workspace.root),
+                fc=workspace.features.store_fc(backbone_of(config)), parent_run=run.id,
+            )  # fmt: skip
+        except TrainingError as exc:
+            get_run_logger().warning("no cross-validation: %s", exc)
+            return {}
+    return {rule: Evaluation.from_json(numbers) for rule, numbers in result.evaluations.items()}
+
+
+def _record(run: Run, outcome: Outcome, bundle: ModelBundle | None) -> None:
+    """Curves, numbers and matrices of one implementation in MLflow."""
+    if len(outcome.history):
+        run.log_history(outcome.history)
+        title = f"Implementation {outcome.number}"
+        run.log_figure(curves_figure({title: outcome.history}, title), "figures/curves.png")
+    for rule, evaluation in outcome.tests.items():
+        run.log_evaluation(evaluation, prefix=f"test/{rule}/")
+        if rule in THESIS_RULES:
+            run.log_confusion(evaluation, f"confusion_{rule}", f"Test, {rule.replace('_', ' ')}")
+    for rule, evaluation in outcome.out_of_fold.items():
+        run.log_evaluation(evaluation, prefix=f"out_of_fold/{rule}/")
+    run.log_metrics({"seconds": outcome.seconds, "weights": float(outcome.n_weights)})
+    tags = {
+        "threads": str(outcome.threads),
+        "fc_from_imagenet": " ".join(map(str, outcome.pretrained)) or "none",
+        "weights_sha256": bundle.record.weights_sha256 if bundle else "",
+        "test_openings": str(outcome.openings),
+        "reason": outcome.reason,
+    }
+    run.set_tags({name: text for name, text in tags.items() if text})
+
+
+def _show(found: Reproduction, folder: Path, run: Run) -> dict[str, Any]:
+    """The page, to look at, in MLflow and on the flow run's page; and the numbers in short."""
+    page, markdown = reproduction_html(found), reproduction_markdown(found)
+    write_atomic(folder / "reproduction.html", page.encode())
+    write_atomic(folder / "reproduction.md", markdown.encode())
+    run.log_text(page, "reproduction.html")
+    run.log_text(markdown, "reproduction.md")
+    run.log_json(found.to_json(), "reproduction.json")
+    show_markdown("thesis-reproduced", f"{markdown}\nThe whole page: `{folder / 'reproduction.html'}` {run.url}\n")
+    for outcome in found.outcomes:
+        if len(outcome.history):
+            figure = curves_figure({"": outcome.history}, f"Implementation {outcome.number}")
+            show_picture(f"thesis-{outcome.number}-curves", figure_png(figure), f"Implementation {outcome.number}")
+    numbers = {
+        f"implementation_{o.number}": str(o.tests["mean_scores"].mean_recall) if o.tested else o.reason
+        for o in found.outcomes
+    }
+    return {
+        **numbers,
+        "synthetic": found.data.synthetic,
+        "test_clips": len(found.labels),
+        "openings": max((o.openings for o in found.tested), default=0),
+        "page": str(folder / "reproduction.html"),
+    }
