@@ -25,6 +25,9 @@ from fer_core.errors import StoreError
 
 log = logging.getLogger(__name__)
 
+MAPPED_FROM = 16 * 2**20  # elements
+_KINDS = {"float16": "F16", "float32": "F32", "int32": "I32", "uint8": "U8"}  # safetensors' names
+
 
 def canonical_json(value: Any) -> str:
     """One text for one value: sorted keys, no spaces, no NaN."""
@@ -99,11 +102,20 @@ class EntryStore:
         with publish(self.path(key)) as temporary:
             save_file(contiguous, temporary, metadata={"note": canonical_json(note)})
 
-    def put_rows(self, key: str, name: str, rows: Iterable[np.ndarray], n_rows: int, note: Mapping[str, Any]) -> None:
+    def put_rows(
+        self,
+        key: str,
+        name: str,
+        rows: Iterable[np.ndarray],
+        n_rows: int,
+        note: Mapping[str, Any],
+        beside: Mapping[str, np.ndarray] | None = None,
+    ) -> None:
         """Store an entry of one array as `put` would, from (m, ...) pieces of it: it need not fit into memory.
 
         Args:
             rows: at least one piece, all of one type and row shape, `n_rows` rows together.
+            beside: small arrays stored behind it.
         Raises:
             StoreError: the disk refuses.
         """
@@ -111,11 +123,14 @@ class EntryStore:
         first = next(pieces)
         shape = (n_rows, *first.shape[1:])
         size = math.prod(shape) * first.itemsize
-        kind = {"float16": "F16", "float32": "F32", "uint8": "U8"}[first.dtype.name]
-        described = {
-            "__metadata__": {"note": canonical_json(note)},
-            name: {"dtype": kind, "shape": shape, "data_offsets": [0, size]},
-        }
+        described: dict[str, Any] = {"__metadata__": {"note": canonical_json(note)}}
+        described[name] = {"dtype": _KINDS[first.dtype.name], "shape": shape, "data_offsets": [0, size]}
+        small = {} if beside is None else {k: np.ascontiguousarray(v) for k, v in beside.items()}
+        end = size
+        for other, array in small.items():
+            offsets = [end, end + array.nbytes]
+            described[other] = {"dtype": _KINDS[array.dtype.name], "shape": array.shape, "data_offsets": offsets}
+            end += array.nbytes
         header = json.dumps(described, separators=(",", ":")).encode()
         header += b" " * (-len(header) % 8)  # the data begin at a multiple of 8
         with publish(self.path(key)) as temporary, temporary.open("wb") as file:
@@ -124,6 +139,8 @@ class EntryStore:
                 file.write(np.ascontiguousarray(piece, dtype=first.dtype).tobytes())
             if file.tell() != 8 + len(header) + size:
                 raise ValueError(f"{self.kind} entry {key} was to have {n_rows} rows, but got others")
+            for array in small.values():
+                file.write(array.tobytes())
 
     def note(self, key: str) -> dict[str, Any] | None:
         """The note of an entry, its arrays left alone; None when there is no such entry, or a corrupt one."""
@@ -135,8 +152,12 @@ class EntryStore:
         except (OSError, SafetensorError, KeyError, TypeError, ValueError):
             return None
 
-    def get(self, key: str) -> tuple[dict[str, np.ndarray], dict[str, Any]] | None:
-        """The arrays and note of an entry; None when there is none, or only a corrupt one (reported and removed)."""
+    def get(self, key: str, mapped: str = "") -> tuple[dict[str, np.ndarray], dict[str, Any]] | None:
+        """The arrays and note of an entry; None when there is none, or only a corrupt one (reported and removed).
+
+        Args:
+            mapped: an array to map instead of reading it, should it be large; it holds an open file while it lives.
+        """
         from safetensors import SafetensorError, safe_open
 
         path = self.path(key)
@@ -145,10 +166,22 @@ class EntryStore:
         try:
             with safe_open(path, framework="numpy") as file:
                 note = json.loads(file.metadata()["note"])
-                return {name: file.get_tensor(name) for name in file.keys()}, note  # noqa: SIM118
+                names = set(file.keys())
+                large = mapped in names and math.prod(file.get_slice(mapped).get_shape()) >= MAPPED_FROM
+                arrays = {name: file.get_tensor(name) for name in names - ({mapped} if large else set())}
+            return arrays | ({mapped: _map(path, mapped)} if large else {}), note
         except (SafetensorError, KeyError, TypeError, ValueError) as exc:
             log.warning("%s entry %s is corrupt (%s); it is removed and made again", self.kind, key, exc)
             path.unlink(missing_ok=True)
             return None
         except OSError as exc:
             raise StoreError(f"cannot read {path}: {exc.strerror or exc}") from exc
+
+
+def _map(path: Path, name: str) -> np.ndarray:
+    with path.open("rb") as file:
+        n_header = int.from_bytes(file.read(8), "little")
+        described = json.loads(file.read(n_header))[name]
+    kind = next(numpy for numpy, theirs in _KINDS.items() if theirs == described["dtype"])
+    offset = 8 + n_header + described["data_offsets"][0]
+    return np.asarray(np.memmap(path, kind, "c", offset, tuple(described["shape"])))

@@ -24,7 +24,8 @@ from fer_core.preprocess.face import Detection, FaceFinder, crop, resize
 from fer_core.preprocess.faces import Faces, FrameStatus, Ledger
 from fer_core.preprocess.folder import FrameFolder
 from fer_core.preprocess.selection import select
-from fer_core.preprocess.store import cut_at, faces_key
+from fer_core.preprocess.spool import Spool
+from fer_core.preprocess.store import FacesStore, cut_at, faces_key
 
 SMALL_FACE = 40  # pixels; under it a face shows too little of an expression
 SURE = 3.0  # mean weight over a clip's frames: upright faces have 6 to 10, faces looked for in lying frames 0 to 2
@@ -39,7 +40,24 @@ def preprocess(clip: Clip, cfg: PreprocessConfig, limits: LimitsConfig) -> Faces
         ClipError: the clip cannot be used (damaged, unsupported, too_large, missing, rejected).
     """
     with open_media(clip.path, limits) as media:
-        return faces_of(media, cut_at(clip, cfg), cfg)
+        return faces_of(media, cut_at(clip, cfg), cfg)[0]
+
+
+def preprocess_into(store: FacesStore, clip: Clip, cfg: PreprocessConfig, limits: LimitsConfig, digest: str) -> str:
+    """Put the faces of a clip into a store, in memory that does not grow with its length; their key.
+
+    Args:
+        digest: content the clip must have.
+
+    Raises:
+        ClipError: as `preprocess`; rejected when the content is another. StoreError: the disk refuses.
+    """
+    folder = store.spool_folder()
+    with open_media(clip.path, limits) as media:
+        check_content(media.digest, digest)
+        faces, spool = faces_of(media, cut_at(clip, cfg), cfg, folder)
+    store.put(faces, spool.pieces())
+    return faces.key
 
 
 @contextmanager
@@ -77,19 +95,23 @@ def check_content(now: str, before: str) -> None:
         raise ClipError(ClipStatus.REJECTED, "its content was replaced while the batch ran; run again")
 
 
-def faces_of(media: Media, given_apex: int, cfg: PreprocessConfig) -> Faces:
-    """The faces of an open clip; where they are in doubt, its frames are tried lying on either side too.
+def faces_of(media: Media, given_apex: int, cfg: PreprocessConfig, folder: Path | None = None) -> tuple[Faces, Spool]:
+    """The faces of an open clip, and the spool that holds their pixels.
 
-    Some databases store their clips sideways (MMI), and some cameras forget to say how they were held.
+    Where they are in doubt, its frames are tried lying on either side too: some databases store their clips sideways
+    (MMI), and some cameras forget to say how they were held.
+
+    Args:
+        folder: where pixels are kept while they are made; None: in memory.
     """
-    faces = _faces_of(media, given_apex, cfg)
+    faces, spool = _faces_of(media, given_apex, cfg, folder)
     if _sureness(faces) >= SURE:
-        return faces
+        return faces, spool
     for quarters in (-1, 1):  # clockwise first, as MMI's need it
-        turned = _faces_of(Turned(media, quarters), given_apex, cfg)
+        turned, its_spool = _faces_of(Turned(media, quarters), given_apex, cfg, folder)
         if _sureness(turned) >= max(SURE, 1.5 * _sureness(faces)):
-            return replace(turned, flags=tuple(sorted({*turned.flags, "turned"})))
-    return faces
+            return replace(turned, flags=tuple(sorted({*turned.flags, "turned"}))), its_spool
+    return faces, spool
 
 
 def _sureness(faces: Faces) -> float:
@@ -115,23 +137,24 @@ class Turned:
         return replace(report, width=report.height, height=report.width)
 
 
-def _faces_of(media: Media, given_apex: int, cfg: PreprocessConfig) -> Faces:
+def _faces_of(media: Media, given_apex: int, cfg: PreprocessConfig, folder: Path | None) -> tuple[Faces, Spool]:
     """One run over the frames is enough where the container counts them right; the decoded count decides."""
     apex = None if given_apex < 0 else given_apex
     n, n_lost = max(media.n_expected, 1, given_apex + 1), 0
     if apex is None and cfg.apex == "estimate":
         apex = estimate_apex(media, cfg.face)
         n, n_lost = media.report().n_frames, media.report().n_lost
-    made = _run(media, select(n, apex, cfg), cfg)
+    spool = Spool(cfg.size, folder)
+    ledger, flags = _run(media, select(n, apex, cfg), cfg, spool)
     report = media.report()
     if (report.n_frames, report.n_lost) != (n, n_lost):
-        made = _run(media, select(report.n_frames, apex, cfg), cfg)
+        spool = Spool(cfg.size, folder)
+        ledger, flags = _run(media, select(report.n_frames, apex, cfg), cfg, spool)
         report = media.report()
-    pixels, ledger, flags = made
-    return Faces(
+    faces = Faces(
         key=faces_key(media.digest, given_apex, cfg),
         clip_digest=media.digest,
-        pixels=pixels,
+        pixels=spool.pixels(),
         ledger=ledger,
         n_frames=report.n_frames,
         apex=-1 if apex is None else apex,
@@ -140,14 +163,13 @@ def _faces_of(media: Media, given_apex: int, cfg: PreprocessConfig) -> Faces:
         duration_s=report.duration_s,
         flags=tuple(sorted(flags | report.flags | ({"one_frame"} if report.n_frames == 1 else set()))),
     )
+    return faces, spool
 
 
-def _run(media: Media, chosen: np.ndarray, cfg: PreprocessConfig) -> tuple[np.ndarray, Ledger, set[str]]:
+def _run(media: Media, chosen: np.ndarray, cfg: PreprocessConfig, spool: Spool) -> tuple[Ledger, set[str]]:
     finder = FaceFinder(cfg.face)
     wanted = frozenset(chosen.tolist())
     rows: list[tuple[Frame, FrameStatus, Detection | None]] = []
-    pixels = np.empty((len(chosen), cfg.size, cfg.size), np.uint8)
-    n_used = 0
     for frame in media.frames(wanted.__contains__):
         if frame.index not in wanted:
             continue
@@ -155,15 +177,14 @@ def _run(media: Media, chosen: np.ndarray, cfg: PreprocessConfig) -> tuple[np.nd
         status = _status(frame, found, cfg)
         if status is FrameStatus.USED:
             assert frame.picture is not None and found is not None
-            pixels[n_used] = resize(equalize_by(crop(frame.picture, found.box), cfg.equalize), cfg.size)
-            n_used += 1
+            spool.append(resize(equalize_by(crop(frame.picture, found.box), cfg.equalize), cfg.size))
         rows.append((Frame(frame.index, frame.time_s, None), status, found))
     ledger = _ledger(rows)
     flags = set(finder.flags)
     sides = ledger.box[ledger.used][:, 2]
     if len(sides) and np.median(sides) < SMALL_FACE:
         flags |= {"small_face", "low_quality"}
-    return pixels[:n_used], ledger, flags
+    return ledger, flags
 
 
 def _status(frame: Frame, found: Detection | None, cfg: PreprocessConfig) -> FrameStatus:

@@ -27,7 +27,8 @@ from fer_core.config import LimitsConfig, PreprocessConfig
 from fer_core.errors import ClipError, ClipStatus, FerError, StoreError
 
 START_S = 120.0  # for the imports of one child, on a machine that is busy
-ROOM_MB = 64  # a child that has used all but this of its address space says so itself
+MAX_ANSWER = 1 << 20  # bytes; a longer answer is none of ours
+KEPT = ("PATH", "HOME", "TMPDIR", "LANG", "LC_ALL", "LC_CTYPE", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "PYTHONHOME")
 
 
 class Child:
@@ -36,6 +37,8 @@ class Child:
     def __init__(self, limits: LimitsConfig) -> None:
         self._limits = limits
         self._process: subprocess.Popen[bytes] | None = None
+        self._lock = threading.Lock()
+        self._ended = False
 
     def ask(self, request: Mapping[str, Any]) -> dict[str, Any]:
         """The child's answer to one request.
@@ -49,59 +52,69 @@ class Child:
         try:
             process.stdin.write(json.dumps(request).encode() + b"\n")
             process.stdin.flush()
-            line = self._line(process, self._limits.timeout_s)
+            answer = _answer_in(self._line(process, self._limits.timeout_s))
         except BrokenPipeError:
-            line = b""
+            answer = None
         except TimeoutError as exc:
-            self.kill()
+            self._discard()
             raise ClipError(
                 ClipStatus.TIMEOUT, f"not done after {self._limits.timeout_s:g} s (limits.timeout_s)"
             ) from exc
-        if not line.endswith(b"\n"):
-            self.kill()
+        if answer is None:
+            self._discard()
             raise ClipError(ClipStatus.CRASHED, f"the decoding process died ({_cause(process.returncode)})")
-        return dict(json.loads(line))
+        return answer
 
-    def kill(self) -> None:
-        """End the process at once, whatever it is doing. Harmless twice."""
+    def end(self) -> None:
+        """Kill the process, whatever it is doing; whoever waits for it gets `crashed`, and it is not started again."""
+        with self._lock:
+            self._ended = True
+            if self._process is not None:
+                self._process.kill()
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        self._discard()
+        with tempfile.TemporaryFile() as complaints:
+            with self._lock:
+                if self._ended:
+                    raise ClipError(ClipStatus.CRASHED, "the batch was stopped")
+                process = self._process = subprocess.Popen(
+                    [sys.executable, "-P", "-m", "fer_core.preprocess.sandbox", str(self._limits.memory_mb)],
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    stderr=complaints,
+                    env=self._environment(),
+                    start_new_session=True,  # a Ctrl-C on the terminal is the parent's to answer
+                )
+            try:
+                ready = self._line(process, START_S)
+            except TimeoutError:
+                ready = b""
+            if ready != b"ready\n":
+                self._discard()
+                complaints.seek(0)
+                last = complaints.read()[-2000:].decode(errors="replace").strip().splitlines()[-1:]
+                raise FerError(f"no decoding process starts: {''.join(last) or _cause(process.returncode)}")
+        return process
+
+    def _environment(self) -> dict[str, str]:
+        """What the child needs to know; passwords and addresses of servers are not among it."""
+        here = Path(__file__).parents[2]
+        paths = dict.fromkeys([str(here), *(p for p in sys.path if p)])
+        return {name: os.environ[name] for name in KEPT if name in os.environ} | {
+            "PYTHONPATH": os.pathsep.join(paths),
+            "OMP_NUM_THREADS": "1",
+            "OPENBLAS_NUM_THREADS": "1",
+            "OPENCV_IO_MAX_IMAGE_PIXELS": str(self._limits.max_pixels),
+        }
+
+    def _discard(self) -> None:
         if self._process is not None:
             self._process.kill()
             self._process.wait()
             for pipe in (self._process.stdin, self._process.stdout):
                 with contextlib.suppress(OSError):
                     pipe.close()  # type: ignore[union-attr]
-
-    def _start(self) -> subprocess.Popen[bytes]:
-        self.kill()
-        here = Path(__file__).parents[2]
-        paths = [str(here), *(p for p in sys.path if p)]
-        environment = dict(os.environ)
-        environment.update(
-            PYTHONPATH=os.pathsep.join(dict.fromkeys(paths)),
-            OMP_NUM_THREADS="1",
-            OPENBLAS_NUM_THREADS="1",
-            OPENCV_IO_MAX_IMAGE_PIXELS=str(self._limits.max_pixels),
-        )
-        with tempfile.TemporaryFile() as complaints:
-            process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "fer_core.preprocess.sandbox", str(self._limits.memory_mb)],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=complaints,
-                env=environment,
-                start_new_session=True,  # a Ctrl-C on the terminal is the parent's to answer
-            )
-            self._process = process
-            try:
-                ready = self._line(process, START_S)
-            except TimeoutError:
-                ready = b""
-            if ready != b"ready\n":
-                self.kill()
-                complaints.seek(0)
-                last = complaints.read()[-2000:].decode(errors="replace").strip().splitlines()[-1:]
-                raise FerError(f"no decoding process starts: {''.join(last) or _cause(process.returncode)}")
-        return process
 
     @staticmethod
     def _line(process: subprocess.Popen[bytes], timeout_s: float) -> bytes:
@@ -110,7 +123,7 @@ class Child:
         handle = process.stdout.fileno()
         deadline = time.monotonic() + timeout_s
         line = b""
-        while not line.endswith(b"\n"):
+        while not line.endswith(b"\n") and len(line) < MAX_ANSWER:
             left = deadline - time.monotonic()
             if left <= 0 or not select.select([handle], [], [], left)[0]:
                 raise TimeoutError
@@ -159,7 +172,7 @@ class Children:
         with self._lock:
             self._stopped = True
             for child in self._all:
-                child.kill()
+                child.end()
 
     def _take(self) -> Child:
         with self._lock:
@@ -170,6 +183,15 @@ class Children:
             child = Child(self._limits)
             self._all.append(child)
             return child
+
+
+def _answer_in(line: bytes) -> dict[str, Any] | None:
+    """The answer a line holds; None where it is none, as from a child that died, or that a file has taken over."""
+    try:
+        answer = json.loads(line)
+        return answer if answer["status"] == "store" or ClipStatus(answer["status"]) else None
+    except (ValueError, TypeError, KeyError):
+        return None
 
 
 def _cause(code: int | None) -> str:
@@ -203,9 +225,9 @@ def _harden(memory_mb: int) -> None:
     cv2.setNumThreads(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    with contextlib.suppress(ValueError, OSError):  # macOS refuses it; frame and pixel limits hold there too
-        used = _address_space()
-        resource.setrlimit(resource.RLIMIT_AS, (used + memory_mb * 2**20, resource.RLIM_INFINITY))
+    with contextlib.suppress(ValueError, OSError):  # macOS has none; the limits of frames and pixels hold there too
+        hard = resource.getrlimit(resource.RLIMIT_AS)[1]
+        resource.setrlimit(resource.RLIMIT_AS, (_address_space() + memory_mb * 2**20, hard))
     null = os.open(os.devnull, os.O_RDWR)
     os.dup2(null, 1)  # what a library prints is no answer
     os.dup2(null, 2)
@@ -234,23 +256,21 @@ def _answer(request: dict[str, Any]) -> dict[str, Any]:
         return {"status": exc.status.value, "reason": exc.reason}
     except StoreError as exc:
         return {"status": "store", "reason": str(exc)}
-    except MemoryError:
-        return {
-            "status": ClipStatus.TOO_LARGE.value,
-            "reason": f"it needs more than {limits.memory_mb} MiB to decode (limits.memory_mb)",
-        }
+    except Exception as exc:  # the batch goes on, and the reason must not be lost in a process nobody sees
+        if isinstance(exc, MemoryError) or "Insufficient memory" in str(exc):  # the latter is OpenCV's
+            reason = f"it needs more than {limits.memory_mb} MiB to decode (limits.memory_mb)"
+            return {"status": ClipStatus.TOO_LARGE.value, "reason": reason}
+        return {"status": ClipStatus.CRASHED.value, "reason": f"{type(exc).__name__}: {str(exc)[:1000]}"}
 
 
 def _faces(request: dict[str, Any], limits: LimitsConfig) -> dict[str, Any]:
     """Faces of a clip, put into the store."""
-    from fer_core.preprocess.pipeline import check_content, preprocess
+    from fer_core.preprocess.pipeline import preprocess_into
     from fer_core.preprocess.store import FacesStore
 
     clip = Clip(id=request["id"], path=Path(request["path"]), apex=request["apex"])
-    faces = preprocess(clip, PreprocessConfig.model_validate(request["config"]), limits)
-    check_content(faces.clip_digest, request["digest"])
-    FacesStore(Path(request["store"])).put(faces)
-    return {"key": faces.key}
+    cfg = PreprocessConfig.model_validate(request["config"])
+    return {"key": preprocess_into(FacesStore(Path(request["store"])), clip, cfg, limits, request["digest"])}
 
 
 def _look(request: dict[str, Any], limits: LimitsConfig) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import numpy as np
 
 from fer_core.clips.clip import Clip
 from fer_core.config import PreprocessConfig
+from fer_core.errors import StoreError
 from fer_core.preprocess.faces import Faces, FrameStatus, Ledger
 from fer_core.store import EntryStore, cache_key
 
@@ -61,11 +63,24 @@ class FacesStore:
     def __contains__(self, key: str) -> bool:
         return key in self.entries
 
-    def put(self, faces: Faces) -> None:
-        """Store faces under their own key. Raises StoreError when the disk refuses."""
+    def spool_folder(self) -> Path:
+        """A folder on the store's disk for pixels on their way into it. Raises StoreError when there can be none."""
+        try:
+            self.entries.root.mkdir(parents=True, exist_ok=True)
+        except OSError as exc:
+            raise StoreError(
+                f"cannot write {self.entries.root}: {exc.strerror or exc}; choose another workspace"
+            ) from exc
+        return self.entries.root
+
+    def put(self, faces: Faces, pieces: Iterable[np.ndarray] | None = None) -> None:
+        """Store faces under their own key. Raises StoreError when the disk refuses.
+
+        Args:
+            pieces: the pixels in (m, size, size) pieces, at least one, where they are not to be held in memory.
+        """
         ledger = faces.ledger
-        arrays = {
-            "pixels": faces.pixels,
+        beside = {
             "frame": ledger.frame,
             "time_s": ledger.time_s,
             "status": np.array([_CODES.index(s) for s in ledger.status], dtype=np.uint8),
@@ -73,11 +88,11 @@ class FacesStore:
             "weight": ledger.weight,
         }
         note = {name: getattr(faces, name) for name in _NOTED} | {"flags": list(faces.flags)}
-        self.entries.put(faces.key, arrays, note)
+        self.entries.put_rows(faces.key, "pixels", pieces or [faces.pixels], faces.n_used, note, beside)
 
     def get(self, key: str) -> Faces | None:
         """The faces of `key`; None when there are none, or only a corrupt entry (reported and removed)."""
-        found = self.entries.get(key)
+        found = self.entries.get(key, mapped="pixels")
         if found is None:
             return None
         arrays, note = found

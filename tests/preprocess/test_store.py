@@ -70,3 +70,26 @@ def test_a_corrupt_entry_is_removed_and_can_be_made_again(store: FacesStore, fil
     assert store.get(faces.key) is None and faces.key not in store
     store.put(faces)
     assert store.get(faces.key) is not None
+
+
+def test_a_long_clip_is_mapped_and_the_same(store: FacesStore, film: Path) -> None:
+    short = faces_of(film)
+    n = 400
+    pixels = np.random.default_rng(0).integers(0, 256, (n, 224, 224), dtype=np.uint8)
+    rows = np.arange(n) % short.n_selected
+    ledger = Ledger(
+        frame=short.ledger.frame[rows],
+        time_s=short.ledger.time_s[rows],
+        status=tuple(short.ledger.status[i] for i in rows),
+        box=short.ledger.box[rows],
+        weight=short.ledger.weight[rows],
+    )
+    faces = dataclasses.replace(short, pixels=pixels, ledger=ledger)
+    store.put(faces, (pixels[i : i + 30] for i in range(0, n, 30)))
+    whole = store.entries.path(faces.key).read_bytes()
+    found = store.get(faces.key)
+    assert found is not None and isinstance(found.pixels.base, np.memmap)
+    assert_same(found, faces)
+    found.pixels[0] = 0  # a copy on write: the entry keeps its bytes
+    store.put(faces)
+    assert store.entries.path(faces.key).read_bytes() == whole

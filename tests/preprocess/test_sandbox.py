@@ -1,0 +1,254 @@
+"""The child process: what it may do, how it ends, and that it never takes the batch along."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fer_core.clips.clip import Clip
+from fer_core.config import LimitsConfig
+from fer_core.errors import ClipError, ClipStatus
+from fer_core.preprocess.batch import preprocess_batch
+from fer_core.preprocess.sandbox import Child, Children
+from fer_core.preprocess.store import FacesStore
+from tests.preprocess.conftest import CONFIG, LIMITS, faces_of
+from tests.preprocess.films import face_frames, write_video
+from tests.preprocess.hostile import huge
+
+SLOW_FRAMES = 2000  # a clip that keeps a child busy for many seconds
+linux = pytest.mark.skipif(not Path("/proc").is_dir(), reason="looks into /proc")
+
+
+@pytest.fixture(scope="module")
+def long_film(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    frames = face_frames(40, 240, 320) * (SLOW_FRAMES // 40)
+    return write_video(tmp_path_factory.mktemp("long") / "long.mp4", frames, options={"preset": "ultrafast"})
+
+
+@pytest.fixture
+def children() -> Iterator[Children]:
+    made = Children(LIMITS)
+    yield made
+    made.stop()
+
+
+def pids(parent: int | None = None) -> list[int]:
+    """The decoding processes of a parent, this process by default."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            command = (entry / "cmdline").read_bytes()
+            of = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
+        except OSError:
+            continue
+        if b"fer_core.preprocess.sandbox" in command and of == (parent or os.getpid()):
+            found.append(int(entry.name))
+    return found
+
+
+def alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def wait_for(condition: object, seconds: float = 20.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():  # type: ignore[operator]
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.02)
+
+
+def request(path: Path, store: FacesStore) -> dict[str, object]:
+    config = CONFIG.model_dump(mode="json")
+    return {"id": "x", "apex": None, "digest": "", "config": config, "store": str(store.root)}
+
+
+@linux
+def test_a_child_has_no_torch_no_core_dump_little_memory_and_none_of_our_secrets(
+    children: Children, store: FacesStore, film: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "sesame")
+    with pytest.raises(ClipError):
+        children.ask("faces", film, **request(film, store))
+    (pid,) = pids()
+    maps = Path(f"/proc/{pid}/maps").read_text()
+    assert "libavcodec" in maps and "cv2" in maps and "torch" not in maps
+    limits = Path(f"/proc/{pid}/limits").read_text().splitlines()
+    assert next(line for line in limits if line.startswith("Max core")).split()[4] == "0"
+    assert "unlimited" not in next(line for line in limits if line.startswith("Max address space")).split()[3]
+    assert b"sesame" not in Path(f"/proc/{pid}/environ").read_bytes()
+    assert os.readlink(f"/proc/{pid}/fd/1") == os.devnull == os.readlink(f"/proc/{pid}/fd/2")
+
+
+def test_item_40_content_replaced_during_the_run_is_rejected(children: Children, store: FacesStore, film: Path) -> None:
+    with pytest.raises(ClipError, match="replaced while the batch ran") as caught:
+        children.ask("faces", film, **request(film, store) | {"digest": "0" * 32})
+    assert caught.value.status is ClipStatus.REJECTED
+    assert list(store.entries.keys()) == []
+
+
+@linux
+def test_item_85_a_killed_child_costs_its_clip_only(store: FacesStore, film: Path, long_film: Path) -> None:
+    clips = [Clip(id="long", path=long_film), Clip(id="short", path=film)]
+
+    def kill() -> None:
+        wait_for(lambda: pids() and store.entries.root.is_dir())
+        time.sleep(0.5)
+        os.kill(pids()[0], signal.SIGSEGV)
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    one = LIMITS.model_copy(update={"workers": 1})
+    long, short = preprocess_batch(clips, CONFIG, one, store)
+    killer.join()
+    assert long.error is not None and long.error.status is ClipStatus.CRASHED and "SIGSEGV" in long.error.reason
+    assert short.error is None and short.faces is not None
+    assert np.array_equal(short.faces.pixels, faces_of(film).pixels)
+
+
+def test_a_clip_that_takes_too_long_is_stopped_and_the_next_one_goes_on(
+    store: FacesStore, film: Path, long_film: Path
+) -> None:
+    limits = LimitsConfig(timeout_s=2.0, workers=1)
+    long, short = preprocess_batch([Clip(id="l", path=long_film), Clip(id="s", path=film)], CONFIG, limits, store)
+    assert long.error is not None and long.error.status is ClipStatus.TIMEOUT
+    assert long.error.reason == "not done after 2 s (limits.timeout_s)"
+    assert short.error is None
+
+
+def test_a_clip_that_needs_too_much_memory_is_too_large(store: FacesStore, tmp_path: Path) -> None:
+    path = tmp_path / "v.mp4"
+    path.write_bytes(huge())
+    limits = LimitsConfig(memory_mb=256, max_pixels=8192**2, workers=1)
+    (result,) = preprocess_batch([Clip(id="v", path=path)], CONFIG, limits, store)
+    assert result.error is not None and result.error.status is ClipStatus.TOO_LARGE
+    assert "memory_mb" in result.error.reason
+
+
+@pytest.mark.parametrize("said", [b"", b"no json\n", b"[1]\n", b'{"status": "king"}\n', b'{"a": 1}\n'])
+def test_what_is_no_answer_is_a_crash(said: bytes, monkeypatch: pytest.MonkeyPatch, film: Path) -> None:
+    child = Child(LIMITS)
+    child._process = process = subprocess.Popen(
+        [sys.executable, "-c", f"import sys; sys.stdin.readline(); sys.stdout.buffer.write({said!r})"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    with pytest.raises(ClipError) as caught:
+        child.ask({})
+    assert caught.value.status is ClipStatus.CRASHED and process.returncode is not None
+
+
+@linux
+def test_closing_a_batch_ends_its_children_at_once(store: FacesStore, long_film: Path, film: Path) -> None:
+    before = threading.active_count()
+    clips = [Clip(id="short", path=film), *(Clip(id=f"{i}", path=long_film, apex=1500 + i) for i in range(6))]
+    batch = preprocess_batch(clips, CONFIG, LIMITS, store)
+    assert next(batch).clip.id == "short"
+    running = pids()
+    assert running
+    started = time.monotonic()
+    batch.close()  # type: ignore[attr-defined]
+    assert time.monotonic() - started < 5
+    assert not any(alive(pid) for pid in running) and not pids()
+    assert threading.active_count() == before
+
+
+IMPORTS = """
+import sys
+from pathlib import Path
+from fer_core.clips.clip import Clip
+from fer_core.config import LimitsConfig, PreprocessConfig
+from fer_core.preprocess.batch import preprocess_batch
+from fer_core.preprocess.store import FacesStore
+"""
+PARENT = f"""{IMPORTS}
+clips = [Clip(id=str(i), path=Path(sys.argv[1]), apex=1500 + i) for i in range(8)]
+for made in preprocess_batch(clips, PreprocessConfig(), LimitsConfig(workers=2), FacesStore(Path(sys.argv[2]))):
+    print(made.clip.id, made.error)
+"""
+
+
+@linux
+@pytest.mark.parametrize("blow", [signal.SIGKILL, signal.SIGINT], ids=["item_80_killed", "item_81_interrupted"])
+def test_children_do_not_outlive_their_parent(blow: signal.Signals, store: FacesStore, long_film: Path) -> None:
+    parent = subprocess.Popen(
+        [sys.executable, "-c", PARENT, str(long_film), str(store.root)], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    try:
+        wait_for(lambda: len(pids(parent.pid)) == 2 and store.entries.root.is_dir())
+        time.sleep(0.5)
+        children = pids(parent.pid)
+        parent.send_signal(blow)
+        parent.wait(timeout=10)
+        wait_for(lambda: not any(alive(pid) for pid in children), seconds=10)
+    finally:
+        parent.kill()
+        parent.communicate()
+    assert parent.returncode in (-blow, 130)
+    assert all(store.get(key) is not None for key in store.entries.keys())  # noqa: SIM118
+
+
+SEAMS = {
+    "before_the_entry_is_written": ("fer_core.store", "secrets.token_hex"),
+    "before_the_entry_is_synced": ("fer_core.store", "os.fsync"),
+    "before_the_entry_is_renamed": ("fer_core.store", "os.replace"),
+    "while_the_faces_are_made": ("fer_core.preprocess.pipeline", "equalize_by"),
+}
+KILLED = """
+import importlib, os, signal, sys
+from pathlib import Path
+from fer_core.clips.clip import Clip, clip_digest
+from fer_core.config import LimitsConfig, PreprocessConfig
+from fer_core.preprocess.pipeline import preprocess_into
+from fer_core.preprocess.store import FacesStore
+module, name = sys.argv[3:5]
+owner = importlib.import_module(module)
+*outer, last = name.split(".")
+for part in outer:
+    owner = getattr(owner, part)
+setattr(owner, last, lambda *a, **k: os.kill(os.getpid(), signal.SIGKILL))
+path = Path(sys.argv[1])
+clip, store = Clip(id="x", path=path), FacesStore(Path(sys.argv[2]))
+preprocess_into(store, clip, PreprocessConfig(), LimitsConfig(), clip_digest(path))
+"""
+
+
+@pytest.mark.parametrize("seam", SEAMS)
+def test_item_77_a_kill_leaves_no_half_entry_and_a_rerun_gives_the_same_bytes(
+    seam: str, store: FacesStore, film: Path, tmp_path: Path
+) -> None:
+    run = subprocess.run([sys.executable, "-c", KILLED, str(film), str(store.root), *SEAMS[seam]], check=False)
+    assert run.returncode == -signal.SIGKILL
+    assert list(store.entries.keys()) == []
+    other = FacesStore(tmp_path / "other")
+    for target in (store, other):
+        (made,) = preprocess_batch([Clip(id="x", path=film)], CONFIG, LIMITS, target)
+        assert made.error is None and not made.cached
+    assert store.entries.path(made.key).read_bytes() == other.entries.path(made.key).read_bytes()
+
+
+def test_a_batch_runs_in_a_daemonic_worker_and_without_a_main_guard(store: FacesStore, film: Path) -> None:
+    """As in a Dask worker; a multiprocessing pool is refused there."""
+    script = f"""{IMPORTS}
+import multiprocessing
+def work():
+    clips, store = [Clip(id="x", path=Path(sys.argv[1]))], FacesStore(Path(sys.argv[2]))
+    print("faces", sum(m.faces.n_used for m in preprocess_batch(clips, PreprocessConfig(), LimitsConfig(), store)))
+process = multiprocessing.get_context("fork").Process(target=work, daemon=True)
+process.start(); process.join(); sys.exit(process.exitcode)
+"""
+    run = subprocess.run(
+        [sys.executable, "-c", script, str(film), str(store.root)], capture_output=True, text=True, check=False
+    )
+    assert run.returncode == 0 and "faces 10" in run.stdout, run.stderr
