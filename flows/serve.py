@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 # (module, flow, name of the deployment), in the order of the work
 SERVED = (
+    ("flows.card", "card_flow", "card"),
     ("flows.preprocess", "preprocess_flow", "preprocess"),
     ("flows.search", "search_flow", "search"),
     ("flows.train", "train_flow", "train"),
