@@ -6,6 +6,7 @@ reach. What a batch makes is keyed by content, so the bytes are the same whereve
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -48,6 +49,7 @@ def _dask(cfg: RunnerConfig) -> Iterator[DaskTaskRunner]:
     except ImportError as exc:
         raise ConfigError("runner.kind is 'dask', which is not installed; pip install 'ferflow[dask]'") from exc
 
+    logging.getLogger("distributed").setLevel(logging.WARNING)  # it tells of every connection
     patience = {"timeout": CONNECT_S}
     local = {"n_workers": LOCAL_WORKERS, "threads_per_worker": 1, "dashboard_address": None}
     where: dict[str, Any] = {"address": cfg.address} if cfg.address else {"cluster_kwargs": local}
