@@ -38,10 +38,10 @@ def search_flow(config: RunConfig = RunConfig()) -> dict[str, Any]:  # noqa: B00
     config = settle(config)
     workspace = Workspace.open(config.workspace)
     tracking = connect(config.tracking, workspace.root)
+    backbone = backbone_of(config)  # missing weights come to light before any work
     prepared = prepare_faces(config)
     extra = wanted(config.train, config.search)
     prepare_features(config, prepared, extra)
-    backbone = backbone_of(config)
     table = table_of(config, prepared, extra)
     study = open_study(workspace.root, table, config.search, config.train)
     with _study_run(tracking, study) as run:

@@ -12,11 +12,12 @@ from prefect.cache_policies import NO_CACHE
 from fer_core.candidate import CLIP_RULE, Candidate, make_candidate
 from fer_core.config import RunConfig
 from fer_core.corpus import wanted
+from fer_core.errors import ConfigError
 from fer_core.evaluation.metrics import Evaluation
 from fer_core.evaluation.plots import confusion_figure, curves_figure, figure_png
 from fer_core.model.features import FeatureTable
 from fer_core.search.study import judge_setting, trial_processes
-from fer_core.search.trial import TrialResult, read_result
+from fer_core.search.trial import TrialResult, read_result, read_spec
 from fer_core.tracking.confidence import log_confidence
 from fer_core.tracking.registry import register
 from fer_core.tracking.run import Run, connect, start_run
@@ -39,8 +40,9 @@ def train_flow(config: RunConfig = RunConfig(), trial: str = "") -> dict[str, An
     config = settle(config)
     workspace = Workspace.open(config.workspace)
     tracking = connect(config.tracking, workspace.root)
-    if trial and (named := read_result(Path(trial))) is not None:
-        config = config.model_copy(update={"train": named.train})
+    if trial:
+        config = config.model_copy(update={"train": _named(trial).train})
+    backbone_of(config)  # missing weights come to light before any work
     prepared = prepare_faces(config)
     extra = wanted(config.train)
     prepare_features(config, prepared, extra)
@@ -80,12 +82,23 @@ def _refit(
     return make_candidate(table, result, folder, backbone, prepared.manifest, prepared.usable, config, workspace)
 
 
+def _named(trial: str) -> TrialResult:
+    """The result in a trial's folder. Raises ConfigError when there is none to build on."""
+    result = read_result(Path(trial))
+    if result is None or result.state != "complete":
+        state = "holds no finished trial" if result is None else f"is of a trial that is {result.state}"
+        raise ConfigError(f"{trial} {state}; name the folder of a complete one, or none to use the train settings")
+    return result
+
+
 def _judged(
     config: RunConfig, workspace: Workspace, table: FeatureTable, trial: str, run: Run
 ) -> tuple[TrialResult, Path]:
     """The setting's cross-validation: the named trial's, else made now."""
-    if trial and (result := read_result(Path(trial))) is not None:
-        return result, Path(trial)
+    if trial:
+        if read_spec(Path(trial)).table.stem != table.key:
+            raise ConfigError(f"{trial} was judged on other clips, faces or features; search again on these")
+        return _named(trial), Path(trial)
     backbone = backbone_of(config)
     with trial_processes(1) as executor:
         return judge_setting(
@@ -98,6 +111,7 @@ def _judged(
 def _record(run: Run, candidate: Candidate, prepared: Prepared, config: RunConfig) -> None:
     """The candidate's curves, numbers and pictures in MLflow."""
     judged = candidate.out_of_fold
+    run.set_tags({"weights_sha256": candidate.bundle.record.weights_sha256, "threads": str(candidate.fitted.threads)})
     run.log_history(candidate.fitted.history)
     run.log_figure(
         curves_figure({"refit": candidate.fitted.history}, "Refit on all training subjects"), "figures/curves.png"
