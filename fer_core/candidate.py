@@ -103,6 +103,32 @@ def make_candidate(
         DataError: the table holds a person or recording of the test set.
     """
     judged = judge_out_of_fold(table, trial_folder)
+    name = cache_key(table=table.key, train=trial.train.model_dump(mode="json"), steps=list(trial.steps))[:12]
+    folder = workspace.models / name
+    fitted, bundle = refit_model(table, trial, judged, backbone, cfg, folder)
+    digests = {row.clip: row.digest for row in rows}
+    standing = Standing(
+        fingerprint=bundle.facts.data_fingerprint,
+        classes=table.classes,
+        clips=tuple(digests[c] for c in table.clip_ids),
+        labels=tuple(table.labels.tolist()),
+        subjects=tuple(map(subject_digest, table.subjects)),
+        verdicts=tuple(judged.verdicts.tolist()),
+        calibration_error=judged.after.expected_error,
+        ms_per_clip=trial.ms_per_clip,
+    )
+    tested = take_exam(bundle, manifest, rows, cfg.preprocess, workspace, seen=standing.clips)
+    return Candidate(folder, bundle, fitted, judged, standing, tested)
+
+
+def refit_model(
+    table: FeatureTable, trial: TrialResult, judged: OutOfFold, backbone: Backbone, cfg: RunConfig, folder: Path
+) -> tuple[FitResult, ModelBundle]:
+    """The setting fitted once more on all clips of the table, as a model in `folder`.
+
+    Raises:
+        TrainingError: the refit diverges. StoreError: the disk refuses.
+    """
     fitted = refit(table, trial, backbone.fc, backbone.block)
     if fitted.block is not None:
         backbone = tuned(backbone, fitted.block.state_dict())
@@ -117,19 +143,4 @@ def make_candidate(
         synthetic=table.synthetic,
         versions=describe_environment(),
     )
-    name = cache_key(table=table.key, train=trial.train.model_dump(mode="json"), steps=list(trial.steps))[:12]
-    folder = workspace.models / name
-    bundle = write_bundle(folder, fitted.head, backbone, cfg.backbone.weights, facts)
-    digests = {row.clip: row.digest for row in rows}
-    standing = Standing(
-        fingerprint=facts.data_fingerprint,
-        classes=table.classes,
-        clips=tuple(digests[c] for c in table.clip_ids),
-        labels=tuple(table.labels.tolist()),
-        subjects=tuple(map(subject_digest, table.subjects)),
-        verdicts=tuple(judged.verdicts.tolist()),
-        calibration_error=judged.after.expected_error,
-        ms_per_clip=trial.ms_per_clip,
-    )
-    tested = take_exam(bundle, manifest, rows, cfg.preprocess, workspace, seen=standing.clips)
-    return Candidate(folder, bundle, fitted, judged, standing, tested)
+    return fitted, write_bundle(folder, fitted.head, backbone, cfg.backbone.weights, facts)

@@ -58,8 +58,8 @@ def configure(
     """
     if f"thesis-{number}" not in PRESETS or setting not in THESIS_SETTINGS or shrink < 1:
         raise ConfigError(
-            f"the thesis has implementations 1 to 4 and settings {', '.join(SETTINGS)}, and widths shrink by 1 or more; "
-            f"got {number}, {setting}, {shrink}"
+            f"the thesis has implementations 1 to 4 and settings {', '.join(SETTINGS)}, and widths shrink by 1 or "
+            f"more; got {number}, {setting}, {shrink}"
         )
     lines = [f"train.{name}={value}" for name, value in THESIS_SETTINGS[setting].items()]
     lines += ["train.stopping=never"] * fixed_epochs

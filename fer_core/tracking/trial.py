@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import time
 from collections.abc import Mapping
@@ -55,6 +56,8 @@ def send_trial(cfg: TrackingConfig, workspace: Path, folder: Path) -> bool:
     run.log_config(result.train)
     tags = {"trial": str(result.number), "study": spec.study, "state": result.state, "preset": result.preset}
     tags |= {"seed": str(spec.seed), "folds": str(spec.folds), "threads": str(result.threads), "reason": result.reason}
+    if result.state == "complete":
+        tags["scores_digest"] = scores_digest(folder)
     run.set_tags({key: value for key, value in tags.items() if value})
     if result.state != "failed":
         past = dict(enumerate(histories(folder)))
@@ -70,6 +73,11 @@ def send_trial(cfg: TrackingConfig, workspace: Path, folder: Path) -> bool:
     run.finish("FAILED" if result.state == "failed" else "FINISHED")
     write_atomic(folder / _SENT, str(int(time.time())).encode())
     return True
+
+
+def scores_digest(folder: Path) -> str:
+    """Digest of a complete trial's out-of-fold scores: two trials with the same one agree in every bit."""
+    return hashlib.blake2b(out_of_fold_scores(folder).tobytes(), digest_size=16).hexdigest()
 
 
 def out_of_fold_evaluations(folder: Path) -> Mapping[str, Evaluation]:

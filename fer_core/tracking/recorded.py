@@ -1,0 +1,227 @@
+"""Runs read back: what a run was asked, on which data, what it gave; and two runs held against each other."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from fer_core.config import RunConfig, load_config
+from fer_core.errors import ConfigError, TrackingError
+from fer_core.tracking.connection import Tracking, told
+from fer_core.tracking.run import CURVES
+
+if TYPE_CHECKING:
+    from mlflow.entities import Run as MlflowRun
+
+Kind = Literal["trial", "candidate", "implementation"]
+DIGESTS = ("scores_digest", "weights_sha256")  # tags: equal ones prove every bit of what they are of equal
+_TIMES = ("seconds", "ms_per_clip")
+_LARGEST_CONFIG = 1024**2
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """A run that can be run again.
+
+    Args:
+        id, name: of the run. kind: what it was.
+        config: as it was resolved then, `workspace` and `tracking` of its time.
+        fingerprint: of its data. threads: that its fit used; 0: not recorded.
+        environment: versions, hardware and commit of its time.
+    """
+
+    id: str
+    name: str
+    kind: Kind
+    config: RunConfig
+    fingerprint: str
+    threads: int
+    environment: Mapping[str, str]
+
+
+def read_recorded(tracking: Tracking, run_id: str) -> Recorded:
+    """A trial, a candidate or an implementation of the thesis.
+
+    Raises:
+        TrackingError: there is no such run, it is of another kind, or its settings or data were not recorded.
+        ConfigError: its settings are none that this version reads.
+    """
+    run = _get(tracking, run_id)
+    tags = run.data.tags
+    kind = _kind(run)
+    config = _config(tracking, run, kind)
+    if not tags.get("data_fingerprint"):
+        raise TrackingError(f"run {run_id} has no data fingerprint; it ended before its data were recorded")
+    return Recorded(
+        id=run_id,
+        name=str(run.info.run_name),
+        kind=kind,
+        config=config,
+        fingerprint=tags["data_fingerprint"],
+        threads=int(tags.get("threads", 0)),
+        environment=_environment(tags),
+    )
+
+
+@dataclass(frozen=True)
+class Compared:
+    """One number, or the values of a curve, in both runs.
+
+    Args:
+        then, now: the last value. worst: largest difference of any; NaN when one lacks values the other has.
+        n: values compared.
+    """
+
+    name: str
+    then: float
+    now: float
+    worst: float
+    n: int
+
+    @property
+    def identical(self) -> bool:
+        return self.worst == 0
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two runs, number by number; times are left out, and so is what only one of them was asked.
+
+    Args:
+        digests: name of a digest -> whether it is the same in both.
+        environment: what differs between the machines: name -> (then, now).
+    """
+
+    numbers: tuple[Compared, ...]
+    digests: Mapping[str, bool]
+    environment: Mapping[str, tuple[str, str]]
+
+    @property
+    def identical(self) -> bool:
+        """Whether every value agrees in every bit."""
+        return bool(self.numbers) and all(c.identical for c in self.numbers) and all(self.digests.values())
+
+    @property
+    def worst(self) -> Compared:
+        """The number that differs most; NaN counts most of all."""
+        return max(self.numbers, key=lambda c: (c.worst != c.worst, c.worst))
+
+    @property
+    def sentence(self) -> str:
+        """The answer in one line."""
+        n = sum(c.n for c in self.numbers)
+        if self.identical:
+            proof = f", and by its {', '.join(self.digests)}" if self.digests else ""
+            return f"Bit-identical in {n} values of {len(self.numbers)} numbers{proof}."
+        differing = [c for c in self.numbers if not c.identical]
+        altered = [name for name, same in self.digests.items() if not same]
+        if not differing:
+            return f"The same {n} values, but another {' and '.join(altered)}."
+        worst = self.worst
+        return (
+            f"{len(differing)} of {len(self.numbers)} numbers differ, most of all {worst.name}: {worst.then:.6g} then, "
+            f"{worst.now:.6g} now."
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON-able."""
+        return {
+            "identical": self.identical,
+            "sentence": self.sentence,
+            "numbers": {c.name: {"then": c.then, "now": c.now, "same": c.identical} for c in self.numbers},
+            "digests": dict(self.digests),
+            "environment": {name: list(pair) for name, pair in self.environment.items()},
+        }
+
+
+def compare_runs(tracking: Tracking, then: str, now: str) -> Comparison:
+    """A run held against another that repeats it.
+
+    Raises:
+        TrackingError: a run is missing, or they have no number in common.
+    """
+    first, second = _get(tracking, then), _get(tracking, now)
+    shared = sorted(first.data.metrics.keys() & second.data.metrics.keys())
+    numbers = tuple(_compared(tracking, name, first, second) for name in shared if name not in _TIMES)
+    if not numbers:
+        raise TrackingError(f"runs {then} and {now} have no number in common")
+    tags, others = first.data.tags, second.data.tags
+    digests = {name: tags[name] == others[name] for name in DIGESTS if name in tags and name in others}
+    was, became = _environment(tags), _environment(others)
+    differing = {
+        name: (was.get(name, "–"), became.get(name, "–"))
+        for name in sorted(was.keys() | became.keys())
+        if was.get(name) != became.get(name)
+    }
+    return Comparison(numbers, digests, differing)
+
+
+def _compared(tracking: Tracking, name: str, first: MlflowRun, second: MlflowRun) -> Compared:
+    if name.rpartition("/")[2] not in CURVES:
+        a, b = ([run.data.metrics[name]] for run in (first, second))
+    else:
+        a, b = (_curve(tracking, run.info.run_id, name) for run in (first, second))
+    worst = max(abs(x - y) for x, y in zip(a, b, strict=True)) if len(a) == len(b) else float("nan")
+    return Compared(name, a[-1], b[-1], worst, max(len(a), len(b)))
+
+
+def _curve(tracking: Tracking, run_id: str, name: str) -> list[float]:
+    with told(f"run {run_id}"):
+        history = tracking.client.get_metric_history(run_id, name)
+    return [metric.value for metric in sorted(history, key=lambda m: m.step)]
+
+
+def _get(tracking: Tracking, run_id: str) -> MlflowRun:
+    with told(f"run '{run_id[:64]}' cannot be read"):
+        return tracking.client.get_run(run_id)
+
+
+def _kind(run: MlflowRun) -> Kind:
+    if "trial" in run.data.tags:
+        return "trial"
+    if "implementation" in run.data.tags:
+        return "implementation"
+    if run.info.run_name == "candidate":
+        return "candidate"
+    raise TrackingError(
+        f"run {run.info.run_id} ('{run.info.run_name}') is no trial, candidate or implementation of the thesis; name "
+        "one of those"
+    )
+
+
+def _config(tracking: Tracking, run: MlflowRun, kind: Kind) -> RunConfig:
+    """Whole settings; a trial's own are its `train` section, the rest is its parent's."""
+    run_id = run.info.run_id
+    if kind != "trial":
+        return load_from(tracking, run_id)
+    parent = run.data.tags.get("mlflow.parentRunId", "")
+    if not parent:
+        raise TrackingError(f"run {run_id} is a trial without a parent run, which would know the rest of its settings")
+    return load_from(tracking, parent).model_copy(update={"train": load_from(tracking, run_id, under="train").train})
+
+
+def load_from(tracking: Tracking, run_id: str, under: str = "") -> RunConfig:
+    """The settings in a run's config.yaml.
+
+    Args:
+        under: section that the file is, when it is not all of them.
+    """
+    with tempfile.TemporaryDirectory(prefix="ferflow-config-") as folder:
+        with told(f"settings of run {run_id}"):
+            file = Path(tracking.client.download_artifacts(run_id, "config.yaml", folder))
+        if file.stat().st_size > _LARGEST_CONFIG:
+            raise ConfigError(f"run {run_id}: its config.yaml is no settings file ({file.stat().st_size} bytes)")
+        if under:
+            lines = file.read_text(encoding="utf-8").splitlines()
+            file.write_text(f"{under}:\n" + "\n".join(f"  {line}" for line in lines), encoding="utf-8")
+        return load_config(file)
+
+
+def _environment(tags: Mapping[str, str]) -> dict[str, str]:
+    known = {name.removeprefix("env."): value for name, value in tags.items() if name.startswith("env.")}
+    if commit := tags.get("mlflow.source.git.commit"):
+        known["commit"] = commit
+    return known

@@ -1,0 +1,91 @@
+"""`ferflow reproduce thesis`: the thesis's own experiment; `ferflow reproduce RUN_ID`: any run again, compared."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from flows.commands.runs import run_flow, settled
+from flows.commands.session import Session, command
+
+if TYPE_CHECKING:
+    from fer_core.config import RunConfig
+
+THESIS = "thesis"
+DECIDED = ("train", "backbone", "split")  # by the thesis, unless the user sets them
+
+
+@command()
+def reproduce(
+    session: Session,
+    what: Annotated[
+        str,
+        typer.Argument(metavar="thesis|RUN_ID", help="The thesis, or an MLflow run to run again.", show_default=False),
+    ],
+    manifest: Annotated[
+        Path | None, typer.Option("--manifest", metavar="CSV", help="Clips; else the run's own.")
+    ] = None,
+    setting: Annotated[
+        Literal["table-4.1", "section-4.2.2"], typer.Option("--setting", help="Learning rate and batch, thesis only.")
+    ] = "table-4.1",
+    fixed_epochs: Annotated[
+        bool, typer.Option("--fixed-epochs", help="170, 170, 260, 180 epochs instead of the rule of §4.3.")
+    ] = False,
+    cross_validate: Annotated[
+        bool, typer.Option("--cross-validate", help="Judge by subject-grouped folds too; several times the work.")
+    ] = False,
+    shrink: Annotated[int, typer.Option("--shrink", min=1, help="Divide the FC widths, for a rehearsal.")] = 1,
+    only: Annotated[
+        list[int] | None, typer.Option("--only", min=1, max=4, help="An implementation; repeatable.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option("--out", metavar="DIR", help="Folder of the page.")] = None,
+) -> dict[str, Any]:
+    """Run the thesis's four implementations and write the page that holds them against its numbers; or run a recorded
+    run again and say what differs."""
+    if what != THESIS:
+        config = settled(session)
+        _check_run(config, what)
+        place = str(manifest.absolute()) if manifest else ""
+        return run_flow(session, "flows.rerun", "rerun_flow", config, run_id=what, manifest=place)
+    given = overrides_of(session.config)
+    config = settled(session)
+    if manifest:
+        config = config.model_copy(update={"manifest": str(manifest.absolute())})
+    _check(config, setting, given)
+    return run_flow(
+        session, "flows.reproduce", "reproduce_thesis_flow", config, setting=setting, fixed_epochs=fixed_epochs,
+        cross_validate=cross_validate, shrink=shrink, only=list(only or []), overrides=given,
+        out=str(out.expanduser().absolute()) if out else "",
+    )  # fmt: skip
+
+
+def overrides_of(config: RunConfig) -> list[str]:
+    """What the user set of the sections that the thesis decides, as `--set` has it."""
+    import json
+
+    lines = []
+    for section, values in config.model_dump(mode="json", include=set(DECIDED), exclude_unset=True).items():
+        lines += [f"{section}.{name}={json.dumps(value)}" for name, value in values.items()]
+    return lines
+
+
+def _check_run(config: RunConfig, run_id: str) -> None:
+    """Refuse now a run that the flow would refuse after a server has started."""
+    from fer_core.tracking.recorded import read_recorded
+    from fer_core.tracking.run import connect
+
+    read_recorded(connect(config.tracking, Path(config.workspace)), run_id)
+
+
+def _check(config: RunConfig, setting: str, overrides: list[str]) -> None:
+    """Refuse now a manifest, split or backbone that the flow would refuse after a server has started."""
+    from fer_core.corpus import load_corpus
+    from fer_core.implementation import configure
+    from fer_core.workspace import Workspace
+    from flows.corpus import backbone_of
+
+    first = configure(1, config, setting, overrides=overrides)
+    load_corpus(first, Workspace.open(first.workspace))
+    backbone_of(first)

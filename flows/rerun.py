@@ -1,0 +1,155 @@
+"""Flow `rerun`: a recorded run again, from its settings and its data, held against what it gave then."""
+
+from __future__ import annotations
+
+import shutil
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from prefect import flow, task
+from prefect.cache_policies import NO_CACHE
+
+from fer_core.candidate import CLIP_RULE, judge_out_of_fold, refit_model
+from fer_core.config import RunConfig
+from fer_core.corpus import wanted
+from fer_core.errors import DataError
+from fer_core.implementation import model_of
+from fer_core.model.features import FeatureTable
+from fer_core.search.sided import fit_sides, sides_of
+from fer_core.search.study import judge_setting, trial_processes
+from fer_core.search.trial import TrialResult, run_trial
+from fer_core.tracking.confidence import log_confidence
+from fer_core.tracking.recorded import Comparison, Recorded, compare_runs, read_recorded
+from fer_core.tracking.run import Run, connect, start_run
+from fer_core.tracking.trial import run_id_of, tracked_trial
+from fer_core.workspace import Workspace
+from flows.artifacts import show_markdown
+from flows.corpus import Prepared, backbone_of, prepare_faces, prepare_features, table_of
+from flows.environment import settle
+
+
+@flow(name="rerun", persist_result=False)
+def rerun_flow(config: RunConfig = RunConfig(), run_id: str = "", manifest: str = "") -> dict[str, Any]:  # noqa: B008
+    """Run a trial, candidate or thesis implementation again and compare every number; the test set stays shut.
+
+    Args:
+        config: gives workspace, limits and tracking; all else is the run's own.
+        run_id: of the MLflow run.
+        manifest: where its clips are now; empty: where they were.
+    """
+    config = settle(config)
+    workspace = Workspace.open(config.workspace)
+    tracking = connect(config.tracking, workspace.root)
+    recorded = read_recorded(tracking, run_id)
+    here = {"workspace": config.workspace, "limits": config.limits, "tracking": config.tracking}
+    if manifest:
+        here["manifest"] = manifest
+    if recorded.threads:
+        here["train"] = recorded.config.train.model_copy(update={"threads": recorded.threads})
+    again = recorded.config.model_copy(update=here)
+    prepared = prepare_faces(again)
+    if prepared.fingerprint != recorded.fingerprint:
+        raise DataError(
+            f"run {run_id} was made of data {recorded.fingerprint[:12]}, but {again.manifest or workspace.manifest} is "
+            f"now {prepared.fingerprint[:12]}: clips, labels, subjects or sides have changed, or clips cannot be read; "
+            "restore them, or name the manifest of that time with --manifest"
+        )
+    extra = wanted(again.train)
+    prepare_features(again, prepared, extra)
+    table = table_of(again, prepared, extra)
+    with start_run(tracking, f"again {recorded.name}", tags={"reproduces": run_id}) as run:
+        run.log_config(again)
+        run.log_data("clips", prepared.fingerprint, synthetic=table.synthetic, source=again.manifest)
+        compared_with = _REPEAT[recorded.kind](again, table, prepared, run)
+        comparison = compare_runs(tracking, run_id, compared_with)
+        markdown = _told(recorded, comparison)
+        run.log_json(comparison.to_json(), "comparison.json")
+        run.log_text(markdown, "comparison.md")
+        run.set_tags({"identical": str(comparison.identical).lower()})
+    show_markdown("comparison", markdown)
+    worst = comparison.worst
+    return {
+        "identical": comparison.identical,
+        "answer": comparison.sentence,
+        "values": sum(c.n for c in comparison.numbers),
+        "largest_difference": worst.worst,
+        "of": worst.name,
+        "machine": "; ".join(f"{k}: {a} then, {b} now" for k, (a, b) in comparison.environment.items()) or "the same",
+        "run": run.id,
+        "url": run.url,
+    }
+
+
+def _trial(config: RunConfig, table: FeatureTable, prepared: Prepared, run: Run) -> str:
+    """The setting judged by the same folds, recorded as a trial; its run."""
+    _, folder = judge_task(config, table, run, tracked=True)
+    return run_id_of(folder)
+
+
+def _candidate(config: RunConfig, table: FeatureTable, prepared: Prepared, run: Run) -> str:
+    """The setting judged, refitted and calibrated, recorded in `run`; not tested, not registered."""
+    result, folder = judge_task(config, table, run, tracked=False)
+    judged = judge_out_of_fold(table, folder)
+    fitted, bundle = refit_model(table, result, judged, backbone_of(config), config, _fresh(config, "model"))
+    run.log_history(fitted.history)
+    for rule, evaluation in judged.evaluations.items():
+        run.log_evaluation(evaluation, prefix=f"out_of_fold/{rule}/")
+    log_confidence(run, table, folder, CLIP_RULE, judged.temperatures[CLIP_RULE])
+    run.set_tags({"weights_sha256": bundle.record.weights_sha256})
+    return run.id
+
+
+def _implementation(config: RunConfig, table: FeatureTable, prepared: Prepared, run: Run) -> str:
+    """The implementation fitted on its sides, recorded in `run`; not tested."""
+    sides = sides_of(table, prepared.manifest, config.train)
+    features = Workspace.open(config.workspace).features
+    backbone = backbone_of(config)
+    with trial_processes(1) as executor:
+        result, folder = fit_sides(
+            _fresh(config, "fits"), table, features.tables.path(table.key), sides, config.train, executor,
+            features.store_fc(backbone),
+        )  # fmt: skip
+    run.log_history(result.epochs)
+    if result.state == "complete":
+        run.set_tags({"weights_sha256": model_of(folder, table, backbone, config).record.weights_sha256})
+    return run.id
+
+
+_REPEAT = {"trial": _trial, "candidate": _candidate, "implementation": _implementation}
+
+
+@task(task_run_name="cross-validation", cache_policy=NO_CACHE, persist_result=False)
+def judge_task(config: RunConfig, table: FeatureTable, run: Run, tracked: bool) -> tuple[TrialResult, Path]:
+    """The setting judged anew, in a folder that knows nothing of the first time."""
+    workspace = Workspace.open(config.workspace)
+    features, backbone = workspace.features, backbone_of(config)
+    with trial_processes(1) as executor:
+        return judge_setting(
+            _fresh(config, "judged"), table, features.tables.path(table.key), config.search, config.train, executor,
+            job=partial(tracked_trial, config.tracking, workspace.root) if tracked else run_trial,
+            fc=features.store_fc(backbone), block=features.store_block(backbone) if table.maps else None,
+            parent_run=run.id,
+        )  # fmt: skip
+
+
+def _fresh(config: RunConfig, name: str) -> Path:
+    """A folder for repeated work, emptied: an answer that is read back would prove nothing."""
+    folder = Workspace.open(config.workspace).root / "again" / name
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    return folder
+
+
+def _told(recorded: Recorded, comparison: Comparison) -> str:
+    """The comparison in Markdown: the answer, what differs, and the machine."""
+    lines = [f"# {recorded.kind.capitalize()} {recorded.id}, run again", "", comparison.sentence, ""]
+    differing = [c for c in comparison.numbers if not c.identical]
+    if differing:
+        lines += ["| number | then | now | largest difference |", "| --- | --- | --- | --- |"]
+        lines += [f"| {c.name} | {c.then:.6g} | {c.now:.6g} | {c.worst:.3g} |" for c in differing]
+        lines += ["", "Bits agree on the same machine with the same thread count; elsewhere, look at the size.", ""]
+    if comparison.environment:
+        lines += ["| machine | then | now |", "| --- | --- | --- |"]
+        lines += [f"| {name} | {then} | {now} |" for name, (then, now) in comparison.environment.items()]
+    return "\n".join([*lines, ""])
