@@ -13,7 +13,7 @@ from fer_core.clips.clip import Clip, Split
 from fer_core.clips.leaks import check_leaks
 from fer_core.clips.manifest import Manifest, fingerprint, read_manifest
 from fer_core.clips.neutral import SUFFIX as FIRST_FRAMES
-from fer_core.clips.neutral import with_first_frames
+from fer_core.clips.neutral import shown_digest, with_first_frames
 from fer_core.clips.splits import check_split, split
 from fer_core.config import LimitsConfig, PreprocessConfig, RunConfig, SearchConfig, TrainConfig
 from fer_core.emotions import SIX, Emotion
@@ -37,7 +37,7 @@ class ClipRow:
 
     Args:
         clip: id in the manifest.
-        digest, key: identity of content and faces; empty where the file could not be read.
+        digest, key: identity of what it shows and of its faces; empty where the file could not be read.
         status: `ok`, `low_quality`, or why it cannot be used; `reason` says it in words.
         n_frames, n_selected, n_used: frames decoded, selected, and with a face.
         cached: whether the faces were in the store already.
@@ -131,7 +131,7 @@ def prepare_clips(
         rows.append(
             ClipRow(
                 clip=made.clip.id,
-                digest=made.digest,
+                digest=shown_digest(made.clip, made.digest),
                 key=made.key,
                 status=error.status if error else ok,
                 reason=error.reason if error else "",

@@ -226,11 +226,13 @@ def test_seven_classes_go_the_whole_way_with_first_frames_as_neutral(drawn):
     assert {c.subject for c in neutral} == set(manifest.subjects) and len(neutral) == len(manifest.subjects)
     rows = prepare_clips(manifest.clips, CFG, LIMITS, workspace)
     by_id = {row.clip: row for row in rows}
+    assert len({row.digest for row in rows}) == len(rows)  # a file and its first frames are judged apart
     for clip, faces in zip(neutral, stored_faces([by_id[c.id] for c in neutral], workspace), strict=True):
         assert faces.ledger.frame.tolist() == [1, 2], clip.id
     _, table, made = candidate_of(cfg, manifest, rows, workspace)
     assert table.classes == made.bundle.classes == SEVEN
     assert made.test and len(made.test.evaluations["mean_scores"]["confusion"]) == 7
+    assert len(made.test.evaluations["mean_scores"]["verdicts"]) == len(manifest.of(Split.TEST))
 
 
 def test_seven_classes_without_neutral_clips_or_cuts_are_refused(drawn):

@@ -8,6 +8,7 @@ from dataclasses import replace
 from fer_core.clips.clip import Clip
 from fer_core.clips.manifest import Manifest
 from fer_core.emotions import Emotion
+from fer_core.store import cache_key
 
 LAST_FRAME = 2  # CK+ reaches its apex in some ten to twenty frames; of frames 0 ... 2 the second half is used
 SUFFIX = "@neutral"
@@ -28,3 +29,12 @@ def with_first_frames(manifest: Manifest, databases: Collection[str]) -> Manifes
             first = replace(clip, id=clip.id + SUFFIX, emotion=Emotion.NEUTRAL, apex=LAST_FRAME)
             made.setdefault(clip.subject, first)
     return Manifest((*manifest.clips, *made.values()))
+
+
+def shown_digest(clip: Clip, digest: str) -> str:
+    """Identity of what a clip shows, of 32 hex digits: its content's, but another one for first frames of a file.
+
+    A file and the neutral clip made of it are judged apart, and verdicts are kept by this identity.
+    """
+    first_frames = clip.emotion is Emotion.NEUTRAL and clip.id.endswith(SUFFIX)
+    return cache_key(first_frames=digest, last=LAST_FRAME) if first_frames and digest else digest
