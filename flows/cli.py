@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import typer
 
-from flows.commands import config, data, doctor, forget, frames, reproduce, runs, servers, store
+from flows.commands import compare, config, data, doctor, forget, frames, reproduce, runs, servers, store
 
 app = typer.Typer(
     name="ferflow",
@@ -20,7 +20,7 @@ data_app = typer.Typer(help="Clips: find, merge, split, compare, draw, forget.",
 
 for function in (
     runs.demo, doctor.doctor, config.config, runs.preprocess, runs.search, runs.train, runs.promote, runs.score,
-    reproduce.reproduce, servers.up, servers.status, store.store,
+    compare.compare, reproduce.reproduce, servers.up, servers.status, store.store,
 ):  # fmt: skip
     app.command()(function)
 app.add_typer(data_app, name="data")

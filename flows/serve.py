@@ -21,6 +21,7 @@ SERVED = (
     ("flows.card", "card_flow", "card"),
     ("flows.preprocess", "preprocess_flow", "preprocess"),
     ("flows.search", "search_flow", "search"),
+    ("flows.compare", "compare_flow", "compare"),
     ("flows.train", "train_flow", "train"),
     ("flows.promote", "promote_flow", "promote"),
     ("flows.score", "score_flow", "score"),

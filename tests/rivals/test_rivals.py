@@ -8,7 +8,8 @@ import pytest
 from fer_core.config import TrainConfig
 from fer_core.errors import ConfigError
 from fer_core.evaluation.metrics import mean_recall
-from fer_core.rivals.catalogue import NAMES, rivals
+from fer_core.rivals.catalogue import rivals
+from fer_core.rivals.names import NAMES
 from fer_core.store import canonical_json
 
 TRAIN = TrainConfig(widths=(16,), epochs=12, batch_size=30)
