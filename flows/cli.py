@@ -20,7 +20,7 @@ data_app = typer.Typer(help="Clips: find, merge, split, compare, draw, forget.",
 
 for function in (
     runs.demo, doctor.doctor, config.config, runs.preprocess, runs.search, runs.train, runs.promote, runs.score,
-    compare.compare, reproduce.reproduce, servers.up, servers.status, store.store,
+    compare.compare, reproduce.reproduce, reproduce.cross_database, servers.up, servers.status, store.store,
 ):  # fmt: skip
     app.command()(function)
 app.add_typer(data_app, name="data")

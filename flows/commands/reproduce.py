@@ -1,4 +1,4 @@
-"""`ferflow reproduce thesis`: the thesis's own experiment; `ferflow reproduce RUN_ID`: any run again, compared."""
+"""`ferflow reproduce`: the thesis's own experiment, or a recorded run again; `ferflow cross-database`: the matrix."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from flows.commands.runs import run_flow, settled
+from flows.commands.runs import backbone_checked, corpus_checked, run_flow, settled
 from flows.commands.session import Session, command
 
 if TYPE_CHECKING:
@@ -81,11 +81,30 @@ def _check_run(config: RunConfig, run_id: str) -> None:
 
 def _check(config: RunConfig, setting: str, overrides: list[str]) -> None:
     """Refuse now a manifest, split or backbone that the flow would refuse after a server has started."""
-    from fer_core.corpus import load_corpus
     from fer_core.implementation import configure
-    from fer_core.workspace import Workspace
-    from flows.corpus import backbone_of
 
-    first = configure(1, config, setting, overrides=overrides)
-    load_corpus(first, Workspace.open(first.workspace))
-    backbone_of(first)
+    backbone_checked(corpus_checked(configure(1, config, setting, overrides=overrides)))
+
+
+@command()
+def cross_database(
+    session: Session,
+    manifest: Annotated[
+        Path | None, typer.Option("--manifest", metavar="CSV", help="Clips of several databases.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="DIR", help="Folder of figure, table and numbers.")
+    ] = None,
+) -> dict[str, Any]:
+    """Train on each database and test on each other, with intervals; the test set stays shut."""
+    from fer_core.corpus import load_corpus, trained_on
+    from fer_core.evaluation.cross_database import several
+    from fer_core.workspace import Workspace
+
+    config = settled(session)
+    if manifest:
+        config = config.model_copy(update={"manifest": str(manifest.absolute())})
+    several(trained_on(load_corpus(config, Workspace.open(config.workspace))).datasets)
+    backbone_checked(config)
+    folder = str(out.expanduser().absolute()) if out else ""
+    return run_flow(session, "flows.cross_database", "cross_database_flow", config, out=folder)

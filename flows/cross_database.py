@@ -1,0 +1,88 @@
+"""Flow `cross-database`: one setting, trained on each database of a manifest and tested on each other."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from prefect import flow, task
+from prefect.cache_policies import NO_CACHE
+
+from fer_core.config import RunConfig
+from fer_core.corpus import wanted
+from fer_core.evaluation.cross_database import CrossDatabase, cross_database
+from fer_core.evaluation.matrix_plot import cross_database_figure
+from fer_core.evaluation.plots import figure_png
+from fer_core.model.features import FeatureTable
+from fer_core.search.study import default_workers, trial_processes
+from fer_core.store import write_atomic
+from fer_core.tracking.run import Run, connect, start_run
+from fer_core.workspace import Workspace
+from flows.artifacts import progress_bar, show_markdown, show_picture
+from flows.corpus import backbone_of, prepare_faces, prepare_features, table_of
+from flows.environment import settle
+
+
+@flow(name="cross-database", persist_result=False)
+def cross_database_flow(config: RunConfig = RunConfig(), out: str = "") -> dict[str, Any]:  # noqa: B008  fills the form
+    """Train on each database, test on each other, on train and validation clips only: the test set stays shut.
+
+    Args:
+        config: all settings; `train` is the setting, `search.folds` and `search.seed` are those within a database.
+        out: folder of figure, table and numbers; empty: `cross-database` in the workspace.
+    """
+    config = settle(config)
+    workspace = Workspace.open(config.workspace)
+    tracking = connect(config.tracking, workspace.root)
+    prepared = prepare_faces(config)
+    extra = wanted(config.train)
+    prepare_features(config, prepared, extra)
+    table = table_of(config, prepared, extra)
+    with start_run(tracking, "cross-database") as run:
+        run.log_config(config)
+        run.log_data("clips", prepared.fingerprint, synthetic=table.synthetic, source=config.manifest)
+        found = matrix_task(config, table)
+        folder = Path(out).expanduser().absolute() if out else workspace.root / "cross-database"
+        _show(found, folder, run)
+    cells = {
+        f"{source or '(unnamed)'} → {target or '(unnamed)'}": str(cell.evaluations["mean_scores"].mean_recall)
+        if cell.evaluations
+        else cell.reason
+        for (source, target), cell in found.cells.items()
+    }
+    return {**cells, "synthetic": found.synthetic, "folder": str(folder), "run": run.id, "url": run.url}
+
+
+@task(task_run_name="matrix", cache_policy=NO_CACHE, persist_result=False)
+def matrix_task(config: RunConfig, table: FeatureTable) -> CrossDatabase:
+    """Every cell; a process for each database trained on."""
+    features, backbone = Workspace.open(config.workspace).features, backbone_of(config)
+    with trial_processes(default_workers(config.search, config.train)) as executor:
+        return cross_database(
+            table, features.tables.path(table.key), config.train, executor,
+            folds=config.search.folds, seed=config.search.seed, fc=features.store_fc(backbone),
+            block=features.store_block(backbone) if table.maps else None,
+            progress=progress_bar("databases", "Databases trained on"),
+        )  # fmt: skip
+
+
+def _show(found: CrossDatabase, folder: Path, run: Run) -> None:
+    figure, markdown = cross_database_figure(found), found.to_markdown()
+    write_atomic(folder / "matrix.png", figure_png(figure))
+    write_atomic(folder / "matrix.md", markdown.encode())
+    write_atomic(folder / "matrix.json", json.dumps(found.to_json(), indent=1, allow_nan=False).encode())
+    run.log_figure(figure, "figures/cross_database.png")
+    run.log_text(markdown, "cross_database.md")
+    run.log_json(found.to_json(), "cross_database.json")
+    places = {name: i for i, name in enumerate(found.names)}
+    run.log_metrics(
+        {
+            f"cross_database/{places[source]}_on_{places[target]}": cell.evaluations["mean_scores"].mean_recall.value
+            for (source, target), cell in found.cells.items()
+            if cell.evaluations
+        }
+    )
+    run.set_tags({f"database_{i}": name for name, i in places.items() if name})
+    show_markdown("cross-database", markdown)
+    show_picture("cross-database-figure", figure_png(figure), "Mean recall across databases")
