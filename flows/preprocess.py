@@ -8,12 +8,14 @@ from typing import Any
 
 from prefect import flow
 
+from fer_core.clips.datasets import may_leave
 from fer_core.config import RunConfig
 from fer_core.corpus import stored_faces, stored_ledgers
 from fer_core.evaluation.plots import contact_sheet, figure_png
 from fer_core.preprocess.frame_table import frame_table, write_table
+from fer_core.store import write_atomic
 from fer_core.workspace import Workspace
-from flows.artifacts import show_picture, show_table
+from flows.artifacts import show_markdown, show_picture, show_table
 from flows.corpus import Prepared, prepare_faces
 from flows.environment import settle
 
@@ -52,7 +54,7 @@ def summarize(config: RunConfig, prepared: Prepared) -> dict[str, Any]:
     bad = [{"clip": r.clip, "status": r.status.value, "reason": r.reason} for r in rows if not r.status.scored]
     if bad:
         show_table("clips-left-out", bad, "Clips that cannot be used, and why")
-    show_picture("contact-sheet", figure_png(apex_sheet(config, prepared)), "Last face of some clips of each class")
+    _show_faces(config, prepared)
     return {
         "clips": len(rows),
         "usable": len(prepared.usable),
@@ -63,6 +65,18 @@ def summarize(config: RunConfig, prepared: Prepared) -> dict[str, Any]:
         "fingerprint": prepared.fingerprint,
         "synthetic": prepared.manifest.synthetic,
     }
+
+
+def _show_faces(config: RunConfig, prepared: Prepared) -> None:
+    """The last face of some clips of each class; on the run's page where their databases let pictures leave, else in
+    the workspace only: the server may be anywhere."""
+    sheet = figure_png(apex_sheet(config, prepared))
+    if config.tracking.upload_faces or all(may_leave(c) for c in prepared.manifest.clips):
+        show_picture("contact-sheet", sheet, "Last face of some clips of each class")
+    else:
+        path = Path(config.workspace) / "faces.png"
+        write_atomic(path, sheet)
+        show_markdown("contact-sheet", f"Faces of these clips stay on the machine they were found on: `{path}`\n")
 
 
 def apex_sheet(config: RunConfig, prepared: Prepared) -> Any:

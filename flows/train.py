@@ -10,6 +10,7 @@ from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 
 from fer_core.candidate import CLIP_RULE, Candidate, make_candidate
+from fer_core.clips.datasets import may_leave
 from fer_core.config import RunConfig
 from fer_core.corpus import wanted
 from fer_core.errors import ConfigError
@@ -120,7 +121,8 @@ def _record(run: Run, candidate: Candidate, prepared: Prepared, config: RunConfi
         run.log_evaluation(evaluation, prefix=f"out_of_fold/{rule}/")
         if rule in PICTURED:
             run.log_confusion(evaluation, f"confusion_{rule}", f"Out of fold, {rule.replace('_', ' ')}")
-    run.log_faces(apex_sheet(config, prepared), "figures/faces.png", redistribute=prepared.manifest.synthetic)
+    may_go = all(may_leave(clip) for clip in prepared.manifest.clips)
+    run.log_faces(apex_sheet(config, prepared), "figures/faces.png", redistribute=may_go)
     if candidate.test:
         run.log_json(dict(candidate.test.evaluations), "test.json")
         for tested, numbers in candidate.test.evaluations.items():
