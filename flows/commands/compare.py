@@ -19,7 +19,7 @@ def compare(
     models: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[MODEL...]",
+            metavar="MODEL...",
             help=f"{' '.join(NAMES)}; the first is what the others are held against. None: all.",
             show_default=False,
         ),
