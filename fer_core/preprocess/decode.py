@@ -105,12 +105,14 @@ class VideoFile:
         with open_video(self._file, self._limits) as (container, stream):
             census = Census(float(stream.time_base or 0), self._shows_every_packet)
             aspect = self._aspect(stream, census)
+            matrix, rotation = None, None
             for frame in self._decoded(container, stream, census):
                 while next_lost is not None and next_lost <= index:
                     yield Frame(index, math.nan, None, lost=True)
                     index, next_lost = index + 1, next(lost, None)
-                matrix = display_matrix(frame)
-                if index == 0 or census.size == (0, 0):
+                if frame.rotation != rotation:  # asked first: a frame whose matrix was read is freed late
+                    matrix, rotation = display_matrix(frame), frame.rotation
+                if census.size == (0, 0):
                     census.size = _upright_size(frame, aspect, matrix)
                 census.flags |= _frame_flags(frame, matrix)
                 picture = None

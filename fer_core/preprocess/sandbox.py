@@ -71,6 +71,7 @@ class Child:
             self._ended = True
             if self._process is not None:
                 self._process.kill()
+                self._process.wait()
 
     def _start(self) -> subprocess.Popen[bytes]:
         self._discard()

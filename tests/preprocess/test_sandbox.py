@@ -252,3 +252,29 @@ process.start(); process.join(); sys.exit(process.exitcode)
         [sys.executable, "-c", script, str(film), str(store.root)], capture_output=True, text=True, check=False
     )
     assert run.returncode == 0 and "faces 10" in run.stdout, run.stderr
+
+
+PEAK = """
+import sys
+from pathlib import Path
+from fer_core.clips.clip import Clip, clip_digest
+from fer_core.config import LimitsConfig, PreprocessConfig
+from fer_core.preprocess.pipeline import preprocess_into
+from fer_core.preprocess.store import FacesStore
+path, store = Path(sys.argv[1]), FacesStore(Path(sys.argv[2]))
+preprocess_into(store, Clip(id="x", path=path), PreprocessConfig(), LimitsConfig(), clip_digest(path))
+print(next(line.split()[1] for line in open("/proc/self/status") if line.startswith("VmHWM")))
+"""
+
+
+@linux
+@pytest.mark.slow
+def test_memory_does_not_grow_with_the_length_of_a_clip(store: FacesStore, tmp_path: Path) -> None:
+    peaks = {}
+    for n in (120, 1920):
+        film = write_video(
+            tmp_path / f"{n}.mp4", face_frames(40, 240, 320) * (n // 40), options={"preset": "ultrafast"}
+        )
+        command = [sys.executable, "-c", PEAK, str(film), str(store.root)]
+        peaks[n] = int(subprocess.run(command, capture_output=True, check=True).stdout)
+    assert peaks[1920] <= 1.05 * peaks[120], peaks
