@@ -149,7 +149,12 @@ def _probe(uri: str) -> None:
 
 
 def _client(uri: str) -> MlflowClient:
+    import mlflow
     from mlflow import MlflowClient
+
+    # MLflow's own registry asks the process's URI for a logged model, and would make a store in the current folder
+    mlflow.set_tracking_uri(uri)
+    mlflow.set_registry_uri(uri)
 
     for noisy in ("alembic", "mlflow.store.db.utils"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
