@@ -19,9 +19,9 @@ from fer_core.emotions import SIX
 from fer_core.evaluation.datacard import ClipFacts, DataCard, Sighting, lost
 from fer_core.evaluation.distributions import ledger_svg, meter_svg, spread_svg
 from fer_core.evaluation.report import clean, data_uri, render_page, shares_svg
+from fer_core.evaluation.thesis import TABLE_4_2
 from fer_core.preprocess.faces import FrameStatus
 
-TABLE_4_2 = (1246, 1495, 1165, 2875, 1904, 1960)  # training frames of each class (thesis), in `Emotion` order
 SIDES = {Split.TRAIN: "training", Split.TEST: "test", Split.VALIDATION: "validation"}  # Table 3.2's order
 TILES = ("first", "middle", "apex", "as seen")
 _SIZES = 8  # frame sizes named; the rest are counted together

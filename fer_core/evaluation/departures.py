@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 from fer_core.clips.clip import Split
 from fer_core.evaluation.reproduction import Outcome, Reproduction
-from fer_core.evaluation.thesis import MEAN_3_5, STD_3_5, TRAINED_ON
+from fer_core.evaluation.thesis import MEAN_3_5, STD_3_5, TABLE_3_1, TRAINED_ON
 
 Difference = tuple[str, str, str]
 
@@ -41,7 +41,11 @@ def side_names() -> dict[Split, str]:
 def _data(found: Reproduction) -> Iterator[Difference]:
     data, cfg = found.data, found.preprocess
     kind = ", synthetic faces" if data.synthetic else ""
-    yield "databases", ", ".join(TRAINED_ON), ", ".join(n or "(unnamed)" for n in data.datasets) + kind
+    theirs = ", ".join(
+        f"{d.name} ({d.participants} people, {d.elicitation})" for d in TABLE_3_1 if d.name in TRAINED_ON
+    )
+    ours = ", ".join(n or "(unnamed)" for n in data.datasets)
+    yield "databases", theirs, f"{ours} ({sum(data.people.values())} people{kind})"
     sides = side_names()
     here = ", ".join(f"{sum(data.clips.get(side, ()))} {name}" for side, name in sides.items())
     yield "clips", "631 training, 202 test, 21 validation", here
@@ -56,13 +60,13 @@ def _data(found: Reproduction) -> Iterator[Difference]:
         f"Viola–Jones, {cfg.face.mode.replace('_', ' ')}; frames without a face are left out and counted",
     )
     yield "equalisation", "eq. 3.1–3.4", {"thesis": "eq. 3.1–3.4"}.get(cfg.equalize, cfg.equalize)
-    theirs = f"eq. 3.5, mean {list(MEAN_3_5)}, std {list(STD_3_5)}"
-    ours = {
+    channels = f"eq. 3.5, mean {list(MEAN_3_5)}, std {list(STD_3_5)}"
+    known = {
         "imagenet": "eq. 3.5 with the checkpoint's mean [0.485, 0.456, 0.406], std [0.229, 0.224, 0.225]",
         "features": "the checkpoint's own: mean [0.482, 0.459, 0.408], std 1/255",
         "unit": "none: [0, 1] as it is",
     }
-    yield "normalisation", theirs, ours.get(found.normalization, found.normalization)
+    yield "normalisation", channels, known.get(found.normalization, found.normalization)
 
 
 def _network(found: Reproduction) -> Iterator[Difference]:
