@@ -28,6 +28,7 @@ from fer_core.preprocess.spool import Spool
 from fer_core.preprocess.store import FacesStore, cut_at, faces_key
 
 SMALL_FACE = 40  # pixels; under it a face shows too little of an expression
+PROBED = 8  # frames by which it is judged whether a clip lies on its side
 SURE = 3.0  # mean weight over a clip's frames: upright faces have 6 to 10, faces looked for in lying frames 0 to 2
 
 
@@ -107,10 +108,12 @@ def faces_of(media: Media, given_apex: int, cfg: PreprocessConfig, folder: Path 
     faces, spool = _faces_of(media, given_apex, cfg, folder)
     if _sureness(faces) >= SURE:
         return faces, spool
+    few = cfg.model_copy(update={"apex": "last", "max_frames": min(cfg.max_frames or PROBED, PROBED)})
     for quarters in (-1, 1):  # clockwise first, as MMI's need it
-        turned, its_spool = _faces_of(Turned(media, quarters), given_apex, cfg, folder)
-        if _sureness(turned) >= max(SURE, 1.5 * _sureness(faces)):
-            return replace(turned, flags=tuple(sorted({*turned.flags, "turned"}))), its_spool
+        turned = Turned(media, quarters)
+        if _sureness(_faces_of(turned, -1, few, None)[0]) >= max(SURE, 1.5 * _sureness(faces)):
+            faces, spool = _faces_of(turned, given_apex, cfg, folder)
+            return replace(faces, flags=tuple(sorted({*faces.flags, "turned"}))), spool
     return faces, spool
 
 
