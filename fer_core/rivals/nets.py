@@ -25,6 +25,9 @@ from fer_core.training.stopping import stopping_rule
 
 log = logging.getLogger(__name__)
 
+_AT_ONCE = 1024  # frames
+_CONSTANT = 1e-8  # share of a feature's mean square under which its variance is rounding
+
 Batch = tuple[torch.Tensor, np.ndarray]  # inputs of some clips, the clips' places
 
 
@@ -129,10 +132,17 @@ class Standardize(nn.Module):
 
     def __init__(self, table: FeatureTable, clips: np.ndarray) -> None:
         super().__init__()
-        features = table.features[torch.from_numpy(table.frames_of(clips))].double()
-        deviation, mean = torch.std_mean(features, dim=0, correction=0)
+        rows = torch.from_numpy(table.frames_of(clips))
+        total, squares = torch.zeros(2, table.n_features, dtype=torch.float64)
+        for some in rows.split(_AT_ONCE):
+            features = table.features[some].double()
+            total += features.sum(dim=0)
+            squares += features.square().sum(dim=0)
+        mean, square = total / len(rows), squares / len(rows)
+        variance = square - mean.square()
+        varies = variance > _CONSTANT * square
         self.register_buffer("mean", mean.float())
-        self.register_buffer("scale", torch.where(deviation > 0, 1 / deviation, 0.0).float())
+        self.register_buffer("scale", torch.where(varies, variance.clamp(min=1e-30).rsqrt(), 0.0).float())
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
         return (features.float() - self.mean) * self.scale

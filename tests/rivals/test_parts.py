@@ -11,7 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from fer_core.config import TrainConfig
 from fer_core.rivals.attention import Attention, thirds
-from fer_core.rivals.fused import Fused
+from fer_core.rivals.fused import Fused, learned_share
 from fer_core.rivals.heads import Head, HeadRule
 from fer_core.rivals.material import COURSE_FRAMES, course_config, frames_evenly
 from fer_core.rivals.nets import Standardize
@@ -153,6 +153,16 @@ def test_fused_scores_are_the_parts_averaged_or_weighed_by_what_the_stop_clips_t
     assert np.allclose(learnt.scores(drawn, SCORED)[range(12), truth], 0.9)
     assert counted[0] == [3, 3], "each part is fitted once"
     assert even.n_parameters == 10 and learnt.n_parameters == 11 and even.seconds >= 4
+
+
+def test_a_share_is_learnt_only_as_far_as_the_clips_tell():
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 6, 30)
+    alike = [rng.dirichlet(np.ones(6), 30) + 2 * np.eye(6)[labels] * rng.random((30, 1)) for _ in range(2)]
+    a, b = (scores / scores.sum(axis=1, keepdims=True) for scores in alike)
+    noise = rng.dirichlet(np.ones(6), 30)
+    assert learned_share(a, b, labels) == 0.5
+    assert learned_share(a, noise, labels) > 0.6 and learned_share(noise, a, labels) < 0.4
 
 
 def test_the_rules_of_a_head_share_one_fit_and_ties_go_to_the_higher_mean(drawn):
