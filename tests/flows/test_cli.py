@@ -55,9 +55,11 @@ def test_help_answers_within_a_second(ferflow):
 
 
 def commands() -> list[list[str]]:
-    names = [[c.callback.__name__] for c in app.registered_commands]
-    return names + [
-        [g.name, c.callback.__name__] for g in app.registered_groups for c in g.typer_instance.registered_commands
+    groups = [([], app), *(([g.name], g.typer_instance) for g in app.registered_groups)]
+    return [
+        [*group, c.callback.__name__.replace("_", "-")]
+        for group, members in groups
+        for c in members.registered_commands
     ]
 
 
