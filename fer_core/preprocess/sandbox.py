@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import os
 import select
 import signal
@@ -20,13 +21,16 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 from queue import SimpleQueue
-from typing import Any
+from typing import IO, Any
 
 from fer_core.clips.clip import Clip
 from fer_core.config import LimitsConfig, PreprocessConfig
 from fer_core.errors import ClipError, ClipStatus, FerError, StoreError
 
+log = logging.getLogger(__name__)
+
 START_S = 120.0  # for the imports of one child, on a machine that is busy
+STARTS = 2  # attempts
 MAX_ANSWER = 1 << 20  # bytes; a longer answer is none of ours
 KEPT = ("PATH", "HOME", "TMPDIR", "LANG", "LC_ALL", "LC_CTYPE", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "PYTHONHOME")
 
@@ -74,29 +78,35 @@ class Child:
                 self._process.wait()
 
     def _start(self) -> subprocess.Popen[bytes]:
-        self._discard()
-        with tempfile.TemporaryFile() as complaints:
-            with self._lock:
+        for attempt in range(STARTS):
+            self._discard()
+            with tempfile.TemporaryFile() as complaints:
+                process = self._spawn(complaints)
+                with contextlib.suppress(TimeoutError):
+                    if self._line(process, START_S) == b"ready\n":
+                        return process
+                self._discard()
                 if self._ended:
                     raise ClipError(ClipStatus.CRASHED, "the batch was stopped")
-                process = self._process = subprocess.Popen(
-                    [sys.executable, "-P", "-m", "fer_core.preprocess.sandbox", str(self._limits.memory_mb)],
-                    stdin=subprocess.PIPE,
-                    stdout=subprocess.PIPE,
-                    stderr=complaints,
-                    env=self._environment(),
-                    start_new_session=True,  # a Ctrl-C on the terminal is the parent's to answer
-                )
-            try:
-                ready = self._line(process, START_S)
-            except TimeoutError:
-                ready = b""
-            if ready != b"ready\n":
-                self._discard()
                 complaints.seek(0)
-                last = complaints.read()[-2000:].decode(errors="replace").strip().splitlines()[-1:]
-                raise FerError(f"no decoding process starts: {''.join(last) or _cause(process.returncode)}")
-        return process
+                said = complaints.read()[-4000:].decode(errors="replace").strip()
+            log.error("start %d of a decoding process failed (%s): %s", attempt + 1, _cause(process.returncode), said)
+        reason = said.splitlines()[-1] if said else _cause(process.returncode)
+        raise FerError(f"no decoding process starts: {reason}")
+
+    def _spawn(self, complaints: IO[bytes]) -> subprocess.Popen[bytes]:
+        with self._lock:
+            if self._ended:
+                raise ClipError(ClipStatus.CRASHED, "the batch was stopped")
+            self._process = subprocess.Popen(
+                [sys.executable, "-P", "-m", "fer_core.preprocess.sandbox", str(self._limits.memory_mb)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=complaints,
+                env=self._environment(),
+                start_new_session=True,  # a Ctrl-C on the terminal is the parent's to answer
+            )
+            return self._process
 
     def _environment(self) -> dict[str, str]:
         """What the child needs to know; passwords and addresses of servers are not among it."""

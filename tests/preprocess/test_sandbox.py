@@ -16,7 +16,7 @@ import pytest
 
 from fer_core.clips.clip import Clip
 from fer_core.config import LimitsConfig
-from fer_core.errors import ClipError, ClipStatus
+from fer_core.errors import ClipError, ClipStatus, FerError
 from fer_core.preprocess.batch import preprocess_batch
 from fer_core.preprocess.sandbox import Child, Children
 from fer_core.preprocess.store import FacesStore
@@ -62,7 +62,7 @@ def alive(pid: int) -> bool:
         return False
 
 
-def wait_for(condition: object, seconds: float = 20.0) -> None:
+def wait_for(condition: object, seconds: float = 60.0) -> None:
     deadline = time.monotonic() + seconds
     while not condition():  # type: ignore[operator]
         assert time.monotonic() < deadline, "waited in vain"
@@ -190,8 +190,8 @@ def test_children_do_not_outlive_their_parent(blow: signal.Signals, store: Faces
         time.sleep(0.5)
         children = pids(parent.pid)
         parent.send_signal(blow)
-        parent.wait(timeout=10)
-        wait_for(lambda: not any(alive(pid) for pid in children), seconds=10)
+        parent.wait(timeout=30)  # 10 s on an idle machine
+        wait_for(lambda: not any(alive(pid) for pid in children), seconds=30)
     finally:
         parent.kill()
         parent.communicate()
@@ -278,3 +278,12 @@ def test_memory_does_not_grow_with_the_length_of_a_clip(store: FacesStore, tmp_p
         command = [sys.executable, "-c", PEAK, str(film), str(store.root)]
         peaks[n] = int(subprocess.run(command, capture_output=True, check=True).stdout)
     assert peaks[1920] <= 1.05 * peaks[120], peaks
+
+
+def test_a_child_that_cannot_start_says_why(monkeypatch: pytest.MonkeyPatch, store: FacesStore, film: Path) -> None:
+    broken = store.root / "broken"
+    (broken / "av").mkdir(parents=True)
+    (broken / "av" / "__init__.py").write_text("raise ImportError('av is not whole')")
+    monkeypatch.setattr(sys, "path", [str(broken), *sys.path])
+    with pytest.raises(FerError, match="no decoding process starts: ImportError: av is not whole"):
+        list(preprocess_batch([Clip(id="x", path=film)], CONFIG, LIMITS, store))
