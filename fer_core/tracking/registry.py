@@ -75,6 +75,8 @@ def register(
     with tempfile.TemporaryDirectory(prefix="ferflow-register-") as temporary:
         packed = pack(folder, bundle, Path(temporary) / "model", name)
         worst = prove_parity(packed, bundle)
+        for compiled in list(packed.rglob("__pycache__")):  # left by the proof; bytecode names this machine's paths
+            shutil.rmtree(compiled)
         if standing is not None:
             Run(tracking, run_id).log_json(standing.to_json(), STANDING)
         tags = {f"{_HASH}{file}": digest for file, digest in bundle.hashes.items()}
