@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from fractions import Fraction
 from functools import cache
@@ -74,6 +75,9 @@ def write_video(
                 setattr(frame, name, value)
             out.mux(stream.encode(frame))
         out.mux(stream.encode(None))
+    if codec == "libsvtav1" and hasattr(os, "sched_setscheduler"):
+        # run by root, it makes its caller a real-time thread, and with it every process that is started from there
+        os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
     return path
 
 
