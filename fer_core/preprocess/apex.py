@@ -16,6 +16,7 @@ BLUR = 2.5  # pixels; wrinkles and noise are no expression
 NEUTRAL = 5  # first faces, whose mean is the neutral one
 STEADY = 0.3  # share of a new box in the running one: the detector's jitter is not the head's
 SMOOTH = 4.0  # frames; a blink must not be the apex
+HELD = 0.95  # of the largest distance: an expression as good as this is held, and noise decides within it
 
 
 def estimate_apex(media: Media, cfg: FaceConfig) -> int | None:
@@ -23,7 +24,7 @@ def estimate_apex(media: Media, cfg: FaceConfig) -> int | None:
 
     One run over all frames, of which only a distance each is kept. Every face is aligned to the first by an affine ECC,
     blurred and standardised; its distance is the mean absolute difference to the mean of the first five. Distances are
-    smoothed over time, and the largest wins.
+    smoothed over time; the apex is the middle of the largest.
 
     Raises:
         ClipError: the clip does not decode.
@@ -41,13 +42,18 @@ def estimate_apex(media: Media, cfg: FaceConfig) -> int | None:
 
 
 def farthest(distances: np.ndarray) -> int | None:
-    """Place of the largest distance once smoothed, NaN interpolated; None where all are NaN."""
+    """Middle of the stretch of largest distances, once smoothed, NaN interpolated; None where all are NaN."""
     known = np.flatnonzero(~np.isnan(distances))
     if len(known) == 0:
         return None
     filled = np.interp(np.arange(len(distances)), known, distances[known])
     smooth = cv2.GaussianBlur(filled[:, None], (1, 0), sigmaX=0, sigmaY=SMOOTH, borderType=cv2.BORDER_REPLICATE)
-    return int(smooth.argmax())
+    peak = int(smooth.argmax())
+    lower = np.flatnonzero(smooth[:, 0] < HELD * smooth[peak, 0])
+    first, last = lower[lower < peak], lower[lower > peak]
+    start = first[-1] + 1 if len(first) else 0
+    stop = last[0] if len(last) else len(distances)
+    return int(start + stop - 1) // 2
 
 
 class _Ruler:
