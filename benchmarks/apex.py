@@ -1,6 +1,6 @@
-"""The estimated apex against the true one: clips that end at their apex, played forward, held, and back.
+"""Apex estimate: error in frames on clips played forward, held at their apex, and back, whose apex is thereby known.
 
-`python -m benchmarks.apex [MANIFEST]`: on the clips of a manifest, else on drawn ones.
+`python -m benchmarks.apex [MANIFEST]` takes clips that end at their apex: of a manifest, or drawn faces.
 """
 
 from __future__ import annotations
@@ -9,75 +9,86 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 
+import cv2
 import numpy as np
 
-from fer_core.clips.clip import Clip
 from fer_core.clips.manifest import Manifest, read_manifest
 from fer_core.clips.synthetic import synthesize
 from fer_core.config import FaceConfig, LimitsConfig
 from fer_core.preprocess.apex import estimate_apex
-from fer_core.preprocess.decode import Frame, Report
+from fer_core.preprocess.census import Report
+from fer_core.preprocess.decode import Frame
 from fer_core.preprocess.pipeline import open_media
 
 SUBJECTS = 6
-HELD = 8  # frames the apex stays
+SEED = 0
 
 
 class Played:
-    """A clip forward, its last frame held, and back; see `decode.Media`."""
+    """Pictures as a clip."""
 
     digest = ""
 
-    def __init__(self, frames: list[Frame]) -> None:
-        places = [*range(len(frames)), *[len(frames) - 1] * HELD, *reversed(range(len(frames) - 1))]
-        self._frames = [replace(frames[place], index=i) for i, place in enumerate(places)]
-        self.n_expected = len(self._frames)
+    def __init__(self, pictures: list[np.ndarray]) -> None:
+        self.n_expected = len(pictures)
+        self._pictures = pictures
 
     def frames(self, wanted: Callable[[int], bool]) -> Iterator[Frame]:
-        yield from self._frames
+        for index, picture in enumerate(self._pictures):
+            yield Frame(index, index / 25, picture if wanted(index) else None)
 
     def report(self) -> Report:
-        return Report(self.n_expected, 0, 1.0, 0.0, 0, 0, frozenset())
+        height, width = self._pictures[0].shape
+        return Report(len(self._pictures), 0, 1.0, len(self._pictures) / 25, width, height, frozenset())
 
 
-def miss(clip: Clip) -> tuple[int, float]:
-    """Frames between the estimated apex and the nearest one that shows it, negative when early; ms a frame."""
-    with open_media(clip.path, LimitsConfig()) as media:
-        frames = list(media.frames(lambda _: True))
-    played = Played(frames)
-    started = time.process_time()
-    found = estimate_apex(played, FaceConfig())
-    ms = 1000 * (time.process_time() - started) / played.n_expected
-    first, last = len(frames) - 1, len(frames) - 1 + HELD
-    assert found is not None, f"clip '{clip.id}' shows no face"
-    return min(found - first, 0) + max(found - last, 0), ms
-
-
-def report(manifest: Manifest) -> None:
-    clips = [c for c in manifest.clips if c.emotion]
-    misses, costs = map(np.array, zip(*map(miss, clips), strict=True))
-    print(f"{len(clips)} clips{' (synthetic)' if manifest.synthetic else ''}, apex held {HELD} frames.\n")
-    print("| emotion | clips | median error, frames | mean error | within 2 frames | worst |")
-    print("| --- | --- | --- | --- | --- | --- |")
-    emotions = np.array([str(c.emotion) for c in clips])
-    for name in [*dict.fromkeys(sorted(emotions)), "all"]:
-        off = np.abs(misses[(emotions == name) | (name == "all")])
-        print(
-            f"| {name} | {len(off)} | {np.median(off):g} | {off.mean():.1f} | {(off <= 2).mean():.0%} | {off.max()} |"
-        )
-    print(f"\n{np.median(costs):.1f} CPU ms a frame; {(misses < 0).mean():.0%} estimates early.")
-
-
-def main(argv: list[str] | None = None) -> None:
-    if argv:
-        report(read_manifest(Path(argv[0])))
-        return
+def main(manifest: str | None = None) -> None:
+    """Print the table."""
+    cv2.setNumThreads(1)
     with tempfile.TemporaryDirectory() as folder:
-        report(synthesize(Path(folder), SUBJECTS, 0))
+        clips = read_manifest(Path(manifest)) if manifest else synthesize(Path(folder) / "faces", SUBJECTS, SEED)
+        print("Frames between the estimate and the held apex, and the shares of clips cut before and after it:\n")
+        print("| played | clips | median | mean | 90 % within | early | late | CPU ms per frame |")
+        print("| --- | --- | --- | --- | --- | --- | --- | --- |")
+        for name, play in {"forward, held, back": symmetric, "and back faster, not to the end": uneven}.items():
+            print(row(name, clips, play), flush=True)
+
+
+def row(name: str, clips: Manifest, play: Callable[..., tuple[list[np.ndarray], int, int]]) -> str:
+    rng, off, n_frames = np.random.default_rng(SEED), [], 0
+    started = time.process_time()
+    for clip in clips.clips:
+        with open_media(clip.path, LimitsConfig()) as media:
+            pictures = [f.picture for f in media.frames(lambda index: True) if f.picture is not None]
+        pictures = pictures[: len(pictures) if clip.apex is None else clip.apex + 1]
+        played, first, last = play(pictures, rng)
+        found = estimate_apex(Played(played), FaceConfig())
+        assert found is not None, clip.id
+        off.append(min(found - first, 0) + max(found - last, 0))
+        n_frames += len(played)
+    cpu_ms = 1e3 * (time.process_time() - started) / n_frames
+    errors, early, late = np.abs(off), np.mean(np.array(off) < 0), np.mean(np.array(off) > 0)
+    numbers = f"{np.median(errors):.0f} | {errors.mean():.1f} | {np.percentile(errors, 90):.0f}"
+    return f"| {name} | {len(off)} | {numbers} | {early:.0%} | {late:.0%} | {cpu_ms:.1f} |"
+
+
+def symmetric(pictures: list[np.ndarray], rng: np.random.Generator) -> tuple[list[np.ndarray], int, int]:
+    """The clip there, up to 8 frames of its apex, and back; first and last frame of the apex."""
+    held = int(rng.integers(0, 9))
+    apex = len(pictures) - 1
+    return pictures + [pictures[-1]] * held + pictures[-2::-1], apex, apex + held
+
+
+def uneven(pictures: list[np.ndarray], rng: np.random.Generator) -> tuple[list[np.ndarray], int, int]:
+    """The same behind up to 9 neutral frames, back at up to three times the speed and perhaps only half of the way."""
+    neutral, held = int(rng.integers(0, 10)), int(rng.integers(0, 9))
+    back = pictures[-2 :: -int(rng.integers(1, 4))]
+    back = back[: round(len(back) * rng.uniform(0.5, 1.0))]
+    apex = neutral + len(pictures) - 1
+    return [pictures[0]] * neutral + pictures + [pictures[-1]] * held + back, apex, apex + held
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main(*sys.argv[1:2])

@@ -39,7 +39,7 @@ def admit(path: Path, limits: LimitsConfig, root: Path | None = None) -> tuple[P
         _check_inside(path, root, limits)
     status = _lstat(path, limits)
     if not stat.S_ISDIR(status.st_mode):
-        _check_file(path, status, limits)
+        _check_file(status, limits)
         return (path,)
     try:
         frames = tuple(frame_files(path))
@@ -119,7 +119,7 @@ def _lstat(path: Path, limits: LimitsConfig) -> os.stat_result:
         raise missing(exc) from exc
 
 
-def _check_file(path: Path, status: os.stat_result, limits: LimitsConfig) -> None:
+def _check_file(status: os.stat_result, limits: LimitsConfig) -> None:
     if not stat.S_ISREG(status.st_mode):
         raise _rejected_kind(status, "it")
     if status.st_size == 0:
