@@ -85,12 +85,16 @@ def sides_of(table: FeatureTable, manifest: Manifest, cfg: TrainConfig) -> Sides
     fitted = np.flatnonzero([side[c] is Split.TRAIN for c in table.clip_ids])
     stopped = np.flatnonzero([side[c] is Split.VALIDATION for c in table.clip_ids])
     if len(stopped):
-        people = len({table.subjects[c] for c in stopped})
-        return Sides(fitted, stopped, f"stopped on the {len(stopped)} validation clips of {people} people")
+        people = _people({table.subjects[c] for c in stopped})
+        return Sides(fitted, stopped, f"stopped on the {len(stopped)} validation clips of {people}")
     kept, taken = inner_split([table.subjects[c] for c in fitted], table.labels[fitted], cfg.inner_share, cfg.seed)
-    people = len({table.subjects[fitted[c]] for c in taken})
-    text = f"stopped on {len(taken)} training clips of {people} people, as there is no validation side"
+    people = _people({table.subjects[fitted[c]] for c in taken})
+    text = f"stopped on {len(taken)} training clips of {people}, as there is no validation side"
     return Sides(fitted[kept], fitted[taken], text)
+
+
+def _people(subjects: set[str]) -> str:
+    return f"{len(subjects)} {'person' if len(subjects) == 1 else 'people'}"
 
 
 def fit_sides(
