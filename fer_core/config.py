@@ -19,9 +19,9 @@ PRESETS = {path.stem: path for path in sorted((Path(__file__).parent / "presets"
 
 
 class Settings(BaseModel):
-    """Base of all settings: unknown keys are refused, values never change after birth."""
+    """Base of all settings: unknown keys, infinity and NaN are refused, values never change after birth."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class FaceConfig(Settings):

@@ -15,7 +15,8 @@ from fer_core.evaluation.cross_database import CrossDatabase, cross_database
 from fer_core.evaluation.matrix_plot import cross_database_figure
 from fer_core.evaluation.plots import figure_png
 from fer_core.model.features import FeatureTable
-from fer_core.search.study import default_workers, trial_processes
+from fer_core.search.processes import trial_processes
+from fer_core.search.study import default_workers
 from fer_core.store import write_atomic
 from fer_core.tracking.run import Run, connect, start_run
 from fer_core.workspace import Workspace

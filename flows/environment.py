@@ -23,10 +23,13 @@ def prefect_environment(workspace: Path, api: str = "") -> dict[str, str]:
         "DO_NOT_TRACK": "1",
         "PREFECT_RESULTS_DEFAULT_SERIALIZER": "json",  # its own default runs code when a result is read
         "PREFECT_LOGGING_EXTRA_LOGGERS": "fer_core",
+        "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",  # the library's own threads are in no flow run
         "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",  # 8-13 s on an idle machine
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3",  # with the defaults a call to a dead server blocks for 246 s
         "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
+        "OMP_WAIT_POLICY": "PASSIVE",  # spinning threads slow features down threefold beside a busy process
+        "GOMP_SPINCOUNT": "0",
     }
     return {**environment, **({"PREFECT_API_URL": api} if api else {})}
 

@@ -34,6 +34,11 @@ def promote_flow(config: RunConfig = RunConfig(), version: int = 0) -> dict[str,
     if standing is None:
         raise RegistryError(f"version {version} has no out-of-fold record for the gate; make it with 'ferflow train'")
     against = load_standing(tracking, champion) if champion else None
+    if champion and against is None and not config.promote.force:
+        raise RegistryError(
+            f"champion version {champion} has no out-of-fold record to be compared with; set promote.force=true to "
+            f"replace it by version {version} all the same"
+        )
     verdict = gate(standing, against, config.promote)
     forced = config.promote.force and not verdict.passed
     markdown = verdict.to_markdown() + ("\nPromoted all the same: `promote.force` was set.\n" if forced else "")

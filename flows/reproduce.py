@@ -22,7 +22,8 @@ from fer_core.exam import exam_clips
 from fer_core.implementation import carry_out, configure, reproduction_of
 from fer_core.model.bundle import ModelBundle
 from fer_core.model.features import FeatureTable
-from fer_core.search.study import judge_setting, trial_processes
+from fer_core.search.processes import trial_processes
+from fer_core.search.study import judge_setting
 from fer_core.store import write_atomic
 from fer_core.tracking.run import Run, connect, start_run
 from fer_core.tracking.trial import tracked_trial

@@ -16,8 +16,9 @@ from fer_core.corpus import wanted
 from fer_core.errors import DataError
 from fer_core.implementation import model_of
 from fer_core.model.features import FeatureTable
+from fer_core.search.processes import trial_processes
 from fer_core.search.sided import fit_sides, sides_of
-from fer_core.search.study import judge_setting, trial_processes
+from fer_core.search.study import judge_setting
 from fer_core.search.trial import TrialResult, run_trial
 from fer_core.tracking.confidence import log_confidence
 from fer_core.tracking.recorded import Comparison, Recorded, compare_runs, read_recorded

@@ -18,7 +18,8 @@ from fer_core.corpus import wanted
 from fer_core.evaluation.plots import figure_png
 from fer_core.search.choice import Choice, choose
 from fer_core.search.figures import trials_figure
-from fer_core.search.study import Job, Study, default_workers, open_study, search, trial_processes
+from fer_core.search.processes import trial_processes
+from fer_core.search.study import Job, Study, default_workers, open_study, search
 from fer_core.search.trial import TrialResult
 from fer_core.tracking.run import Run, Tracking, connect, reopen_run, start_run
 from fer_core.tracking.trial import send_trial, tracked_trial
@@ -104,7 +105,11 @@ class _TaskExecutor(Executor):
 @contextmanager
 def _as_tasks(processes: Executor, workers: int) -> Iterator[Executor]:
     with ThreadPoolExecutor(workers, thread_name_prefix="trial") as threads:
-        yield _TaskExecutor(processes, threads)
+        try:
+            yield _TaskExecutor(processes, threads)
+        except BaseException:
+            processes.shutdown(cancel_futures=True)  # or the threads would wait for their trials to end
+            raise
 
 
 def _study_run(tracking: Tracking, study: Study) -> Run:

@@ -17,7 +17,8 @@ from fer_core.errors import ConfigError
 from fer_core.evaluation.metrics import Evaluation
 from fer_core.evaluation.plots import confusion_figure, curves_figure, figure_png
 from fer_core.model.features import FeatureTable
-from fer_core.search.study import judge_setting, trial_processes
+from fer_core.search.processes import trial_processes
+from fer_core.search.study import judge_setting
 from fer_core.search.trial import TrialResult, read_result, read_spec
 from fer_core.tracking.confidence import log_confidence
 from fer_core.tracking.registry import register

@@ -31,6 +31,7 @@ log = logging.getLogger(__name__)
 
 START_S = 120.0  # for the imports of one child, on a machine that is busy
 STARTS = 2  # attempts
+EXIT_S = 1.0  # for a child that has closed its end to be gone
 MAX_ANSWER = 1 << 20  # bytes; a longer answer is none of ours
 KEPT = ("PATH", "HOME", "TMPDIR", "LANG", "LC_ALL", "LC_CTYPE", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "PYTHONHOME")
 
@@ -65,6 +66,8 @@ class Child:
                 ClipStatus.TIMEOUT, f"not done after {self._limits.timeout_s:g} s (limits.timeout_s)"
             ) from exc
         if answer is None:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(timeout=EXIT_S)  # what it dies of, not our kill
             self._discard()
             raise ClipError(ClipStatus.CRASHED, f"the decoding process died ({_cause(process.returncode)})")
         return answer

@@ -50,7 +50,7 @@ class SidedSpec(Settings):
 class SidedResult(Settings):
     """What came of a fit: `complete`, or `failed` and why."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, ser_json_inf_nan="constants")
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=True, ser_json_inf_nan="constants")
 
     state: Literal["complete", "failed"]
     reason: str = ""

@@ -3,26 +3,22 @@
 from __future__ import annotations
 
 import logging
-import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
-from contextlib import contextmanager
 from dataclasses import dataclass
-from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
 import optuna
 from filelock import FileLock, Timeout
 from optuna.trial import TrialState
-from pebble import ProcessPool
 from torch import nn
 
 from fer_core.clips.splits import grouped_folds
 from fer_core.config import SearchConfig, TrainConfig
 from fer_core.errors import StoreError, TrainingError
 from fer_core.model.features import FeatureTable
-from fer_core.runtime import child_environment, exit_with_parent, n_cores, resolve_device
+from fer_core.runtime import n_cores, resolve_device
 from fer_core.search.space import presets, suggest
 from fer_core.search.trial import TrialResult, TrialSpec, fold_values, read_result, run_trial, write_spec
 from fer_core.store import cache_key, write_atomic
@@ -240,42 +236,6 @@ def refit(
     steps = max(1, int(np.median(chosen.steps)))
     cfg = chosen.train.model_copy(update={"stopping": "never"})
     return fit(table, np.arange(table.n_clips), np.empty(0, dtype=np.int64), cfg, fc=fc, block=block, max_steps=steps)
-
-
-@contextmanager
-def trial_processes(workers: int, threads: int = 1) -> Iterator[Executor]:
-    """An executor that gives every trial a fresh process, whose environment is set before it imports torch.
-
-    A process frees all its memory (a GPU's too) when it ends, and a crash takes nobody along.
-    """
-    pool = ProcessPool(
-        max_workers=workers, max_tasks=1, initializer=_prepare_child, initargs=(child_environment(threads),),
-        context=get_context("spawn"),
-    )  # fmt: skip
-    try:
-        yield _PebbleExecutor(pool)
-        pool.close()
-    except BaseException:
-        pool.stop()
-        raise
-    finally:
-        pool.join()
-
-
-class _PebbleExecutor(Executor):
-    """Pebble's pool in the shape of `concurrent.futures`: a dead child fails its own future only."""
-
-    def __init__(self, pool: ProcessPool) -> None:
-        self._pool = pool
-
-    def submit(self, fn, /, *args, **kwargs):  # type: ignore[no-untyped-def]
-        return self._pool.schedule(fn, args=args, kwargs=kwargs)
-
-
-def _prepare_child(environment: dict[str, str]) -> None:
-    os.environ.update(environment)
-    logging.basicConfig(level=logging.WARNING)
-    exit_with_parent()
 
 
 def default_workers(cfg: SearchConfig, train: TrainConfig) -> int:

@@ -55,7 +55,7 @@ class TrialResult(Settings):
     `complete`: judged on all folds; `pruned`: stopped after the first ones; `failed`: diverged, and why.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True, ser_json_inf_nan="strings")
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=True, ser_json_inf_nan="strings")
 
     number: int
     state: Literal["complete", "pruned", "failed"]

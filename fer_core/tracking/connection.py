@@ -155,15 +155,30 @@ def _client(uri: str) -> MlflowClient:
     # MLflow's own registry asks the process's URI for a logged model, and would make a store in the current folder
     mlflow.set_tracking_uri(uri)
     mlflow.set_registry_uri(uri)
-
     for noisy in ("alembic", "mlflow.store.db.utils"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
+    if uri.startswith("sqlite"):
+        _make_tables(uri)
     return MlflowClient(tracking_uri=uri, registry_uri=uri)
 
 
 def _one_at_a_time(workspace: Path, locked: bool) -> contextlib.AbstractContextManager[object]:
     """SQLite's tables are made by whoever comes first; two at once would both fail."""
     return FileLock(workspace / ".mlflow.lock") if locked else contextlib.nullcontext()
+
+
+def _make_tables(uri: str) -> None:
+    """Make SQLite's file with MLflow's tables, under another name first: left half made by a kill, it stays so."""
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+    from sqlalchemy import make_url
+
+    database = Path(make_url(uri).database or ":memory:")
+    if str(database) == ":memory:" or database.exists():
+        return
+    half = database.with_name(f".new-{database.name}")
+    half.unlink(missing_ok=True)
+    SqlAlchemyStore(f"sqlite:///{half}", str(database.parent / "artifacts")).engine.dispose()
+    half.rename(database)
 
 
 def _experiment(client: MlflowClient, name: str, local: Path | None) -> str:

@@ -97,6 +97,19 @@ def promote(
 
 
 @command()
+def rollback(session: Session) -> dict[str, Any]:
+    """Make the previous champion champion again; the two change places."""
+    from fer_core.tracking.connection import connect
+    from fer_core.tracking.registry import rollback as roll_back
+
+    config = settled(session)
+    now, before = roll_back(connect(config.tracking, Path(config.workspace)))
+    result = {"champion": now, "previous": before}
+    _tell(session, "rollback", result)
+    return result
+
+
+@command()
 def score(
     session: Session,
     paths: Annotated[

@@ -36,6 +36,8 @@ def up(
     ] = "",
 ) -> dict[str, Any]:
     """Start MLflow, Prefect and the served flows on this machine; Ctrl-C stops them all."""
+    from fer_core.config import TrackingConfig
+    from fer_core.tracking.connection import connect
     from mlflow_server import ServerError, address
     from mlflow_server.supervise import Supervisor, check_free
 
@@ -48,6 +50,8 @@ def up(
     try:
         check_free(host, [(mlflow_port, "--mlflow-port"), (prefect_port, "--prefect-port")])
         programs, environment, addresses = _programs(workspace, host, mlflow_port, prefect_port, database)
+        if not database:
+            connect(TrackingConfig(), workspace)  # makes MLflow's tables whole; a server stopped meanwhile would not
         previous = {s: signal.signal(s, _interrupt) for s in (signal.SIGINT, signal.SIGTERM)}
         supervisor = Supervisor(workspace / "servers", programs, environment)
         try:

@@ -173,6 +173,8 @@ from fer_core.preprocess.batch import preprocess_batch
 from fer_core.preprocess.store import FacesStore
 """
 PARENT = f"""{IMPORTS}
+import signal
+signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell's background job would ignore
 clips = [Clip(id=str(i), path=Path(sys.argv[1]), apex=1500 + i) for i in range(8)]
 for made in preprocess_batch(clips, PreprocessConfig(), LimitsConfig(workers=2), FacesStore(Path(sys.argv[2]))):
     print(made.clip.id, made.error)

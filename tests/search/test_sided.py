@@ -15,8 +15,8 @@ from fer_core.clips.clip import Split
 from fer_core.clips.manifest import Manifest
 from fer_core.config import TrainConfig
 from fer_core.model.features import FeatureStore
+from fer_core.search.processes import trial_processes
 from fer_core.search.sided import MODEL, drop_head, fit_sides, head_of, run_sides, sides_of
-from fer_core.search.study import trial_processes
 from fer_core.training.loop import fit
 from tests.search.test_study import InProcess
 from tests.tables import drawn_clips, drawn_table, equal_heads

@@ -14,7 +14,8 @@ from fer_core.config import SearchConfig, TrainConfig
 from fer_core.errors import StoreError, TrainingError
 from fer_core.model.features import FeatureStore
 from fer_core.search.choice import choose
-from fer_core.search.study import open_study, refit, search, trial_processes
+from fer_core.search.processes import trial_processes
+from fer_core.search.study import open_study, refit, search
 from fer_core.search.trial import fold_values, histories, out_of_fold_scores, read_result, read_spec
 from tests.tables import drawn_table, equal_heads
 

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -30,6 +30,7 @@ class Registered:
     tracking: Tracking
     bundles: tuple[ModelBundle, ModelBundle]
     versions: tuple[int, int]
+    first_files: frozenset[str]  # of the first version, as registration left them: loading it adds bytecode in place
 
     def artifacts(self, version: int) -> Path:
         """Where the server keeps a version's files."""
@@ -51,4 +52,7 @@ def registered(mlflow_url, tmp_path_factory) -> Registered:
             if seed:  # one proof is enough; it takes a process of its own
                 patch.setattr("fer_core.tracking.registry.prove_parity", lambda *_: 0.0)
             versions.append(register(tracking, bundles[-1], folder, run.id))
-    return Registered(tracking, (bundles[0], bundles[1]), (versions[0], versions[1]))
+    made = Registered(tracking, (bundles[0], bundles[1]), (versions[0], versions[1]), frozenset())
+    folder = made.artifacts(versions[0])
+    files = frozenset(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file())
+    return replace(made, first_files=files)

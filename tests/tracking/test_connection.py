@@ -23,6 +23,13 @@ def test_connecting_twice_finds_the_same_experiment(tracking, tracking_workspace
     assert connect(TrackingConfig(), tracking_workspace).experiment_id == tracking.experiment_id
 
 
+def test_a_kill_while_the_tables_are_made_does_no_harm(tmp_path):
+    (tmp_path / ".new-mlflow.db").write_bytes(b"half of a database")
+    first = connect(TrackingConfig(), tmp_path)
+    assert first.client.get_experiment(first.experiment_id).name == "face-emotion"
+    assert not list(tmp_path.glob(".new-*"))
+
+
 @pytest.mark.slow
 def test_two_processes_make_one_database(tmp_path):
     code = (

@@ -72,8 +72,7 @@ def test_version_carries_hashes_run_and_warning(registered):
 
 
 def test_packed_model_holds_no_pickle_and_no_path_of_this_machine(registered):
-    folder = registered.artifacts(registered.versions[0])
-    files = {p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()}
+    folder, files = registered.artifacts(registered.versions[0]), registered.first_files
     assert {"artifacts/model.json", "artifacts/weights.safetensors", "code/fer_core/__init__.py"} <= files
     assert not [f for f in files if f.endswith((".pkl", ".pth", ".pt", ".bin", ".pyc"))]
     text = (folder / "MLmodel").read_text()

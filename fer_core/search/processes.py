@@ -1,0 +1,92 @@
+"""Where trials run: each in a fresh process, which frees all its memory (a GPU's too) and takes nobody along."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor, Future
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from multiprocessing import get_context
+from threading import Lock
+from typing import Any
+
+from pebble import ProcessPool
+
+from fer_core.errors import TrainingError
+from fer_core.runtime import child_environment, prepare_child
+
+log = logging.getLogger(__name__)
+
+STARTS = 3  # of a process that dies before it has taken its work
+
+
+@contextmanager
+def trial_processes(workers: int, threads: int = 1) -> Iterator[Executor]:
+    """An executor that gives every call a fresh process, whose environment is set before it imports torch.
+
+    A process that dies at its work fails that call alone; one that dies before it has taken any is started again. An
+    exception inside the block ends them all.
+
+    Args:
+        workers: processes at a time. threads: of OpenMP, until the work sets its own.
+    """
+    executor = _Processes(workers, child_environment(threads))
+    try:
+        yield executor
+        executor.shutdown()
+    finally:
+        executor.shutdown(cancel_futures=True)
+
+
+class _Processes(Executor):
+    """Pebble's pool in the shape of `concurrent.futures`, made anew when it breaks."""
+
+    def __init__(self, workers: int, environment: dict[str, str]) -> None:
+        self._workers, self._environment = workers, environment
+        self._lock = Lock()
+        self._pools: list[ProcessPool] = []
+        self._futures = set[Future[Any]]()
+
+    def submit(self, fn, /, *args, **kwargs):  # type: ignore[no-untyped-def]
+        future: Future[Any] = Future()
+        self._futures.add(future)
+        future.add_done_callback(self._futures.discard)
+        self._start(lambda pool: pool.schedule(fn, args=args, kwargs=kwargs), future, 1)
+        return future
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """End the processes: when they have done what was submitted, or at once, whatever they are doing."""
+        pools, self._pools = self._pools, []
+        for pool in pools:
+            pool.stop() if cancel_futures else pool.close()
+            pool.join()
+        for future in list(self._futures):
+            future.cancel()
+
+    def _new(self) -> ProcessPool:
+        return ProcessPool(
+            max_workers=self._workers, max_tasks=1, initializer=prepare_child, initargs=(self._environment,),
+            context=get_context("spawn"),
+        )  # fmt: skip
+
+    def _start(self, schedule: Callable[[ProcessPool], Any], future: Future[Any], attempt: int) -> None:
+        with self._lock:
+            if not self._pools or not self._pools[-1].active:
+                self._pools.append(self._new())
+            inner = schedule(self._pools[-1])
+
+        def settle(inner: Future[Any]) -> None:
+            if inner.cancelled() or future.cancelled():
+                future.cancel()
+            elif (error := inner.exception()) is None:
+                future.set_result(inner.result())
+            elif not isinstance(error, BrokenProcessPool):
+                future.set_exception(error)
+            elif attempt < STARTS:
+                log.warning("a process ended before it had taken its work (%s); it is started again", error)
+                self._start(schedule, future, attempt + 1)
+            else:
+                future.set_exception(TrainingError(f"no process for a trial stays up; {STARTS} were started ({error})"))
+
+        inner.add_done_callback(settle)
