@@ -1,7 +1,7 @@
 """`python -m benchmarks [NAME …]`: run the benchmarks, print what they say, write it to `benchmarks/results.md`.
 
-Each module prints Markdown from its `main()` and runs in a process of its own: threads, caches and memory of one do not
-colour the next. Naming some runs only those, and writes nothing.
+Each module prints Markdown from its `main()` and runs in a process of its own, whose environment is that of a flow:
+threads, caches and memory of one do not colour the next. Naming some runs only those, and writes nothing.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
 
-from fer_core.runtime import describe_environment, git_commit
+from fer_core.runtime import TORCH_ENVIRONMENT, describe_environment, git_commit
 
 HERE = Path(__file__).parent
 
@@ -64,7 +64,10 @@ def main(chosen: list[str]) -> None:
 def _run(name: str) -> Iterator[str]:
     """The lines a benchmark prints, shown as they come."""
     command = [sys.executable, "-m", f"benchmarks.{name}"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True, cwd=HERE.parent) as run:
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True, cwd=HERE.parent,
+        env={**os.environ, **TORCH_ENVIRONMENT},
+    ) as run:  # fmt: skip
         for line in run.stdout or ():
             print(line, end="", flush=True)
             yield line
