@@ -2,12 +2,13 @@
 
 PYTHON ?= python3
 TORCH ?= default
+KILLS ?= 50
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow lint bench up clean
+.PHONY: help setup demo test test-slow torture lint bench up clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -23,6 +24,9 @@ test: $(STAMP) ## the tests that take seconds
 
 test-slow: $(STAMP) ## the tests that take minutes
 	@$(BIN)/python -m pytest -m slow
+
+torture: $(STAMP) ## preprocessing killed at KILLS random moments (50), each time to end in the same bytes
+	@FERFLOW_KILLS=$(KILLS) $(BIN)/python -m pytest -m slow -k random_moments tests/preprocess
 
 lint: $(STAMP) ## ruff and mypy
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
