@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -259,8 +259,28 @@ def training_table(
     Args:
         extra: views and maps it holds beside the plain features.
     """
+    clips, known_as = trained_on(manifest).clips, data_fingerprint(manifest, rows)
+    return clips_table(clips, rows, backbone, cfg, workspace, known_as, extra=extra, classes=classes)
+
+
+def clips_table(
+    clips: Sequence[Clip],
+    rows: Sequence[ClipRow],
+    backbone: Backbone,
+    cfg: PreprocessConfig,
+    workspace: Workspace,
+    fingerprint: str,
+    *,
+    extra: Wanted = Wanted(),
+    classes: tuple[Emotion, ...] = SIX,
+) -> FeatureTable:
+    """The table of those of some labelled clips that are among `rows`; `training_table` is that of the training side.
+
+    Args:
+        fingerprint: of the data they are part of.
+    """
     by_id = {row.clip: row for row in rows}
-    clips = [c for c in trained_on(manifest).clips if c.id in by_id]
+    clips = [c for c in clips if c.id in by_id]
     chosen = [by_id[c.id] for c in clips]
 
     def part(layer: Layer, view: View) -> Part:
@@ -270,11 +290,7 @@ def training_table(
             lambda: (workspace.features.take(layer, f, backbone, view) for f in stored_faces(chosen, workspace)),
         )
 
-    note = {
-        **backbone.identity,
-        "preprocess": cfg.model_dump_json(),
-        "fingerprint": data_fingerprint(manifest, rows),
-    }
+    note = {**backbone.identity, "preprocess": cfg.model_dump_json(), "fingerprint": fingerprint}
     plain = part(*_PLAIN)
     parts = [part(layer, view) for layer, view in extra.parts()]
     return build_table(clips, list(plain.rows()), plain.keys, workspace.features, note, classes, parts)
@@ -282,6 +298,10 @@ def training_table(
 
 def data_fingerprint(manifest: Manifest, rows: Sequence[ClipRow]) -> str:
     """Fingerprint of the clips that are used, and of the split they are in; see `clips.manifest.fingerprint`."""
+    return clips_fingerprint(manifest.clips, rows)
+
+
+def clips_fingerprint(clips: Sequence[Clip], rows: Sequence[ClipRow]) -> str:
+    """Fingerprint of those of some clips that have rows."""
     digests = {row.clip: row.digest for row in rows}
-    used = replace(manifest, clips=tuple(c for c in manifest.clips if c.id in digests))
-    return fingerprint(used, digests)
+    return fingerprint(Manifest(tuple(c for c in clips if c.id in digests)), digests)

@@ -11,11 +11,26 @@ from typing import Any
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 
+from fer_core.clips.clip import Clip
+from fer_core.clips.manifest import read_manifest
 from fer_core.config import RunConfig
-from fer_core.corpus import ClipRow, data_fingerprint, keep_usable, trained_on, wanted
+from fer_core.corpus import (
+    ClipRow,
+    Wanted,
+    clips_fingerprint,
+    clips_table,
+    data_fingerprint,
+    keep_usable,
+    store_features,
+    trained_on,
+    wanted,
+)
+from fer_core.emotions import CLASSES
 from fer_core.evaluation.plots import curves_figure, figure_png
+from fer_core.model.augment import PLAIN
 from fer_core.rivals.catalogue import rivals
 from fer_core.rivals.comparison import Comparison, Entry, compare
+from fer_core.rivals.elsewhere import Elsewhere, judge_elsewhere
 from fer_core.rivals.figures import comparison_figure
 from fer_core.rivals.material import Material, course_config, gather
 from fer_core.rivals.names import NAMES
@@ -30,13 +45,19 @@ from flows.environment import settle
 
 
 @flow(name="compare", persist_result=False)
-def compare_flow(config: RunConfig = RunConfig(), models: list[str] = [], epochs: int = 0) -> dict[str, Any]:  # noqa: B006, B008
+def compare_flow(
+    config: RunConfig = RunConfig(),  # noqa: B008
+    models: list[str] = [],  # noqa: B006
+    epochs: int = 0,
+    elsewhere: str = "",
+) -> dict[str, Any]:
     """Compare ways from a clip to a verdict on the training subjects, each clip scored out of fold.
 
     Args:
         config: all settings; `search.folds` and `search.seed` make the folds, `train` is the head's setting.
         models: their names; the first is the one others are held against. Empty: all of them.
         epochs: most epochs of the networks over clips; 0: those of their recipes.
+        elsewhere: manifest of other people's clips; every model, fitted to all clips compared on, judges them too.
     """
     config = settle(config)
     workspace = Workspace.open(config.workspace)
@@ -52,12 +73,14 @@ def compare_flow(config: RunConfig = RunConfig(), models: list[str] = [], epochs
     prepared, course = _training_side(chosen, prepared, config)
     prepare_features(config, prepared, extra)
     material = gather(table_of(config, prepared, extra), prepared.usable, course, workspace, backbone)
+    other = _other_side(chosen, config, workspace, elsewhere) if elsewhere else None
     with start_run(tracking, "compare") as run:
         run.log_config(config)
         run.log_data("clips", prepared.fingerprint, synthetic=material.table.synthetic, source=config.manifest)
         found = fit_and_judge(chosen, material, config)
+        abroad = fit_and_judge_elsewhere(chosen, material, other, Path(elsewhere).stem, config) if other else None
         page = workspace.root / "comparisons" / f"{run.id}.html"
-        _record(tracking, run, found, prepared, config, page)
+        _record(tracking, run, found, abroad, prepared, config, page)
     best = max(found.entries, key=lambda entry: entry.evaluation.mean_recall.value)
     interval = best.evaluation.mean_recall
     return {
@@ -82,28 +105,71 @@ def fit_and_judge(chosen: Sequence[Rival], material: Material, config: RunConfig
     )  # fmt: skip
 
 
+@task(task_run_name="fit and judge elsewhere", cache_policy=NO_CACHE, persist_result=False)
+def fit_and_judge_elsewhere(
+    chosen: Sequence[Rival], material: Material, other: Material, name: str, config: RunConfig
+) -> Elsewhere:
+    """Every model on all clips compared on, then shown the other ones; those done before are read from the store."""
+    return judge_elsewhere(
+        chosen, material, other, name, seed=config.search.seed, inner_share=config.train.inner_share,
+        store=EntryStore(Workspace.open(config.workspace).store, "comparisons"),
+        progress=progress_bar("elsewhere", f"{len(chosen)} models on {name}"),
+    )  # fmt: skip
+
+
+def _other_side(chosen: Sequence[Rival], config: RunConfig, workspace: Workspace, manifest: str) -> Material:
+    """The clips of another manifest, all of them, whatever split it has; nothing is ever fitted to them."""
+    path = Path(manifest).expanduser().absolute()
+    clips = read_manifest(path, neutral=config.classes == "seven").labelled().clips
+    rows, course = _with_course(chosen, clips, keep_usable(face_rows(clips, config), config.limits), config)
+    backbone = backbone_of(config)
+    extra = Wanted(maps=(PLAIN,)) if wanted(config.train).maps else Wanted()
+    move = progress_bar("other-features", f"Features of {len(rows)} other clips")
+    store_features(rows, backbone, workspace, move, extra=extra, trained={row.clip for row in rows})
+    table = clips_table(
+        clips, rows, backbone, config.preprocess, workspace, clips_fingerprint(clips, rows),
+        extra=extra, classes=CLASSES[config.classes],
+    )  # fmt: skip
+    return gather(table, rows, course, workspace, backbone)
+
+
 def _training_side(chosen: Sequence[Rival], prepared: Prepared, config: RunConfig) -> tuple[Prepared, list[ClipRow]]:
     """The clips compared on, and their course's rows where a model asks for them; who has none is left out for all."""
     usable = {row.clip for row in prepared.usable}
     clips = [clip for clip in trained_on(prepared.manifest).clips if clip.id in usable]
+    rows, course = _with_course(chosen, clips, prepared.usable, config)
+    return replace(prepared, usable=rows, fingerprint=data_fingerprint(prepared.manifest, rows)), course
+
+
+def _with_course(
+    chosen: Sequence[Rival], clips: Sequence[Clip], rows: Sequence[ClipRow], config: RunConfig
+) -> tuple[list[ClipRow], list[ClipRow]]:
+    """Rows of some clips and, where a model asks for them, of their course; a clip without is left out for all."""
     kept, course = {clip.id for clip in clips}, list[ClipRow]()
     if any(descriptor.source == "course" for rival in chosen for descriptor in rival.descriptors):
         whole = config.model_copy(update={"preprocess": course_config(config.preprocess)})
         course = keep_usable(face_rows(clips, whole), config.limits)
         kept = {row.clip for row in course}
-    rows = [row for row in prepared.usable if row.clip in kept]
-    return replace(prepared, usable=rows, fingerprint=data_fingerprint(prepared.manifest, rows)), course
+    return [row for row in rows if row.clip in kept], course
 
 
-def _record(tracking: Tracking, run: Run, found: Comparison, prepared: Prepared, config: RunConfig, page: Path) -> None:
+def _record(
+    tracking: Tracking,
+    run: Run,
+    found: Comparison,
+    abroad: Elsewhere | None,
+    prepared: Prepared,
+    config: RunConfig,
+    page: Path,
+) -> None:
     """The comparison in MLflow, as a page in the workspace, and on the flow run's page."""
     for entry in found.entries:
         with start_run(tracking, entry.name, parent=run.id, tags={"model": entry.name}) as child:
-            _record_model(child, entry, found, prepared)
+            _record_model(child, entry, found, abroad, prepared)
     figure = comparison_figure(found)
-    markdown = comparison_markdown(found)
-    html = comparison_page(found, data=prepared.fingerprint, backbone=config.backbone.name)
-    numbers = comparison_json(found)
+    markdown = comparison_markdown(found, abroad)
+    html = comparison_page(found, abroad, data=prepared.fingerprint, backbone=config.backbone.name)
+    numbers = comparison_json(found, abroad)
     write_atomic(page, html.encode())
     write_atomic(page.with_suffix(".json"), json.dumps(numbers, indent=1, allow_nan=False).encode())
     run.log_figure(figure, "figures/comparison.png")
@@ -115,7 +181,7 @@ def _record(tracking: Tracking, run: Run, found: Comparison, prepared: Prepared,
     show_markdown("comparison-report", markdown + (f"\n[The runs in MLflow]({run.url})\n" if run.url else ""))
 
 
-def _record_model(run: Run, entry: Entry, found: Comparison, prepared: Prepared) -> None:
+def _record_model(run: Run, entry: Entry, found: Comparison, abroad: Elsewhere | None, prepared: Prepared) -> None:
     run.log_data("clips", prepared.fingerprint, synthetic=found.synthetic)
     run.log_evaluation(entry.evaluation)
     run.log_confusion(entry.evaluation, "confusion", f"Out of fold, {entry.title}")
@@ -124,6 +190,8 @@ def _record_model(run: Run, entry: Entry, found: Comparison, prepared: Prepared)
         d = entry.difference
         numbers |= {"difference": d.value, "difference_low": d.low, "difference_high": d.high}
     run.log_metrics(numbers)
+    if abroad is not None and entry.name in abroad.judged:
+        run.log_evaluation(abroad.judged[entry.name].evaluation, prefix="elsewhere/")
     for fold, history in enumerate(entry.histories):
         run.log_history(history, prefix=f"fold{fold}/")
     if entry.histories:

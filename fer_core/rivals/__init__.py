@@ -7,5 +7,5 @@ nets.py         how a network over whole clips is fitted; attention.py (appendix
 classical.py    support vectors and forest; texture.py and motion.py are what they read (§1.3.1)
 fused.py        two rivals' scores joined (§1.3.2)
 catalogue.py    all of them by name
-comparison.py   `compare`: one table; figures.py and page.py show it
+comparison.py   `compare`: one table; elsewhere.py: the same on other people; figures.py and page.py show them
 """

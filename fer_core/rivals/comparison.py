@@ -115,7 +115,7 @@ def compare(
         for place, rival in enumerate(rivals):
             if rival.name not in failed:
                 try:
-                    found = _judge(rival, material, fit_clips, stop_clips, held_out, seed, store)
+                    found = judge(rival, material, fit_clips, stop_clips, held_out, seed, store)
                 except TrainingError as exc:
                     log.warning("%s is left out: %s", rival.name, exc)
                     failed[rival.name] = str(exc)
@@ -140,34 +140,43 @@ def compare(
     )
 
 
-def _judge(
+def judge(
     rival: Rival,
     material: Material,
     fit_clips: np.ndarray,
     stop_clips: np.ndarray,
-    held_out: np.ndarray,
+    judged: np.ndarray,
     seed: int,
     store: EntryStore | None,
+    on: Material | None = None,
 ) -> tuple[np.ndarray, dict[str, Any]]:
-    """Scores of the held-out clips and what is to be noted of the fit; from the store when they are there."""
-    sources = {descriptor.source for descriptor in rival.descriptors}
+    """Scores of some clips by a rival fitted to others, and what is to be noted of the fit; stored ones if there are.
+
+    Args:
+        judged: places of the clips to score.
+        on: whose clips they are; None: the material's own.
+    Raises:
+        TrainingError: the rival diverged.
+    """
+    on = on or material
+    sources = sorted({descriptor.source for descriptor in rival.descriptors})
     key = cache_key(
         version=RIVALS_VERSION,
         rival=rival.setting,
-        table=material.table.key,
-        faces={source: material.keys.get(source, "") for source in sorted(sources)},
-        clips=[side.tolist() for side in (fit_clips, stop_clips, held_out)],
+        tables=[m.table.key for m in (material, on)],
+        faces={source: [m.keys.get(source, "") for m in (material, on)] for source in sources},
+        clips=[side.tolist() for side in (fit_clips, stop_clips, judged)],
         seed=seed,
     )
     if store is not None and (stored := store.get(key)) is not None:
         return stored[0]["scores"], stored[1]
     fitted = material.fitted(rival, fit_clips, stop_clips, seed)
-    scores = fitted.scores(material, held_out)
+    scores = fitted.scores(on, judged)
     note = {
         "rival": rival.name,
         "parameters": fitted.n_parameters,
         "seconds": fitted.seconds,
-        "ms": _ms_per_clip(rival, fitted, material, held_out),
+        "ms": _ms_per_clip(rival, fitted, on, judged),
         "history": fitted.history.to_rows() if fitted.history else [],
     }
     if store is not None:

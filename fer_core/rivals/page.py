@@ -8,6 +8,7 @@ from typing import Any
 from fer_core.evaluation.plots import figure_png
 from fer_core.evaluation.report import data_uri, render_page
 from fer_core.rivals.comparison import Comparison, Entry
+from fer_core.rivals.elsewhere import Elsewhere
 from fer_core.rivals.figures import comparison_figure
 
 COLUMNS = ("mean recall %", "minus first", "parameters", "s to train", "ms a clip")
@@ -30,8 +31,8 @@ def comparison_row(entry: Entry) -> dict[str, Any]:
     return {"model": entry.name, "what": entry.title, **dict(zip(COLUMNS, texts, strict=True))}
 
 
-def comparison_markdown(comparison: Comparison) -> str:
-    """The table in Markdown, with what it rests on."""
+def comparison_markdown(comparison: Comparison, elsewhere: Elsewhere | None = None) -> str:
+    """The tables in Markdown, with what they rest on."""
     rows = [comparison_row(entry) for entry in comparison.entries]
     names = list(rows[0])
     lines = ["## Models compared", "", _rests_on(comparison), ""]
@@ -40,12 +41,19 @@ def comparison_markdown(comparison: Comparison) -> str:
     lines += [f"| {' | '.join(names)} |", f"|{' --- |' * 2}{' ---: |' * len(COLUMNS)}"]
     lines += [f"| {' | '.join(row.values())} |" for row in rows]
     lines += [f"\n{name} has no row: {why}" for name, why in comparison.failed.items()]
+    if elsewhere is not None:
+        rows = [{"model": name, **judged.columns()} for name, judged in elsewhere.judged.items()]
+        lines += ["", f"### On {elsewhere.name}", "", _tells(elsewhere), ""]
+        lines += [f"| {' | '.join(rows[0])} |", f"| --- |{' ---: |' * (len(rows[0]) - 1)}"] if rows else []
+        lines += [f"| {' | '.join(row.values())} |" for row in rows]
+        lines += [f"\n{name} has no row: {why}" for name, why in elsewhere.failed.items()]
     return "\n".join([*lines, ""])
 
 
-def comparison_json(comparison: Comparison) -> dict[str, Any]:
+def comparison_json(comparison: Comparison, elsewhere: Elsewhere | None = None) -> dict[str, Any]:
     """All numbers, JSON-able: `rows` as the tables have them, `models` in full."""
     return {
+        "elsewhere": elsewhere.to_json() if elsewhere else None,
         "folds": comparison.folds,
         "seed": comparison.seed,
         "clips": comparison.n_clips,
@@ -66,7 +74,7 @@ def comparison_json(comparison: Comparison) -> dict[str, Any]:
     }
 
 
-def comparison_page(comparison: Comparison, *, data: str, backbone: str) -> str:
+def comparison_page(comparison: Comparison, elsewhere: Elsewhere | None = None, *, data: str, backbone: str) -> str:
     """The self-contained HTML page.
 
     Args:
@@ -86,6 +94,8 @@ def comparison_page(comparison: Comparison, *, data: str, backbone: str) -> str:
         classes=[str(c) for c in comparison.classes],
         recalls=recalls,
         failed=comparison.failed,
+        elsewhere=elsewhere,
+        tells=_tells(elsewhere) if elsewhere else "",
         figure=data_uri(figure_png(comparison_figure(comparison), dpi=150), "image/png"),
         data=data,
         backbone=backbone,
@@ -96,4 +106,12 @@ def _rests_on(comparison: Comparison) -> str:
     return (
         f"{comparison.n_clips} clips of {comparison.n_subjects} subjects, {comparison.folds} folds by subject "
         f"(seed {comparison.seed}); every clip is scored by models that never saw its subject."
+    )
+
+
+def _tells(elsewhere: Elsewhere) -> str:
+    people = "Drawn or rendered faces are among them. " if elsewhere.synthetic else ""
+    return (
+        f"{people}Each model fitted once more, to all clips it was compared on, and shown clips of other people. "
+        f"Recall in %, mean over their emotions ({', '.join(elsewhere.labels)}), with its 95 % interval by subject."
     )

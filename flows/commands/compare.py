@@ -27,14 +27,26 @@ def compare(
     epochs: Annotated[
         int, typer.Option(min=0, help="Most epochs of the networks over clips; 0: those of their recipes.")
     ] = 0,
+    elsewhere: Annotated[
+        Path | None,
+        typer.Option("--elsewhere", metavar="CSV", help="Manifest of other people's clips, judged by each model too."),
+    ] = None,
 ) -> dict[str, Any]:
     """Compare models on the training subjects, each clip scored out of fold: one table, one figure."""
+    from fer_core.clips.manifest import read_manifest
     from fer_core.rivals.catalogue import rivals
 
     config = settled(session)
     rivals(models or [], config.train)  # refuse an unknown name before anything is done
+    if elsewhere:
+        read_manifest(elsewhere)
     config = backbone_checked(corpus_checked(config))
-    result = run_flow(session, "flows.compare", "compare_flow", config, models=models or [], epochs=epochs)
-    rows = json.loads(Path(result["numbers"]).read_text(encoding="utf-8"))["rows"]
-    session.table("", list(rows[0]), [list(row.values()) for row in rows])
-    return {**result, "rows": rows}
+    result = run_flow(
+        session, "flows.compare", "compare_flow", config, models=models or [], epochs=epochs,
+        elsewhere=str(elsewhere.expanduser().absolute()) if elsewhere else "",
+    )  # fmt: skip
+    numbers = json.loads(Path(result["numbers"]).read_text(encoding="utf-8"))
+    rows, others = numbers["rows"], (numbers["elsewhere"] or {}).get("rows", [])
+    for table in filter(None, (rows, others)):
+        session.table("", list(table[0]), [list(row.values()) for row in table])
+    return {**result, "rows": rows, "elsewhere": others}

@@ -23,6 +23,14 @@ def test_an_unknown_model_is_refused_before_anything_is_done(workspace):
     assert not list(workspace.glob("store/*"))
 
 
+def test_clips_elsewhere_that_cannot_be_read_are_told_before_anything_is_done(workspace, tmp_path):
+    from flows.cli import app
+
+    done = CliRunner().invoke(app, ["compare", "--elsewhere", str(tmp_path / "no.csv")])
+    assert done.exit_code == 1 and "no.csv" in done.stderr
+    assert not list(workspace.glob("store/*"))
+
+
 @pytest.fixture(scope="module")
 def compared(tmp_path_factory, ferflow):
     """A workspace after the comparison of all models on ten drawn people, and how to run another."""
@@ -71,6 +79,35 @@ def test_a_run_a_model_and_a_page_are_left(compared):
         assert ("fold0/loss" in child.data.metrics) == ("figures/curves.png" in files)
     page = Path(said["report"]).read_text()
     assert "Synthetic faces" in page and all(f"{name}<small>" in page for name in NAMES)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1500)
+def test_models_judge_other_peoples_clips_by_group(compared, ferflow):
+    workspace, compare, _ = compared
+    folder = workspace.parent
+    run(ferflow, "data", "synth", "others", "--subjects", "4", "--seed", "9", cwd=folder)
+    listed = (folder / "others" / "manifest.csv").read_text().splitlines()
+    subject = listed[0].split(",").index("subject")
+    rows = [f"{listed[0]},group_known"]
+    for line in listed[1:]:
+        cells = line.split(",")
+        cells[subject] = f"other-{cells[subject]}"
+        rows.append(",".join([*cells, "yes" if cells[subject].endswith(("0", "1")) else "no"]))
+    (folder / "others" / "others.csv").write_text("\n".join(rows) + "\n")
+    said = compare("head-mean", "lbp-svm", "displacement-svm", "--elsewhere", "others/others.csv")
+    assert [row["model"] for row in said["elsewhere"]] == ["head-mean", "lbp-svm", "displacement-svm"]
+    numbers = json.loads(Path(said["numbers"]).read_text())["elsewhere"]
+    assert numbers["synthetic"] and len(numbers["labels"]) == 6
+    for name, row in zip(("head-mean", "lbp-svm"), said["elsewhere"], strict=False):
+        assert {"all 24 clips", "group_known no, 12 clips", "group_known yes, 12 clips"} < set(row), name
+        assert numbers["models"][name]["evaluation"]["mean_recall"][0] > 0.3
+    assert "On others" in Path(said["report"]).read_text()
+    refused = subprocess.run(
+        [ferflow, "compare", "lbp-svm", "--elsewhere", "clips/manifest.csv", "--set", "manifest=clips/manifest.csv"],
+        cwd=folder, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=600,
+    )  # fmt: skip
+    assert refused.returncode == 1 and "is among the clips trained on and in manifest" in refused.stderr
 
 
 @pytest.mark.slow

@@ -1,0 +1,112 @@
+"""Rivals fitted to all clips that were compared on, and what they make of other people in other pictures."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from fer_core.clips.splits import inner_split
+from fer_core.errors import DataError, TrainingError
+from fer_core.evaluation.metrics import Evaluation, by_columns, evaluate
+from fer_core.rivals.comparison import judge
+from fer_core.rivals.material import Material
+from fer_core.rivals.rival import Rival
+from fer_core.store import EntryStore
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A rival on the other clips: all of them, and by the values of their group columns."""
+
+    evaluation: Evaluation
+    groups: Mapping[str, Mapping[str, Evaluation]]
+
+    def columns(self) -> dict[str, str]:
+        """Mean recall with its interval, of all clips and of each group, as tables show them."""
+        every = {f"all {self.evaluation.n_clips} clips": self.evaluation}
+        for column, values in self.groups.items():
+            every |= {f"{column} {value}, {e.n_clips} clips": e for value, e in values.items()}
+        return {name: str(e.mean_recall) for name, e in every.items()}
+
+
+@dataclass(frozen=True)
+class Elsewhere:
+    """Rivals on other clips.
+
+    Args:
+        name: of these clips. labels: emotions among them; recalls are means over these.
+        judged: one a rival, in the order asked for. failed: name -> why it is not among them.
+        synthetic: whether any of these clips' faces was drawn or rendered.
+    """
+
+    name: str
+    labels: tuple[str, ...]
+    judged: Mapping[str, Judged]
+    failed: Mapping[str, str]
+    synthetic: bool
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON-able numbers."""
+        return {
+            "name": self.name,
+            "labels": list(self.labels),
+            "synthetic": self.synthetic,
+            "rows": [{"model": name, **one.columns()} for name, one in self.judged.items()],
+            "models": {
+                name: {
+                    "evaluation": one.evaluation.to_json(),
+                    "groups": {c: {v: e.to_json() for v, e in vs.items()} for c, vs in one.groups.items()},
+                }
+                for name, one in self.judged.items()
+            },
+            "failed": dict(self.failed),
+        }
+
+
+def judge_elsewhere(
+    rivals: Sequence[Rival],
+    material: Material,
+    other: Material,
+    name: str,
+    *,
+    seed: int,
+    inner_share: float,
+    store: EntryStore | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Elsewhere:
+    """Fit every rival once more, to all clips of the material, and judge the other clips, of which it saw none.
+
+    As in a fold, `inner_share` of the subjects are held out to stop on. A rival that diverges is reported.
+
+    Raises:
+        DataError: a subject is on both sides.
+    """
+    table, judged_on = material.table, other.table
+    if shared := sorted(set(table.subjects) & set(judged_on.subjects)):
+        raise DataError(
+            f"subject '{shared[0]}' ({len(shared)} in all) is among the clips trained on and in {name}; "
+            "take these clips out of one of the two"
+        )
+    fit_clips, stop_clips = inner_split(table.subjects, table.labels, inner_share, seed)
+    every = np.arange(judged_on.n_clips)
+    judged, failed = dict[str, Judged](), dict[str, str]()
+    for done, rival in enumerate(rivals, start=1):
+        try:
+            scores, _ = judge(rival, material, fit_clips, stop_clips, every, seed, store, on=other)
+        except TrainingError as exc:
+            log.warning("%s is left out: %s", rival.name, exc)
+            failed[rival.name] = str(exc)
+        else:
+            told = (scores.argmax(axis=1), judged_on.labels, judged_on.subjects)
+            groups = by_columns(*told, judged_on.groups, judged_on.classes)
+            judged[rival.name] = Judged(evaluate(*told, judged_on.classes), groups)
+        if progress:
+            progress(done, len(rivals))
+    labels = tuple(str(judged_on.classes[c]) for c in np.unique(judged_on.labels))
+    return Elsewhere(name, labels, judged, failed, judged_on.synthetic)
