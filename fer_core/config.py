@@ -250,6 +250,7 @@ class ScoreConfig(Settings):
     face_mode: Literal["auto", "per_frame", "tracked"] = Field("auto", description="Face search; auto: the model's own")
     abstain_below: float = Field(0.0, ge=0, lt=1, description="Calibrated confidence under which a clip abstains")
     strict: bool = Field(False, description="Exit with code 3 when any row has no verdict")
+    explain: int = Field(0, ge=0, le=8, description="Decisive frames a clip that are shown with Grad-CAM; 0: none")
 
 
 class RunnerConfig(Settings):

@@ -76,31 +76,48 @@ def bars_svg(probabilities: Sequence[float], classes: Sequence[Emotion]) -> Mark
     return Markup("".join(parts) + "</svg>")
 
 
-def timeline_svg(frames: np.ndarray, scores: np.ndarray, classes: Sequence[Emotion], unused: np.ndarray) -> Markup:
-    """The scores of a clip's frames over time, one line an emotion; ticks below where a frame was not used.
+def timeline_svg(
+    frames: np.ndarray,
+    scores: np.ndarray,
+    classes: Sequence[Emotion],
+    unused: np.ndarray,
+    adds: np.ndarray,
+    marked: Sequence[int] = (),
+) -> Markup:
+    """The scores of a clip's frames over time, one line an emotion; bars below for what each adds to the verdict.
 
     Args:
-        frames: (n,) numbers of the used frames. scores: (n, k), rows sum to 1. unused: numbers of the others.
+        frames: (n,) numbers of the used frames. scores: (n, k), rows sum to 1.
+        unused: numbers of the others, drawn as ticks.
+        adds: (n,) in [-1, 1]; up speaks for the clip's class, down against it.
+        marked: places among the used frames, drawn as dots.
     """
     every = np.concatenate([frames, unused])
     first, span = int(every.min()), max(int(every.max() - every.min()), 1)
 
-    def across(frame: float) -> str:
-        return f"{4 + 212 * (frame - first) / span:.0f}"
+    def across(frame: float) -> float:
+        return 4 + 212 * (frame - first) / span
 
     groups = np.array_split(np.arange(len(frames)), min(_POINTS, len(frames)))
-    xs = [across(float(frames[g].mean())) for g in groups]
-    if len(groups) == 1:
-        xs *= 2  # a line of one point is drawn as a dot only when it has two
-    parts = ['<svg class="timeline" viewBox="0 0 220 72"><path class="grid" d="M4 4H216M4 33H216M4 62H216"/>']
+    xs = [f"{across(float(frames[g].mean())):.0f}" for g in groups]
+    line = xs * (2 if len(groups) == 1 else 1)  # a line of one point is drawn as a dot only when it has two
+    parts = ['<svg class="timeline" viewBox="0 0 220 92"><path class="grid" d="M4 4H216M4 33H216M4 62H216M4 82H216"/>']
     winner = int(scores.mean(axis=0).argmax())
     for place in [*(c for c in range(len(classes)) if c != winner), winner]:
         ys = [f"{62 - 58 * float(scores[g, place].mean()):.0f}" for g in groups]
-        points = " ".join(f"{x},{y}" for x, y in zip(xs, ys * (2 if len(groups) == 1 else 1), strict=True))
+        points = " ".join(f"{x},{y}" for x, y in zip(line, ys * (len(line) // len(ys)), strict=True))
         strong = " strong" if place == winner else ""
         parts.append(f'<polyline class="{classes[place]}{strong}" points="{points}"/>')
+    bars = {True: "", False: ""}
+    for x, group in zip(xs, groups, strict=True):
+        share = float(adds[group].mean())
+        bars[share > 0] += f"M{x} 82v{-8 * share + 0:.1f}"
+    for kind, path in ((str(classes[winner]), bars[True]), ("against", bars[False])):
+        if path:
+            parts.append(f'<path class="adds {kind}" d="{path}"/>')
+    parts += [f'<circle class="marked" cx="{across(float(frames[place])):.0f}" cy="62" r="2.6"/>' for place in marked]
     if len(unused):
-        ticks = sorted({across(float(f)) for f in unused}, key=float)
+        ticks = sorted({f"{across(float(f)):.0f}" for f in unused}, key=float)
         parts.append(f'<path class="unused" d="{"".join(f"M{x} 66v5" for x in ticks)}"/>')
     return Markup("".join(parts) + "</svg>")
 

@@ -21,7 +21,7 @@ from fer_core.preprocess.faces import FrameStatus, Ledger
 from fer_core.scoring.inputs import Item
 from fer_core.scoring.report import write_report
 from fer_core.scoring.scorer import ClipScore, ClipScorer
-from fer_core.scoring.tables import write_tables
+from fer_core.scoring.tables import write_explanations, write_tables
 from fer_core.store import EntryStore
 
 log = logging.getLogger(__name__)
@@ -36,7 +36,8 @@ class Batch:
 
     Args:
         rows: one an item, in order.
-        out: the folder with `verdicts.csv`, `verdicts.parquet`, `frames.parquet` and `report.html`.
+        out: the folder with `verdicts.csv`, `verdicts.parquet`, `frames.parquet`, `report.html`, and `explanations/`
+            where they were asked for.
         remembered: rows that an earlier run had made.
     """
 
@@ -90,6 +91,7 @@ def score_batch(
         if progress:
             progress(len(found), len(items))
     batch = Batch(tuple(found[place] for place in range(len(items))), out, remembered)
+    write_explanations(batch.rows, out)
     write_tables(batch.rows, scorer, out)
     write_report(batch.rows, scorer, out / "report.html")
     log.info("%d rows (%s) in %s", len(batch.rows), ", ".join(f"{n} {s}" for s, n in batch.counts.items()), out)
@@ -118,6 +120,7 @@ class RowStore:
             "frame_scores": np.empty((0, k)) if row.frame_scores is None else row.frame_scores,
             "probabilities": np.empty(0) if row.probabilities is None else row.probabilities,
             "thumbnail": np.frombuffer(row.thumbnail, dtype=np.uint8),
+            "explanation": np.frombuffer(row.explanation, dtype=np.uint8),
         }
         note = {
             "status": row.status,
@@ -128,6 +131,7 @@ class RowStore:
             "frames": [row.n_used, row.n_selected, row.n_frames],
             "flags": list(row.flags),
             "digest": row.digest,
+            "decisive": list(row.decisive),
             "ledger": None if row.ledger is None else [s.value for s in row.ledger.status],
             "seconds": row.seconds,
         }
@@ -156,6 +160,8 @@ class RowStore:
             ledger=_ledger(arrays, note),
             frame_scores=arrays["frame_scores"] if len(arrays["frame_scores"]) else None,
             thumbnail=arrays["thumbnail"].tobytes(),
+            decisive=tuple(note["decisive"]),
+            explanation=arrays["explanation"].tobytes(),
             seconds=note["seconds"],
         )
 

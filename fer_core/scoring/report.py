@@ -12,9 +12,12 @@ import numpy as np
 
 from fer_core import __version__
 from fer_core.evaluation.report import bars_svg, data_uri, render_page, shares_svg, timeline_svg
+from fer_core.scoring.explain import margins, shrunk
 from fer_core.scoring.inputs import printable
 from fer_core.scoring.scorer import ClipScore, ClipScorer
 from fer_core.store import write_atomic
+
+_STRIP = 96  # pixels of height, shown at 72
 
 
 def write_report(rows: Sequence[ClipScore], scorer: ClipScorer, path: Path) -> None:
@@ -23,7 +26,7 @@ def write_report(rows: Sequence[ClipScore], scorer: ClipScorer, path: Path) -> N
 
 
 def report_html(rows: Sequence[ClipScore], scorer: ClipScorer) -> str:
-    """The page, self-contained, about 6 kB a clip."""
+    """The page, self-contained, about 6 kB a clip, and 4 more for each decisive face."""
     seen = Counter(str(row.emotion) for row in rows if row.emotion)
     emotions = [(str(c), seen[str(c)]) for c in scorer.classes if seen[str(c)]]
     without = sum(row.emotion is None for row in rows)
@@ -46,6 +49,7 @@ def report_html(rows: Sequence[ClipScore], scorer: ClipScorer) -> str:
         right=sum(row.label == row.emotion for row in labelled),
         seconds=f"{sum(row.seconds for row in rows):.0f}",
         abstain_below=scorer.abstain_below,
+        explained=any(row.explanation for row in rows),
         digest=scorer.bundle.digest[:12],
         ferflow=__version__,
     )
@@ -64,12 +68,17 @@ def _shown(row: ClipScore) -> dict[str, Any]:
         "n_used": row.n_used,
         "n_selected": row.n_selected,
         "face": data_uri(row.thumbnail) if row.thumbnail else "",
+        "explained": data_uri(shrunk(row.explanation, _STRIP)) if row.explanation else "",
     }
     if row.probabilities is not None and row.frame_scores is not None and row.ledger is not None:
         used = row.ledger.used
         frames = row.ledger.frame
         shown["bars"] = bars_svg(row.probabilities.tolist(), row.classes)
-        shown["timeline"] = timeline_svg(frames[used], row.frame_scores, row.classes, frames[~used])
+        adds = margins(row.frame_scores, row.classes.index(row.emotion)) if row.emotion else np.zeros(0)
+        shown["timeline"] = timeline_svg(
+            frames[used], row.frame_scores, row.classes, frames[~used], adds, row.decisive
+        )  # fmt: skip
+        shown["decisive"] = ", ".join(str(frames[used][place]) for place in row.decisive)
         shown["span"] = _span(frames, row.ledger.time_s)
     return shown
 

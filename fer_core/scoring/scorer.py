@@ -27,6 +27,7 @@ from fer_core.model.verdict import judge
 from fer_core.preprocess.batch import ClipFaces, preprocess_batch
 from fer_core.preprocess.faces import Faces, Ledger
 from fer_core.preprocess.store import FacesStore, cut_at, faces_key
+from fer_core.scoring.explain import decisive, explain
 from fer_core.scoring.inputs import Item, named
 from fer_core.store import cache_key
 
@@ -66,6 +67,8 @@ class ClipScore:
         digest: of the clip's content; empty where it could not be read.
         ledger, frame_scores: every selected frame, and the (n_used, k) scores of those used.
         thumbnail: JPEG of the most telling face; empty without one.
+        decisive: places among the used frames of those that are explained; explanation: JPEG of their faces, side by
+            side, warm where the verdict's class was found. Both empty unless asked for.
         seconds: wall clock spent on it.
     """
 
@@ -86,6 +89,8 @@ class ClipScore:
     ledger: Ledger | None = None
     frame_scores: np.ndarray | None = None
     thumbnail: bytes = b""
+    decisive: tuple[int, ...] = ()
+    explanation: bytes = b""
     seconds: float = 0.0
 
     @property
@@ -123,6 +128,7 @@ class ClipScorer:
         self.limits = limits or LimitsConfig()
         self.rule: Rule = facts.rule if cfg.rule == "auto" else cfg.rule
         self.temperature = facts.temperatures.get(self.rule, 1.0)
+        self.explain = cfg.explain
         self.abstain_below = max(cfg.abstain_below, facts.abstain_below)
         self.preprocess = _with_mode(facts.preprocess, cfg)
         self._store_root = store_root
@@ -139,6 +145,7 @@ class ClipScorer:
             model=self.bundle.digest,
             rule=self.rule,
             abstain_below=self.abstain_below,
+            explain=self.explain,
             version=SCORING_VERSION,
         )
 
@@ -219,6 +226,7 @@ class ClipScorer:
         except ClipError as exc:
             return self._failed(made.clip, exc, made)
         low = faces.low_quality
+        chosen = decisive(scores.frames, scores.index, self.explain)
         return ClipScore(
             status=ClipStatus.LOW_QUALITY if low else ClipStatus.OK,
             reason=_why_low(faces) if low else "",
@@ -227,6 +235,8 @@ class ClipScorer:
             abstained=low or float(scores.probabilities[scores.index]) < self.abstain_below,
             frame_scores=scores.frames,
             thumbnail=_jpeg(faces.pixels[scores.telling]),
+            decisive=tuple(chosen.tolist()),
+            explanation=explain(self.bundle, faces.pixels[chosen], scores.index) if len(chosen) else b"",
             **self._about(made.clip, made),
             seconds=made.seconds + time.monotonic() - started,
         )

@@ -27,6 +27,18 @@ def write_tables(rows: Sequence[ClipScore], scorer: ClipScorer, out: Path) -> No
     write_table(_frames(rows, scorer.classes), out / "frames.parquet")
 
 
+def write_explanations(rows: Sequence[ClipScore], out: Path) -> None:
+    """Write the explained faces of every clip that has them. Raises StoreError when the disk refuses."""
+    for row in rows:
+        if row.explanation:
+            write_atomic(out / _explanation(row), row.explanation)
+
+
+def _explanation(row: ClipScore) -> str:
+    """Path within the folder of results: named by content, since names of clips may be anything."""
+    return f"explanations/{row.digest[:16]}.jpg" if row.explanation else ""
+
+
 def record(row: ClipScore, scorer: ClipScorer) -> dict[str, Any]:
     """A row as named values; None where there is none."""
     probabilities = [None] * len(row.classes) if row.probabilities is None else row.probabilities.tolist()
@@ -49,6 +61,7 @@ def record(row: ClipScore, scorer: ClipScorer) -> dict[str, Any]:
         "model_version": scorer.version,
         "model_digest": scorer.bundle.digest,
         "clip_digest": row.digest,
+        "explanation": _explanation(row),
         "seconds": round(row.seconds, 3),
     }
 
@@ -77,7 +90,7 @@ def _verdict_schema(classes: tuple[Emotion, ...]) -> pa.Schema:
         + [("confidence", number), *((str(c), number) for c in classes), ("abstained", pa.bool_())]
         + [(name, count) for name in ("frames_used", "frames_selected", "frames_total")]
         + [(name, text) for name in ("flags", "reason", "rule", "model", "model_version", "model_digest")]
-        + [("clip_digest", text), ("seconds", number)]
+        + [("clip_digest", text), ("explanation", text), ("seconds", number)]
     )
 
 

@@ -118,6 +118,10 @@ def score(
     ],
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder of verdicts and report.")],
     strict: Annotated[bool, typer.Option("--strict", help="End with code 3 when a row has no verdict.")] = False,
+    explain: Annotated[
+        int | None,
+        typer.Option("--explain", metavar="N", min=0, max=8, help="Show N decisive frames a clip, Grad-CAM."),
+    ] = None,
     follow_links: FollowLinks = False,
 ) -> dict[str, Any]:
     """Score videos with the champion: verdicts.csv, verdicts.parquet and report.html, one row a clip whatever it is."""
@@ -126,6 +130,8 @@ def score(
     from flows.scoring import champion_scorer, summarize
 
     config = settled(session, follow_links)
+    if explain is not None:
+        config = config.model_copy(update={"score": config.score.model_copy(update={"explain": explain})})
     items = collect(paths, follow_links=config.limits.follow_links)
     if len(items) <= AT_ONCE and "PREFECT_API_URL" not in os.environ:
         scorer = champion_scorer(config)

@@ -109,16 +109,19 @@ def test_bars_are_as_wide_as_their_shares():
 def test_timeline_has_a_line_an_emotion_and_a_tick_a_lost_frame():
     scores = np.full((3, 6), 0.1)
     scores[:, 3] = 0.5
-    svg = timeline_svg(np.array([4, 5, 7]), scores, SIX, np.array([6, 8]))
+    svg = timeline_svg(np.array([4, 5, 7]), scores, SIX, np.array([6, 8]), np.array([0.5, -0.25, 0.0]), marked=(1,))
     lines = dict(re.findall(r'<polyline class="(\w+)(?: strong)?" points="([^"]+)"', svg))
     assert set(lines) == {str(e) for e in SIX}
     assert [point.split(",")[0] for point in lines["anger"].split()] == ["4", "57", "163"]
     assert svg.count("v5") == 2
     assert 'class="happiness strong"' in svg
+    assert '<path class="adds happiness" d="M4 82v-4.0"/>' in svg
+    assert '<path class="adds against" d="M57 82v2.0M163 82v0.0"/>' in svg
+    assert re.findall(r'class="marked" cx="(\d+)"', svg) == ["57"]
 
 
 @pytest.mark.parametrize("n", [1, 2, 500])
 def test_timeline_of_any_length_is_small_and_drawn(n):
-    svg = timeline_svg(np.arange(n), np.full((n, 6), 1 / 6), SIX, np.empty(0, int))
+    svg = timeline_svg(np.arange(n), np.full((n, 6), 1 / 6), SIX, np.empty(0, int), np.zeros(n))
     (points,) = set(re.findall(r'points="([^"]+)"', svg))
     assert 2 <= len(points.split()) <= 40
