@@ -11,7 +11,7 @@ import numpy as np
 from fer_core.clips.manifest import Manifest
 from fer_core.config import Rule, RunConfig
 from fer_core.corpus import ClipRow
-from fer_core.evaluation.calibration import Reliability, apply_temperature, fit_temperature, reliability
+from fer_core.evaluation.calibration import Reliability, calibrated_apart, fit_temperature, reliability
 from fer_core.evaluation.gate import Standing
 from fer_core.evaluation.lockbox import Opening
 from fer_core.evaluation.metrics import RULES, Evaluation, clip_verdicts, evaluate
@@ -38,7 +38,7 @@ class OutOfFold:
         evaluations: rule -> evaluation.
         verdicts: (C,) of the candidate's own rule, in the table's order.
         temperatures: rule -> temperature of its clip scores.
-        before, after: reliability of the rule's scores, uncalibrated and calibrated.
+        before, after: reliability of the rule's scores, uncalibrated and calibrated on other people's clips.
     """
 
     evaluations: Mapping[Rule, Evaluation]
@@ -78,7 +78,7 @@ def judge_out_of_fold(table: FeatureTable, trial_folder: Path) -> OutOfFold:
         evaluations[rule] = evaluate(verdicts, table.labels, table.subjects, table.classes)
         temperatures[rule] = fit_temperature(shares, table.labels)
         if rule == CLIP_RULE:
-            own, calibrated = verdicts, apply_temperature(shares, temperatures[rule])
+            own, calibrated = verdicts, calibrated_apart(shares, table.labels, table.subjects)
             before, after = reliability(shares, table.labels), reliability(calibrated, table.labels)
     return OutOfFold(evaluations, own, temperatures, before, after)
 

@@ -96,7 +96,7 @@ def _candidate(config: RunConfig, table: FeatureTable, prepared: Prepared, run: 
     run.log_history(fitted.history)
     for rule, evaluation in judged.evaluations.items():
         run.log_evaluation(evaluation, prefix=f"out_of_fold/{rule}/")
-    log_confidence(run, table, folder, CLIP_RULE, judged.temperatures[CLIP_RULE])
+    log_confidence(run, table, folder, CLIP_RULE)
     run.set_tags({"weights_sha256": bundle.record.weights_sha256})
     return run.id
 

@@ -56,7 +56,7 @@ def train_flow(config: RunConfig = RunConfig(), trial: str = "") -> dict[str, An
         run.log_data("clips", prepared.fingerprint, synthetic=table.synthetic, source=config.manifest)
         candidate = _refit(table, result, folder, prepared, config, workspace)
         _record(run, candidate, prepared, config)
-        log_confidence(run, table, folder, CLIP_RULE, candidate.out_of_fold.temperatures[CLIP_RULE])
+        log_confidence(run, table, folder, CLIP_RULE)
         version = register(tracking, candidate.bundle, candidate.folder, run.id, candidate.standing)
         markdown = _summary(candidate, version, run)
         run.log_text(markdown, "candidate.md")

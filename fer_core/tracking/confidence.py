@@ -14,8 +14,8 @@ from fer_core.errors import DataError
 from fer_core.evaluation.abstention import SHOWN, CoverageCurve, coverage_curve
 from fer_core.evaluation.calibration import (
     Reliability,
-    apply_temperature,
     brier_score,
+    calibrated_apart,
     negative_log_likelihood,
     reliability,
 )
@@ -34,7 +34,7 @@ CONFIDENCES = (0.8, 0.9, 0.95)
 
 @dataclass(frozen=True)
 class Confidence:
-    """What out-of-fold clip scores say of a rule's confidence; the one temperature is fitted on the same scores.
+    """What out-of-fold clip scores say of a rule's confidence, each calibrated on other people's clips.
 
     Args:
         before, after: reliability of the scores, uncalibrated and calibrated.
@@ -51,15 +51,15 @@ class Confidence:
     groups: Mapping[str, Mapping[str, Evaluation]]
 
 
-def judge_confidence(table: FeatureTable, trial_folder: Path, rule: Rule, temperature: float) -> Confidence:
+def judge_confidence(table: FeatureTable, trial_folder: Path, rule: Rule) -> Confidence:
     """The numbers of a complete trial's out-of-fold scores by one rule.
 
     Args:
-        table: the trial's. temperature: of the rule's clip scores.
+        table: the trial's.
     """
     scores, clips = out_of_fold_scores(trial_folder), np.arange(table.n_clips)
     verdicts, raw = clip_verdicts(scores, table.offsets, clips, rule)
-    calibrated = apply_temperature(raw, temperature)
+    calibrated = calibrated_apart(raw, table.labels, table.subjects)
     curve = coverage_curve(calibrated, table.labels, table.subjects)
     sets: list[PredictionSets] = []
     for level in CONFIDENCES:
@@ -87,13 +87,13 @@ def judge_confidence(table: FeatureTable, trial_folder: Path, rule: Rule, temper
     return Confidence(found["before"], found["after"], metrics, curve, tuple(sets), groups)
 
 
-def log_confidence(run: Run, table: FeatureTable, trial_folder: Path, rule: Rule, temperature: float) -> Confidence:
+def log_confidence(run: Run, table: FeatureTable, trial_folder: Path, rule: Rule) -> Confidence:
     """`judge_confidence`, and its numbers and pictures into the run of a candidate.
 
     Raises:
         TrackingError: MLflow refuses or has gone.
     """
-    found = judge_confidence(table, trial_folder, rule, temperature)
+    found = judge_confidence(table, trial_folder, rule)
     run.log_metrics(found.metrics)
     run.log_figure(reliability_figure({"before": found.before, "after": found.after}), "figures/reliability.png")
     run.log_figure(coverage_figure(found.curve, "Out of fold, abstaining"), "figures/abstention.png")

@@ -7,6 +7,7 @@ from fer_core.errors import ShapeError
 from fer_core.evaluation.calibration import (
     apply_temperature,
     brier_score,
+    calibrated_apart,
     expected_calibration_error,
     fit_temperature,
     negative_log_likelihood,
@@ -55,6 +56,18 @@ def test_fitting_never_raises_the_likelihood_loss():
     scores, labels = rng.dirichlet(np.ones(6), 40), rng.integers(0, 6, 40)
     fitted = apply_temperature(scores, fit_temperature(scores, labels))
     assert negative_log_likelihood(fitted, labels) <= negative_log_likelihood(scores, labels) + 1e-9
+
+
+def test_nobodys_own_label_is_in_what_calibrates_them(honest):
+    scores, labels = (values[:300] for values in honest)
+    subjects = [f"s{i % 30}" for i in range(300)]
+    calm = calibrated_apart(apply_temperature(scores, 0.3), labels, subjects)
+    assert np.abs(calm - scores).max() < 0.2 and np.array_equal(calm.argmax(1), scores.argmax(1))
+    mine = np.array([s == "s7" for s in subjects])
+    other = np.where(mine, (labels + 1) % 6, labels)
+    assert np.array_equal(
+        calibrated_apart(scores, other, subjects)[mine], calibrated_apart(scores, labels, subjects)[mine]
+    )
 
 
 def test_vote_shares_of_zero_are_calibrated_too():

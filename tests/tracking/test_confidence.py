@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from fer_core.config import TrainConfig
-from fer_core.evaluation.calibration import fit_temperature
 from fer_core.evaluation.metrics import clip_verdicts, evaluate
 from fer_core.model.features import FeatureStore
 from fer_core.search.trial import TrialSpec, out_of_fold_scores, run_trial, write_spec
@@ -33,16 +32,9 @@ def trial(tmp_path_factory):
     return dataclasses.replace(table, groups={"sex": sex}), folder
 
 
-@pytest.fixture(scope="module")
-def temperature(trial):
+def test_calibration_lowers_the_log_loss_and_everything_is_of_the_same_clips(trial):
     table, folder = trial
-    _, shares = clip_verdicts(out_of_fold_scores(folder), table.offsets, np.arange(table.n_clips), RULE)
-    return fit_temperature(shares, table.labels)
-
-
-def test_calibration_lowers_the_log_loss_and_everything_is_of_the_same_clips(trial, temperature):
-    table, folder = trial
-    found = judge_confidence(table, folder, RULE, temperature)
+    found = judge_confidence(table, folder, RULE)
     numbers = found.metrics
     assert numbers["calibration/log_loss_after"] <= numbers["calibration/log_loss_before"]
     assert numbers["calibration/error_after"] == found.after.expected_error
@@ -53,10 +45,10 @@ def test_calibration_lowers_the_log_loss_and_everything_is_of_the_same_clips(tri
     assert [made.confidence for made in found.sets] == [0.8, 0.9, 0.95] and "database" not in found.groups
 
 
-def test_the_run_holds_numbers_and_pictures(trial, temperature, tracking):
+def test_the_run_holds_numbers_and_pictures(trial, tracking):
     table, folder = trial
     with start_run(tracking, "candidate") as run:
-        found = log_confidence(run, table, folder, RULE, temperature)
+        found = log_confidence(run, table, folder, RULE)
     client = tracking.client
     metrics = client.get_run(run.id).data.metrics
     assert metrics.items() >= dict(found.metrics).items()
