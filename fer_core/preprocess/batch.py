@@ -17,8 +17,8 @@ from fer_core.clips.clip import Clip, clip_digest
 from fer_core.config import LimitsConfig, PreprocessConfig
 from fer_core.errors import ClipError, ClipStatus
 from fer_core.preprocess.admit import admit, missing
+from fer_core.preprocess.children import Children
 from fer_core.preprocess.faces import Faces
-from fer_core.preprocess.sandbox import Children
 from fer_core.preprocess.store import FacesStore, cut_at
 from fer_core.runtime import n_cores
 

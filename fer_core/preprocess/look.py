@@ -15,9 +15,9 @@ from fer_core.config import LimitsConfig
 from fer_core.errors import ClipError, ClipStatus, DataError
 from fer_core.preprocess.admit import admit
 from fer_core.preprocess.batch import content_of, side_by_side
+from fer_core.preprocess.children import Children
 from fer_core.preprocess.decode import Media
 from fer_core.preprocess.pipeline import check_content, open_media
-from fer_core.preprocess.sandbox import Children
 from fer_core.preprocess.store import decoders
 from fer_core.store import EntryStore, cache_key
 

@@ -18,7 +18,7 @@ from fer_core.clips.clip import Clip
 from fer_core.config import LimitsConfig
 from fer_core.errors import ClipError, ClipStatus, FerError
 from fer_core.preprocess.batch import preprocess_batch
-from fer_core.preprocess.sandbox import Child, Children
+from fer_core.preprocess.children import Child, Children
 from fer_core.preprocess.store import FacesStore
 from tests.preprocess.conftest import CONFIG, LIMITS, faces_of
 from tests.preprocess.films import face_frames, write_video

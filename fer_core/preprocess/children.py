@@ -1,0 +1,215 @@
+"""The decoding processes, seen from the caller: started, asked, timed, killed and replaced.
+
+Plain children with a pipe each way, not a multiprocessing pool: what comes back from a process that has just parsed a
+hostile file is JSON, never a pickle; it can be started from a daemonic worker (Dask's are); and it imports neither the
+caller's `__main__` nor torch. One line asks for one clip, one line answers; faces and frames themselves go to disk.
+`sandbox.py` is what runs in them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import select
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from queue import SimpleQueue
+from typing import IO, Any
+
+from fer_core.config import LimitsConfig
+from fer_core.errors import ClipError, ClipStatus, FerError, StoreError
+
+log = logging.getLogger(__name__)
+
+START_S = 120.0  # for the imports of one child, on a machine that is busy
+STARTS = 2  # attempts
+EXIT_S = 1.0  # for a child that has closed its end to be gone
+MAX_ANSWER = 1 << 20  # bytes; a longer answer is none of ours
+KEPT = ("PATH", "HOME", "TMPDIR", "LANG", "LC_ALL", "LC_CTYPE", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "PYTHONHOME")
+
+
+class Child:
+    """One decoding process, seen from the parent. Started on first use, and again after it was killed."""
+
+    def __init__(self, limits: LimitsConfig) -> None:
+        self._limits = limits
+        self._process: subprocess.Popen[bytes] | None = None
+        self._lock = threading.Lock()
+        self._ended = False
+
+    def ask(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        """The child's answer to one request.
+
+        Raises:
+            ClipError: the child took longer than `limits.timeout_s` (timeout) or died (crashed); it is gone by then.
+            FerError: no child can be started.
+        """
+        process = self._process if self._process and self._process.poll() is None else self._start()
+        assert process.stdin is not None
+        try:
+            process.stdin.write(json.dumps(request).encode() + b"\n")
+            process.stdin.flush()
+            answer = _answer_in(self._line(process, self._limits.timeout_s))
+        except BrokenPipeError:
+            answer = None
+        except TimeoutError as exc:
+            self._discard()
+            raise ClipError(
+                ClipStatus.TIMEOUT, f"not done after {self._limits.timeout_s:g} s (limits.timeout_s)"
+            ) from exc
+        if answer is None:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(timeout=EXIT_S)  # what it dies of, not our kill
+            self._discard()
+            raise ClipError(ClipStatus.CRASHED, f"the decoding process died ({_cause(process.returncode)})")
+        return answer
+
+    def end(self) -> None:
+        """Kill the process, whatever it is doing; whoever waits for it gets `crashed`, and it is not started again."""
+        with self._lock:
+            self._ended = True
+            if self._process is not None:
+                self._process.kill()
+                self._process.wait()
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        for attempt in range(STARTS):
+            self._discard()
+            with tempfile.TemporaryFile() as complaints:
+                process = self._spawn(complaints)
+                with contextlib.suppress(TimeoutError):
+                    if self._line(process, START_S) == b"ready\n":
+                        return process
+                self._discard()
+                if self._ended:
+                    raise ClipError(ClipStatus.CRASHED, "the batch was stopped")
+                complaints.seek(0)
+                said = complaints.read()[-4000:].decode(errors="replace").strip()
+            log.error("start %d of a decoding process failed (%s): %s", attempt + 1, _cause(process.returncode), said)
+        reason = said.splitlines()[-1] if said else _cause(process.returncode)
+        raise FerError(f"no decoding process starts: {reason}")
+
+    def _spawn(self, complaints: IO[bytes]) -> subprocess.Popen[bytes]:
+        with self._lock:
+            if self._ended:
+                raise ClipError(ClipStatus.CRASHED, "the batch was stopped")
+            self._process = subprocess.Popen(
+                [sys.executable, "-P", "-m", "fer_core.preprocess.sandbox", str(self._limits.memory_mb)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=complaints,
+                env=self._environment(),
+                start_new_session=True,  # a Ctrl-C on the terminal is the parent's to answer
+            )
+            return self._process
+
+    def _environment(self) -> dict[str, str]:
+        """What the child needs to know; passwords and addresses of servers are not among it."""
+        here = Path(__file__).parents[2]
+        paths = dict.fromkeys([str(here), *(p for p in sys.path if p)])
+        return {name: os.environ[name] for name in KEPT if name in os.environ} | {
+            "PYTHONPATH": os.pathsep.join(paths),
+            "OMP_NUM_THREADS": "1",
+            "OPENBLAS_NUM_THREADS": "1",
+            "OPENCV_IO_MAX_IMAGE_PIXELS": str(self._limits.max_pixels),
+        }
+
+    def _discard(self) -> None:
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            for pipe in (self._process.stdin, self._process.stdout):
+                with contextlib.suppress(OSError):
+                    pipe.close()  # type: ignore[union-attr]
+
+    @staticmethod
+    def _line(process: subprocess.Popen[bytes], timeout_s: float) -> bytes:
+        """A line from the child; less than a line when it died. Raises TimeoutError."""
+        assert process.stdout is not None
+        handle = process.stdout.fileno()
+        deadline = time.monotonic() + timeout_s
+        line = b""
+        while not line.endswith(b"\n") and len(line) < MAX_ANSWER:
+            left = deadline - time.monotonic()
+            if left <= 0 or not select.select([handle], [], [], left)[0]:
+                raise TimeoutError
+            data = os.read(handle, 1 << 16)
+            if not data:
+                break
+            line += data
+        return line
+
+
+class Children:
+    """Decoding processes that threads share: one is started when none is idle, so at most one a thread."""
+
+    def __init__(self, limits: LimitsConfig) -> None:
+        self._limits = limits
+        self._lock = threading.Lock()
+        self._idle: SimpleQueue[Child] = SimpleQueue()
+        self._all: list[Child] = []
+        self._stopped = False
+
+    def ask(self, do: str, path: Path, **details: Any) -> dict[str, Any]:
+        """What a child answers.
+
+        Args:
+            do: `faces`, `look` or `extract`.
+            path: of the clip; details: JSON-able, what the job takes besides.
+
+        Raises:
+            ClipError: the clip cannot be used, its child had to be killed, or `stop` was called.
+            StoreError: the child found the disk refusing. FerError: no child can be started.
+        """
+        child = self._take()
+        try:
+            limits = self._limits.model_dump(mode="json")
+            answer = child.ask({"do": do, "path": str(path), "limits": limits, **details})
+        finally:
+            self._idle.put(child)
+        if answer["status"] == "store":
+            raise StoreError(answer["reason"])
+        if answer["status"] != ClipStatus.OK:
+            raise ClipError(ClipStatus(answer["status"]), answer["reason"])
+        return answer
+
+    def stop(self) -> None:
+        """End every child; whoever waits for one gets an error, and no new one is started."""
+        with self._lock:
+            self._stopped = True
+            for child in self._all:
+                child.end()
+
+    def _take(self) -> Child:
+        with self._lock:
+            if self._stopped:
+                raise ClipError(ClipStatus.CRASHED, "the batch was stopped")
+            if not self._idle.empty():
+                return self._idle.get()
+            child = Child(self._limits)
+            self._all.append(child)
+            return child
+
+
+def _answer_in(line: bytes) -> dict[str, Any] | None:
+    """The answer a line holds; None where it is none, as from a child that died, or that a file has taken over."""
+    try:
+        answer = json.loads(line)
+        return answer if answer["status"] == "store" or ClipStatus(answer["status"]) else None
+    except (ValueError, TypeError, KeyError):
+        return None
+
+
+def _cause(code: int | None) -> str:
+    if code is not None and code < 0:
+        with contextlib.suppress(ValueError):
+            return f"signal {signal.Signals(-code).name}"
+    return f"exit code {code}"
