@@ -8,7 +8,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -95,8 +95,8 @@ def _printed_in(environment: dict[str, str], command: list[str]) -> float:
 
 
 def thesis_step() -> None:
-    """Print the step time of the thesis's head, seconds, and the threads; `fused` as the first argument, or `plain`."""
-    n, widths = THESIS
+    """Print the step time of a head on VGG16's features, seconds; arguments: `fused` or `plain`, and the widths."""
+    n, widths = THESIS[0], [int(width) for width in sys.argv[2:]]
     head = build_head(n, widths, 6, 0.5, seed=0)
     fused = build_optimizer(head, TrainConfig(), torch.device("cpu"))
     optimizer = fused if sys.argv[1] == "fused" else torch.optim.Adam(head.parameters(), 1e-3)
@@ -105,10 +105,17 @@ def thesis_step() -> None:
     print(step_seconds(head, optimizer, features, 5))
 
 
-def thesis_seconds(kind: str, environment: dict[str, str]) -> float:
-    """Step time of the thesis's head in a fresh process."""
+def thesis_seconds(kind: str, environment: dict[str, str], widths: Sequence[int] = THESIS[1]) -> float:
+    """Step time of a head on VGG16's features, the thesis's by default, in a fresh process."""
     command = [sys.executable, "-c", "from benchmarks.head_step import thesis_step; thesis_step()", kind]
-    return _printed_in(environment, command)
+    return _printed_in(environment, [*command, *map(str, widths)])
+
+
+def memory_seconds(widths: Sequence[int], bytes_a_second: float) -> float:
+    """The least a step of such a head can take: the passes over its weights at the memory's speed."""
+    with torch.device("meta"):
+        n_weights = Head(THESIS[0], widths, 6, 0.5).n_weights
+    return PASSES * 4 * n_weights / bytes_a_second
 
 
 def main() -> None:
@@ -122,12 +129,11 @@ def main() -> None:
     for _ in range(ROUNDS):
         for name, variant in variants.items():
             times[name].append(thesis_seconds(*variant))
-    n, widths = THESIS
-    with torch.device("meta"):
-        n_weights = Head(n, widths, 6, 0.5).n_weights
-    bound = PASSES * 4 * n_weights / bandwidth()
+    bound = memory_seconds(THESIS[1], bandwidth())
     default = statistics.median(times["PyTorch's default"])
-    print(f"One Adam step of {n}-4096-4096-6, batch 20, fp32, {n_cores()} threads; memory bound {bound:.3f} s\n")
+    print(
+        f"One Adam step of {THESIS[0]}-4096-4096-6, batch 20, fp32, {n_cores()} threads; memory bound {bound:.3f} s\n"
+    )
     print("| Adam | s | times as fast | of the bound |")
     print("| --- | --- | --- | --- |")
     for name, found in times.items():
