@@ -78,11 +78,20 @@ def load_corpus(cfg: RunConfig, workspace: Workspace) -> Manifest:
             f"no manifest at {path}; make one with 'ferflow data scan folder ROOT --out {path}', draw one with "
             f"'ferflow data synth', or name yours with --set manifest=FILE"
         )
+    manifest = _sided(labelled_clips(path, cfg), cfg, path)
+    return manifest if cfg.classes == "six" else _with_neutral(manifest, cfg)
+
+
+def labelled_clips(path: Path, cfg: RunConfig) -> Manifest:
+    """The clips of a manifest that have one of the run's emotions as label.
+
+    Raises:
+        DataError: there are none, or the manifest cannot be read.
+    """
     manifest = read_manifest(path, neutral=cfg.classes == "seven").labelled()
     if not manifest.clips:
         raise DataError(f"{path}: no labelled clips; it needs rows with one of the six emotions as label")
-    manifest = _sided(manifest, cfg, path)
-    return manifest if cfg.classes == "six" else _with_neutral(manifest, cfg)
+    return manifest
 
 
 def _sided(manifest: Manifest, cfg: RunConfig, path: Path) -> Manifest:

@@ -12,7 +12,6 @@ from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 
 from fer_core.clips.clip import Clip
-from fer_core.clips.manifest import read_manifest
 from fer_core.config import RunConfig
 from fer_core.corpus import (
     ClipRow,
@@ -21,6 +20,7 @@ from fer_core.corpus import (
     clips_table,
     data_fingerprint,
     keep_usable,
+    labelled_clips,
     store_features,
     trained_on,
     wanted,
@@ -119,8 +119,7 @@ def fit_and_judge_elsewhere(
 
 def _other_side(chosen: Sequence[Rival], config: RunConfig, workspace: Workspace, manifest: str) -> Material:
     """The clips of another manifest, all of them, whatever split it has; nothing is ever fitted to them."""
-    path = Path(manifest).expanduser().absolute()
-    clips = read_manifest(path, neutral=config.classes == "seven").labelled().clips
+    clips = labelled_clips(Path(manifest).expanduser().absolute(), config).clips
     rows, course = _with_course(chosen, clips, keep_usable(face_rows(clips, config), config.limits), config)
     backbone = backbone_of(config)
     extra = Wanted(maps=(PLAIN,)) if wanted(config.train).maps else Wanted()

@@ -33,13 +33,13 @@ def compare(
     ] = None,
 ) -> dict[str, Any]:
     """Compare models on the training subjects, each clip scored out of fold: one table, one figure."""
-    from fer_core.clips.manifest import read_manifest
+    from fer_core.corpus import labelled_clips
     from fer_core.rivals.catalogue import rivals
 
     config = settled(session)
     rivals(models or [], config.train)  # refuse an unknown name before anything is done
     if elsewhere:
-        read_manifest(elsewhere)
+        labelled_clips(elsewhere, config)
     config = backbone_checked(corpus_checked(config))
     result = run_flow(
         session, "flows.compare", "compare_flow", config, models=models or [], epochs=epochs,
