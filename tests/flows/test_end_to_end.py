@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import html
 import json
 import os
 import subprocess
@@ -51,8 +52,9 @@ def test_the_demo_ends_with_a_champion_and_a_verdict_for_every_video(demo):
     assert 1 / 6 < low < said["mean_recall"][0] < high
     verdicts = rows_of(workspace / "scored" / "verdicts.csv")
     assert len(verdicts) == 36 and {row["status"] for row in verdicts} <= {"ok", "low_quality"}
-    page = (workspace / "scored" / "report.html").read_text()
-    assert "synthetic" in page.lower() and "default-src 'none'" in page
+    page = html.unescape((workspace / "scored" / "report.html").read_text())
+    assert "synthetic" in page.lower() and "default-src 'none'" in page and "Decisive frames" in page
+    assert len(list((workspace / "scored" / "explanations").iterdir())) == 36
 
 
 def test_mlflow_holds_a_run_for_every_trial_under_the_study(demo):
