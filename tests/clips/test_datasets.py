@@ -360,6 +360,28 @@ def test_049_links_are_not_followed_unless_told(tmp_path):
     assert scan("folder", tmp_path / "db", follow_links=True).kept == 3
 
 
+@pytest.mark.parametrize(
+    ("name", "part"),
+    [
+        ("ckplus", "Emotion_labels/Emotion"),
+        ("mug", "subjects3"),
+        ("mmi", "mmi-facial-expression-database_download_2011-02-23"),
+        ("ised", "videos"),
+        ("afew", "Val_AFEW"),
+        ("cremad", "VideoFlash"),
+    ],
+)
+def test_049_a_database_whose_folders_are_links_is_the_same_once_they_are_followed(tmp_path, name, part):
+    root = BUILT[name](tmp_path / "db")
+    whole = scan(name, root)
+    (tmp_path / "elsewhere").mkdir()
+    (root / part).rename(tmp_path / "elsewhere" / "part")
+    (root / part).symlink_to(tmp_path / "elsewhere" / "part")
+    with pytest.raises(DataError, match=r"symbolic link|looked for"):
+        scan(name, root)
+    assert scan(name, root, follow_links=True) == whole
+
+
 def test_050_a_loop_of_links_ends(tmp_path):
     put_video(tmp_path / "fear/a.mp4")
     (tmp_path / "fear/loop").symlink_to(tmp_path / "fear")

@@ -39,6 +39,8 @@ def read(root: Path, *, neutral: bool = False, follow_links: bool = False, least
     base = next((p for p in (survey.root, *_below(survey)) if (p / "ISED_details.mat").is_file()), None)
     if base is None:
         raise DataError(f"{survey.root}: no ISED_details.mat, which holds the labels; looked for {LAYOUT}")
+    for name in ("ISED_details.mat", "videos", "peakImages"):
+        survey.refuse_link(base / name)
     rows = {(row[0], row[1]): row for row in _rows(base / "ISED_details.mat")}
     peaks = _peaks(survey, base)
     seen = set()

@@ -114,12 +114,27 @@ class Survey:
         return [p for p in self.entries(folder) if p.is_dir()]
 
     def find(self, *names: str, depth: int = 2) -> Iterator[Path]:
-        """Folders called one of `names` (any case), from the root itself down to `depth`, outermost first."""
+        """Folders called one of `names` (any case), from the root itself down to `depth`, outermost first.
+
+        Raises:
+            DataError: such a folder is a symbolic link, and links are not followed.
+        """
         wanted = {name.lower() for name in names}
         level = [self.root]
         for _ in range(depth + 1):
-            yield from (p for p in level if p.name.lower() in wanted)
-            level = [p for folder in level for p in _plain_folders(folder)]
+            for folder in level:
+                if folder.name.lower() in wanted:
+                    self.refuse_link(folder)
+                    yield folder
+            level = [p for folder in level if self._may_enter(folder) for p in _folders(folder)]
+
+    def refuse_link(self, path: Path) -> None:
+        """Raises DataError where a part of the database is a symbolic link, and links are not followed."""
+        if not self._may_enter(path):
+            raise DataError(f"{path} is a symbolic link, which is not followed; scan with --follow-links to follow it")
+
+    def _may_enter(self, path: Path) -> bool:
+        return self.follow_links or path == self.root or not path.is_symlink()
 
     def walk(self, folder: Path, depth: int = 8) -> Iterator[Path]:
         """All files below a folder, to a depth no database has, so that a loop of links ends."""
@@ -272,8 +287,8 @@ def _file_reason(path: Path) -> str:
     return ""
 
 
-def _plain_folders(folder: Path) -> list[Path]:
+def _folders(folder: Path) -> list[Path]:
     try:
-        return sorted(p for p in folder.iterdir() if p.is_dir() and not p.is_symlink() and not p.name.startswith("."))
+        return sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
     except OSError:
         return []
