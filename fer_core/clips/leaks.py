@@ -20,7 +20,7 @@ class Leak:
     """Two clips that must not both stay as they are.
 
     Args:
-        kind: `same content, two subjects`, `same content, two labels`, or `near-duplicate`.
+        kind: `same content, two subjects` (labels, sides), or `near-duplicate`.
         clips: their ids.
         reason: a sentence with the remedy.
     """
@@ -36,7 +36,7 @@ class LeakReport:
 
     Args:
         leaks: in the order of the manifest.
-        repeated: (id, id) of clips with the same content, subject and label: harmless, but counted twice.
+        repeated: (id, id) of clips with the same content, subject, label and side: harmless, but counted twice.
         cleared: near-duplicates a person has allowed.
         n_compared: clips whose content was compared.
         n_hashed: clips whose pictures were compared.
@@ -101,6 +101,8 @@ def _same_content(manifest: Manifest, digests: Mapping[str, str]) -> tuple[list[
             leaks.append(_content(pair, "subjects", other.subject, clip.subject))
         elif other.emotion is not clip.emotion:
             leaks.append(_content(pair, "labels", str(other.emotion), str(clip.emotion)))
+        elif other.split is not clip.split:  # nobody known on either, or the manifest had refused it
+            leaks.append(_content(pair, "sides", str(other.split), str(clip.split)))
         else:
             repeated.append(pair)
     return leaks, repeated

@@ -122,6 +122,13 @@ def test_070_the_same_content_under_two_subjects_or_labels_is_refused():
     check_leaks(table, {"a": "0", "b": "1", "c": "2", "d": "3"}).refuse()
 
 
+def test_070_the_same_content_of_nobody_known_is_refused_on_two_sides():
+    table = Manifest((clip("a", "", Split.TRAIN), clip("b", "", Split.TEST), clip("c", "", Split.TRAIN)))
+    report = check_leaks(table, dict.fromkeys("abc", "0"))
+    assert [(leak.kind, leak.clips) for leak in report.leaks] == [("same content, two sides", ("a", "b"))]
+    assert report.repeated == (("a", "c"),)
+
+
 def test_near_duplicates_across_sides_are_refused_until_a_person_clears_them():
     frames = recording(1)
     hashes = {"a": hashed(frames), "b": hashed(COPIES["re-encoded"](frames)), "c": hashed(recording(2))}
