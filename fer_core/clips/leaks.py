@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shlex
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
@@ -119,11 +121,12 @@ def _content(clips: tuple[str, str], what: str, had: str, has: str) -> Leak:
 
 def _near(pair: Pair, sides: Mapping[str, str]) -> Leak:
     where = f"'{sides[pair.first]}' and '{sides[pair.second]}'"
+    setting = f"split.allow_pairs={json.dumps([[pair.first, pair.second]], ensure_ascii=False)}"
     return Leak(
         "near-duplicate",
         (pair.first, pair.second),
         f"clips '{pair.first}' and '{pair.second}' ({where}) look like one recording "
         f"({pair.matches} of {POSITIONS} frames alike): "
         "give them one subject or remove a row, then run 'ferflow data split'; if they are two recordings, "
-        f'--set \'split.allow_pairs=[["{pair.first}", "{pair.second}"]]\'',
+        f"--set {shlex.quote(setting)}",  # as a shell takes it, whatever a clip is called
     )

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+import yaml
 
 from fer_core.clips.clip import Clip, Split
 from fer_core.clips.duplicates import clip_hash, hash_positions, near_duplicates
@@ -141,6 +143,15 @@ def test_near_duplicates_across_sides_are_refused_until_a_person_clears_them():
     cleared = check_leaks(table, hashes=hashes, allow_pairs=[("b", "a")])
     cleared.refuse()
     assert [(p.first, p.second) for p in cleared.cleared] == [("a", "b")] and cleared.n_hashed == 3
+
+
+def test_the_command_that_clears_a_pair_survives_the_shell_whatever_the_clips_are_called():
+    names, frames = ('O\'Neil/a "b"', "Zoë $HOME, x"), recording(1)
+    table = Manifest((clip(names[0], "s1"), clip(names[1], "s2")))
+    (leak,) = check_leaks(table, hashes=dict.fromkeys(names, hashed(frames))).leaks
+    _, setting = shlex.split(leak.reason[leak.reason.index("--set") :])
+    assert setting.startswith("split.allow_pairs=")
+    assert yaml.safe_load(setting.partition("=")[2]) == [list(names)]
 
 
 def test_before_a_split_people_are_the_sides():
