@@ -50,6 +50,8 @@ def scan(
         session.table("Left out", ("reason", "clips"), list(found.dropped.items()))
     counts = (f"{subject or '(unknown)'} {n}" for subject, n in found.subject_counts().items())
     session.say(f"Clips of each subject: {', '.join(counts)}")
+    if found.as_published:
+        session.say(f"As published: {', '.join(found.as_published)}")
     session.say_lines(f"Note: {warning}" for warning in found.warnings)
     session.say(f"redistribute: {'yes' if found.redistribute else 'no (pictures of faces stay on this machine)'}")
     session.say(f"Written: {out}")
@@ -62,6 +64,7 @@ def scan(
         "classes": found.class_counts(),
         "subjects": found.subject_counts(),
         "redistribute": found.redistribute,
+        "as_published": list(found.as_published),
         "warnings": list(found.warnings),
     }
 

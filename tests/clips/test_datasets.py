@@ -120,6 +120,9 @@ def test_ckplus_as_published_has_no_warning(tmp_path):
     assert (found.found, found.kept, len(found.manifest.subjects)) == (593, 309, 106)
     assert list(found.class_counts().values()) == [45, 59, 25, 69, 28, 83]
     assert found.dropped == {"contempt": 18, "no label": 266} and found.warnings == ()
+    assert found.as_published[:3] == (
+        "327 labelled sequences", "309 clips of the six emotions", "106 subjects with one of the six"
+    )  # fmt: skip
 
 
 def test_ckplus_48x48_is_not_ckplus(tmp_path):

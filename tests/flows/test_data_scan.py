@@ -36,3 +36,10 @@ def test_a_scan_is_told_to_a_person(name, tmp_path):
     assert f"{first.subject} " in shown.partition("Clips of each subject: ")[2]
     assert "Note: " in shown
     assert f"redistribute: {'yes' if name in OPEN else 'no'}" in shown
+
+
+def test_counts_that_are_the_published_ones_are_told_too(tmp_path):
+    root, out = databases.ckplus_published(tmp_path / "ck"), tmp_path / "clips.csv"
+    shown = run("data", "scan", "ckplus", root, "--out", out).stdout
+    assert "As published: 327 labelled sequences, 309 clips of the six emotions, 106 subjects" in shown
+    assert "Note: " not in shown

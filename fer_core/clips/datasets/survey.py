@@ -30,11 +30,13 @@ class Scan:
         manifest: the clips kept.
         dropped: entries left out, by reason.
         warnings: sentences about what differs from the database as published.
+        as_published: counts that do not, `327 labelled sequences`.
     """
 
     manifest: Manifest
     dropped: Mapping[str, int]
     warnings: tuple[str, ...]
+    as_published: tuple[str, ...] = ()
 
     @property
     def kept(self) -> int:
@@ -87,6 +89,7 @@ class Survey:
         self.clips: list[Clip] = []
         self.dropped: Counter[str] = Counter()
         self.warnings: list[str] = []
+        self.as_published: list[str] = []
         try:
             next(self.root.iterdir(), None)
         except OSError as exc:
@@ -200,8 +203,10 @@ class Survey:
         return None
 
     def expect(self, what: str, had: int, *published: int) -> None:
-        """Warn when a count is none of the published ones."""
-        if had not in published:
+        """Warn when a count is none of the published ones; else note that it is."""
+        if had in published:
+            self.as_published.append(f"{had} {what}")
+        else:
             self.warn(f"{self.dataset}: {had} {what}, but {' or '.join(map(str, published))} are published")
 
     def say_apex_unknown(self) -> None:
@@ -226,7 +231,12 @@ class Survey:
             self.warn(
                 f"{self.dataset}: {self.dropped[POINTER]} files are Git LFS pointers; run 'git lfs pull' for the rest"
             )
-        return Scan(Manifest(tell_apart(self.clips)), dict(sorted(self.dropped.items())), tuple(self.warnings))
+        return Scan(
+            Manifest(tell_apart(self.clips)),
+            dict(sorted(self.dropped.items())),
+            tuple(self.warnings),
+            tuple(self.as_published),
+        )
 
     def _label_reason(self, label: Emotion | str | None) -> str:
         if not label:
