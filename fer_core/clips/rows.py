@@ -183,7 +183,8 @@ def _columns(path: Path, header: list[str], needed: list[str]) -> list[str]:
                 f"{path.name} has no column '{name}'; it has {', '.join(columns)}."
                 + (f" Rename '{close[0]}'?" if close else "")
                 + (
-                    " Without subjects say so with subject=none: no subject-disjoint split."
+                    " Without subjects there is no subject-disjoint split: 'ferflow data scan manifest' reads it with "
+                    "--option subject=none, to be scored or looked at."
                     if name == "subject"
                     else ""
                 )
@@ -228,7 +229,10 @@ def _clip(row: dict[str, str], emotion: Emotion | None, root: Path, path: Path, 
                 "cut the file first, and clear both cells"
             )
         if not row.get("subject") and subject == "required":
-            raise DataError("the subject is empty; every clip needs one, or say subject=none for the whole manifest")
+            raise DataError(
+                "the subject is empty; fill it in or drop the row: clips of unknown people can be scored, looked at "
+                "('ferflow data card') and split as their database was (split.scheme=official), not trained on"
+            )
         groups = {c.removeprefix("group_"): v for c, v in row.items() if c.startswith("group_") and v}
         if row.get("intensity"):
             groups["intensity"] = row["intensity"]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fer_core.errors import ConfigError
+from fer_core.errors import ConfigError, DataError
 from flows.commands.session import FollowLinks, Session, command
 
 if TYPE_CHECKING:
@@ -170,20 +170,29 @@ def diff(session: Session, before: OneManifest, after: OneManifest) -> dict[str,
     from fer_core.clips.combine import diff as diff_manifests
     from fer_core.clips.manifest import content_digests, fingerprint, read_manifest
 
-    manifests, digests = [], []
+    manifests, digests, prints, unread = [], [], [], []
     for path in (before, after):
-        manifests.append(read_manifest(path, neutral=session.config.classes == "seven"))
-        with session.progress(f"Reading {path.name}") as progress:
-            digests.append(content_digests(manifests[-1], progress))
-    prints = [fingerprint(m, d) for m, d in zip(manifests, digests, strict=True)]
+        manifest = read_manifest(path, subject="none", neutral=session.config.classes == "seven")
+        try:
+            with session.progress(f"Reading {path.name}") as progress:
+                contents = content_digests(manifest, progress)
+            prints.append(fingerprint(manifest, contents))
+        except DataError as exc:  # a clip that is gone, as of a person who was forgotten: the rows still compare
+            contents = {}
+            prints.append("")
+            unread.append(f"{path}: {exc}")
+        manifests.append(manifest)
+        digests.append(contents)
     found = diff_manifests(manifests[0], manifests[1], digests[0], digests[1])
-    session.say_lines(f"{path} {digest}" for path, digest in zip((before, after), prints, strict=True))
-    session.say("The same data." if prints[0] == prints[1] else "Not the same data.")
+    same = prints[0] == prints[1] if all(prints) else None
+    session.say_lines(f"{path} {digest}" for path, digest in zip((before, after), prints, strict=True) if digest)
+    session.say_lines(f"Contents are not compared: {why}" for why in unread)
+    session.say({True: "The same data.", False: "Not the same data.", None: "The rows:"}[same])
     session.say_lines(f"- {clip}" for clip in found.removed)
     session.say_lines(f"+ {clip}" for clip in found.added)
     session.say_lines(f"= {old} -> {new}" for old, new in found.renamed)
     session.say_lines(f"~ {c.clip}: {c.field} {c.before or '(none)'} -> {c.after or '(none)'}" for c in found.changed)
-    return {"fingerprints": prints, "same_data": prints[0] == prints[1], **asdict(found)}
+    return {"fingerprints": prints, "same_data": same, "not_compared": unread, **asdict(found)}
 
 
 @command()

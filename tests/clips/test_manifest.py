@@ -134,7 +134,7 @@ REFUSED = {
     "071 other classes only": (HEADER + "a.mp4,calm,s1\n", "no usable row.*1 x calm"),
     "no subject column": ("path,label,subjct\na.mp4,fear,s1\n", "no column 'subject'.*Rename 'subjct'?"),
     "column twice": ("path,label,subject,Label\na.mp4,fear,s1,fear\n", "column 'label' occurs twice"),
-    "empty subject": (HEADER + "a.mp4,fear,\n", "line 2: the subject is empty"),
+    "empty subject": (HEADER + "a.mp4,fear,\n", "line 2: the subject is empty; fill it in or drop the row"),
     "apex no number": ("path,label,subject,apex\na.mp4,fear,s1,last\n", "line 2: apex 'last' is not a frame number"),
     "apex negative": ("path,label,subject,apex\na.mp4,fear,s1,-1\n", "line 2: apex '-1' is not a frame number"),
     "apex infinite": ("path,label,subject,apex\na.mp4,fear,s1,inf\n", "line 2: apex 'inf' is not a frame number"),

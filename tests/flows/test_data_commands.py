@@ -156,6 +156,20 @@ def test_diff_says_what_changed(lab, tmp_path):
 
 
 @pytest.mark.slow
+def test_diff_compares_the_rows_of_clips_that_are_gone_and_of_nobody_known(lab, tmp_path):
+    shutil.copytree(lab, tmp_path / "lab")
+    before, after = tmp_path / "lab" / "clips.csv", tmp_path / "lab" / "after.csv"
+    rows = [row for row in before.read_text().splitlines(keepends=True) if "p1_fear" not in row]
+    after.write_text("".join(rows).replace("p0_fear.mp4,p0", "p0_fear.mp4,"))
+    (tmp_path / "lab" / "p1_fear.mp4").unlink()
+    found = told("data", "diff", before, after)
+    assert found["removed"] == ["p1_fear"] and found["same_data"] is None and found["fingerprints"][0] == ""
+    assert found["changed"] == [{"clip": "p0_fear", "field": "subject", "before": "one:p0", "after": ""}]
+    assert len(found["not_compared"]) == 1 and "clip 'p1_fear'" in found["not_compared"][0]
+    shown = run("data", "diff", before, after).stdout
+    assert "Contents are not compared: " in shown and "The rows:\n- p1_fear\n" in shown
+
+
 def test_one_person_under_two_ids_is_suspected_not_refused(tmp_path, workspace):
     synthesize(tmp_path / "drawn", 8, 0)
     path = tmp_path / "drawn" / "manifest.csv"
