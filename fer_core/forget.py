@@ -41,6 +41,7 @@ class Forgotten:
         rows: rows of the manifest.
         models: folders of models trained on them.
         results: scored folders in the workspace that show them.
+        pages: pictures of faces in the workspace, whose people nobody wrote down: a data card, a contact sheet.
     """
 
     subject: str
@@ -50,6 +51,7 @@ class Forgotten:
     rows: int
     models: tuple[Path, ...]
     results: tuple[Path, ...]
+    pages: tuple[Path, ...]
 
 
 def forget(subject: str, manifest: Path, workspace: Workspace, dry: bool = False) -> Forgotten:
@@ -82,6 +84,7 @@ def forget(subject: str, manifest: Path, workspace: Workspace, dry: bool = False
         rows=drop_subject(manifest, subject, dry),
         models=tuple(_models_of(subject, workspace.models)),
         results=tuple(_results_of(digests, workspace.root)),
+        pages=tuple(path for path in (workspace.card, workspace.contact_sheet) if path.is_file()),
     )
 
 

@@ -44,6 +44,16 @@ class Workspace:
         return self.root / "clips.csv"
 
     @property
+    def card(self) -> Path:
+        """The data card, with faces of the people in it."""
+        return self.root / "card.html"
+
+    @property
+    def contact_sheet(self) -> Path:
+        """Faces of the latest run whose databases let no picture leave."""
+        return self.root / "faces.png"
+
+    @property
     def synthetic(self) -> Path:
         """Drawn clips of the demo."""
         return self.root / "synthetic"

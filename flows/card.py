@@ -36,7 +36,7 @@ def card_flow(config: RunConfig = RunConfig(), out: str = "", faces: bool = True
     rows = face_rows(found.manifest.clips, config)
     move = progress_bar("brightness", f"A second look at {len(rows)} clips")
     card = data_card(manifest.name, found, rows, config.preprocess, config.limits, workspace.faces, move)
-    page = Path(out).expanduser().absolute() if out else workspace.root / "card.html"
+    page = Path(out).expanduser().absolute() if out else workspace.card
     write_atomic(page, card_html(card, faces=faces).encode())
     with start_run(tracking, "data card") as run:
         may_leave = card.redistribute or config.tracking.upload_faces

@@ -74,7 +74,7 @@ def _show_faces(config: RunConfig, prepared: Prepared) -> None:
     if config.tracking.upload_faces or all(may_leave(c) for c in prepared.manifest.clips):
         show_picture("contact-sheet", sheet, "Last face of some clips of each class")
     else:
-        path = Path(config.workspace) / "faces.png"
+        path = Workspace.open(config.workspace).contact_sheet
         write_atomic(path, sheet)
         show_markdown("contact-sheet", f"Faces of these clips stay on the machine they were found on: `{path}`\n")
 

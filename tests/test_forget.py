@@ -109,3 +109,11 @@ def test_scored_folders_that_show_the_person_are_named(lab: tuple[Workspace, Pat
         digest = clip_digest(manifest.parent / f"{name}_fear.mp4")
         pq.write_table(pa.table({"clip_digest": [digest]}), folder / "verdicts.parquet")
     assert forget("lab:ann", manifest, workspace, dry=True).results == (workspace.root / "scored-ann",)
+
+
+def test_pictures_of_faces_that_lie_in_the_workspace_are_named(lab: tuple[Workspace, Path]) -> None:
+    workspace, manifest = lab
+    assert forget("lab:ann", manifest, workspace, dry=True).pages == ()
+    workspace.card.touch()
+    workspace.contact_sheet.touch()
+    assert forget("lab:ann", manifest, workspace, dry=True).pages == (workspace.card, workspace.contact_sheet)

@@ -41,6 +41,7 @@ def forget(
             f"{config.tracking.model} {version}" for version in unknown
         ],
         "scored folder that shows them; score again without them": [str(folder) for folder in found.results],
+        "picture that may show them; make it again, or delete it": [str(page) for page in found.pages],
         "clip that is gone, what was made of it goes with 'ferflow store --unused'": list(found.unread),
     }
     session.say_lines(f"Remains, {what}: {name}" for what, names in remaining.items() for name in names)
@@ -56,6 +57,7 @@ def forget(
         "versions": versions,
         "versions_unknown": unknown,
         "results": [str(folder) for folder in found.results],
+        "pages": [str(page) for page in found.pages],
         "unread": list(found.unread),
     }
 
