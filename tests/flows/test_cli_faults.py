@@ -83,7 +83,7 @@ FAULTS: dict[str, tuple[Fault, str]] = {
     ),
     "72 learning rate 0": (lambda tmp: ["config", "--set", "train.lr=0"], r"train\.lr: .* greater than 0 \(got 0\)"),
     "72 NaN": (lambda tmp: ["config", "--set", "train.lr=.nan"], r"train\.lr: .* \(got nan\)"),
-    "72 infinity": (lambda tmp: ["config", "--set", "train.lr=.inf"], r"train\.lr: .* less than or equal to 1"),
+    "72 infinity": (lambda tmp: ["config", "--set", "train.lr=.inf"], r"train\.lr: .* \(got inf\)"),
     "72 a word for a number": (lambda tmp: ["config", "--set", "train.epochs=many"], r"train\.epochs: .* \(got 'many'"),
     "74 a YAML tag that runs code": (
         lambda tmp: settings(tmp, "train: !!python/object/apply:os.system ['touch ran']\n"),
