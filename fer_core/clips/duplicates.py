@@ -69,11 +69,11 @@ def _dhash(picture: np.ndarray) -> np.ndarray:
 def near_duplicates(
     hashes: Mapping[str, np.ndarray], sides: Mapping[str, str], near: int = NEAR, least: int = LEAST
 ) -> list[Pair]:
-    """Pairs of clips on different sides of which at least `least` of the five positions are near.
+    """Pairs of clips of different people of which at least `least` of the five positions are near.
 
     Args:
         hashes: clip id -> (5, 32) hashes.
-        sides: clip id -> side of the split, or subject where there is no split yet; clips of one side are not compared.
+        sides: clip id -> subject, or side of the split where nobody is known; clips that share it are not compared.
         near: most differing bits, of 256.
     """
     ids = [i for i in hashes if i in sides]

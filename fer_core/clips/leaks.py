@@ -71,13 +71,13 @@ def check_leaks(
 
     Args:
         digests: clip id -> content digest; equal content must have one subject and one label.
-        hashes: clip id -> hash of whole frames (`duplicates.clip_hash`); compared across sides, or across subjects
-            where there is no split yet.
+        hashes: clip id -> hash of whole frames (`duplicates.clip_hash`); compared across subjects, whatever side they
+            are on: the folds of a search part the training side again. Across sides where nobody is known.
         allow_pairs: ids of near-duplicates that a person has looked at and found to be two recordings.
     """
     leaks, repeated = _same_content(manifest, digests or {})
     identical = {frozenset(leak.clips) for leak in leaks}
-    sides = {c.id: side for c in manifest.clips if (side := c.split or c.subject)}
+    sides = {c.id: side for c in manifest.clips if (side := c.subject or c.split)}
     allowed = {frozenset(pair) for pair in allow_pairs}
     cleared = []
     for pair in near_duplicates(hashes or {}, sides):

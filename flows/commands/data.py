@@ -139,8 +139,7 @@ def split(
     store = session.workspace / "store"
     with session.progress("Looking at clips") as progress:
         seen = look_at(clips.clips, limits, store, progress)
-    # of many splits, some one has any two people on two sides: so they are compared where no side is given yet
-    report = check_leaks(clips if every else splits[0], seen.digests, seen.hashes, cfg.allow_pairs)
+    report = check_leaks(splits[0], seen.digests, seen.hashes, cfg.allow_pairs)
     report.refuse()
     alike = _lookalikes(session, clips, limits, store) if people else []
     records = {}

@@ -136,9 +136,7 @@ def test_near_duplicates_across_sides_are_refused_until_a_person_clears_them():
     hashes = {"a": hashed(frames), "b": hashed(COPIES["re-encoded"](frames)), "c": hashed(recording(2))}
     table = Manifest((clip("a", "s1", Split.TRAIN), clip("b", "s2", Split.TEST), clip("c", "s3", Split.TEST)))
     report = check_leaks(table, hashes=hashes)
-    with pytest.raises(
-        DataError, match=r"clips 'a' and 'b' \('train' and 'test'\) look like one recording.*allow_pairs"
-    ):
+    with pytest.raises(DataError, match=r"clips 'a' and 'b' \('s1' and 's2'\) look like one recording.*allow_pairs"):
         report.refuse()
     cleared = check_leaks(table, hashes=hashes, allow_pairs=[("b", "a")])
     cleared.refuse()
@@ -154,11 +152,19 @@ def test_the_command_that_clears_a_pair_survives_the_shell_whatever_the_clips_ar
     assert yaml.safe_load(setting.partition("=")[2]) == [list(names)]
 
 
-def test_before_a_split_people_are_the_sides():
+@pytest.mark.parametrize("side", [None, Split.TRAIN], ids=["no split yet", "all to train on"])
+def test_near_duplicates_of_two_people_are_refused_on_one_side_too(side):
     frames = recording(1)
     hashes = {"a": hashed(frames), "b": hashed(frames), "c": hashed(frames)}
-    table = Manifest((clip("a", "s1"), clip("b", "s1"), clip("c", "s2")))
+    table = Manifest((clip("a", "s1", side), clip("b", "s1", side), clip("c", "s2", side)))
     assert [leak.clips for leak in check_leaks(table, hashes=hashes).leaks] == [("a", "c"), ("b", "c")]
+
+
+def test_near_duplicates_of_nobody_known_are_refused_across_sides():
+    frames = recording(1)
+    table = Manifest((clip("a", "", Split.TRAIN), clip("b", "", Split.TRAIN), clip("c", "", Split.TEST)))
+    leaks = check_leaks(table, hashes=dict.fromkeys("abc", hashed(frames))).leaks
+    assert [leak.clips for leak in leaks] == [("a", "c"), ("b", "c")]
 
 
 def test_one_pair_is_one_leak():
