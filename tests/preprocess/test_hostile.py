@@ -113,7 +113,9 @@ def test_sound_clips_among_hostile_ones_are_as_if_alone(answers: dict[str, ClipF
 
 
 def test_every_kind_is_answered_in_bounded_time(answers: dict[str, ClipFaces]) -> None:
-    assert len(KINDS) >= 60 and max(made.seconds for made in answers.values()) < 60
+    assert len(KINDS) >= 60
+    for kind in KINDS:  # bombs, and what would block for ever
+        assert answers[kind.id].seconds < {23: 2.0, 51: 1.0}.get(kind.item, 60), kind.id
 
 
 # --- no socket is opened because of data
