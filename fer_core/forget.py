@@ -62,12 +62,16 @@ def forget(subject: str, manifest: Path, workspace: Workspace, dry: bool = False
         manifest: CSV their clips are listed in; it is rewritten last, so that a stopped run can be repeated.
         dry: only look.
     Raises:
-        DataError: nobody of that name is in the manifest. StoreError: something cannot be removed or written.
+        DataError: nobody of that name is in the manifest, or no name is given.
+        StoreError: something cannot be removed or written.
     """
+    if not subject:  # a shell variable that is not set, which would be everybody whose name is unknown
+        raise DataError("whom to forget is empty; name a subject as the manifest spells it, <dataset>:<id>")
     listed = read_manifest(manifest, labelled=False, subject="none", neutral=True)
     clips = tuple(c for c in listed.clips if c.subject == subject)
     if not clips:
-        close = difflib.get_close_matches(subject, listed.subjects, n=1)
+        of_that_id = [known for known in listed.subjects if known.endswith(f":{subject}")]
+        close = of_that_id or difflib.get_close_matches(subject, listed.subjects, n=1)
         hint = f"did you mean '{close[0]}'?" if close else f"it has {len(listed.subjects)} subjects"
         raise DataError(f"{manifest}: no clip of subject '{subject}'; {hint}")
     digests, unread = _digests(clips)

@@ -74,8 +74,18 @@ def test_all_of_one_person_goes_and_all_of_the_other_stays(lab: tuple[Workspace,
     assert found.rows == 2 and read_manifest(manifest).subjects == ("lab:bob",)
     assert found.models == (workspace.models / "ann",)
     assert all(clip.path.is_file() for clip in found.clips)
-    with pytest.raises(DataError, match="no clip of subject 'lab:bop'; did you mean 'lab:bob'"):
-        forget("lab:bop", manifest, workspace)
+    for wrong in ("lab:bop", "bob"):
+        with pytest.raises(DataError, match=f"no clip of subject '{wrong}'; did you mean 'lab:bob'"):
+            forget(wrong, manifest, workspace)
+
+
+def test_nobody_in_particular_is_not_forgotten(lab: tuple[Workspace, Path]) -> None:
+    workspace, manifest = lab
+    manifest.write_text(manifest.read_text().replace("lab:ann", ""))
+    before = manifest.read_bytes()
+    with pytest.raises(DataError, match="whom to forget is empty"):
+        forget("", manifest, workspace)
+    assert manifest.read_bytes() == before
 
 
 def test_the_other_rows_keep_every_cell(lab: tuple[Workspace, Path]) -> None:
