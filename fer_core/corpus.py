@@ -23,6 +23,7 @@ from fer_core.model.backbone import Backbone
 from fer_core.model.features import FeatureTable, Layer, Part, build_table, feature_key
 from fer_core.preprocess.batch import preprocess_batch
 from fer_core.preprocess.faces import Faces, Ledger
+from fer_core.preprocess.look import look_batch
 from fer_core.workspace import Workspace
 
 log = logging.getLogger(__name__)
@@ -172,13 +173,20 @@ def keep_usable(rows: Sequence[ClipRow], limits: LimitsConfig) -> list[ClipRow]:
     return [row for row in rows if row.status.scored]
 
 
-def refuse_leaks(manifest: Manifest, rows: Iterable[ClipRow]) -> None:
-    """Raises DataError when the same content has two subjects or two labels: it would be on two sides of some split.
+def refuse_leaks(manifest: Manifest, rows: Sequence[ClipRow], cfg: RunConfig, workspace: Workspace) -> None:
+    """Refuse one recording under two names, which would be on two sides of some split, whoever made the split.
 
-    That a clip's first frames are a neutral clip of the same file is meant.
+    That a clip's first frames are a neutral clip of the same file is meant. A clip is looked at once, and known then.
+
+    Raises:
+        DataError: the same content has two subjects or two labels, or clips of two people look like one recording.
     """
     own = Manifest(tuple(c for c in manifest.clips if not c.id.endswith(FIRST_FRAMES)))
     check_leaks(own, {row.clip: row.digest for row in rows if row.digest}).refuse()
+    usable = {row.clip for row in rows if row.status.scored}
+    looks = look_batch([c for c in own.clips if c.id in usable], cfg.limits, workspace.store)
+    hashes = {seen.clip.id: seen.hash for seen in looks if seen.hash is not None}
+    check_leaks(own, hashes=hashes, allow_pairs=cfg.split.allow_pairs).refuse()
 
 
 def stored_ledgers(rows: Iterable[ClipRow], workspace: Workspace) -> Iterator[tuple[str, Ledger]]:

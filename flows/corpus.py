@@ -79,7 +79,7 @@ def prepare_faces(config: RunConfig) -> Prepared:
     workspace = Workspace.open(config.workspace)
     manifest = load_corpus(config, workspace)
     rows = face_rows(manifest.clips, config)
-    refuse_leaks(manifest, rows)
+    refuse_leaks(manifest, rows, config, workspace)
     usable = keep_usable(rows, config.limits)
     return Prepared(manifest, rows, usable, data_fingerprint(manifest, usable))
 

@@ -7,24 +7,48 @@ from pathlib import Path
 
 import pytest
 
+from fer_core.clips.clip import Clip, Split
+from fer_core.clips.manifest import Manifest
 from fer_core.clips.neutral import with_first_frames
-from fer_core.corpus import refuse_leaks
+from fer_core.config import LimitsConfig, RunConfig, SplitConfig
+from fer_core.corpus import prepare_clips, refuse_leaks
+from fer_core.emotions import Emotion
 from fer_core.errors import DataError
 from fer_core.workspace import Workspace
 from tests.corpora import stored_corpus
+from tests.flows.test_data_commands import recording
+from tests.preprocess.films import write_video
+
+CONFIG = RunConfig(limits=LimitsConfig(workers=1))
 
 
 def test_fault_70_the_same_content_under_two_people_is_refused(tmp_path: Path) -> None:
-    manifest, rows = stored_corpus(Workspace.open(str(tmp_path)))
-    refuse_leaks(manifest, rows)
+    workspace = Workspace.open(str(tmp_path))
+    manifest, rows = stored_corpus(workspace)
+    refuse_leaks(manifest, rows, CONFIG, workspace)
     rows[-1] = replace(rows[-1], digest=rows[5].digest)  # both surprise
     with pytest.raises(DataError, match=r"1 leaks: clips '.*s00_surprise' and '.*s04_surprise' have the same content"):
-        refuse_leaks(manifest, rows)
+        refuse_leaks(manifest, rows, CONFIG, workspace)
+
+
+def test_a_copy_under_another_person_is_refused_until_a_person_clears_it(tmp_path: Path) -> None:
+    workspace = Workspace.open(str(tmp_path / "ws"))
+    clips = []
+    for name, codec, side in (("a.mp4", "libx264", Split.TRAIN), ("b.avi", "mpeg4", Split.TEST)):
+        path = write_video(tmp_path / name, recording(1), codec)
+        clips.append(Clip(name, path, f"lab:{name[0]}", Emotion.FEAR, "lab", split=side))
+    manifest, rows = Manifest(tuple(clips)), prepare_clips(clips, CONFIG.preprocess, CONFIG.limits, workspace)
+    with pytest.raises(DataError, match=r"clips 'a\.mp4' and 'b\.avi' .* look like one recording"):
+        refuse_leaks(manifest, rows, CONFIG, workspace)
+    cleared = CONFIG.model_copy(update={"split": SplitConfig(allow_pairs=(("a.mp4", "b.avi"),))})
+    refuse_leaks(manifest, rows, cleared, workspace)
 
 
 def test_a_neutral_clip_of_first_frames_is_no_leak(tmp_path: Path) -> None:
-    manifest, rows = stored_corpus(Workspace.open(str(tmp_path)))
+    workspace = Workspace.open(str(tmp_path))
+    manifest, rows = stored_corpus(workspace)
     whole = with_first_frames(manifest, manifest.datasets)
     assert len(whole) > len(manifest)
     by_id = {row.clip: row for row in rows}
-    refuse_leaks(whole, [replace(by_id[c.id.partition("@")[0]], clip=c.id) for c in whole.clips])
+    rows = [replace(by_id[c.id.partition("@")[0]], clip=c.id) for c in whole.clips]
+    refuse_leaks(whole, rows, CONFIG, workspace)
