@@ -81,6 +81,13 @@ def test_a_refit_runs_exactly_the_steps_asked_for(table):
     assert fit(table, *sides(table), cfg, max_steps=23).steps == 23
 
 
+def test_72_a_batch_larger_than_the_data_is_one_step_an_epoch(table):
+    cfg = CFG.model_copy(update={"batch_size": 4096, "stopping": "never"})
+    result = fit(table, *sides(table), cfg, max_steps=5)
+    losses = result.history.column("loss")
+    assert result.steps == len(losses) == 5 and losses[-1] < losses[0]
+
+
 def test_the_best_epochs_weights_are_restored(table):
     cfg = CFG.model_copy(update={"epochs": 40, "lr": 0.01})
     result = fit(table, *sides(table), cfg)
