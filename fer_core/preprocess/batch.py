@@ -18,7 +18,7 @@ from fer_core.config import LimitsConfig, PreprocessConfig
 from fer_core.errors import ClipError, ClipStatus
 from fer_core.preprocess.admit import admit, missing
 from fer_core.preprocess.children import Children
-from fer_core.preprocess.faces import Faces
+from fer_core.preprocess.faces import Faces, FrameStatus
 from fer_core.preprocess.store import FacesStore, cut_at
 from fer_core.runtime import n_cores
 
@@ -26,6 +26,7 @@ log = logging.getLogger(__name__)
 
 Given = TypeVar("Given")
 Made = TypeVar("Made")
+_BROKEN = frozenset({"decode_errors", "corrupt_frames", "truncated"})  # flags
 AHEAD = 4  # clips in work a worker, so that one slow clip does not hold up the others
 
 
@@ -155,7 +156,7 @@ class _Batch:
                 faces = self._store.get(made.key) if made.error is None else None
         error = made.error
         if faces is not None and faces.n_used == 0:
-            error = ClipError(ClipStatus.NO_FACE, f"a face in 0 of its {faces.n_selected} selected frames")
+            error = _faceless(faces)
         return ClipFaces(clip, made.digest, made.key, faces, error, made.cached, made.seconds)
 
     def _of_key(self, key: str) -> threading.Lock:
@@ -179,6 +180,18 @@ class _Batch:
             if not exc.status.transient:
                 self._failed[key] = exc
             raise
+
+
+def _faceless(faces: Faces) -> ClipError:
+    """Why a clip without any face has no verdict: there is none to see, or the file shows too little of it."""
+    if not _BROKEN.intersection(faces.flags):
+        return ClipError(ClipStatus.NO_FACE, f"a face in 0 of its {faces.n_selected} selected frames")
+    decoded = 1 - faces.ledger.counts()[FrameStatus.DECODE_ERROR] / faces.n_selected
+    return ClipError(
+        ClipStatus.DAMAGED,
+        f"{decoded:.0%} of its {faces.n_selected} selected frames decoded, some of them in part, and no face is to be "
+        "seen in any. Copy or export it again",
+    )
 
 
 def content_of(path: Path) -> str:

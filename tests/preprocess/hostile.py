@@ -191,13 +191,13 @@ def mkv_cut_in_half() -> bytes:
     return data[: len(data) // 2]
 
 
-@kind(3, "damaged low_quality ok", ".flv")
+@kind(3, "damaged", ".flv")
 def flv_cut_in_half() -> bytes:
     data = film(".flv", codec="flv", options=())
     return data[: len(data) // 2]
 
 
-@kind(3, "damaged low_quality ok", ".ts")
+@kind(3, "damaged low_quality ok", ".ts")  # a stream promises no length
 def transport_stream_cut_in_half() -> bytes:
     data = film(".ts")
     return data[: len(data) // 2]
@@ -220,7 +220,7 @@ def middle_zeroed() -> bytes:
     return bytes(data)
 
 
-@kind(26, "ok low_quality damaged no_face")
+@kind(26, "low_quality damaged")
 def bit_noise() -> bytes:
     data = bytearray(good())
     start, size = find(good(), b"mdat")
@@ -248,7 +248,7 @@ def fragmented() -> bytes:
     return film(container_options=(("movflags", "frag_keyframe+empty_moov"),))
 
 
-@kind(34, "damaged low_quality ok")
+@kind(34, "damaged")
 def fragmented_and_cut() -> bytes:
     return fragmented()[: len(fragmented()) * 60 // 100]
 

@@ -39,7 +39,7 @@ class ChildMemory(threading.Thread):
 
     def __init__(self) -> None:
         super().__init__(daemon=True)
-        self.peak_kib = 0
+        self.peak_kib = self.batch_kib = 0
         self._done = threading.Event()
 
     def __enter__(self) -> ChildMemory:
@@ -51,20 +51,25 @@ class ChildMemory(threading.Thread):
         self.join()
 
     def run(self) -> None:
+        before = self._kib("self", "VmRSS")
         while not self._done.wait(0.02):
-            for pid in Path(f"/proc/{os.getpid()}/task").glob("*/children"):
-                for child in pid.read_text().split():
-                    self.peak_kib = max(self.peak_kib, self._peak_of(child))
+            pids = [pid for task in Path("/proc/self/task").glob("*/children") for pid in task.read_text().split()]
+            peaks = [self._peak_of(pid) for pid in pids]
+            self.peak_kib = max([self.peak_kib, *peaks])
+            self.batch_kib = max(self.batch_kib, sum(peaks) + self._kib("self", "VmRSS") - before)
 
-    @staticmethod
-    def _peak_of(pid: str) -> int:
+    def _peak_of(self, pid: str) -> int:
         try:
             if b"fer_core.preprocess.sandbox" not in Path(f"/proc/{pid}/cmdline").read_bytes():
                 return 0  # not yet the program it is going to be
-            lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+            return self._kib(pid, "VmHWM")
         except OSError:
             return 0
-        return next((int(line.split()[1]) for line in lines if line.startswith("VmHWM")), 0)
+
+    @staticmethod
+    def _kib(pid: str, field: str) -> int:
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+        return next((int(line.split()[1]) for line in lines if line.startswith(field)), 0)
 
 
 LIMITED = LimitsConfig(timeout_s=60, workers=2, max_frames=5000)
@@ -393,6 +398,7 @@ def test_500_files_150_of_them_hostile(tmp_path: Path) -> None:
     with ChildMemory() as memory:
         results = list(preprocess_batch(clips, CONFIG, LIMITED, store))
     assert 0 < memory.peak_kib < CHILD_KIB
+    assert memory.batch_kib < 2 * 2**20  # the children at their largest, and what this process has grown by
     assert len(results) == len(everything)
     for made in results:
         if made.clip.path in bad:
