@@ -11,13 +11,14 @@ import inspect
 import json
 import logging
 import math
+import signal
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from types import NoneType
+from types import FrameType, NoneType
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 
     from fer_core.config import RunConfig
 
-FAILED, BAD_ROWS, INTERRUPTED = 1, 3, 130
+FAILED, BAD_ROWS, INTERRUPTED, TERMINATED = 1, 3, 130, 143
 
 ConfigFile = Annotated[
     Path | None,
@@ -168,14 +169,15 @@ def _command(function: Function, preset: str) -> Callable[..., None]:
     def run(
         *, config_file: Path | None, overrides: list[str] | None, workspace: str, as_json: bool, **given: Any
     ) -> None:
+        signal.signal(signal.SIGTERM, _terminate)
         try:
             session = _begin(config_file or (Path(preset) if preset else None), overrides or [], workspace, as_json)
             result = function(session, **given)
         except FerError as exc:
             _fail(exc, as_json)
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as exc:
             typer.echo("Stopped.", err=True)
-            raise typer.Exit(INTERRUPTED) from None
+            raise typer.Exit(TERMINATED if isinstance(exc, _Terminated) else INTERRUPTED) from None
         if as_json:
             typer.echo(json.dumps(_plain(result)))
         raise typer.Exit(session.exit_code)
@@ -193,6 +195,14 @@ def _command(function: Function, preset: str) -> Callable[..., None]:
     run.__annotations__ = {p.name: p.annotation for p in (*own, *options)}
     run.__name__, run.__doc__, run.__module__ = function.__name__, function.__doc__, function.__module__
     return run
+
+
+class _Terminated(KeyboardInterrupt):
+    """SIGTERM, which would otherwise leave a temporary Prefect server behind."""
+
+
+def _terminate(number: int, frame: FrameType | None) -> NoReturn:
+    raise _Terminated
 
 
 def _begin(config_file: Path | None, overrides: list[str], workspace: str, as_json: bool) -> Session:

@@ -1,0 +1,55 @@
+"""Items 80 and 81: a flow that is told to stop ends, says so by its exit code, and leaves no process behind."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+
+def session_of(leader: int) -> list[psutil.Process]:
+    """The processes of a session; decoding children have sessions of their own, and end with their parent's pipe."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if os.getsid(process.pid) == leader and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process)
+        except (ProcessLookupError, psutil.NoSuchProcess):
+            continue
+    return found
+
+
+def wait_for(what, seconds: float) -> bool:
+    deadline = time.monotonic() + seconds
+    while not what() and time.monotonic() < deadline:
+        time.sleep(0.2)
+    return bool(what())
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)], ids=["term", "interrupt"])
+def test_item_81_a_stopped_demo_leaves_nothing_running(ferflow: str, tmp_path: Path, number, code) -> None:
+    with (tmp_path / "log").open("w") as log:
+        demo = subprocess.Popen(
+            [ferflow, "demo", "--subjects", "6"], cwd=tmp_path, start_new_session=True, stdin=subprocess.DEVNULL,
+            stdout=log, stderr=log, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+        )  # fmt: skip
+    try:
+        faces = tmp_path / "workspace" / "store" / "faces"
+        assert wait_for(lambda: faces.is_dir() and any(faces.rglob("*.safetensors")), 120)
+        demo.send_signal(number)
+        assert wait_for(lambda: demo.poll() is not None, 20), (tmp_path / "log").read_text()[-2000:]
+        assert wait_for(lambda: not session_of(demo.pid), 10), [p.cmdline() for p in session_of(demo.pid)]
+    finally:
+        for process in session_of(demo.pid):
+            process.kill()
+        demo.wait()
+    assert demo.returncode == code
+    said = (tmp_path / "log").read_text()
+    assert "Stopped." in said and "Traceback" not in said
