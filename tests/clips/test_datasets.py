@@ -408,6 +408,13 @@ def test_manifest_reader_counts_what_is_missing(tmp_path):
     found = scan("manifest", tmp_path / "clips.csv")
     assert (found.kept, found.dropped) == (2, {"contempt": 1})
     assert found.warnings == (f"clips.csv: 1 of 2 clips are not there, the first is {tmp_path}/b.mp4",)
+    put(tmp_path / "p.mp4", "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n")
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "out.mp4").symlink_to("/etc/hostname")
+    rows = "a,fear,s1\np.mp4,fear,s1\nempty,anger,s1\nout.mp4,anger,s1\n"
+    put(tmp_path / "clips.csv", f"path,label,subject\n{rows}")
+    found = scan("manifest", tmp_path / "clips.csv")
+    assert (found.kept, found.dropped) == (2, {"pointer file": 1, "empty folder": 1})
     put(tmp_path / "clips.csv", "path,label\na,fear\n")
     found = scan("manifest", tmp_path / "clips.csv", subject="none")
     assert found.manifest.clips[0].emotion is Emotion.FEAR

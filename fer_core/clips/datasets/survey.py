@@ -185,7 +185,7 @@ class Survey:
             clip: id; the path below the root without suffix when empty.
             least_frames: a frame folder with fewer is dropped.
         """
-        if reason := self._label_reason(label) or _media_reason(path, least_frames):
+        if reason := self._label_reason(label) or media_reason(path, least_frames):
             return self.drop(reason)
         assert isinstance(label, Emotion)
         self.clips.append(
@@ -267,7 +267,7 @@ def read_xml(path: Path | None) -> ElementTree.Element | None:
         return None
 
 
-def _media_reason(path: Path, least_frames: int) -> str:
+def media_reason(path: Path, least_frames: int) -> str:
     """Why a path is no usable clip; empty when it may be one."""
     try:
         str(path).encode()
