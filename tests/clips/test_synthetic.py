@@ -14,7 +14,7 @@ from fer_core.clips.manifest import Manifest, read_manifest
 from fer_core.clips.synthetic import draw_clip, synthesize
 from fer_core.clips.synthetic.anatomy import build
 from fer_core.clips.synthetic.population import draw_person, draw_script
-from fer_core.clips.synthetic.rendering import Portrait, Pose
+from fer_core.clips.synthetic.rendering import Portrait, Pose, seen_at
 from fer_core.clips.synthetic.units import FURROWS, HABITS, PROTOTYPES, PUSHES, UNITS
 from fer_core.clips.synthetic.writing import _write_folder
 from fer_core.emotions import SIX, Emotion
@@ -117,6 +117,23 @@ def test_eyes_are_open_in_the_first_and_the_last_frame() -> None:
         for emotion in SIX:
             blink = draw_script(0, subject, emotion, person).blink
             assert blink[0] == blink[-1] == 0
+
+
+def test_landmarks_move_as_the_drawn_face_does() -> None:
+    person = draw_person(0, 2)
+    portrait = Portrait(person.identity, build(person.identity, person.scene.ppu), person.scene)
+    still = np.zeros((person.scene.height, person.scene.width, 3), dtype=np.float32)
+    eye = np.array([[person.identity.eye_x, 0.0]])
+
+    def patch(pose: Pose, at: Pose) -> np.ndarray:
+        frame = portrait.frame(np.zeros((2, len(UNITS)), dtype=np.float32), pose, (0.0, 0.0), 0.0, still)
+        ((x, y),) = seen_at(eye, person.scene, at)
+        return cv2.getRectSubPix(cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY), (25, 25), (float(x), float(y))).ravel()
+
+    rest, moved = Pose(), Pose(roll=0.1, dx=0.3, dy=-0.1, zoom=1.1)
+    before = patch(rest, rest)
+    assert np.corrcoef(before, patch(moved, moved))[0, 1] > 0.8
+    assert np.corrcoef(before, patch(moved, rest))[0, 1] < 0.5
 
 
 def test_faint_and_mixed_clips_keep_the_task_honest() -> None:

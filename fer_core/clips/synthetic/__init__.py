@@ -12,6 +12,6 @@
 Nobody's face is in it, and no number measured on it says anything about people.
 """
 
-from fer_core.clips.synthetic.writing import DATASET, draw_clip, synthesize
+from fer_core.clips.synthetic.writing import DATASET, draw_clip, draw_landmarks, synthesize
 
-__all__ = ["DATASET", "draw_clip", "synthesize"]
+__all__ = ["DATASET", "draw_clip", "draw_landmarks", "synthesize"]

@@ -11,6 +11,8 @@ from fer_core.clips.synthetic.anatomy import Anatomy
 from fer_core.clips.synthetic.features import Canvas, draw_eye, draw_mouth
 from fer_core.clips.synthetic.identity import WINDOW, Identity
 
+_NECK = 1.5  # face units below the eyes: the point that the head turns about
+
 
 @dataclass(frozen=True)
 class Scene:
@@ -54,6 +56,17 @@ class Pose:
     dx: float = 0.0
     dy: float = 0.0
     zoom: float = 1.0
+
+
+def seen_at(points: np.ndarray, scene: Scene, pose: Pose) -> np.ndarray:
+    """(n, 2) pixels at which (n, 2) points of a face at rest, in face units, are seen.
+
+    Yaw, pitch and muscles, which move them by a few hundredths of the face, are left out.
+    """
+    cos, sin = np.cos(pose.roll) * pose.zoom, np.sin(pose.roll) * pose.zoom
+    x, y = points[:, 0], points[:, 1] - _NECK
+    turned = np.stack([cos * x - sin * y + pose.dx, sin * x + cos * y + pose.dy + _NECK], axis=1)
+    return np.asarray(turned * scene.ppu + scene.centre)
 
 
 class Portrait:
@@ -163,7 +176,7 @@ class Portrait:
     def _look(self, head: np.ndarray, z: np.ndarray, pose: Pose) -> np.ndarray:
         """The head, (h, w, 4), as the camera sees it in `pose`."""
         cos, sin = np.cos(pose.roll) / pose.zoom, np.sin(pose.roll) / pose.zoom
-        neck = np.float32(1.5)  # the head turns about a point in the neck, not between the eyes
+        neck = np.float32(_NECK)
         x, y = self._x - np.float32(pose.dx), self._y - np.float32(pose.dy) - neck
         x, y = x * np.float32(cos) + y * np.float32(sin), y * np.float32(cos) - x * np.float32(sin) + neck
         ppu = np.float32(self.anatomy.grid.ppu)

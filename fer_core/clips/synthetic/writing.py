@@ -19,7 +19,7 @@ from fer_core.clips.clip import Clip
 from fer_core.clips.manifest import Manifest, write_manifest
 from fer_core.clips.synthetic.anatomy import build
 from fer_core.clips.synthetic.population import Person, Script, draw_person, draw_script
-from fer_core.clips.synthetic.rendering import Portrait
+from fer_core.clips.synthetic.rendering import Portrait, seen_at
 from fer_core.emotions import SIX, Emotion
 from fer_core.errors import ConfigError, DataError, StoreError
 from fer_core.runtime import exit_with_parent, n_cores
@@ -73,6 +73,15 @@ def draw_clip(seed: int, subject: int, emotion: Emotion) -> Iterator[np.ndarray]
     """The frames of one clip, (height, width, 3) uint8 RGB, before any encoding."""
     person = draw_person(seed, subject)
     return _frames(_sit(person), draw_script(seed, subject, emotion, person))
+
+
+def draw_landmarks(seed: int, subject: int, emotion: Emotion) -> np.ndarray:
+    """(n, 3, 2) pixels of both eyes and the mouth in each frame of a clip: a truth to hold detectors against."""
+    person = draw_person(seed, subject)
+    i = person.identity
+    points = np.array([(-i.eye_x, 0.0), (i.eye_x, 0.0), (0.0, i.mouth_y)])
+    poses = draw_script(seed, subject, emotion, person).poses
+    return np.stack([seen_at(points, person.scene, pose) for pose in poses])
 
 
 def _finished(jobs: list[tuple[Path, int, int]], workers: int) -> Iterator[None]:
