@@ -39,9 +39,20 @@ class Workspace:
         return FeatureStore(self.store)
 
     @property
-    def manifest(self) -> Path:
-        """The workspace's own manifest, used when a run names none."""
+    def own_manifest(self) -> Path:
+        """Where a manifest is taken for the workspace's own."""
         return self.root / "clips.csv"
+
+    @property
+    def drawn_manifest(self) -> Path:
+        """The demo's drawn clips, for training."""
+        return self.synthetic / "clips" / "manifest.csv"
+
+    @property
+    def manifest(self) -> Path:
+        """What a run reads that names no manifest: the workspace's own, else that of the demo."""
+        drawn = self.drawn_manifest.is_file() and not self.own_manifest.is_file()
+        return self.drawn_manifest if drawn else self.own_manifest
 
     @property
     def card(self) -> Path:

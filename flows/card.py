@@ -20,13 +20,13 @@ from flows.environment import settle
 
 
 @flow(name="card", persist_result=False)
-def card_flow(config: RunConfig = RunConfig(), out: str = "", faces: bool = True) -> dict[str, Any]:  # noqa: B008
+def card_flow(out: str = "", faces: bool = True, config: RunConfig = RunConfig()) -> dict[str, Any]:  # noqa: B008
     """Look at every clip of a manifest and write its data card; clips that cannot be used are on it, with the reason.
 
     Args:
-        config: all settings; `manifest`, `preprocess` and `limits` matter here.
         out: HTML file; empty: card.html in the workspace.
         faces: show people's faces. What is sent to MLflow never does where their databases forbid passing them on.
+        config: all settings; `manifest`, `preprocess` and `limits` matter here.
     """
     config = settle(config)
     workspace = Workspace.open(config.workspace)

@@ -5,8 +5,11 @@ Only names are gathered here, so `ferflow --help` answers at once; a command imp
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import typer
 
+from fer_core import __version__
 from flows.commands import compare, config, data, doctor, forget, frames, reproduce, runs, servers, store
 
 app = typer.Typer(
@@ -16,6 +19,23 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"ferflow {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=_version, help="Print the version and end.")
+    ] = False,
+) -> None:
+    """Only here for its option."""
+
+
 data_app = typer.Typer(help="Clips: find, merge, split, compare, draw, forget.", no_args_is_help=True)
 
 for function in (

@@ -46,18 +46,18 @@ from flows.environment import settle
 
 @flow(name="compare", persist_result=False)
 def compare_flow(
-    config: RunConfig = RunConfig(),  # noqa: B008
     models: list[str] = [],  # noqa: B006
     epochs: int = 0,
     elsewhere: str = "",
+    config: RunConfig = RunConfig(),  # noqa: B008
 ) -> dict[str, Any]:
     """Compare ways from a clip to a verdict on the training subjects, each clip scored out of fold.
 
     Args:
-        config: all settings; `search.folds` and `search.seed` make the folds, `train` is the head's setting.
         models: their names; the first is the one others are held against. Empty: all of them.
         epochs: most epochs of the networks over clips; 0: those of their recipes.
         elsewhere: manifest of other people's clips; every model, fitted to all clips compared on, judges them too.
+        config: all settings; `search.folds` and `search.seed` make the folds, `train` is the head's setting.
     """
     config = settle(config)
     workspace = Workspace.open(config.workspace)

@@ -26,12 +26,12 @@ from flows.environment import settle
 
 
 @flow(name="cross-database", persist_result=False)
-def cross_database_flow(config: RunConfig = RunConfig(), out: str = "") -> dict[str, Any]:  # noqa: B008  fills the form
+def cross_database_flow(out: str = "", config: RunConfig = RunConfig()) -> dict[str, Any]:  # noqa: B008  fills the form
     """Train on each database, test on each other, on train and validation clips only: the test set stays shut.
 
     Args:
-        config: all settings; `train` is the setting, `search.folds` and `search.seed` are those within a database.
         out: folder of figure, table and numbers; empty: `cross-database` in the workspace.
+        config: all settings; `train` is the setting, `search.folds` and `search.seed` are those within a database.
     """
     config = settle(config)
     workspace = Workspace.open(config.workspace)

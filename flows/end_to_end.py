@@ -23,29 +23,29 @@ SCORED_SUBJECTS = 6  # of the demo's batch: drawn from another seed, so no model
 
 
 @flow(name="end-to-end", persist_result=False)
-def end_to_end_flow(config: RunConfig = RunConfig(), subjects: int = 24) -> dict[str, Any]:  # noqa: B008  fills the form
+def end_to_end_flow(subjects: int = 24, config: RunConfig = RunConfig()) -> dict[str, Any]:  # noqa: B008  fills the form
     """The whole way. Without a manifest, on drawn faces, marked synthetic wherever a number of theirs is shown.
 
     Args:
-        config: all settings.
         subjects: people to draw when no manifest is given.
+        config: all settings.
     """
     config = settle(config)
     workspace = Workspace.open(config.workspace)
-    drawn = not config.manifest and not workspace.manifest.is_file()
+    drawn = not config.manifest and not workspace.own_manifest.is_file()
     if drawn:
-        manifest = draw(workspace.synthetic / "clips", subjects, 0)
+        manifest = draw(workspace.drawn_manifest.parent, subjects, 0)
         config = config.model_copy(update={"manifest": str(manifest)})
-    clips = preprocess_flow(config)
-    found = search_flow(config)
-    made = train_flow(config, trial=found["trial"])
-    promoted = promote_flow(config, version=made["version"])
+    clips = preprocess_flow(config=config)
+    found = search_flow(config=config)
+    made = train_flow(trial=found["trial"], config=config)
+    promoted = promote_flow(version=made["version"], config=config)
     videos = (
         draw(workspace.synthetic / "unseen", SCORED_SUBJECTS, 1)
         if drawn
         else Path(config.manifest or workspace.manifest)
     )
-    scored = score_flow(config, [str(videos)], str(workspace.root / "scored"))
+    scored = score_flow([str(videos)], str(workspace.root / "scored"), config)
     result = {
         "clips": clips["clips"],
         "frames": clips["frames"],

@@ -23,12 +23,12 @@ SHEET_COLUMNS = 8
 
 
 @flow(name="preprocess", persist_result=False)
-def preprocess_flow(config: RunConfig = RunConfig(), frames_table: str = "") -> dict[str, Any]:  # noqa: B008  frozen; fills the form
+def preprocess_flow(frames_table: str = "", config: RunConfig = RunConfig()) -> dict[str, Any]:  # noqa: B008  frozen; fills the form
     """Preprocess the clips of a manifest; clips done before are answered from the store.
 
     Args:
-        config: all settings; `preprocess`, `limits`, `split` and `manifest` matter here.
         frames_table: .parquet or .csv file for every selected frame: clip, frame, time, box, weight, used; empty: none.
+        config: all settings; `preprocess`, `limits`, `split` and `manifest` matter here.
     """
     config = settle(config)
     prepared = prepare_faces(config)

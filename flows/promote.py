@@ -17,12 +17,12 @@ from flows.environment import settle
 
 
 @flow(name="promote", persist_result=False)
-def promote_flow(config: RunConfig = RunConfig(), version: int = 0) -> dict[str, Any]:  # noqa: B008  frozen; fills the form
+def promote_flow(version: int = 0, config: RunConfig = RunConfig()) -> dict[str, Any]:  # noqa: B008  frozen; fills the form
     """Make a version champion if the gate lets it pass.
 
     Args:
-        config: all settings; `promote` holds the gate's floors and ceilings.
         version: of the registered model; 0: the newest candidate.
+        config: all settings; `promote` holds the gate's floors and ceilings.
     """
     config = settle(config)
     tracking = connect(config.tracking, Workspace.open(config.workspace).root)

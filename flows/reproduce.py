@@ -37,7 +37,6 @@ ALL = (1, 2, 3, 4)
 
 @flow(name="reproduce-thesis", persist_result=False)
 def reproduce_thesis_flow(
-    config: RunConfig = RunConfig(),  # noqa: B008  frozen; fills the form
     setting: Literal["table-4.1", "section-4.2.2"] = "table-4.1",
     fixed_epochs: bool = False,
     cross_validate: bool = False,
@@ -45,12 +44,12 @@ def reproduce_thesis_flow(
     only: list[int] = [],  # noqa: B006
     overrides: list[str] = [],  # noqa: B006
     out: str = "",
+    config: RunConfig = RunConfig(),  # noqa: B008  frozen; fills the form
 ) -> dict[str, Any]:
     """Reproduce the thesis: each implementation is fitted on the training side, stopped on the validation side by the
     rule of §4.3, and looks at the test set once.
 
     Args:
-        config: gives workspace, manifest, preprocessing, limits, folds and tracking; the rest is the thesis's.
         setting: the two that it contradicts itself with.
         fixed_epochs: train for its 170, 170, 260 and 180 epochs instead.
         cross_validate: judge each by subject-grouped cross-validation too; several times the work.
@@ -58,6 +57,7 @@ def reproduce_thesis_flow(
         only: numbers of the implementations to run; none: all four.
         overrides: settings of all of them, `train.epochs=3`; of `train`, `backbone` and `split` only.
         out: folder of the page; empty: `reproduction` in the workspace.
+        config: gives workspace, manifest, preprocessing, limits, folds and tracking; the rest is the thesis's.
     """
     config = settle(config)
     workspace = Workspace.open(config.workspace)

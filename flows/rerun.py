@@ -31,13 +31,13 @@ from flows.environment import settle
 
 
 @flow(name="rerun", persist_result=False)
-def rerun_flow(config: RunConfig = RunConfig(), run_id: str = "", manifest: str = "") -> dict[str, Any]:  # noqa: B008
+def rerun_flow(run_id: str = "", manifest: str = "", config: RunConfig = RunConfig()) -> dict[str, Any]:  # noqa: B008
     """Run a trial, candidate or thesis implementation again and compare every number; the test set stays shut.
 
     Args:
-        config: gives workspace, limits and tracking; all else is the run's own.
         run_id: of the MLflow run.
         manifest: where its clips are now; empty: where they were.
+        config: gives workspace, limits and tracking; all else is the run's own.
     """
     config = settle(config)
     workspace = Workspace.open(config.workspace)

@@ -19,13 +19,13 @@ from flows.scoring import champion_scorer, summarize
 
 
 @flow(name="score", persist_result=False)
-def score_flow(config: RunConfig = RunConfig(), paths: list[str] = [], out: str = "") -> dict[str, Any]:  # noqa: B006, B008
+def score_flow(paths: list[str] = [], out: str = "", config: RunConfig = RunConfig()) -> dict[str, Any]:  # noqa: B006, B008
     """Score videos with the champion; every one gets a row, whatever it is.
 
     Args:
-        config: all settings; `score`, `limits` and `tracking` matter here.
         paths: video files, folders of them, or a manifest; empty: the run's manifest.
         out: folder of verdicts.csv, verdicts.parquet, frames.parquet and report.html; empty: `scored` in the workspace.
+        config: all settings; `score`, `limits` and `tracking` matter here.
     """
     config = settle(config)
     workspace = Workspace.open(config.workspace)

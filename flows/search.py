@@ -54,7 +54,9 @@ def search_flow(config: RunConfig = RunConfig()) -> dict[str, Any]:  # noqa: B00
 
         def on_trial(result: TrialResult) -> None:
             ended.append(result)
-            get_run_logger().info("trial %d: %s, mean recall %.3f", result.number, result.state, result.value)
+            came = f"mean recall {result.value:.3f}" if result.state != "failed" else result.reason
+            seen = f" of its first {len(result.steps)} folds" if result.state == "pruned" else ""
+            get_run_logger().info("trial %d: %s, %s%s", result.number, result.state, came, seen)
             move(len(ended), config.search.trials)
 
         with trial_processes(workers) as processes, _as_tasks(processes, workers) as executor:

@@ -32,12 +32,12 @@ from flows.preprocess import apex_sheet
 
 
 @flow(name="train", persist_result=False)
-def train_flow(config: RunConfig = RunConfig(), trial: str = "") -> dict[str, Any]:  # noqa: B008  frozen; fills the form
+def train_flow(trial: str = "", config: RunConfig = RunConfig()) -> dict[str, Any]:  # noqa: B008  frozen; fills the form
     """Make a candidate of one setting and register it; it becomes champion by the flow `promote`.
 
     Args:
-        config: all settings; `train` is the setting, unless a trial is named.
         trial: folder of a complete trial of a study whose setting is to be used; empty: `config.train`.
+        config: all settings; `train` is the setting, unless a trial is named.
     """
     config = settle(config)
     workspace = Workspace.open(config.workspace)

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy.optimize import minimize_scalar
-from sklearn.model_selection import GroupKFold
 
 from fer_core.errors import ShapeError
 
@@ -65,6 +64,8 @@ def calibrated_apart(clip_scores: np.ndarray, labels: np.ndarray, subjects: Sequ
     Args:
         subjects: n names, of at least two people.
     """
+    from sklearn.model_selection import GroupKFold  # scoring, which calibrates too, does without scikit-learn
+
     _checked(clip_scores, labels)
     probabilities = np.empty(clip_scores.shape)
     folds = GroupKFold(min(_FOLDS, len(set(subjects))))

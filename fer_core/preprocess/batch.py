@@ -143,7 +143,8 @@ class _Batch:
                     self._make_new(clip, digest, key)
         except ClipError as exc:
             error = exc
-            log.info("clip %r: %s (%s)", clip.id, exc.reason, exc.status.value)
+            if not self.children.stopped:
+                log.info("clip %r: %s (%s)", clip.id, exc.reason, exc.status.value)
         return _Made(digest, key, error, cached, time.monotonic() - started)
 
     def result(self, clip: Clip, made: _Made) -> ClipFaces:

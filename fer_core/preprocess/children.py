@@ -181,6 +181,11 @@ class Children:
             raise ClipError(ClipStatus(answer["status"]), answer["reason"])
         return answer
 
+    @property
+    def stopped(self) -> bool:
+        """Whether `stop` was called: what children answer since then says nothing of their clips."""
+        return self._stopped
+
     def stop(self) -> None:
         """End every child; whoever waits for one gets an error, and no new one is started."""
         with self._lock:

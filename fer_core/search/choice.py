@@ -27,8 +27,9 @@ class Choice:
 def choose(trials: Sequence[tuple[TrialResult, Path]], table: FeatureTable) -> Choice:
     """One-standard-error rule (Breiman et al. 1984): of the trials within one s.e. of the best, the cheapest.
 
-    The s.e. is that of the paired difference in mean recall, resampled by subject. Cheapest in ms per clip (to a
-    tenth), then in parameters, then the better value.
+    The s.e. is that of the paired difference in mean recall, resampled by subject. Cheapest in ms per clip (to a tenth,
+    the median of all trials with as many parameters: the clock must not choose between equals), then in parameters,
+    then the better value.
 
     Args:
         trials: results and their folders; those not complete are left out.
@@ -52,7 +53,12 @@ def choose(trials: Sequence[tuple[TrialResult, Path]], table: FeatureTable) -> C
         )
         if difference.value <= difference.standard_error:
             within.append(result)
-    chosen = min(within, key=lambda r: (round(r.ms_per_clip, 1), r.n_weights, -r.value, r.number))
+    times: dict[int, list[float]] = {}
+    for result, _ in complete:
+        times.setdefault(result.n_weights, []).append(result.ms_per_clip)
+    chosen = min(
+        within, key=lambda r: (round(float(np.median(times[r.n_weights])), 1), r.n_weights, -r.value, r.number)
+    )
     if chosen.number == best.number:
         reason = (
             f"trial {best.number} is the best, and the cheapest of the {len(within)} within one standard error of it"

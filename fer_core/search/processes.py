@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
+import signal
 from collections.abc import Callable, Iterator
-from concurrent.futures import Executor, Future
+from concurrent.futures import Executor, Future, InvalidStateError
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from multiprocessing import get_context
-from threading import Lock
+from threading import Event, Lock, Thread
 from typing import Any
 
 from pebble import ProcessPool
@@ -18,6 +19,7 @@ from fer_core.runtime import child_environment, prepare_child
 
 log = logging.getLogger(__name__)
 
+_WATCH_S = 0.5
 STARTS = 3  # of a process that dies before it has taken its work
 
 
@@ -39,6 +41,16 @@ def trial_processes(workers: int, threads: int = 1) -> Iterator[Executor]:
         executor.shutdown(cancel_futures=True)
 
 
+@contextmanager
+def _without_interrupts() -> Iterator[None]:
+    """Processes started inside, and by threads started inside, never see a Ctrl-C: their parent ends them."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 class _Processes(Executor):
     """Pebble's pool in the shape of `concurrent.futures`, made anew when it breaks."""
 
@@ -47,6 +59,9 @@ class _Processes(Executor):
         self._lock = Lock()
         self._pools: list[ProcessPool] = []
         self._futures = set[Future[Any]]()
+        self._scheduled: dict[Future[Any], ProcessPool] = {}
+        self._ended = Event()
+        Thread(target=self._watch, name="trial processes", daemon=True).start()
 
     def submit(self, fn, /, *args, **kwargs):  # type: ignore[no-untyped-def]
         future: Future[Any] = Future()
@@ -57,7 +72,9 @@ class _Processes(Executor):
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """End the processes: when they have done what was submitted, or at once, whatever they are doing."""
-        pools, self._pools = self._pools, []
+        with self._lock:
+            self._ended.set()
+            pools, self._pools = self._pools, []
         for pool in pools:
             pool.stop() if cancel_futures else pool.close()
             pool.join()
@@ -70,13 +87,31 @@ class _Processes(Executor):
             context=get_context("spawn"),
         )  # fmt: skip
 
+    def _watch(self) -> None:
+        """A pool that breaks while work is handed to it forgets that work; it is told broken here."""
+        while not self._ended.wait(_WATCH_S):
+            with self._lock:
+                lost = [inner for inner, pool in list(self._scheduled.items()) if not pool.active]
+            for inner in lost:
+                with suppress(InvalidStateError):
+                    inner.set_exception(BrokenProcessPool("all workers expired"))
+
     def _start(self, schedule: Callable[[ProcessPool], Any], future: Future[Any], attempt: int) -> None:
-        with self._lock:
+        with self._lock, _without_interrupts():
+            if self._ended.is_set():
+                future.cancel()
+                return
             if not self._pools or not self._pools[-1].active:
                 self._pools.append(self._new())
-            inner = schedule(self._pools[-1])
+            try:
+                inner = schedule(self._pools[-1])
+            except RuntimeError:  # it broke this moment
+                self._pools.append(self._new())
+                inner = schedule(self._pools[-1])
+            self._scheduled[inner] = self._pools[-1]
 
         def settle(inner: Future[Any]) -> None:
+            self._scheduled.pop(inner, None)
             if inner.cancelled() or future.cancelled():
                 future.cancel()
             elif (error := inner.exception()) is None:

@@ -130,7 +130,8 @@ def load_champion(tracking: Tracking) -> RegisteredModel:
     if version is None:
         name = tracking.cfg.model
         raise RegistryError(
-            f"no version of '{name}' has alias '{CHAMPION}'; make one with 'ferflow train', then 'ferflow promote'"
+            f"no version of '{name}' has alias '{CHAMPION}' at {tracking.shown_uri}; "
+            "make one with 'ferflow train', then 'ferflow promote'"
         )
     return load_version(tracking, version)
 

@@ -7,13 +7,18 @@ A flow gets the whole RunConfig and returns a JSON-able dict. What a user can ge
 from __future__ import annotations
 
 import os
+import shlex
+import shutil
+import sys
 from collections.abc import Mapping
+from contextlib import nullcontext
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from fer_core.errors import DataError
 from flows.commands.session import BAD_ROWS, FollowLinks, Session, command
 
 if TYPE_CHECKING:
@@ -29,10 +34,11 @@ def demo(
     """The whole way on drawn faces: clips, faces, a small search, a champion, a scored folder."""
     result = run_flow(session, "flows.end_to_end", "end_to_end_flow", settled(session), subjects=subjects)
     workspace = f" --workspace {result['workspace']}" if result["workspace"] != os.path.abspath("workspace") else ""
+    typed = "ferflow" if shutil.which("ferflow") else sys.argv[0]  # the virtual environment need not be active
     session.say("To look further:")
     session.say(f"  python3 -m webbrowser {result['report']}")
-    session.say(f"  ferflow up{workspace}")
-    session.say(f"  ferflow score YOUR.mp4 --out verdicts{workspace}")
+    session.say(f"  {typed} up{workspace}")
+    session.say(f"  {typed} score YOUR.mp4 --out verdicts{workspace}")
     return result
 
 
@@ -74,7 +80,9 @@ def card(
 @command()
 def search(session: Session) -> dict[str, Any]:
     """Search settings by subject-grouped cross-validation; every trial is an MLflow run."""
-    return run_flow(session, "flows.search", "search_flow", backbone_checked(corpus_checked(settled(session))))
+    result = run_flow(session, "flows.search", "search_flow", backbone_checked(corpus_checked(settled(session))))
+    session.say(f"Next, a candidate of the chosen setting: ferflow train --trial {result['trial']}{_same(session)}")
+    return result
 
 
 @command()
@@ -132,6 +140,8 @@ def score(
     config = settled(session, follow_links)
     if explain is not None:
         config = config.model_copy(update={"score": config.score.model_copy(update={"explain": explain})})
+    if not any(path.expanduser().exists() for path in paths):
+        raise DataError(f"no such file or folder: {', '.join(map(str, paths))}; name videos, folders or a manifest")
     items = collect(paths, follow_links=config.limits.follow_links)
     if len(items) <= AT_ONCE and "PREFECT_API_URL" not in os.environ:
         scorer = champion_scorer(config)
@@ -174,19 +184,29 @@ def backbone_checked(config: RunConfig) -> RunConfig:
 def run_flow(session: Session, module: str, flow: str, config: RunConfig, **arguments: Any) -> dict[str, Any]:
     """Run a flow in this process, on a running server or a temporary one, and tell its result."""
     from flows.progress import watched_by
+    from flows.temporary import temporary_server
 
-    where = os.environ.get("PREFECT_API_URL") or "a temporary one, 10 s to start; 'ferflow up' keeps one running"
+    running = os.environ.get("PREFECT_API_URL")
+    where = running or "a temporary one, 10 s to start; 'ferflow up' keeps one running"
     session.err.print(f"Workspace {config.workspace}; Prefect server: {where}", soft_wrap=True)
-    run = getattr(import_module(module), flow)
-    session.show_logs()  # Prefect has set up its own
-    with session.bars() as move, watched_by(move):
-        result: dict[str, Any] = run(config, **arguments)
+    with nullcontext() if running else temporary_server():
+        run = getattr(import_module(module), flow)
+        session.show_logs()  # Prefect has set up its own
+        with session.bars() as move, watched_by(move):
+            result: dict[str, Any] = run(config=config, **arguments)
     _tell(session, flow.removesuffix("_flow").replace("_", "-"), result)
     return result
 
 
+def _same(session: Session) -> str:
+    """The options that make another command read the same settings."""
+    options = [f" --set {shlex.quote(line)}" for line in session.overrides]
+    return "".join([f" --config {shlex.quote(str(session.config_file))}" if session.config_file else "", *options])
+
+
 def _tell(session: Session, what: str, result: Mapping[str, Any]) -> None:
-    session.table("", (what, ""), [(k.replace("_", " "), _told(k, v)) for k, v in result.items()])
+    rows = [(k.replace("_", " "), _told(k, v)) for k, v in result.items() if v not in ("", None, {})]
+    session.table("", (what, ""), rows)
 
 
 def _told(name: str, value: Any) -> str:

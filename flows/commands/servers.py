@@ -50,15 +50,16 @@ def up(
     try:
         check_free(host, [(mlflow_port, "--mlflow-port"), (prefect_port, "--prefect-port")])
         programs, environment, addresses = _programs(workspace, host, mlflow_port, prefect_port, database)
-        if not database:
-            connect(TrackingConfig(), workspace)  # makes MLflow's tables whole; a server stopped meanwhile would not
+        runs = ""
+        if not database:  # makes MLflow's tables whole; a server stopped meanwhile would not
+            runs = f"/#/experiments/{connect(TrackingConfig(), workspace).experiment_id}/runs"
         previous = {s: signal.signal(s, _interrupt) for s in (signal.SIGINT, signal.SIGTERM)}
         supervisor = Supervisor(workspace / "servers", programs, environment)
         try:
             session.err.print(f"Starting; logs are in {supervisor.folder}")
             supervisor.wait_ready(START_S, lambda name, s: session.err.print(f"  {name} is up ({s:.0f} s)"))
             address.announce(workspace, address.Addresses(*addresses, pid=os.getpid()))
-            session.say(f"MLflow   {addresses[0]}")
+            session.say(f"MLflow   {addresses[0]}{runs}  (its switch 'Model training' shows runs as a table)")
             session.say(f"Prefect  {addresses[1]}")
             session.say("Ctrl-C stops them.")
             raise ServerError(f"supervisord ended by itself ({supervisor.wait()}); see {supervisor.folder}")

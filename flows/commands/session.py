@@ -54,11 +54,14 @@ class Session:
         config: the settings, whole.
         as_json: only the returned dict may reach stdout.
         exit_code: what the process ends with when the command returns; commands set BAD_ROWS.
+        config_file, overrides: what --config and --set said, to be said again of a command that follows.
     """
 
     config: RunConfig
     as_json: bool = False
     exit_code: int = 0
+    config_file: Path | None = None
+    overrides: Sequence[str] = ()
 
     @cached_property
     def workspace(self) -> Path:
@@ -211,7 +214,7 @@ def _begin(config_file: Path | None, overrides: list[str], workspace: str, as_js
     config = load_config(config_file, overrides)
     if workspace:
         config = config.model_copy(update={"workspace": workspace})
-    session = Session(config, as_json)
+    session = Session(config, as_json, config_file=config_file, overrides=overrides)
     session.show_logs()
     return session
 

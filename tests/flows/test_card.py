@@ -43,7 +43,7 @@ def config_of(root: Path, dataset: str, **tracking: bool) -> RunConfig:
 def test_mlflow_gets_the_card_and_faces_only_where_they_may_leave(prefect_server, root, dataset, tracking, uploaded):
     from flows.card import card_flow
 
-    said = card_flow(config_of(root, dataset, **tracking), out=str(root / "out" / "card.html"))
+    said = card_flow(out=str(root / "out" / "card.html"), config=config_of(root, dataset, **tracking))
     assert "<img" in (root / "out" / "card.html").read_text()
     client = MlflowClient(f"sqlite:///{root / 'workspace' / 'mlflow.db'}")
     page = Path(client.download_artifacts(said["run"], "card.html", str(root))).read_text()
@@ -59,7 +59,7 @@ def test_run_page_shows_the_numbers_and_no_face(prefect_server, root):
 
     from flows.card import card_flow
 
-    said = card_flow(config_of(root, "ckplus"), faces=False)
+    said = card_flow(faces=False, config=config_of(root, "ckplus"))
     assert "<img" not in (root / "workspace" / "card.html").read_text()
     assert said["card"] == str(root / "workspace" / "card.html")
     with get_client(sync_client=True) as client:

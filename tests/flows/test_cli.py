@@ -145,7 +145,7 @@ MISTAKES = {
     ),
     "no champion": (
         lambda tmp: ["score", written(tmp / "a.mp4", ""), "--out", tmp / "o", "--workspace", tmp / "workspace"],
-        r"no version of 'face-emotion' has alias 'champion'; make one with 'ferflow train'",
+        r"no version of 'face-emotion' has alias 'champion' at .*; make one with 'ferflow train'",
     ),
     "nothing to score": (
         lambda tmp: ["score", tmp, "--out", tmp / "o", "--workspace", tmp / "workspace"],

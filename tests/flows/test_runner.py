@@ -49,7 +49,7 @@ def test_a_cluster_of_two_workers_gives_the_bytes_of_this_machine(manifest, tmp_
             workspace=str(tmp_path / cfg.kind), manifest=str(manifest), runner=cfg,
             preprocess=PreprocessConfig(max_frames=3), limits=LimitsConfig(workers=1),
         )  # fmt: skip
-        found[cfg.kind] = preprocess_flow(config), contents(tmp_path / cfg.kind / "store")
+        found[cfg.kind] = preprocess_flow(config=config), contents(tmp_path / cfg.kind / "store")
     assert found["dask"] == found["threads"]
     assert found["dask"][0]["faces"] > 0 and len(found["dask"][1]) == 24  # faces and hash of each clip
     # of data of unknown origin nobody can say whether its faces may leave: they are on no server's page

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import os
 import signal
-import threading
 import time
 from concurrent.futures import CancelledError
+from multiprocessing.resource_tracker import ensure_running
 
-import psutil
 import pytest
 from pebble import ProcessExpired
 
@@ -45,39 +44,29 @@ def test_every_call_has_a_process_of_its_own_and_a_death_is_its_own():
         assert len({futures[i].result() for i in (0, 2, 3)}) == 3
 
 
-def _kill_children(times: int) -> threading.Thread:
-    """Kill this process's next children as soon as they appear, before they can have imported anything."""
-    known = set(psutil.Process().children())
-
-    def hunt() -> None:
-        killed = 0
-        while killed < times:
-            for child in set(psutil.Process().children()) - known:
-                if "spawn_main" in " ".join(child.cmdline()):
-                    known.add(child)
-                    child.kill()
-                    killed += 1
-            time.sleep(0.001)
-
-    thread = threading.Thread(target=hunt, daemon=True)
-    thread.start()
-    return thread
+@pytest.fixture
+def stillborn(monkeypatch):
+    """Python cannot start in a child until this is called."""
+    ensure_running()  # multiprocessing's own helper, which starts with the first child
+    monkeypatch.setenv("PYTHONHOME", "/nowhere")
+    return lambda: monkeypatch.delenv("PYTHONHOME")
 
 
-def test_a_process_killed_before_it_took_its_work_is_started_again():
+def test_a_process_that_dies_before_it_took_its_work_is_started_again(stillborn, caplog):
     with trial_processes(1) as executor:
-        hunter = _kill_children(1)
         future = executor.submit(pid, 0)
+        deadline = time.monotonic() + 60
+        while "it is started again" not in caplog.text and time.monotonic() < deadline:
+            time.sleep(0.005)
+        stillborn()
         assert future.result(timeout=60) > 0
-        hunter.join(timeout=1)
-        assert not hunter.is_alive()
 
 
-def test_processes_that_never_stay_up_are_told_of():
+def test_processes_that_never_stay_up_are_told_of(stillborn):
     with trial_processes(1) as executor:
-        _kill_children(STARTS)
-        with pytest.raises(TrainingError, match="no process for a trial stays up; 3 were started"):
+        with pytest.raises(TrainingError, match=f"no process for a trial stays up; {STARTS} were started"):
             executor.submit(pid, 0).result(timeout=60)
+        stillborn()
         assert executor.submit(pid, 1).result(timeout=60) > 0
 
 

@@ -94,7 +94,7 @@ def test_without_a_champion_the_message_says_what_to_do(registered, tmp_path):
     other = replace(registered.tracking, cfg=TrackingConfig(uri=registered.tracking.uri, model="nobody"))
     assert champion_version(other) is None
     with pytest.raises(
-        RegistryError, match=r"no version of 'nobody' has alias 'champion'; make one with 'ferflow train'"
+        RegistryError, match=r"no version of 'nobody' has alias 'champion' at .*; make one with 'ferflow train'"
     ):
         load_champion(other)
 
