@@ -18,6 +18,7 @@ from flows.promote import promote_flow
 from flows.score import score_flow
 from flows.search import search_flow
 from flows.train import train_flow
+from flows.wording import told
 
 SCORED_SUBJECTS = 6  # of the demo's batch: drawn from another seed, so no model has seen them
 
@@ -54,13 +55,17 @@ def end_to_end_flow(subjects: int = 24, config: RunConfig = RunConfig()) -> dict
         "trials": found["trials"],
         "best_trial": found["best"],
         "chosen_trial": found["chosen"],
+        "choice": found["choice"],
         "mean_recall": made["mean_recall"],
         "champion": promoted["champion"],
         "verdicts": scored["status"],
         "report": scored["report"],
         "workspace": str(workspace.root),
     }
-    show_markdown("summary", "\n".join(["## End to end", "", *(f"- {k}: {v}" for k, v in result.items())]))
+    show_markdown(
+        "summary",
+        "\n".join(["## End to end", "", *(f"- {k.replace('_', ' ')}: {told(k, v)}" for k, v in result.items())]),
+    )
     return result
 
 

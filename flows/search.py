@@ -75,6 +75,7 @@ def search_flow(config: RunConfig = RunConfig()) -> dict[str, Any]:  # noqa: B00
         "trials": len(trials),
         "best": choice.best.number,
         "chosen": choice.chosen.number,
+        "choice": choice.reason,
         "trial": str(study.trial_folder(choice.chosen.number)),
         "mean_recall": choice.chosen.evaluations["mean_scores"]["mean_recall"],
         "run": run.id,

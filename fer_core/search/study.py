@@ -140,8 +140,9 @@ def _coordinate(
         flying[executor.submit(job, folder)] = trial
 
     # trials of a coordinator that died: same parameters, from their checkpoints
-    orphans = [optuna.Trial(ledger, t._trial_id) for t in ledger.get_trials(states=(TrialState.RUNNING,))]
-    reported: dict[int, int] = {}
+    running = ledger.get_trials(states=(TrialState.RUNNING,))
+    orphans = [optuna.Trial(ledger, t._trial_id) for t in running]
+    reported = {t.number: len(t.intermediate_values) for t in running}
     while True:
         ended = sum(t.state.is_finished() for t in ledger.get_trials(deepcopy=False))
         while len(flying) < workers and (orphans or ended + len(flying) < cfg.trials):

@@ -97,7 +97,7 @@ def register(
                 description=_description(facts.synthetic),
             )  # fmt: skip
             client.set_registered_model_alias(name, CHALLENGER, made.version)
-    log.info("registered version %s of '%s' (parity %.1e)", made.version, name, worst)
+    log.info("registered version %s of '%s'; a fresh process scores alike to %.0e", made.version, name, worst)
     return int(made.version)
 
 

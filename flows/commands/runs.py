@@ -20,6 +20,7 @@ import typer
 
 from fer_core.errors import DataError
 from flows.commands.session import BAD_ROWS, FollowLinks, Session, command
+from flows.wording import told
 
 if TYPE_CHECKING:
     from fer_core.config import RunConfig
@@ -205,16 +206,5 @@ def _same(session: Session) -> str:
 
 
 def _tell(session: Session, what: str, result: Mapping[str, Any]) -> None:
-    rows = [(k.replace("_", " "), _told(k, v)) for k, v in result.items() if v not in ("", None, {})]
+    rows = [(k.replace("_", " "), told(k, v)) for k, v in result.items() if v not in ("", None, {})]
     session.table("", (what, ""), rows)
-
-
-def _told(name: str, value: Any) -> str:
-    if name == "mean_recall":
-        mean, low, high = (100 * v for v in value)
-        return f"{mean:.1f} % [{low:.1f}, {high:.1f}]"
-    if isinstance(value, Mapping):
-        return ", ".join(f"{k} {_told(str(k), v)}" for k, v in value.items())
-    if isinstance(value, (list, tuple)):
-        return " ".join(_told("", v) for v in value)
-    return f"{value:.4g}" if isinstance(value, float) else str(value)

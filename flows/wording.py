@@ -1,0 +1,18 @@
+"""Results of flows as people read them, on the terminal and on a run's page."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+
+def told(name: str, value: Any) -> str:
+    """A value of a flow's result: numbers rounded, a recall with its interval in %."""
+    if name == "mean_recall":
+        mean, low, high = (100 * v for v in value)
+        return f"{mean:.1f} % [{low:.1f}, {high:.1f}]"
+    if isinstance(value, Mapping):
+        return ", ".join(f"{k} {told(str(k), v)}" for k, v in value.items())
+    if isinstance(value, (list, tuple)):
+        return " ".join(told("", v) for v in value)
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
