@@ -156,6 +156,8 @@ def test_mug_keeps_the_people_with_sessions(tmp_path):
         "empty folder": 2, "junk": 1, "neutral": 1, "not an emotion folder": 1, "take named 'end'": 1
     }  # fmt: skip
     assert "mug: 3 subjects, but 52 or 86 are published" in found.warnings
+    assert "mug: 0 takes of the six emotions with 64 frames or more, but 1254 are published" in found.warnings
+    assert any(re.fullmatch(r"mug: \d takes, but 1462 are published", warning) for warning in found.warnings)
     assert "001/surprise/take002end" in kept(scan("mug", tmp_path, end_takes=True))
     assert kept(scan("mug", tmp_path / "subjects3")) == kept(found)
 

@@ -10,6 +10,7 @@ No neutral beginning and no apex: use all frames (preprocess.selection=all). The
 from __future__ import annotations
 
 import re
+from collections import Counter
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -21,6 +22,11 @@ from fer_core.errors import DataError
 LAYOUT = "Train_AFEW/Angry/*.avi and Val_AFEW/Angry/*.avi"
 SIDES = {"train_afew": Split.TRAIN, "val_afew": Split.VALIDATION}
 PUBLISHED = {Split.TRAIN: (771, 773), Split.VALIDATION: (381, 383)}  # neutral included
+# of the copies of 771 and 381; the organisers' own by class are not public
+BY_CLASS = {
+    Split.TRAIN: {"angry": 133, "disgust": 74, "fear": 81, "happy": 149, "neutral": 143, "sad": 117, "surprise": 74},
+    Split.VALIDATION: {"angry": 64, "disgust": 40, "fear": 45, "happy": 62, "neutral": 63, "sad": 61, "surprise": 46},
+}
 
 
 def read(root: Path, *, neutral: bool = False, follow_links: bool = False) -> Scan:
@@ -34,20 +40,22 @@ def read(root: Path, *, neutral: bool = False, follow_links: bool = False) -> Sc
             survey.warn(f"afew: no {side} side found")
             continue
         actors = _actors(folder)
-        n = 0
+        counts = Counter[str]()
         for emotion in survey.folders(folder):
             if emotion.name.lower() not in ALIASES:
                 survey.drop("not an emotion folder")
                 continue
             for path in videos(survey.entries(emotion)):
-                n += 1
+                counts[emotion.name.lower()] += 1
                 survey.add(
                     path,
                     subject=actors.get(path.stem, ""),
                     label=label_of(emotion.name),
                     groups={"official": side.value},
                 )
-        survey.expect(f"{side} clips", n, *PUBLISHED[side])
+        survey.expect(f"{side} clips", counts.total(), *PUBLISHED[side])
+        for name, published in BY_CLASS[side].items():
+            survey.expect(f"{side} clips of {name}", counts[name], published)
     _say_who_is_known(survey)
     survey.warn("afew: clips have no neutral beginning; set preprocess.selection=all for them")
     return survey.close(LAYOUT)

@@ -13,9 +13,11 @@ from pathlib import Path
 
 from fer_core.clips.clip import frame_files
 from fer_core.clips.datasets.survey import Scan, Survey, label_of
-from fer_core.emotions import ALIASES
+from fer_core.emotions import ALIASES, SIX
 from fer_core.errors import DataError
 
+END_TAKE = "take named 'end'"
+LONG = 64  # frames; how many takes are so long is in MoCoGAN's paper
 LAYOUT = "subjects3/001/[session0/]anger/take000/*.jpg"
 
 
@@ -34,6 +36,13 @@ def read(root: Path, *, neutral: bool = False, follow_links: bool = False, end_t
             else:
                 _emotion(survey, person, folder, end_takes)
     survey.expect("subjects", len({c.subject for c in survey.clips}), 52, 86)
+    six = [c for c in survey.clips if c.emotion in SIX]
+    survey.expect("takes", len(survey.clips) + survey.dropped[END_TAKE], 1462)
+    survey.expect(
+        f"takes of the six emotions with {LONG} frames or more",
+        sum(len(frame_files(c.path)) >= LONG for c in six),
+        1254,
+    )
     unclear = sum("nsg" in c.path.name.lower() for c in survey.clips)
     if unclear:
         survey.warn(f"mug: {unclear} takes have 'nsg' in their name, whose meaning is not documented; they are kept")
@@ -59,7 +68,7 @@ def _emotion(survey: Survey, person: Path, folder: Path, end_takes: bool) -> Non
         survey.drop("empty folder")
     for take in takes:
         if take.name.lower().endswith("end") and not end_takes:
-            survey.drop("take named 'end'")
+            survey.drop(END_TAKE)
         else:
             _add(survey, person, take, label)
     return None
