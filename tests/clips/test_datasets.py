@@ -157,7 +157,7 @@ def test_mug_keeps_the_people_with_sessions(tmp_path):
     }  # fmt: skip
     assert "mug: 3 subjects, but 52 or 86 are published" in found.warnings
     assert "mug: 0 takes of the six emotions with 64 frames or more, but 1254 are published" in found.warnings
-    assert any(re.fullmatch(r"mug: \d takes, but 1462 are published", warning) for warning in found.warnings)
+    assert any("takes, but 1462 are published" in warning for warning in found.warnings)
     assert "001/surprise/take002end" in kept(scan("mug", tmp_path, end_takes=True))
     assert kept(scan("mug", tmp_path / "subjects3")) == kept(found)
 
@@ -243,6 +243,7 @@ def test_afew_takes_people_from_the_xml_and_sides_from_the_folders(tmp_path):
     assert [c.groups["official"] for c in found.manifest.clips] == ["train"] * 3 + ["validation"] * 2
     assert found.dropped == {"junk": 1, "neutral": 1, "not an emotion folder": 1}
     assert any("the actor of 1 of 5 clips is unknown" in w for w in found.warnings)
+    assert "afew: 1 train clips of angry, but 133 are published" in found.warnings
     assert any("1 actors are on both official sides" in w for w in found.warnings)
 
 

@@ -36,13 +36,9 @@ def read(root: Path, *, neutral: bool = False, follow_links: bool = False, end_t
             else:
                 _emotion(survey, person, folder, end_takes)
     survey.expect("subjects", len({c.subject for c in survey.clips}), 52, 86)
-    six = [c for c in survey.clips if c.emotion in SIX]
+    long = sum(c.emotion in SIX and len(frame_files(c.path)) >= LONG for c in survey.clips)
     survey.expect("takes", len(survey.clips) + survey.dropped[END_TAKE], 1462)
-    survey.expect(
-        f"takes of the six emotions with {LONG} frames or more",
-        sum(len(frame_files(c.path)) >= LONG for c in six),
-        1254,
-    )
+    survey.expect(f"takes of the six emotions with {LONG} frames or more", long, 1254)
     unclear = sum("nsg" in c.path.name.lower() for c in survey.clips)
     if unclear:
         survey.warn(f"mug: {unclear} takes have 'nsg' in their name, whose meaning is not documented; they are kept")
