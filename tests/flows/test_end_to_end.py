@@ -100,7 +100,7 @@ def test_one_bad_file_is_a_row_and_the_rest_are_scored(demo, ferflow, tmp_path):
     assert json.loads(done.stdout)["unscored"] == 2
     assert [r["status"] for r in rows_of(tmp_path / "out" / "verdicts.csv")] == ["ok", "unsupported", "missing"]
     strict = subprocess.run(
-        [ferflow, "score", "absent.mp4", "--out", "out", "--workspace", str(workspace), "--strict"],
+        [ferflow, "score", "broken.mp4", "absent.mp4", "--out", "out", "--workspace", str(workspace), "--strict"],
         cwd=tmp_path, capture_output=True, stdin=subprocess.DEVNULL, timeout=300, check=False,
     )  # fmt: skip
     assert strict.returncode == 3
