@@ -268,7 +268,7 @@ class RunConfig(Settings):
     """One run, whole; saved resolved beside whatever it made."""
 
     workspace: str = Field("auto", description="Folder of everything made; auto: $FERFLOW_WORKSPACE, else ./workspace")
-    manifest: str = Field("", description="Manifest CSV of the clips; empty: the workspace's own clips.csv")
+    manifest: str = Field("", description="Manifest CSV; empty: the workspace's own clips.csv, else the demo's")
     classes: Literal["six", "seven"] = Field("six", description="The six emotions, or seven with neutral last")
     neutral_from: tuple[str, ...] = Field(
         ("ckplus", "mug"),

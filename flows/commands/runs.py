@@ -201,8 +201,10 @@ def run_flow(session: Session, module: str, flow: str, config: RunConfig, **argu
 
 def _same(session: Session) -> str:
     """The options that make another command read the same settings."""
-    options = [f" --set {shlex.quote(line)}" for line in session.overrides]
-    return "".join([f" --config {shlex.quote(str(session.config_file))}" if session.config_file else "", *options])
+    given = [("--set", line) for line in session.overrides]
+    given += [("--config", str(session.config_file))] if session.config_file else []
+    given += [("--workspace", session.config.workspace)] if session.config.workspace != "auto" else []
+    return "".join(f" {option} {shlex.quote(value)}" for option, value in given)
 
 
 def _tell(session: Session, what: str, result: Mapping[str, Any]) -> None:
