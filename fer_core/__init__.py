@@ -2,16 +2,16 @@
 
 Follow a clip from file to verdict through the rooms, in this order; a room imports only from rooms above it.
 
-    emotions, errors, config, runtime, store   words, settings, the machine, the content-addressed store
+    emotions, errors, models, config, runtime, store   words, settings, the machine, the content-addressed store
     clips/        what we have: files on disk -> Clips, Manifest, splits
     preprocess/   Clip -> Faces (n, 224, 224) uint8 and a ledger of every frame
-    model/        Faces -> features -> frame scores (n, 6) -> Verdict
+    model/        Faces -> features and descriptors -> scores (n, 6) -> Verdict
     workspace.py  the folder of everything a run makes; corpus.py: a run's clips, faces and features in it;
                   forget.py: a person taken out of it
     training/     features and labels -> a fitted head
     evaluation/   scores and labels -> numbers, pictures, reports
+    rivals/       every way from a clip to a verdict, fitted, and compared on the same faces and folds
     search/       many trials -> the one to keep
-    rivals/       other ways from a clip to a verdict, compared on the same faces and folds
     scoring/      ClipScorer: video in, Verdict out; the one inference path
     candidate.py  a chosen trial -> a model for the registry; exam.py: its one look at the test clips;
                   implementation.py: one of the thesis's four, fitted and examined

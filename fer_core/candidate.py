@@ -14,17 +14,17 @@ from fer_core.corpus import ClipRow
 from fer_core.evaluation.calibration import Reliability, calibrated_apart, fit_temperature, reliability
 from fer_core.evaluation.gate import Standing
 from fer_core.evaluation.lockbox import Opening
-from fer_core.evaluation.metrics import RULES, Evaluation, clip_verdicts, evaluate
+from fer_core.evaluation.metrics import Evaluation, clip_verdicts, evaluate
 from fer_core.exam import take_exam
 from fer_core.model.backbone import Backbone, tuned
 from fer_core.model.bundle import ModelBundle, subject_digest, write_bundle
 from fer_core.model.features import FeatureTable
 from fer_core.model.record import ModelFacts
+from fer_core.rivals.rival import Fitted
 from fer_core.runtime import describe_environment
 from fer_core.search.study import refit
-from fer_core.search.trial import TrialResult, out_of_fold_scores
+from fer_core.search.trial import TrialResult, out_of_fold_scores, read_spec
 from fer_core.store import cache_key
-from fer_core.training.loop import FitResult
 from fer_core.workspace import Workspace
 
 CLIP_RULE: Rule = "mean_scores"  # better than the vote in all four implementations of the thesis (§4.3-4.6)
@@ -62,7 +62,7 @@ class Candidate:
 
     folder: Path
     bundle: ModelBundle
-    fitted: FitResult
+    fitted: Fitted
     out_of_fold: OutOfFold
     standing: Standing
     test: Opening | None
@@ -73,7 +73,7 @@ def judge_out_of_fold(table: FeatureTable, trial_folder: Path) -> OutOfFold:
     scores, clips = out_of_fold_scores(trial_folder), np.arange(table.n_clips)
     evaluations: dict[Rule, Evaluation] = {}
     temperatures: dict[Rule, float] = {}
-    for rule in RULES:
+    for rule in read_spec(trial_folder).train.rules:
         verdicts, shares = clip_verdicts(scores, table.offsets, clips, rule)
         evaluations[rule] = evaluate(verdicts, table.labels, table.subjects, table.classes)
         temperatures[rule] = fit_temperature(shares, table.labels)
@@ -87,25 +87,28 @@ def make_candidate(
     table: FeatureTable,
     trial: TrialResult,
     trial_folder: Path,
-    backbone: Backbone,
+    backbone: Backbone | None,
     manifest: Manifest,
     rows: Sequence[ClipRow],
     cfg: RunConfig,
     workspace: Workspace,
+    course: Sequence[ClipRow] = (),
 ) -> Candidate:
     """Refit, calibrate on out-of-fold scores, write the two files, open the lockbox.
 
     Args:
         table: train and validation clips. trial: complete, on this table.
+        backbone: needed where the model reads features.
         rows: usable clips, those of the test set too.
+        course: the same of their whole course, where the model asks for it.
     Raises:
         TrainingError: the refit diverges. StoreError: the disk refuses.
         DataError: the table holds a person or recording of the test set.
     """
     judged = judge_out_of_fold(table, trial_folder)
-    name = cache_key(table=table.key, train=trial.train.model_dump(mode="json"), steps=list(trial.steps))[:12]
+    name = cache_key(table=table.key, train=trial.train.model_dump(mode="json"), chosen=list(trial.chosen))[:12]
     folder = workspace.models / name
-    fitted, bundle = refit_model(table, trial, judged, backbone, cfg, folder)
+    fitted, bundle = refit_model(table, trial, judged, backbone, cfg, folder, workspace)
     digests = {row.clip: row.digest for row in rows}
     standing = Standing(
         fingerprint=bundle.facts.data_fingerprint,
@@ -117,21 +120,28 @@ def make_candidate(
         calibration_error=judged.after.expected_error,
         ms_per_clip=trial.ms_per_clip,
     )
-    tested = take_exam(bundle, manifest, rows, cfg.preprocess, workspace, seen=standing.clips)
+    tested = take_exam(bundle, manifest, rows, cfg.preprocess, workspace, standing.clips, course)
     return Candidate(folder, bundle, fitted, judged, standing, tested)
 
 
 def refit_model(
-    table: FeatureTable, trial: TrialResult, judged: OutOfFold, backbone: Backbone, cfg: RunConfig, folder: Path
-) -> tuple[FitResult, ModelBundle]:
+    table: FeatureTable,
+    trial: TrialResult,
+    judged: OutOfFold,
+    backbone: Backbone | None,
+    cfg: RunConfig,
+    folder: Path,
+    workspace: Workspace,
+) -> tuple[Fitted, ModelBundle]:
     """The setting fitted once more on all clips of the table, as a model in `folder`.
 
     Raises:
         TrainingError: the refit diverges. StoreError: the disk refuses.
     """
-    fitted = refit(table, trial, backbone.fc, backbone.block)
-    if fitted.block is not None:
-        backbone = tuned(backbone, fitted.block.state_dict())
+    fc, block = workspace.features.stored_layers(backbone, table)
+    fitted = refit(table, trial, fc, block)
+    if backbone is not None and fitted.classifier.block is not None:
+        backbone = tuned(backbone, fitted.classifier.block.state_dict())
     facts = ModelFacts(
         classes=table.classes,
         preprocess=cfg.preprocess,
@@ -143,4 +153,4 @@ def refit_model(
         synthetic=table.synthetic,
         versions=describe_environment(),
     )
-    return fitted, write_bundle(folder, fitted.head, backbone, cfg.backbone.weights, facts)
+    return fitted, write_bundle(folder, fitted.classifier, backbone, cfg.backbone.weights, facts)

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import contextlib
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from fer_core.errors import ConfigError
+from fer_core.models import HEADED, ModelName
 
 PRESETS = {path.stem: path for path in sorted((Path(__file__).parent / "presets").glob("*.yaml"))}
 
@@ -124,14 +125,31 @@ class AugmentConfig(Settings):
     seed: int = Field(0, ge=0, description="Seed of the views")
 
 
+Rule = Literal["majority_vote", "mean_scores", "log_mean_scores"]
 WeightScheme = Literal["none", "inverse_frequency", "balanced", "effective_number", "square_root"]
 Sampling = Literal["none", "over", "under"]
 Transfer = Literal["frozen", "last_block"]
+_ATTENTION = {  # the appendix; the best by clip accuracy, here by its 5-epoch mean, patient for half a step
+    "optimizer": "sgd", "lr": 4e-3, "momentum": 0.9, "weight_decay": 1e-4, "schedule": "step", "step_epochs": 60,
+    "step_gamma": 0.2, "epochs": 180, "patience": 30,
+}  # fmt: skip
+_NETWORK = {"optimizer": "adam", "lr": 1e-3, "weight_decay": 1e-4, "batch_size": 16, "dropout": 0.5}
+RECIPES: dict[str, dict[str, Any]] = {  # what a network over whole clips is trained by unless told; batches of clips
+    "fan-self": {**_ATTENTION, "batch_size": 48},
+    "fan-relation": {**_ATTENTION, "batch_size": 64},
+    "lstm": {**_NETWORK, "epochs": 60},
+    "c3d": {**_NETWORK, "epochs": 40},
+}
 
 
 class TrainConfig(Settings):
-    """One fit of a head on stored features (§4.2, Table 4.1)."""
+    """One fit of a model on stored features (§4.2, Table 4.1). Fields not given are those of the model's recipe."""
 
+    model: ModelName = Field(
+        "head",
+        description="From a clip's faces to its scores: head (the thesis's FC layers over frames), or a model of whole "
+        "clips, each with a recipe of its own for the fields below that are not given",
+    )
     lr: float = Field(1e-3, gt=0, le=1, description="Learning rate (Table 4.1: 0.005; §4.2.2: 0.001)")
     batch_size: int = Field(20, ge=1, le=4096, description="Frames per step (Table 4.1: 20; §4.2.2: 30)")
     widths: tuple[Annotated[int, Field(ge=1, le=8192)], ...] = Field(
@@ -168,20 +186,47 @@ class TrainConfig(Settings):
     threads: int = Field(0, ge=0, description="torch threads; 0: one under 10 M head weights, else all cores")
     device: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", description="auto: a GPU when there is one")
 
+    @model_validator(mode="before")
+    @classmethod
+    def _by_recipe(cls, given: Any) -> Any:
+        return {**RECIPES.get(str(given.get("model")), {}), **given} if isinstance(given, dict) else given
+
     @model_validator(mode="after")
     def _contradictions(self) -> TrainConfig:
         if self.nesterov and self.momentum == 0:
             raise ValueError("nesterov needs momentum > 0; got momentum=0")
+        if self.model not in HEADED and (self.transfer != "frozen" or self.augment.views > 1):
+            raise ValueError(
+                f"transfer and augment.views are for FC layers over frames ({', '.join(HEADED)}); model '{self.model}' "
+                "takes faces and features as they are"
+            )
         return self
 
+    @property
+    def rules(self) -> tuple[Rule, ...]:
+        """The clip rules there are a choice of: all for a head, none but the one for what judges a clip whole."""
+        return get_args(Rule) if self.model == "head" else ("mean_scores",)
 
-Rule = Literal["majority_vote", "mean_scores", "log_mean_scores"]
+    def with_model(self, model: ModelName, **changes: Any) -> TrainConfig:
+        """The setting of another model: its recipe, and of this setting what is everyone's; FC layers stay as they are.
+
+        Raises:
+            ValueError: a change is out of bounds.
+        """
+        if model == self.model or (model in HEADED and self.model in HEADED):
+            kept = self.model_dump()
+        else:
+            kept = self.model_dump(include={"class_weights", "device", "threads", "inner_share", "seed"})
+        return TrainConfig.model_validate({**kept, "model": model, **changes})
 
 
 class SearchConfig(Settings):
     """Optuna's study: what is searched, how long, how judged."""
 
     trials: int = Field(20, ge=1, description="Trials in all, the enqueued presets included")
+    models: tuple[ModelName, ...] = Field(
+        (), description="Models to choose from, each first by its own recipe; none named: train.model, not searched"
+    )
     folds: int = Field(5, ge=2, le=50, description="Subject-grouped folds over train + validation")
     lr: tuple[float, float] = Field((1e-5, 1e-2), description="Learning rate, log scale")
     batch_sizes: tuple[int, ...] = Field((20, 30, 64, 128), min_length=1, description="Batch sizes, frames")

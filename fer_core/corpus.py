@@ -9,21 +9,25 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from fer_core.clips.clip import Clip, Split
 from fer_core.clips.leaks import check_leaks
 from fer_core.clips.manifest import Manifest, fingerprint, read_manifest
 from fer_core.clips.neutral import SUFFIX as FIRST_FRAMES
 from fer_core.clips.neutral import shown_digest, with_first_frames
 from fer_core.clips.splits import check_split, split
-from fer_core.config import LimitsConfig, PreprocessConfig, RunConfig, SearchConfig, TrainConfig
+from fer_core.config import LimitsConfig, PreprocessConfig, RunConfig
 from fer_core.emotions import SIX, Emotion
 from fer_core.errors import ClipStatus, ConfigError, DataError
-from fer_core.model.augment import PLAIN, View, views_of
+from fer_core.model.augment import PLAIN, View
 from fer_core.model.backbone import Backbone
+from fer_core.model.descriptors.catalogue import DESCRIPTORS, of_course
 from fer_core.model.features import FeatureTable, Layer, Part, build_table, feature_key
 from fer_core.preprocess.batch import preprocess_batch
 from fer_core.preprocess.faces import Faces, Ledger
 from fer_core.preprocess.look import look_batch
+from fer_core.store import cache_key
 from fer_core.workspace import Workspace
 
 log = logging.getLogger(__name__)
@@ -211,23 +215,33 @@ def stored_faces(rows: Iterable[ClipRow], workspace: Workspace) -> Iterable[Face
 
 @dataclass(frozen=True)
 class Wanted:
-    """What fits read beside the features of the plain faces: augmented views of the features, maps by their views."""
+    """What fits read of the clips.
 
+    Args:
+        plain: whether they read features of the plain faces at all.
+        features: augmented views of the features; maps: those at the backbone's cut, by their views.
+        descriptors: names of descriptors, of a clip's faces or of its whole course's.
+    """
+
+    plain: bool = True
     features: tuple[View, ...] = ()
     maps: tuple[View, ...] = ()
+    descriptors: tuple[str, ...] = ()
 
     def parts(self) -> Iterator[tuple[Layer, View]]:
         """Maps first: features are made of them where they are there."""
         yield from (("maps", view) for view in self.maps)
         yield from (("features", view) for view in self.features)
 
+    @property
+    def backbone(self) -> bool:
+        """Whether the convolutions are needed."""
+        return self.plain or bool(self.maps)
 
-def wanted(train: TrainConfig, search: SearchConfig | None = None) -> Wanted:
-    """What the fits of a setting, or of all settings of a search from it, read."""
-    transfers = {train.transfer} if search is None or not search.transfer else set(search.transfer)
-    counts = (train.augment.views,) if search is None or not search.views else search.views
-    views = views_of(train.augment.model_copy(update={"views": max(counts)}))
-    return Wanted(features=views[1:] if "frozen" in transfers else (), maps=views if "last_block" in transfers else ())
+    @property
+    def course(self) -> bool:
+        """Whether the faces of the clips' whole course are needed."""
+        return of_course(self.descriptors)
 
 
 def trained_on(manifest: Manifest) -> Manifest:
@@ -251,7 +265,7 @@ def store_features(
     """
     computed = 0
     for done, (row, faces) in enumerate(zip(rows, stored_faces(rows, workspace), strict=True), start=1):
-        parts = [*(extra.parts() if row.clip in trained else ()), _PLAIN]
+        parts = [*(extra.parts() if row.clip in trained else ()), *([_PLAIN] if extra.plain else ())]
         for layer, view in parts:
             if feature_key(row.key, backbone, view, layer) not in workspace.features.entries:
                 computed += faces.n_used
@@ -264,53 +278,67 @@ def store_features(
 def training_table(
     manifest: Manifest,
     rows: Sequence[ClipRow],
-    backbone: Backbone,
+    backbone: Backbone | None,
     cfg: PreprocessConfig,
     workspace: Workspace,
     *,
+    course: Sequence[ClipRow] = (),
     extra: Wanted = Wanted(),
     classes: tuple[Emotion, ...] = SIX,
 ) -> FeatureTable:
-    """The table of the train and validation clips among `rows`; test clips are not in it.
-
-    Args:
-        extra: views and maps it holds beside the plain features.
-    """
+    """The table of the train and validation clips among `rows`; test clips are not in it. See `clips_table`."""
     clips, known_as = trained_on(manifest).clips, data_fingerprint(manifest, rows)
-    return clips_table(clips, rows, backbone, cfg, workspace, known_as, extra=extra, classes=classes)
+    return clips_table(clips, rows, backbone, cfg, workspace, known_as, course=course, extra=extra, classes=classes)
 
 
 def clips_table(
     clips: Sequence[Clip],
     rows: Sequence[ClipRow],
-    backbone: Backbone,
+    backbone: Backbone | None,
     cfg: PreprocessConfig,
     workspace: Workspace,
     fingerprint: str,
     *,
+    course: Sequence[ClipRow] = (),
     extra: Wanted = Wanted(),
     classes: tuple[Emotion, ...] = SIX,
 ) -> FeatureTable:
     """The table of those of some labelled clips that are among `rows`; `training_table` is that of the training side.
 
     Args:
+        backbone: may be None where no features are wanted; the table's are then (N, 0).
         fingerprint: of the data they are part of.
+        course: rows of the same clips' whole course, where a descriptor is taken of it.
+        extra: what it holds.
     """
-    by_id = {row.clip: row for row in rows}
+    by_id, whole = {row.clip: row for row in rows}, {row.clip: row for row in course}
     clips = [c for c in clips if c.id in by_id]
     chosen = [by_id[c.id] for c in clips]
 
     def part(layer: Layer, view: View) -> Part:
+        assert backbone is not None
         return Part(
             layer,
             [feature_key(row.key, backbone, view, layer) for row in chosen],
             lambda: (workspace.features.take(layer, f, backbone, view) for f in stored_faces(chosen, workspace)),
         )
 
-    note = {**backbone.identity, "preprocess": cfg.model_dump_json(), "fingerprint": fingerprint}
-    plain = part(*_PLAIN)
-    parts = [part(layer, view) for layer, view in extra.parts()]
-    return build_table(clips, list(plain.rows()), plain.keys, workspace.features, note, classes, parts)
+    def described(name: str) -> Part:
+        descriptor = DESCRIPTORS[name]
+        of = chosen if descriptor.source == "expression" else [whole[c.id] for c in clips]
+        keys = [cache_key(faces=row.key, descriptor=descriptor.identity) for row in of]
+        return Part(
+            "described", keys, lambda: (descriptor.describe(f.pixels)[None] for f in stored_faces(of, workspace)), name
+        )
+
+    note = {**(backbone.identity if backbone else {}), "preprocess": cfg.model_dump_json(), "fingerprint": fingerprint}
+    if extra.plain:
+        plain = part(*_PLAIN)
+        keys, features = plain.keys, list(plain.rows())
+    else:
+        keys, features = [row.key for row in chosen], [np.empty((row.n_used, 0), np.float16) for row in chosen]
+    parts = [*(part(layer, view) for layer, view in extra.parts()), *map(described, extra.descriptors)]
+    return build_table(clips, features, keys, workspace.features, note, classes, parts)
 
 
 def data_fingerprint(manifest: Manifest, rows: Sequence[ClipRow]) -> str:

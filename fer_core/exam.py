@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 import numpy as np
 
@@ -11,8 +11,9 @@ from fer_core.clips.manifest import Manifest, fingerprint
 from fer_core.config import PreprocessConfig
 from fer_core.corpus import ClipRow, stored_faces
 from fer_core.evaluation.lockbox import Opening, open_lockbox, refuse_seen
-from fer_core.evaluation.metrics import RULES, clip_verdicts, evaluate
+from fer_core.evaluation.metrics import clip_verdicts, evaluate
 from fer_core.model.bundle import ModelBundle, subject_digest
+from fer_core.preprocess.faces import Faces
 from fer_core.scoring.scorer import ClipScorer
 from fer_core.store import cache_key
 from fer_core.workspace import Workspace
@@ -25,6 +26,7 @@ def take_exam(
     cfg: PreprocessConfig,
     workspace: Workspace,
     seen: Collection[str] = (),
+    course: Sequence[ClipRow] = (),
 ) -> Opening | None:
     """What the model scores on the test clips, by every rule; computed at its first exam, read back at any later one.
 
@@ -35,6 +37,7 @@ def take_exam(
         bundle: its facts name everybody it was fitted, stopped and chosen on.
         rows: usable clips, those of the test set among them.
         seen: content digests of the clips it was fitted, stopped and chosen on.
+        course: rows of the clips' whole course, where the model asks for it.
     Returns:
         None when there is no test clip.
     Raises:
@@ -49,12 +52,17 @@ def take_exam(
 
     def evaluate_test() -> dict[str, object]:
         scorer = ClipScorer(bundle, store_root=workspace.store)
-        frames = [scorer.judge(faces).frames for faces in stored_faces(chosen, workspace)]
+        shown: Iterable[tuple[Faces, Faces | None]] = ((faces, None) for faces in stored_faces(chosen, workspace))
+        if scorer.needs_course:
+            whole = {row.clip: row for row in course}
+            others = stored_faces((whole[row.clip] for row in chosen), workspace)
+            shown = zip(stored_faces(chosen, workspace), others, strict=True)
+        frames = [scorer.judge(faces, other).frames for faces, other in shown]
         offsets = np.concatenate([[0], np.cumsum([len(f) for f in frames])])
         labels = np.array([c.emotion.column for c in test.clips if c.emotion])
         subjects = [c.subject for c in test.clips]
         found: dict[str, object] = {}
-        for rule in RULES:
+        for rule in bundle.classifier.rules:
             verdicts, _ = clip_verdicts(np.concatenate(frames), offsets, np.arange(len(frames)), rule)
             numbers = evaluate(verdicts, labels, subjects, bundle.classes).to_json()
             places = {row.digest: int(v) for row, v in zip(chosen, verdicts, strict=True)}

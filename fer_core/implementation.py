@@ -23,6 +23,7 @@ from fer_core.evaluation.reproduction import DataFacts, Outcome, Reproduction
 from fer_core.exam import exam_clips, take_exam
 from fer_core.model.backbone import Backbone
 from fer_core.model.bundle import ModelBundle, read_bundle, subject_digest, write_bundle
+from fer_core.model.classifiers.head import HeadClassifier
 from fer_core.model.features import FeatureTable
 from fer_core.model.record import ModelFacts
 from fer_core.runtime import describe_environment
@@ -64,6 +65,8 @@ def configure(
     lines = [f"train.{name}={value}" for name, value in THESIS_SETTINGS[setting].items()]
     lines += ["train.stopping=never"] * fixed_epochs
     config = load_config(PRESETS[f"thesis-{number}"], [*lines, *overrides])
+    if config.train.model != "head":
+        raise ConfigError(f"train.model is '{config.train.model}'; the thesis's implementations are FC heads (§4.2)")
     if config.train.transfer != "frozen":
         raise ConfigError("train.transfer is not 'frozen'; the thesis trains FC layers only (§4.2.1)")
     widths = tuple(max(width // shrink, 1) for width in config.train.widths)
@@ -86,7 +89,7 @@ def model_of(folder: Path, table: FeatureTable, backbone: Backbone, cfg: RunConf
         synthetic=table.synthetic,
         versions=describe_environment(),
     )
-    head = head_of(folder, table, cfg.train)
+    head = HeadClassifier(head_of(folder, table, cfg.train))
     bundle = write_bundle(folder / MODEL, head, backbone, cfg.backbone.weights, facts)
     drop_head(folder)
     return bundle

@@ -11,10 +11,8 @@ from typing import Any
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 
-from fer_core.clips.clip import Clip
 from fer_core.config import RunConfig
 from fer_core.corpus import (
-    ClipRow,
     Wanted,
     clips_fingerprint,
     clips_table,
@@ -23,24 +21,33 @@ from fer_core.corpus import (
     labelled_clips,
     store_features,
     trained_on,
-    wanted,
 )
 from fer_core.emotions import CLASSES
 from fer_core.evaluation.plots import curves_figure, figure_png
 from fer_core.model.augment import PLAIN
-from fer_core.rivals.catalogue import rivals
+from fer_core.model.features import FeatureTable
+from fer_core.models import COMPARED
+from fer_core.rivals.catalogue import rivals, wanted, wanted_by
 from fer_core.rivals.comparison import Comparison, Entry, compare
+from fer_core.rivals.costs import Costs
 from fer_core.rivals.elsewhere import Elsewhere, judge_elsewhere
 from fer_core.rivals.figures import comparison_figure
-from fer_core.rivals.material import Material, course_config, gather
-from fer_core.rivals.names import NAMES
 from fer_core.rivals.page import comparison_json, comparison_markdown, comparison_page
 from fer_core.rivals.rival import Rival
 from fer_core.store import EntryStore, write_atomic
 from fer_core.tracking.run import Run, Tracking, connect, start_run
 from fer_core.workspace import Workspace
 from flows.artifacts import progress_bar, show_markdown, show_picture, show_table
-from flows.corpus import Prepared, backbone_of, face_rows, prepare_faces, prepare_features, table_of
+from flows.corpus import (
+    Prepared,
+    backbone_for,
+    costs_of,
+    face_rows,
+    prepare_faces,
+    prepare_features,
+    table_of,
+    with_course,
+)
 from flows.environment import settle
 
 
@@ -63,22 +70,19 @@ def compare_flow(
     workspace = Workspace.open(config.workspace)
     tracking = connect(config.tracking, workspace.root)
     rivals(models, config.train)  # a name that is unknown is refused before the work begins
-    extra = wanted(config.train)
-    prepared = prepare_faces(config)
-    backbone = backbone_of(config)
-    chosen = rivals(
-        models or NAMES, config.train, epochs=epochs, fc=workspace.features.store_fc(backbone),
-        block=workspace.features.store_block(backbone) if extra.maps else None,
-    )  # fmt: skip
-    prepared, course = _training_side(chosen, prepared, config)
+    extra = _wanted(rivals(models or COMPARED, config.train), config)
+    backbone = backbone_for(config, extra)
+    prepared = _training_side(prepare_faces(config), config, extra)
     prepare_features(config, prepared, extra)
-    material = gather(table_of(config, prepared, extra), prepared.usable, course, workspace, backbone)
-    other = _other_side(chosen, config, workspace, elsewhere) if elsewhere else None
+    table, costs = table_of(config, prepared, extra), costs_of(config, prepared, extra)
+    fc, block = workspace.features.stored_layers(backbone, table)
+    chosen = rivals(models or COMPARED, config.train, epochs=epochs, fc=fc, block=block)
+    other = _other_side(extra, config, workspace, elsewhere) if elsewhere else None
     with start_run(tracking, "compare") as run:
         run.log_config(config)
-        run.log_data("clips", prepared.fingerprint, synthetic=material.table.synthetic, source=config.manifest)
-        found = fit_and_judge(chosen, material, config)
-        abroad = fit_and_judge_elsewhere(chosen, material, other, Path(elsewhere).stem, config) if other else None
+        run.log_data("clips", prepared.fingerprint, synthetic=table.synthetic, source=config.manifest)
+        found = fit_and_judge(chosen, table, costs, config)
+        abroad = fit_and_judge_elsewhere(chosen, table, other, Path(elsewhere).stem, config) if other else None
         page = workspace.root / "comparisons" / f"{run.id}.html"
         _record(tracking, run, found, abroad, prepared, config, page)
     best = max(found.entries, key=lambda entry: entry.evaluation.mean_recall.value)
@@ -96,60 +100,57 @@ def compare_flow(
 
 
 @task(task_run_name="fit and judge", cache_policy=NO_CACHE, persist_result=False)
-def fit_and_judge(chosen: Sequence[Rival], material: Material, config: RunConfig) -> Comparison:
+def fit_and_judge(chosen: Sequence[Rival], table: FeatureTable, costs: Costs, config: RunConfig) -> Comparison:
     """Every model on every fold; those done before are read from the store."""
     return compare(
-        chosen, material, folds=config.search.folds, seed=config.search.seed, inner_share=config.train.inner_share,
-        store=EntryStore(Workspace.open(config.workspace).store, "comparisons"),
+        chosen, table, folds=config.search.folds, seed=config.search.seed, inner_share=config.train.inner_share,
+        costs=costs, store=EntryStore(Workspace.open(config.workspace).store, "comparisons"),
         progress=progress_bar("fits", f"{len(chosen)} models, {config.search.folds} folds"),
     )  # fmt: skip
 
 
 @task(task_run_name="fit and judge elsewhere", cache_policy=NO_CACHE, persist_result=False)
 def fit_and_judge_elsewhere(
-    chosen: Sequence[Rival], material: Material, other: Material, name: str, config: RunConfig
+    chosen: Sequence[Rival], table: FeatureTable, other: FeatureTable, name: str, config: RunConfig
 ) -> Elsewhere:
     """Every model on all clips compared on, then shown the other ones; those done before are read from the store."""
     return judge_elsewhere(
-        chosen, material, other, name, seed=config.search.seed, inner_share=config.train.inner_share,
+        chosen, table, other, name, seed=config.search.seed, inner_share=config.train.inner_share,
         store=EntryStore(Workspace.open(config.workspace).store, "comparisons"),
         progress=progress_bar("elsewhere", f"{len(chosen)} models on {name}"),
     )  # fmt: skip
 
 
-def _other_side(chosen: Sequence[Rival], config: RunConfig, workspace: Workspace, manifest: str) -> Material:
+def _wanted(chosen: Sequence[Rival], config: RunConfig) -> Wanted:
+    """What they read; views and maps are the head's."""
+    found = wanted_by(chosen)
+    if not found.plain:
+        return found
+    return replace(wanted(config.train.with_model("head")), descriptors=found.descriptors)
+
+
+def _other_side(extra: Wanted, config: RunConfig, workspace: Workspace, manifest: str) -> FeatureTable:
     """The clips of another manifest, all of them, whatever split it has; nothing is ever fitted to them."""
     clips = labelled_clips(Path(manifest).expanduser().absolute(), config).clips
-    rows, course = _with_course(chosen, clips, keep_usable(face_rows(clips, config), config.limits), config)
-    backbone = backbone_of(config)
-    extra = Wanted(maps=(PLAIN,)) if wanted(config.train).maps else Wanted()
-    move = progress_bar("other-features", f"Features of {len(rows)} other clips")
-    store_features(rows, backbone, workspace, move, extra=extra, trained={row.clip for row in rows})
-    table = clips_table(
+    rows, course = with_course(clips, keep_usable(face_rows(clips, config), config.limits), config, extra)
+    backbone = backbone_for(config, extra)
+    extra = replace(extra, features=(), maps=(PLAIN,) if extra.maps else ())
+    if backbone is not None:
+        move = progress_bar("other-features", f"Features of {len(rows)} other clips")
+        store_features(rows, backbone, workspace, move, extra=extra, trained={row.clip for row in rows})
+    return clips_table(
         clips, rows, backbone, config.preprocess, workspace, clips_fingerprint(clips, rows),
-        extra=extra, classes=CLASSES[config.classes],
+        course=course, extra=extra, classes=CLASSES[config.classes],
     )  # fmt: skip
-    return gather(table, rows, course, workspace, backbone)
 
 
-def _training_side(chosen: Sequence[Rival], prepared: Prepared, config: RunConfig) -> tuple[Prepared, list[ClipRow]]:
-    """The clips compared on, and their course's rows where a model asks for them; who has none is left out for all."""
-    usable = {row.clip for row in prepared.usable}
-    clips = [clip for clip in trained_on(prepared.manifest).clips if clip.id in usable]
-    rows, course = _with_course(chosen, clips, prepared.usable, config)
-    return replace(prepared, usable=rows, fingerprint=data_fingerprint(prepared.manifest, rows)), course
-
-
-def _with_course(
-    chosen: Sequence[Rival], clips: Sequence[Clip], rows: Sequence[ClipRow], config: RunConfig
-) -> tuple[list[ClipRow], list[ClipRow]]:
-    """Rows of some clips and, where a model asks for them, of their course; a clip without is left out for all."""
-    kept, course = {clip.id for clip in clips}, list[ClipRow]()
-    if any(descriptor.source == "course" for rival in chosen for descriptor in rival.descriptors):
-        whole = config.model_copy(update={"preprocess": course_config(config.preprocess)})
-        course = keep_usable(face_rows(clips, whole), config.limits)
-        kept = {row.clip for row in course}
-    return [row for row in rows if row.clip in kept], course
+def _training_side(prepared: Prepared, config: RunConfig, extra: Wanted) -> Prepared:
+    """The clips compared on, none of the test set; with their whole course where it is wanted."""
+    clips = trained_on(prepared.manifest).clips
+    own = {clip.id for clip in clips}
+    rows, course = with_course(clips, [row for row in prepared.usable if row.clip in own], config, extra)
+    fingerprint = data_fingerprint(prepared.manifest, rows)
+    return replace(prepared, usable=rows, fingerprint=fingerprint, course=tuple(course))
 
 
 def _record(

@@ -27,7 +27,9 @@ from fer_core.corpus import (
 )
 from fer_core.emotions import CLASSES
 from fer_core.model.backbone import Backbone, load_backbone
+from fer_core.model.descriptors.descriptor import course_config
 from fer_core.model.features import FeatureTable
+from fer_core.rivals.costs import measure_costs
 from fer_core.runtime import resolve_device
 from fer_core.workspace import Workspace
 from flows.artifacts import progress_bar
@@ -43,12 +45,14 @@ class Prepared:
     Args:
         manifest: labelled and split. rows: one per clip. usable: those that can be trained on or tested with.
         fingerprint: of the usable clips and their split.
+        course: of the usable clips' whole course, where a model asks for it.
     """
 
     manifest: Manifest
     rows: list[ClipRow]
     usable: list[ClipRow]
     fingerprint: str
+    course: tuple[ClipRow, ...] = ()
 
 
 @task(task_run_name="faces of clips {first}-{last}", cache_policy=NO_CACHE, persist_result=False)
@@ -74,14 +78,31 @@ def features_of(
     return computed
 
 
-def prepare_faces(config: RunConfig) -> Prepared:
-    """The corpus of a run, its faces stored, batch by batch; unusable clips set aside. Call it inside a flow."""
+def prepare_faces(config: RunConfig, wanted: Wanted = Wanted()) -> Prepared:  # noqa: B008  frozen
+    """The corpus of a run, its faces stored, batch by batch; unusable clips set aside. Call it inside a flow.
+
+    Args:
+        wanted: by the fits to come; where that is a clip's whole course, a clip without a face in it is unusable too.
+    """
     workspace = Workspace.open(config.workspace)
     manifest = load_corpus(config, workspace)
     rows = face_rows(manifest.clips, config)
     refuse_leaks(manifest, rows, config, workspace)
-    usable = keep_usable(rows, config.limits)
-    return Prepared(manifest, rows, usable, data_fingerprint(manifest, usable))
+    usable, course = with_course(manifest.clips, keep_usable(rows, config.limits), config, wanted)
+    return Prepared(manifest, rows, usable, data_fingerprint(manifest, usable), tuple(course))
+
+
+def with_course(
+    clips: Sequence[Clip], usable: list[ClipRow], config: RunConfig, wanted: Wanted
+) -> tuple[list[ClipRow], list[ClipRow]]:
+    """Usable rows and, where it is wanted, the rows of the same clips' whole course; both or none of a clip."""
+    if not wanted.course:
+        return usable, []
+    whole = config.model_copy(update={"preprocess": course_config(config.preprocess)})
+    known = {row.clip for row in usable}
+    course = keep_usable(face_rows([clip for clip in clips if clip.id in known], whole), config.limits)
+    kept = {row.clip for row in course}
+    return [row for row in usable if row.clip in kept], course
 
 
 def face_rows(clips: Sequence[Clip], config: RunConfig) -> list[ClipRow]:
@@ -99,8 +120,10 @@ def prepare_features(config: RunConfig, prepared: Prepared, extra: Wanted = Want
     """Features of the usable clips, stored, batch by batch; how many frames had to be computed.
 
     Args:
-        extra: views and maps of the training side that the fits to come will read.
+        extra: what the fits to come will read; views and maps are of the training side alone.
     """
+    if not extra.backbone:
+        return 0
     rows, trained = prepared.usable, frozenset(c.id for c in trained_on(prepared.manifest).clips)
     move = progress_bar("features", f"{config.backbone.name} features of {len(rows)} clips")
     computed = 0
@@ -115,14 +138,25 @@ def table_of(config: RunConfig, prepared: Prepared, extra: Wanted) -> FeatureTab
     """The table that fits read; see `training_table`."""
     workspace, classes = Workspace.open(config.workspace), CLASSES[config.classes]
     return training_table(
-        prepared.manifest, prepared.usable, backbone_of(config), config.preprocess, workspace,
-        extra=extra, classes=classes,
+        prepared.manifest, prepared.usable, backbone_for(config, extra), config.preprocess, workspace,
+        course=prepared.course, extra=extra, classes=classes,
     )  # fmt: skip
+
+
+def costs_of(config: RunConfig, prepared: Prepared, extra: Wanted) -> dict[str, float]:
+    """Milliseconds a clip of what models read, measured; see `measure_costs`."""
+    workspace = Workspace.open(config.workspace)
+    return measure_costs(prepared.usable, prepared.course, workspace, backbone_for(config, extra), extra)
 
 
 def backbone_of(config: RunConfig) -> Backbone:
     """The backbone of a run, loaded once a process."""
     return _load(config.backbone, str(resolve_device(config.train.device)))
+
+
+def backbone_for(config: RunConfig, wanted: Wanted) -> Backbone | None:
+    """The backbone of a run where anything wanted comes from its convolutions."""
+    return backbone_of(config) if wanted.backbone else None
 
 
 @lru_cache(maxsize=1)

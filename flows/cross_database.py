@@ -10,18 +10,18 @@ from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 
 from fer_core.config import RunConfig
-from fer_core.corpus import wanted
-from fer_core.evaluation.cross_database import CrossDatabase, cross_database
-from fer_core.evaluation.matrix_plot import cross_database_figure
 from fer_core.evaluation.plots import figure_png
 from fer_core.model.features import FeatureTable
+from fer_core.rivals.catalogue import wanted
+from fer_core.rivals.cross_database import CrossDatabase, cross_database
+from fer_core.rivals.matrix_plot import cross_database_figure
 from fer_core.search.processes import trial_processes
 from fer_core.search.study import default_workers
 from fer_core.store import write_atomic
 from fer_core.tracking.run import Run, connect, start_run
 from fer_core.workspace import Workspace
 from flows.artifacts import progress_bar, show_markdown, show_picture
-from flows.corpus import backbone_of, prepare_faces, prepare_features, table_of
+from flows.corpus import backbone_for, prepare_faces, prepare_features, table_of
 from flows.environment import settle
 
 
@@ -36,8 +36,8 @@ def cross_database_flow(out: str = "", config: RunConfig = RunConfig()) -> dict[
     config = settle(config)
     workspace = Workspace.open(config.workspace)
     tracking = connect(config.tracking, workspace.root)
-    prepared = prepare_faces(config)
     extra = wanted(config.train)
+    prepared = prepare_faces(config, extra)
     prepare_features(config, prepared, extra)
     table = table_of(config, prepared, extra)
     with start_run(tracking, "cross-database") as run:
@@ -58,12 +58,12 @@ def cross_database_flow(out: str = "", config: RunConfig = RunConfig()) -> dict[
 @task(task_run_name="matrix", cache_policy=NO_CACHE, persist_result=False)
 def matrix_task(config: RunConfig, table: FeatureTable) -> CrossDatabase:
     """Every cell; a process for each database trained on."""
-    features, backbone = Workspace.open(config.workspace).features, backbone_of(config)
+    features = Workspace.open(config.workspace).features
+    fc, block = features.stored_layers(backbone_for(config, wanted(config.train)), table)
     with trial_processes(default_workers(config.search, config.train)) as executor:
         return cross_database(
             table, features.tables.path(table.key), config.train, executor,
-            folds=config.search.folds, seed=config.search.seed, fc=features.store_fc(backbone),
-            block=features.store_block(backbone) if table.maps else None,
+            folds=config.search.folds, seed=config.search.seed, fc=fc, block=block,
             progress=progress_bar("databases", "Databases trained on"),
         )  # fmt: skip
 

@@ -12,7 +12,6 @@ from prefect.cache_policies import NO_CACHE
 
 from fer_core.clips.manifest import read_manifest
 from fer_core.config import RunConfig
-from fer_core.corpus import wanted
 from fer_core.errors import DataError, TrainingError
 from fer_core.evaluation.metrics import Evaluation
 from fer_core.evaluation.plots import curves_figure, figure_png
@@ -22,6 +21,7 @@ from fer_core.exam import exam_clips
 from fer_core.implementation import carry_out, configure, reproduction_of
 from fer_core.model.bundle import ModelBundle
 from fer_core.model.features import FeatureTable
+from fer_core.rivals.catalogue import wanted
 from fer_core.search.processes import trial_processes
 from fer_core.search.study import judge_setting
 from fer_core.store import write_atomic

@@ -12,10 +12,10 @@ from prefect.cache_policies import NO_CACHE
 
 from fer_core.candidate import CLIP_RULE, judge_out_of_fold, refit_model
 from fer_core.config import RunConfig
-from fer_core.corpus import wanted
 from fer_core.errors import DataError
 from fer_core.implementation import model_of
 from fer_core.model.features import FeatureTable
+from fer_core.rivals.catalogue import wanted
 from fer_core.search.processes import trial_processes
 from fer_core.search.sided import fit_sides, sides_of
 from fer_core.search.study import judge_setting
@@ -26,7 +26,7 @@ from fer_core.tracking.run import Run, connect, start_run
 from fer_core.tracking.trial import run_id_of, tracked_trial
 from fer_core.workspace import Workspace
 from flows.artifacts import show_markdown
-from flows.corpus import Prepared, backbone_of, prepare_faces, prepare_features, table_of
+from flows.corpus import Prepared, backbone_for, backbone_of, prepare_faces, prepare_features, table_of
 from flows.environment import settle
 
 
@@ -49,14 +49,14 @@ def rerun_flow(run_id: str = "", manifest: str = "", config: RunConfig = RunConf
     if recorded.threads:
         here["train"] = recorded.config.train.model_copy(update={"threads": recorded.threads})
     again = recorded.config.model_copy(update=here)
-    prepared = prepare_faces(again)
+    extra = wanted(again.train)
+    prepared = prepare_faces(again, extra)
     if prepared.fingerprint != recorded.fingerprint:
         raise DataError(
             f"run {run_id} was made of data {recorded.fingerprint[:12]}, but {again.manifest or workspace.manifest} is "
             f"now {prepared.fingerprint[:12]}: clips, labels, subjects or sides have changed, or clips cannot be read; "
             "restore them, or name the manifest of that time with --manifest"
         )
-    extra = wanted(again.train)
     prepare_features(again, prepared, extra)
     table = table_of(again, prepared, extra)
     with start_run(tracking, f"again {recorded.name}", tags={"reproduces": run_id}) as run:
@@ -92,8 +92,10 @@ def _candidate(config: RunConfig, table: FeatureTable, prepared: Prepared, run: 
     """The setting judged, refitted and calibrated, recorded in `run`; not tested, not registered."""
     result, folder = judge_task(config, table, run, tracked=False)
     judged = judge_out_of_fold(table, folder)
-    fitted, bundle = refit_model(table, result, judged, backbone_of(config), config, _fresh(config, "model"))
-    run.log_history(fitted.history)
+    backbone, workspace = backbone_for(config, wanted(config.train)), Workspace.open(config.workspace)
+    fitted, bundle = refit_model(table, result, judged, backbone, config, _fresh(config, "model"), workspace)
+    if fitted.history:
+        run.log_history(fitted.history)
     for rule, evaluation in judged.evaluations.items():
         run.log_evaluation(evaluation, prefix=f"out_of_fold/{rule}/")
     log_confidence(run, table, folder, CLIP_RULE)
@@ -124,13 +126,13 @@ _REPEAT = {"trial": _trial, "candidate": _candidate, "implementation": _implemen
 def judge_task(config: RunConfig, table: FeatureTable, run: Run, tracked: bool) -> tuple[TrialResult, Path]:
     """The setting judged anew, in a folder that knows nothing of the first time."""
     workspace = Workspace.open(config.workspace)
-    features, backbone = workspace.features, backbone_of(config)
+    features = workspace.features
+    fc, block = features.stored_layers(backbone_for(config, wanted(config.train)), table)
     with trial_processes(1) as executor:
         return judge_setting(
             _fresh(config, "judged"), table, features.tables.path(table.key), config.search, config.train, executor,
             job=partial(tracked_trial, config.tracking, workspace.root) if tracked else run_trial,
-            fc=features.store_fc(backbone), block=features.store_block(backbone) if table.maps else None,
-            parent_run=run.id,
+            fc=fc, block=block, parent_run=run.id,
         )  # fmt: skip
 
 

@@ -13,9 +13,10 @@ from typing import Any
 from prefect import flow, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 
-from fer_core.config import RunConfig
-from fer_core.corpus import wanted
+from fer_core.config import RECIPES, RunConfig
 from fer_core.evaluation.plots import figure_png
+from fer_core.models import HEADED
+from fer_core.rivals.catalogue import wanted
 from fer_core.search.choice import Choice, choose
 from fer_core.search.figures import trials_figure
 from fer_core.search.processes import trial_processes
@@ -25,7 +26,7 @@ from fer_core.tracking.run import Run, Tracking, connect, reopen_run, start_run
 from fer_core.tracking.trial import send_trial, tracked_trial
 from fer_core.workspace import Workspace
 from flows.artifacts import progress_bar, show_markdown, show_picture, show_table
-from flows.corpus import backbone_of, prepare_faces, prepare_features, table_of
+from flows.corpus import backbone_for, costs_of, prepare_faces, prepare_features, table_of
 from flows.environment import settle
 
 
@@ -39,11 +40,13 @@ def search_flow(config: RunConfig = RunConfig()) -> dict[str, Any]:  # noqa: B00
     config = settle(config)
     workspace = Workspace.open(config.workspace)
     tracking = connect(config.tracking, workspace.root)
-    backbone = backbone_of(config)  # missing weights come to light before any work
-    prepared = prepare_faces(config)
     extra = wanted(config.train, config.search)
+    backbone = backbone_for(config, extra)  # missing weights come to light before any work
+    prepared = prepare_faces(config, extra)
     prepare_features(config, prepared, extra)
     table = table_of(config, prepared, extra)
+    costs = costs_of(config, prepared, extra)
+    fc, block = workspace.features.stored_layers(backbone, table)
     study = open_study(workspace.root, table, config.search, config.train)
     with _study_run(tracking, study) as run:
         run.log_config(config)
@@ -55,15 +58,14 @@ def search_flow(config: RunConfig = RunConfig()) -> dict[str, Any]:  # noqa: B00
         def on_trial(result: TrialResult) -> None:
             ended.append(result)
             came = f"mean recall {result.value:.3f}" if result.state != "failed" else result.reason
-            seen = f" of its first {len(result.steps)} folds" if result.state == "pruned" else ""
+            seen = f" of its first {len(result.chosen)} folds" if result.state == "pruned" else ""
             get_run_logger().info("trial %d: %s, %s%s", result.number, result.state, came, seen)
             move(len(ended), config.search.trials)
 
         with trial_processes(workers) as processes, _as_tasks(processes, workers) as executor:
             trials = search(
                 study, table, workspace.features.tables.path(table.key), config.search, config.train, executor,
-                job=partial(tracked_trial, config.tracking, workspace.root), fc=workspace.features.store_fc(backbone),
-                block=workspace.features.store_block(backbone) if extra.maps else None,
+                job=partial(tracked_trial, config.tracking, workspace.root), fc=fc, block=block, costs=costs,
                 parent_run=run.id, workers=workers, on_trial=on_trial,
             )  # fmt: skip
         for _, folder in trials:
@@ -146,18 +148,22 @@ def trial_row(result: TrialResult, choice: Choice) -> dict[str, Any]:
     """A trial as a table shows it."""
     interval = result.evaluations.get("mean_scores", {}).get("mean_recall") or (None, None, None)
     shown = " ".join(f"{100 * v:.1f}" for v in interval if v is not None)
+    train, headed = result.train, result.train.model in HEADED
+    learns = headed or train.model in RECIPES
     marks = ["chosen"] * (result.number == choice.chosen.number) + ["best"] * (result.number == choice.best.number)
     return {
         "trial": result.number,
         "state": result.state,
         "mean recall, low, high (%)": shown,
-        "lr": f"{result.train.lr:.2g}",
-        "batch": result.train.batch_size,
-        "widths": "-".join(map(str, result.train.widths)) or "linear",
-        "class weights": result.train.class_weights,
-        "transfer": result.train.transfer,
-        "views": result.train.augment.views,
+        "model": train.model,
+        "lr": f"{train.lr:.2g}" if learns else "",
+        "batch": train.batch_size if learns else "",
+        "widths": ("-".join(map(str, train.widths)) or "linear") if headed else "",
+        "class weights": train.class_weights,
+        "transfer": train.transfer if headed else "",
+        "views": train.augment.views if headed else "",
         "weights": result.n_weights,
+        "ms a clip": round(result.ms_per_clip, 1) if result.n_weights else "",
         "seconds": round(result.seconds, 1),
         "note": ", ".join([*marks, result.preset, result.reason]).strip(", "),
     }

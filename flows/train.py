@@ -12,11 +12,12 @@ from prefect.cache_policies import NO_CACHE
 from fer_core.candidate import CLIP_RULE, Candidate, make_candidate
 from fer_core.clips.datasets import may_leave
 from fer_core.config import RunConfig
-from fer_core.corpus import wanted
 from fer_core.errors import ConfigError
 from fer_core.evaluation.metrics import Evaluation
 from fer_core.evaluation.plots import confusion_figure, curves_figure, figure_png
 from fer_core.model.features import FeatureTable
+from fer_core.models import HEADED, ModelName
+from fer_core.rivals.catalogue import wanted
 from fer_core.search.processes import trial_processes
 from fer_core.search.study import judge_setting
 from fer_core.search.trial import TrialResult, read_result, read_spec
@@ -26,31 +27,40 @@ from fer_core.tracking.run import Run, connect, start_run
 from fer_core.tracking.trial import PICTURED, tracked_trial
 from fer_core.workspace import Workspace
 from flows.artifacts import show_markdown, show_picture
-from flows.corpus import Prepared, backbone_of, prepare_faces, prepare_features, table_of
+from flows.corpus import Prepared, backbone_for, costs_of, prepare_faces, prepare_features, table_of
 from flows.environment import settle
 from flows.preprocess import apex_sheet
 
 
 @flow(name="train", persist_result=False)
-def train_flow(trial: str = "", config: RunConfig = RunConfig()) -> dict[str, Any]:  # noqa: B008  frozen; fills the form
+def train_flow(
+    trial: str = "",
+    model: ModelName | None = None,
+    config: RunConfig = RunConfig(),  # noqa: B008  frozen; fills the form
+) -> dict[str, Any]:
     """Make a candidate of one setting and register it; it becomes champion by the flow `promote`.
 
     Args:
         trial: folder of a complete trial of a study whose setting is to be used; empty: `config.train`.
+        model: another model than that of the setting, by its own recipe.
         config: all settings; `train` is the setting, unless a trial is named.
     """
+    if trial and model:
+        raise ConfigError("a trial has its model; name a trial or a model, not both")
     config = settle(config)
     workspace = Workspace.open(config.workspace)
     tracking = connect(config.tracking, workspace.root)
     if trial:
         config = config.model_copy(update={"train": _named(trial).train})
-    backbone_of(config)  # missing weights come to light before any work
-    prepared = prepare_faces(config)
+    if model:
+        config = config.model_copy(update={"train": config.train.with_model(model)})
     extra = wanted(config.train)
+    backbone_for(config, extra)  # missing weights come to light before any work
+    prepared = prepare_faces(config, extra)
     prepare_features(config, prepared, extra)
     table = table_of(config, prepared, extra)
     with start_run(tracking, "candidate") as run:
-        result, folder = _judged(config, workspace, table, trial, run)
+        result, folder = _judged(config, workspace, table, prepared, trial, run)
         config = config.model_copy(update={"train": result.train})
         run.log_config(config)
         run.log_data("clips", prepared.fingerprint, synthetic=table.synthetic, source=config.manifest)
@@ -58,10 +68,10 @@ def train_flow(trial: str = "", config: RunConfig = RunConfig()) -> dict[str, An
         _record(run, candidate, prepared, config)
         log_confidence(run, table, folder, CLIP_RULE)
         version = register(tracking, candidate.bundle, candidate.folder, run.id, candidate.standing)
-        markdown = _summary(candidate, version, run)
+        markdown = _summary(candidate, version, run, config)
         run.log_text(markdown, "candidate.md")
     show_markdown("candidate", markdown)
-    for rule in PICTURED:
+    for rule in (r for r in PICTURED if r in candidate.out_of_fold.evaluations):
         figure = confusion_figure(candidate.out_of_fold.evaluations[rule], f"Out of fold, {rule.replace('_', ' ')}")
         show_picture(f"confusion-{rule}", figure_png(figure), f"Confusion matrix by {rule.replace('_', ' ')}")
     evaluation = candidate.out_of_fold.evaluations[CLIP_RULE]
@@ -80,8 +90,10 @@ def train_flow(trial: str = "", config: RunConfig = RunConfig()) -> dict[str, An
 def _refit(
     table: FeatureTable, result: TrialResult, folder: Path, prepared: Prepared, config: RunConfig, workspace: Workspace
 ) -> Candidate:
-    backbone = backbone_of(config)
-    return make_candidate(table, result, folder, backbone, prepared.manifest, prepared.usable, config, workspace)
+    backbone = backbone_for(config, wanted(config.train))
+    return make_candidate(
+        table, result, folder, backbone, prepared.manifest, prepared.usable, config, workspace, prepared.course
+    )
 
 
 def _named(trial: str) -> TrialResult:
@@ -94,19 +106,20 @@ def _named(trial: str) -> TrialResult:
 
 
 def _judged(
-    config: RunConfig, workspace: Workspace, table: FeatureTable, trial: str, run: Run
+    config: RunConfig, workspace: Workspace, table: FeatureTable, prepared: Prepared, trial: str, run: Run
 ) -> tuple[TrialResult, Path]:
     """The setting's cross-validation: the named trial's, else made now."""
     if trial:
         if read_spec(Path(trial)).table.stem != table.key:
             raise ConfigError(f"{trial} was judged on other clips, faces or features; search again on these")
         return _named(trial), Path(trial)
-    backbone = backbone_of(config)
+    extra = wanted(config.train)
+    fc, block = workspace.features.stored_layers(backbone_for(config, extra), table)
     with trial_processes(1) as executor:
         return judge_setting(
             workspace.root, table, workspace.features.tables.path(table.key), config.search, config.train, executor,
-            job=partial(tracked_trial, config.tracking, workspace.root), fc=workspace.features.store_fc(backbone),
-            block=workspace.features.store_block(backbone) if table.maps else None, parent_run=run.id,
+            job=partial(tracked_trial, config.tracking, workspace.root), fc=fc, block=block,
+            costs=costs_of(config, prepared, extra), parent_run=run.id,
         )  # fmt: skip
 
 
@@ -114,10 +127,10 @@ def _record(run: Run, candidate: Candidate, prepared: Prepared, config: RunConfi
     """The candidate's curves, numbers and pictures in MLflow."""
     judged = candidate.out_of_fold
     run.set_tags({"weights_sha256": candidate.bundle.record.weights_sha256, "threads": str(candidate.fitted.threads)})
-    run.log_history(candidate.fitted.history)
-    run.log_figure(
-        curves_figure({"refit": candidate.fitted.history}, "Refit on all training subjects"), "figures/curves.png"
-    )
+    if candidate.fitted.history:
+        run.log_history(candidate.fitted.history)
+        curves = curves_figure({"refit": candidate.fitted.history}, "Refit on all training subjects")
+        run.log_figure(curves, "figures/curves.png")
     for rule, evaluation in judged.evaluations.items():
         run.log_evaluation(evaluation, prefix=f"out_of_fold/{rule}/")
         if rule in PICTURED:
@@ -144,7 +157,18 @@ def _triple(evaluation: Evaluation) -> list[float]:
     return [interval.value, interval.low, interval.high]
 
 
-def _summary(candidate: Candidate, version: int, run: Run) -> str:
+def _told(candidate: Candidate, config: RunConfig) -> str:
+    """How the model was fitted, in a sentence or two."""
+    fitted, train = candidate.fitted, config.train
+    chosen = ", ".join(f"{name.replace('.', ' ')} {value:.4g}" for name, value in fitted.chosen.items())
+    text = f"Model {train.model}, {fitted.classifier.n_parameters:,} learnt numbers; by the folds: {chosen}."
+    if train.model in HEADED:
+        start = "from ImageNet weights" if fitted.pretrained else "from random weights"
+        text += f" FC layers started {start}."
+    return text + (f" Rule {candidate.bundle.facts.rule}." if train.model == "head" else " It judges a clip whole.")
+
+
+def _summary(candidate: Candidate, version: int, run: Run, config: RunConfig) -> str:
     """The candidate in a few lines of Markdown."""
     facts = candidate.bundle.facts
     lines = [f"## Candidate: version {version}", ""]
@@ -159,8 +183,7 @@ def _summary(candidate: Candidate, version: int, run: Run) -> str:
         lines.append(f"| {rule.replace('_', ' ')} | {evaluation.mean_recall} | {tested} |")
     if candidate.test:
         lines += ["", f"Opening {candidate.test.number} of this test set, of {candidate.test.openings} so far."]
-    start = "from ImageNet weights" if candidate.fitted.pretrained else "from random weights"
-    lines += ["", f"FC layers started {start}; {candidate.fitted.steps} optimiser steps; rule {facts.rule}."]
+    lines += ["", _told(candidate, config)]
     if run.url:
         lines += ["", f"[The run in MLflow]({run.url})"]
     return "\n".join([*lines, "", "Next: flow `promote` puts it through the gate.", ""])

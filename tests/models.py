@@ -10,6 +10,7 @@ from fer_core.config import BackboneConfig, PreprocessConfig
 from fer_core.emotions import SIX
 from fer_core.model.backbone import Backbone, load_backbone
 from fer_core.model.bundle import ModelBundle, subject_digest, write_bundle
+from fer_core.model.classifiers.head import HeadClassifier
 from fer_core.model.head import build_head
 from fer_core.model.record import ModelFacts
 
@@ -26,7 +27,7 @@ RULES = ("majority_vote", "mean_scores", "log_mean_scores")
 def small_bundle(folder: Path, seed: int = 0, **facts: Any) -> ModelBundle:
     """A model of six classes and one hidden layer, written to `folder`."""
     backbone = lite0()
-    head = build_head(backbone.n_features, (32,), len(SIX), dropout=0.5, seed=seed)
+    head = HeadClassifier(build_head(backbone.n_features, (32,), len(SIX), dropout=0.5, seed=seed))
     known: dict[str, Any] = {
         "preprocess": PreprocessConfig(max_frames=6),
         "temperatures": dict.fromkeys(RULES, 1.5),

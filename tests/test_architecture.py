@@ -11,15 +11,15 @@ import pytest
 ROOT = Path(__file__).parent.parent
 # A room imports only from its own and from those above it (fer_core's docstring draws the map).
 LEVELS = (
-    ("emotions", "errors", "config", "runtime", "store"),
+    ("emotions", "errors", "models", "config", "runtime", "store"),
     ("clips",),
     ("preprocess",),
     ("model",),
     ("workspace", "corpus", "forget"),
     ("training",),
     ("evaluation",),
-    ("search",),
     ("rivals",),
+    ("search",),
     ("scoring",),
     ("exam", "candidate", "implementation"),
     ("tracking",),

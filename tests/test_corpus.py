@@ -21,12 +21,12 @@ from fer_core.corpus import (
     stored_faces,
     trained_on,
     training_table,
-    wanted,
 )
 from fer_core.emotions import CLASSES, SEVEN, Emotion
 from fer_core.errors import ClipStatus, ConfigError, DataError
 from fer_core.evaluation.metrics import RULES
 from fer_core.model.augment import PLAIN, views_of
+from fer_core.rivals.catalogue import wanted
 from fer_core.workspace import Workspace
 from tests.models import lite0
 
@@ -212,8 +212,9 @@ def test_a_fine_tuned_model_serves_the_scores_it_was_fitted_with(drawn, prepared
     for clip in range(3):
         [row] = [r for r in rows if r.clip == table.clip_ids[clip]]
         [faces] = stored_faces([row], workspace)
-        want = made.fitted.score_frames(table, table.frames_of(np.array([clip])))
-        assert torch.equal(frame_scores(made.bundle.head, torch.from_numpy(served.features(faces.pixels))), want)
+        want = made.fitted.classifier.frame_scores(table, np.array([clip]))
+        features = torch.from_numpy(served.features(faces.pixels))
+        assert np.array_equal(frame_scores(made.bundle.classifier.head, features).numpy(), want)
     again = candidate_of(cfg, manifest, rows, workspace)[2]
     assert again.bundle.hashes == made.bundle.hashes
 

@@ -9,24 +9,12 @@ import numpy as np
 from scipy.optimize import minimize_scalar
 
 from fer_core.errors import ShapeError
+from fer_core.model.verdict import apply_temperature
 
 _TINY = 1e-7  # a class no frame voted for still has a probability
 _LOWEST, _HIGHEST = 0.05, 20.0
 _FOLDS = 10
 BINS = 10
-
-
-def apply_temperature(scores: np.ndarray, temperature: float) -> np.ndarray:
-    """(n, k) or (k,) probabilities p ∝ s^(1/T): softer above 1, sharper below; the arg-max stays.
-
-    Args:
-        scores: clip scores, rows sum to 1. temperature: T > 0; 1 returns the scores, as float64.
-    """
-    if temperature == 1.0:
-        return np.asarray(scores, dtype=np.float64)
-    powers = np.log(np.maximum(scores, _TINY)) / temperature
-    powers = np.exp(powers - powers.max(axis=-1, keepdims=True))
-    return powers / powers.sum(axis=-1, keepdims=True)
 
 
 def negative_log_likelihood(probabilities: np.ndarray, labels: np.ndarray) -> float:

@@ -1,8 +1,8 @@
 """A model on disk: `weights.safetensors` and `model.json`, nothing else, and nothing in them that runs.
 
-The convolutions travel with the head, so that whoever loads a model needs no other file. Reading trusts nobody: file
-set, size, hashes, schema, tensor list, architecture from a closed list, finite numbers, and at last the canary: stored
-faces must give the stored scores.
+The convolutions travel with the classifier that reads them, so that whoever loads a model needs no other file. Reading
+trusts nobody: file set, size, hashes, schema, tensor list, architecture from a closed list, finite numbers, and at last
+the canary: stored faces must give the stored scores.
 """
 
 from __future__ import annotations
@@ -23,8 +23,11 @@ from safetensors.torch import save_file
 from fer_core.emotions import Emotion
 from fer_core.errors import FerError, RegistryError
 from fer_core.model.backbone import NORMALIZATIONS, Backbone, backbone_from_state
-from fer_core.model.head import Head, frame_scores
-from fer_core.model.record import FORMAT, BackboneRecord, HeadRecord, ModelFacts, ModelRecord, TensorSpec
+from fer_core.model.classifiers.build import build_classifier
+from fer_core.model.classifiers.classifier import ClipClassifier
+from fer_core.model.descriptors.catalogue import describe
+from fer_core.model.inputs import ClipInputs
+from fer_core.model.record import FORMAT, BackboneRecord, ModelFacts, ModelRecord, TensorSpec
 from fer_core.model.weights import StateDict
 from fer_core.preprocess.store import PREPROCESS_VERSION
 from fer_core.store import cache_key, publish, write_atomic
@@ -35,7 +38,7 @@ _LARGEST = {WEIGHTS: 4 * 1024**3, RECORD: 4 * 1024**2}
 _LARGEST_HEADER = 16 * 1024**2
 CANARIES = 4
 TOLERANCE = 1e-3  # of a canary's score, between machines
-_DTYPES = {torch.float32: "F32", torch.float16: "F16", torch.int64: "I64", torch.uint8: "U8"}
+_DTYPES = {torch.float64: "F64", torch.float32: "F32", torch.float16: "F16", torch.int64: "I64", torch.uint8: "U8"}
 
 
 @dataclass(frozen=True)
@@ -44,13 +47,13 @@ class ModelBundle:
 
     Args:
         record: what it says of itself.
-        backbone, head: ready to use, frozen.
+        backbone: ready to use, frozen; None where the classifier reads no features. classifier: likewise.
         hashes: SHA-256 of both files, as kept on the registry's version.
     """
 
     record: ModelRecord
-    backbone: Backbone
-    head: Head
+    backbone: Backbone | None
+    classifier: ClipClassifier
     hashes: Mapping[str, str]
 
     @property
@@ -66,35 +69,44 @@ class ModelBundle:
         """Identity of the whole model, 32 hex digits."""
         return cache_key(model=dict(self.hashes))
 
+    def frame_scores(self, inputs: ClipInputs) -> np.ndarray:
+        """(N, k) float32 scores of the frames of all clips of the inputs; see `ClipClassifier.frame_scores`."""
+        return self.classifier.frame_scores(inputs, np.arange(len(inputs.offsets) - 1))
+
 
 def subject_digest(subject: str) -> str:
     """What a model keeps of a training subject's name: enough to know it again, not to read it."""
     return hashlib.blake2b(subject.encode(), digest_size=8).hexdigest()
 
 
-def write_bundle(folder: Path, head: Head, backbone: Backbone, source: str, facts: ModelFacts) -> ModelBundle:
+def write_bundle(
+    folder: Path, classifier: ClipClassifier, backbone: Backbone | None, source: str, facts: ModelFacts
+) -> ModelBundle:
     """Write a model's two files into `folder` and give back what is read from them.
 
     Args:
         folder: empty or new.
+        backbone: needed, and kept, where the classifier reads features.
         source: where the convolutions' weights are from; of a path only the name is kept.
         facts: everything but the tensors.
     Raises:
-        RegistryError: the folder holds something else, or head and backbone do not fit.
+        RegistryError: the folder holds something else, or classifier and backbone do not fit.
         StoreError: the disk refuses.
     """
-    if head.linears[0].in_features != backbone.n_features:
-        raise RegistryError(
-            f"the head takes {head.linears[0].in_features} features, {backbone.name} gives {backbone.n_features}"
-        )
+    if not classifier.reads_features:
+        backbone = None
+    _check_fit(classifier, backbone)
     folder.mkdir(parents=True, exist_ok=True)
     for left_over in folder.glob(".tmp-*"):  # of a run that was killed here
         left_over.unlink()
-    if backbone.device.type != "cpu":  # what the canary must repeat is not a GPU's rounding
+    if backbone is not None and backbone.device.type != "cpu":  # what the canary must repeat is not a GPU's rounding
         backbone = backbone_from_state(backbone.name, backbone.convolutions, backbone.normalization, source)
     canary = _canary(facts.preprocess.size)
-    tensors = {f"head.{key}": value.detach().cpu() for key, value in head.state_dict().items()}
-    tensors |= {f"backbone.{key}": value for key, value in backbone.convolutions.items()}
+    described, learnt = classifier.to_record(), classifier.to_tensors()
+    served = build_classifier(described, learnt, len(facts.classes))  # a tuned block is among the convolutions
+    tensors = {f"classifier.{key}": value for key, value in learnt.items()}
+    if backbone is not None:
+        tensors |= {f"backbone.{key}": value for key, value in backbone.convolutions.items()}
     tensors["canary"] = torch.from_numpy(canary)
     tensors = {key: value.contiguous() for key, value in tensors.items()}
     unfit = [key for key, value in tensors.items() if value.dtype not in _DTYPES]
@@ -102,20 +114,21 @@ def write_bundle(folder: Path, head: Head, backbone: Backbone, source: str, fact
         raise RegistryError(f"{unfit[0]} is {tensors[unfit[0]].dtype}; a model holds {', '.join(map(str, _DTYPES))}")
     with publish(folder / WEIGHTS) as temporary:
         save_file(tensors, temporary)
-    hidden = [layer.out_features for layer in head.linears[:-1]]
     record = ModelRecord(
         format=FORMAT,
         preprocess_version=PREPROCESS_VERSION,
         facts=facts,
-        backbone=BackboneRecord(
+        backbone=None
+        if backbone is None
+        else BackboneRecord(
             name=backbone.name,
             source=Path(source).name,
             weights_digest=backbone.weights_digest,
             normalization=backbone.normalization.name,
         ),
-        head=HeadRecord(n_features=backbone.n_features, widths=tuple(hidden), dropout=_dropout(head)),
+        classifier=described,
         tensors={key: TensorSpec(shape=tuple(v.shape), dtype=_DTYPES[v.dtype]) for key, v in tensors.items()},
-        canary=tuple(map(tuple, _canary_scores(backbone, head, canary).tolist())),
+        canary=tuple(map(tuple, _canary_scores(backbone, served, canary).tolist())),
         weights_sha256=_sha256(folder / WEIGHTS),
     )
     write_atomic(folder / RECORD, record.model_dump_json(indent=1).encode())
@@ -129,7 +142,7 @@ def read_bundle(
 
     Args:
         expected_hashes: file name -> SHA-256, from a source that is trusted more than the folder.
-        device: of the convolutions; the head stays on the CPU.
+        device: of the convolutions; the classifier stays on the CPU.
     Raises:
         RegistryError: naming the check that failed.
     """
@@ -146,7 +159,7 @@ def read_bundle(
         raise RegistryError(f"{folder / WEIGHTS} is not the file its {RECORD} describes (SHA-256 differs)")
     tensors = _read_tensors(folder / WEIGHTS, record)
     bundle = ModelBundle(record, *_build(record, tensors, device), hashes)
-    scores = _canary_scores(bundle.backbone, bundle.head, tensors["canary"].numpy())
+    scores = _canary_scores(bundle.backbone, bundle.classifier, tensors["canary"].numpy())
     worst = float(np.abs(scores - np.array(record.canary)).max()) if scores.shape == np.shape(record.canary) else 1.0
     if not worst <= TOLERANCE:
         raise RegistryError(
@@ -213,9 +226,11 @@ def _read_tensors(path: Path, record: ModelRecord) -> StateDict:
     return tensors
 
 
-def _build(record: ModelRecord, tensors: StateDict, device: torch.device | None) -> tuple[Backbone, Head]:
+def _build(
+    record: ModelRecord, tensors: StateDict, device: torch.device | None
+) -> tuple[Backbone | None, ClipClassifier]:
     """Both halves from code, filled strictly: a tensor too many, too few, or of another shape is refused."""
-    parts: dict[str, StateDict] = {"head": {}, "backbone": {}}
+    parts: dict[str, StateDict] = {"classifier": {}, "backbone": {}}
     for key, value in tensors.items():
         part, _, name = key.partition(".")
         if key != "canary":
@@ -227,24 +242,29 @@ def _build(record: ModelRecord, tensors: StateDict, device: torch.device | None)
     wanted = (len(record.canary), facts.preprocess.size, facts.preprocess.size)
     if canary is None or canary.dtype != torch.uint8 or canary.shape != wanted:
         raise RegistryError(f"{WEIGHTS}: needs canary faces {wanted} uint8")
+    named, backbone = record.backbone, None
     try:
-        normalization = NORMALIZATIONS[record.backbone.normalization]
-        backbone = backbone_from_state(record.backbone.name, parts["backbone"], normalization, WEIGHTS, device)
-        if backbone.n_features != record.head.n_features:
-            raise RegistryError(f"{backbone.name} gives {backbone.n_features} features, the head takes others")
-        with torch.device("meta"):
-            head = Head(record.head.n_features, record.head.widths, len(facts.classes), record.head.dropout)
-        head.load_state_dict(parts["head"], strict=True, assign=True)
+        if named is not None:
+            normalization = NORMALIZATIONS[named.normalization]
+            backbone = backbone_from_state(named.name, parts["backbone"], normalization, WEIGHTS, device)
+        classifier = build_classifier(record.classifier, parts["classifier"], len(facts.classes))
+        _check_fit(classifier, backbone)
     except (FerError, RuntimeError) as exc:
         raise RegistryError(f"{WEIGHTS} does not fit its {RECORD}: {' '.join(str(exc).split())[:300]}") from exc
-    if (
-        backbone.convolutions.keys() != parts["backbone"].keys()
-        or backbone.weights_digest != record.backbone.weights_digest
-    ):
+    held = backbone.convolutions.keys() if backbone else set()
+    if held != parts["backbone"].keys() or (named and backbone and backbone.weights_digest != named.weights_digest):
         raise RegistryError(f"{WEIGHTS}: the convolutions are not those its {RECORD} names")
-    if any(p.dtype != torch.float32 for p in head.parameters()):
-        raise RegistryError(f"{WEIGHTS}: the head must be float32")
-    return backbone, head.eval().requires_grad_(False)
+    return backbone, classifier
+
+
+def _check_fit(classifier: ClipClassifier, backbone: Backbone | None) -> None:
+    """Refuse a classifier that reads other features than the backbone gives. Raises RegistryError."""
+    if classifier.reads_features and backbone is None:
+        raise RegistryError("the classifier reads features, but there are no convolutions")
+    for record in (part.to_record() for part in classifier.parts if part.reads_features):
+        taken = getattr(record, "n_features", 0)
+        if backbone is not None and taken != backbone.n_features:
+            raise RegistryError(f"the classifier takes {taken} features, {backbone.name} gives {backbone.n_features}")
 
 
 def _canary(size: int) -> np.ndarray:
@@ -255,13 +275,23 @@ def _canary(size: int) -> np.ndarray:
     return np.clip(np.stack(smooth), 0, 255).astype(np.uint8)
 
 
-def _canary_scores(backbone: Backbone, head: Head, canary: np.ndarray) -> np.ndarray:
-    scores: np.ndarray = frame_scores(head, torch.from_numpy(backbone.features(canary))).numpy()
-    return scores
+def _canary_scores(backbone: Backbone | None, classifier: ClipClassifier, canary: np.ndarray) -> np.ndarray:
+    """(4, k) scores of the canary's faces as one clip, whose course is one of them, stretched a little more each time.
+
+    Tracked points then move smoothly: between unlike faces they would be lost, and found elsewhere on another machine.
+    """
+    features = np.empty((len(canary), 0), np.float16) if backbone is None else backbone.features(canary)
+    course = np.stack([cv2.warpAffine(canary[0], _stretch(i), canary.shape[:0:-1]) for i in range(CANARIES)])
+    inputs = ClipInputs(
+        features=torch.from_numpy(features),
+        offsets=np.array([0, len(canary)]),
+        described=describe(classifier.descriptors, {"expression": canary, "course": course}),
+    )
+    return classifier.frame_scores(inputs, np.array([0]))
 
 
-def _dropout(head: Head) -> float:
-    return next((float(layer.p) for layer in head if isinstance(layer, torch.nn.Dropout)), 0.0)
+def _stretch(step: int) -> np.ndarray:
+    return np.array([[1 + 0.01 * step, 0, 0], [0, 1 - 0.01 * step, 0]], dtype=np.float32)
 
 
 def _sha256(path: Path) -> str:

@@ -19,10 +19,12 @@ from fer_core.errors import DataError, ShapeError, StoreError
 from fer_core.model.architectures import ARCHITECTURES
 from fer_core.model.augment import PLAIN, View
 from fer_core.model.backbone import Backbone, tensors_digest
+from fer_core.model.inputs import ClipInputs
 from fer_core.preprocess.faces import Faces
 from fer_core.store import EntryStore, cache_key
 
 Layer = Literal["features", "maps"]
+DESCRIBED = "described"
 
 
 def feature_key(faces_key: str, backbone: Backbone, view: View = PLAIN, layer: Layer = "features") -> str:
@@ -84,6 +86,12 @@ class FeatureStore:
             self.fc.put(key, arrays, {"layers": len(backbone.fc)})
         return self.fc.path(key)
 
+    def stored_layers(self, backbone: Backbone | None, table: FeatureTable) -> tuple[Path | None, Path | None]:
+        """Where the backbone's FC layers and, for a table with maps, its last block lie for fits to start from."""
+        if backbone is None:
+            return None, None
+        return self.store_fc(backbone), self.store_block(backbone) if table.maps else None
+
     def store_block(self, backbone: Backbone) -> Path:
         """Where the backbone's last block lies for trials to fine-tune."""
         state = {name: value.cpu() for name, value in backbone.block.state_dict().items()}
@@ -112,26 +120,22 @@ def load_fc(path: Path) -> list[tuple[torch.Tensor, torch.Tensor]]:
         return [(file.get_tensor(f"{i}.weight"), file.get_tensor(f"{i}.bias")) for i in range(layers)]
 
 
-@dataclass(frozen=True)
-class FeatureTable:
-    """The frames of many clips in one tensor, with what training and evaluation need to know of the clips.
+@dataclass(frozen=True, kw_only=True)
+class FeatureTable(ClipInputs):
+    """Many clips as models see them, with what training and evaluation need to know of them.
 
     Args:
         key: identity of the whole table.
-        features: (N, d) float16 of the plain faces, frames of a clip together and in order.
-        offsets: (C + 1,) int64; clip c owns rows offsets[c] ... offsets[c + 1] - 1, at least one.
+        part_keys: `people`, `features`, and the name of each descriptor -> identity of that part of it.
         labels: (C,) int64 columns in `classes` order.
         clip_ids, subjects, datasets: C texts each.
         classes: the emotions, in column order.
         groups: name -> C values, of the manifest's `group_*` columns.
         note: identity of backbone and preprocessing, for the record.
         views: more (N, d) float16 features of the same frames, one tensor an augmented view; for training only.
-        maps: (N, c, h, w) float16 maps at the backbone's cut, the plain view first; empty unless a block is tuned.
     """
 
     key: str
-    features: torch.Tensor
-    offsets: np.ndarray
     labels: np.ndarray
     clip_ids: tuple[str, ...]
     subjects: tuple[str, ...]
@@ -140,7 +144,7 @@ class FeatureTable:
     groups: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     note: Mapping[str, str] = field(default_factory=dict)
     views: tuple[torch.Tensor, ...] = ()
-    maps: tuple[torch.Tensor, ...] = ()
+    part_keys: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.features.ndim != 2 or self.features.dtype != torch.float16:
@@ -152,6 +156,9 @@ class FeatureTable:
         for what, tensors in (("views", self.views), ("maps", self.maps)):
             if any(len(t) != len(self.features) or t.dtype != torch.float16 for t in tensors):
                 raise ShapeError(f"{what} must be float16 of {len(self.features)} frames")
+        for name, array in self.described.items():
+            if len(array) != self.n_clips:
+                raise ShapeError(f"descriptor {name} must be of {self.n_clips} clips, but is of {len(array)}")
 
     @property
     def n_clips(self) -> int:
@@ -166,10 +173,6 @@ class FeatureTable:
         """Whether any clip's faces are drawn or rendered."""
         return any("synthetic" in name.lower() for name in self.datasets)
 
-    def frames_of(self, clips: np.ndarray) -> np.ndarray:
-        """Rows of the frames of some clips, in the clips' order."""
-        return np.concatenate([np.arange(self.offsets[c], self.offsets[c + 1]) for c in clips] or [np.empty(0, int)])
-
     def frame_labels(self) -> np.ndarray:
         """(N,) int64 label of every frame: its clip's."""
         return np.repeat(self.labels, np.diff(self.offsets))
@@ -177,16 +180,18 @@ class FeatureTable:
 
 @dataclass(frozen=True)
 class Part:
-    """Another layer or view of a table's frames, stored beside it.
+    """Another layer or view of a table's frames, or a descriptor of its clips, stored beside it.
 
     Args:
-        keys: the clips' feature keys.
+        layer: what it is of the frames; `described`: one row a clip of the descriptor `name`.
+        keys: of what each clip's rows are made: feature keys, or the faces' keys and the descriptor's identity.
         rows: one array a clip, in the clips' order; not asked for when the part is stored already.
     """
 
-    layer: Layer
+    layer: Layer | Literal["described"]
     keys: Sequence[str]
     rows: Callable[[], Iterable[np.ndarray]]
+    name: str = ""
 
 
 def build_table(
@@ -205,7 +210,7 @@ def build_table(
         features: one (n, d) float16 array a clip; n >= 1.
         keys: the clips' feature keys.
         note: identity of backbone and preprocessing, for the record.
-        parts: more views of the features, and maps, in the views' order.
+        parts: more views of the features, and maps, in the views' order, and descriptors.
     Raises:
         DataError: there are no clips, or one has no frames or no label.
     """
@@ -214,25 +219,37 @@ def build_table(
     for clip, rows in zip(clips, features, strict=True):
         if not len(rows) or clip.emotion not in classes:
             raise DataError(f"clip '{clip.id}': {_unfit(clip, rows)}; it cannot be trained on")
-    people = {"clips": [c.id for c in clips], "subjects": [c.subject for c in clips]}
+    people = {
+        "clips": [c.id for c in clips],
+        "subjects": [c.subject for c in clips],
+        "labels": [c.emotion.column for c in clips if c.emotion],
+        "classes": list(classes),
+    }
     n_frames = sum(map(len, features))
     stored: dict[str, list[str]] = {"features": [], "maps": []}
+    descriptors: dict[str, str] = {}
     for part in parts:
         key = cache_key(matrix=part.layer, keys=list(part.keys))
         if key not in store.tables:
-            store.tables.put_rows(key, part.layer, part.rows(), n_frames, {**people, "part": part.layer})
-        stored[part.layer].append(key)
+            n_rows = len(clips) if part.layer == DESCRIBED else n_frames
+            store.tables.put_rows(key, part.layer, part.rows(), n_rows, {**people, "part": part.name or part.layer})
+        if part.layer == DESCRIBED:
+            descriptors[part.name] = key
+        else:
+            stored[part.layer].append(key)
     described = {
         **people,
         "datasets": [c.dataset for c in clips],
-        "labels": [c.emotion.column for c in clips if c.emotion],
         "groups": {
             name: [c.groups.get(name, "") for c in clips] for name in sorted({g for c in clips for g in c.groups})
         },
-        "classes": list(classes),
         "note": dict(note),
         "parts": stored,
-    }
+        DESCRIBED: descriptors,
+        "part_keys": {
+            "people": cache_key(**people), "features": cache_key(keys=list(keys), parts=stored), **descriptors
+        },
+    }  # fmt: skip
     key = cache_key(features=list(keys), **described)
     if key not in store.tables:
         offsets = np.concatenate([[0], np.cumsum([len(rows) for rows in features])]).astype(np.int64)
@@ -260,6 +277,7 @@ def load_table(path: Path) -> FeatureTable:
         parts: dict[str, tuple[torch.Tensor, ...]] = {}
         for layer, keys in note["parts"].items():
             parts[layer] = tuple(_read_part(tables.path(key), layer) for key in keys)
+        described = {n: _read_part(tables.path(key), DESCRIBED).numpy() for n, key in note[DESCRIBED].items()}
     except (OSError, SafetensorError, KeyError, TypeError, ValueError) as exc:
         raise StoreError(f"training table {path} cannot be read ({exc}); remove it and run again") from exc
     return FeatureTable(
@@ -275,6 +293,8 @@ def load_table(path: Path) -> FeatureTable:
         note=note["note"],
         views=parts["features"],
         maps=parts["maps"],
+        described=described,
+        part_keys=note["part_keys"],
     )
 
 

@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 from fer_core.config import PreprocessConfig, Rule, Settings
 from fer_core.emotions import SEVEN, SIX, Emotion
 
-FORMAT = 1
+FORMAT = 2
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{16,64}$")]
 Score = Annotated[float, Field(ge=0, le=1)]
 Temperature = Annotated[float, Field(gt=0, le=100)]
@@ -19,12 +19,12 @@ Temperature = Annotated[float, Field(gt=0, le=100)]
 class TensorSpec(Settings):
     """Shape and type of one tensor of the weights file."""
 
-    shape: tuple[Annotated[int, Field(ge=0)], ...] = Field(max_length=4)
-    dtype: Literal["F32", "F16", "I64", "U8"]
+    shape: tuple[Annotated[int, Field(ge=0)], ...] = Field(max_length=5)
+    dtype: Literal["F64", "F32", "F16", "I64", "U8"]
 
     @property
     def n_bytes(self) -> int:
-        return math.prod(self.shape) * {"F32": 4, "F16": 2, "I64": 8, "U8": 1}[self.dtype]
+        return math.prod(self.shape) * {"F64": 8, "F32": 4, "F16": 2, "I64": 8, "U8": 1}[self.dtype]
 
 
 class BackboneRecord(Settings):
@@ -37,11 +37,65 @@ class BackboneRecord(Settings):
 
 
 class HeadRecord(Settings):
-    """The trained FC layers."""
+    """FC layers over frames."""
 
+    kind: Literal["head"] = "head"
     n_features: int = Field(ge=1, le=100_000)
     widths: tuple[Annotated[int, Field(ge=1, le=8192)], ...] = Field(max_length=4)
     dropout: float = Field(ge=0, lt=1)
+
+
+class NetworkRecord(Settings):
+    """A network over whole clips."""
+
+    kind: Literal["attention", "lstm", "c3d"]
+    n_features: int = Field(0, ge=0, le=100_000)
+    hidden: int = Field(0, ge=0, le=8192)
+    relation: bool = False
+    dropout: float = Field(0.0, ge=0, lt=1)
+
+    @model_validator(mode="after")
+    def _sized(self) -> NetworkRecord:
+        if (self.kind != "c3d" and not self.n_features) or (self.kind == "lstm" and not self.hidden):
+            raise ValueError(f"a network of kind '{self.kind}' needs n_features, an lstm hidden too")
+        return self
+
+
+DescriptorName = Literal["texture", "displacement", "gradients", "volume"]
+
+
+class SupportVectorsRecord(Settings):
+    """A linear support vector machine of a descriptor; temperature: of its softmax."""
+
+    kind: Literal["support_vectors"] = "support_vectors"
+    descriptor: DescriptorName
+    n_features: int = Field(ge=1, le=1_000_000)
+    temperature: Temperature
+
+
+class ForestRecord(Settings):
+    """A random forest of a descriptor; temperature: of its shares."""
+
+    kind: Literal["forest"] = "forest"
+    descriptor: DescriptorName
+    n_features: int = Field(ge=1, le=1_000_000)
+    temperature: Temperature
+
+
+PartRecord = Annotated[HeadRecord | NetworkRecord | SupportVectorsRecord | ForestRecord, Field(discriminator="kind")]
+
+
+class FusedRecord(Settings):
+    """Two classifiers and the share of the first."""
+
+    kind: Literal["fused"] = "fused"
+    first: PartRecord
+    second: PartRecord
+    share: float = Field(ge=0, le=1)
+    learned: bool
+
+
+ClassifierRecord = HeadRecord | NetworkRecord | SupportVectorsRecord | ForestRecord | FusedRecord
 
 
 class ModelFacts(Settings):
@@ -79,11 +133,11 @@ class ModelFacts(Settings):
 class ModelRecord(Settings):
     """`model.json`."""
 
-    format: Literal[1]
+    format: Literal[2]
     preprocess_version: int
     facts: ModelFacts
-    backbone: BackboneRecord
-    head: HeadRecord
+    backbone: BackboneRecord | None = Field(description="None: the classifier reads no features")
+    classifier: Annotated[ClassifierRecord, Field(discriminator="kind")]
     tensors: dict[str, TensorSpec] = Field(max_length=5000)
     canary: tuple[tuple[Score, ...], ...] = Field(min_length=1, max_length=64)
     weights_sha256: str = Field(pattern=r"^[0-9a-f]{64}$")

@@ -9,7 +9,7 @@ import numpy as np
 from fer_core.config import Rule
 from fer_core.errors import ShapeError
 
-_TINY = 1e-7  # softmax scores of exactly 0 must not veto a class in the log rule
+_TINY = 1e-7  # a score of exactly 0 must not veto a class in the log rule, nor be certain when calibrated
 
 
 @dataclass(frozen=True)
@@ -59,3 +59,16 @@ def judge(scores: np.ndarray, rule: Rule) -> Verdict:
     tied = np.flatnonzero(shares == shares.max())
     index = int(tied[0]) if len(tied) == 1 else int(tied[scores.mean(axis=0)[tied].argmax()])
     return Verdict(index=index, scores=shares, n_frames=len(scores))
+
+
+def apply_temperature(scores: np.ndarray, temperature: float) -> np.ndarray:
+    """(n, k) or (k,) probabilities p ∝ s^(1/T): softer above 1, sharper below; the arg-max stays.
+
+    Args:
+        scores: clip scores, rows sum to 1. temperature: T > 0; 1 returns the scores, as float64.
+    """
+    if temperature == 1.0:
+        return np.asarray(scores, dtype=np.float64)
+    powers = np.log(np.maximum(scores, _TINY)) / temperature
+    powers = np.exp(powers - powers.max(axis=-1, keepdims=True))
+    return powers / powers.sum(axis=-1, keepdims=True)

@@ -5,79 +5,116 @@ from __future__ import annotations
 from collections.abc import Sequence
 from difflib import get_close_matches
 from pathlib import Path
+from typing import get_args
 
-from fer_core.config import TrainConfig
+from fer_core.config import RECIPES, Rule, SearchConfig, TrainConfig
+from fer_core.corpus import Wanted
 from fer_core.errors import ConfigError
-from fer_core.rivals import attention, recurrent, volume
+from fer_core.model.augment import views_of
+from fer_core.model.descriptors.catalogue import DISPLACEMENT, GRADIENTS, TEXTURE
+from fer_core.models import COMPARED, HEADED, ModelName
 from fer_core.rivals.attention import Attention
 from fer_core.rivals.classical import Forest, SupportVectors
 from fer_core.rivals.fused import Fused
 from fer_core.rivals.heads import Head, HeadRule
-from fer_core.rivals.material import Descriptor
-from fer_core.rivals.motion import displacement, gradient_histograms
-from fer_core.rivals.names import NAMES
 from fer_core.rivals.recurrent import Recurrent
 from fer_core.rivals.rival import Rival
-from fer_core.rivals.texture import texture
 from fer_core.rivals.volume import C3D
 
-TEXTURE = Descriptor("texture", "expression", texture)
-DISPLACEMENT = Descriptor("displacement", "course", displacement)
-GRADIENTS = Descriptor("gradients", "course", gradient_histograms)
+HEAD_RULES: dict[str, tuple[Rule, str]] = {
+    "head-mean": ("mean_scores", "FC head, mean scores (§4.1)"),
+    "head-vote": ("majority_vote", "FC head, majority vote (§4.1)"),
+    "head-log-mean": ("log_mean_scores", "FC head, mean log scores"),
+}
+
+
+def rival_of(train: TrainConfig, *, fc: Path | None = None, block: Path | None = None) -> Rival:
+    """The rival that a setting names (`train.model`), with that setting.
+
+    Args:
+        fc, block: stored layers of the backbone that a head starts from.
+    """
+    name, weighting = train.model, train.class_weights
+    head = Head("head", "FC head (§4.2)", train.with_model("head") if name in HEADED else train, fc, block)
+    if name == "head":
+        return head
+    if name in ("fan-self", "fan-relation"):
+        relation = name == "fan-relation"
+        title = f"frame attention, self{' + relation' * relation} (appendix)"
+        return Attention(name, title, train, relation=relation)
+    if name == "lstm":
+        return Recurrent(name, "CNN features + LSTM (§1.3.2)", train)
+    if name == "c3d":
+        return C3D(name, "C3D-small (§1.3.2)", train)
+    if name in ("lstm-c3d", "lstm-c3d-learned"):
+        learned = name == "lstm-c3d-learned"
+        parts = (rival_of(train.with_model("lstm")), rival_of(train.with_model("c3d")))
+        return Fused(name, f"LSTM and C3D, {'share learnt' if learned else 'averaged'} (§1.3.2)", *parts, learned)
+    if name == "lbp-svm":
+        return SupportVectors(name, "LBP + SVM (§1.3.1)", TEXTURE, weighting)
+    if name == "lbp-forest":
+        return Forest(name, "LBP + random forest (§1.3.1)", TEXTURE, weighting)
+    if name == "gradients-svm":
+        return SupportVectors(name, "3-D gradient histograms + SVM (§1.3.1)", GRADIENTS, weighting)
+    moved = SupportVectors("displacement-svm", "point displacement + SVM (§1.3.1)", DISPLACEMENT, weighting)
+    if name == "displacement-svm":
+        return moved
+    return Fused(name, "FC head and displacement (§1.3.2)", head, moved, learned=True)
 
 
 def rivals(
     names: Sequence[str], train: TrainConfig, *, epochs: int = 0, fc: Path | None = None, block: Path | None = None
 ) -> tuple[Rival, ...]:
-    """The rivals of some names, in the order given.
+    """The rivals to compare, in the order given, each by its own recipe; what is everyone's is `train`'s.
 
     Args:
-        train: the head's setting; its class weights, device and threads are everyone's.
+        train: the head's setting, or that of the model it names.
         epochs: most epochs of the networks over clips; 0: those of their recipes.
         fc, block: stored layers of the backbone that the head starts from.
     Raises:
         ConfigError: a name is unknown or given twice.
     """
     for name in names:
-        if name not in NAMES:
-            close = get_close_matches(name, NAMES, n=1)
+        if name not in COMPARED:
+            close = get_close_matches(name, COMPARED, n=1)
             raise ConfigError(
                 f"there is no model '{name}'{f' (did you mean {close[0]!r}?)' if close else ''}; "
-                f"there are {', '.join(NAMES)}"
+                f"there are {', '.join(COMPARED)}"
             )
         if names.count(name) > 1:
             raise ConfigError(f"model '{name}' is named {names.count(name)} times; once is enough")
-    every = _catalogue(train, epochs, fc, block)
-    return tuple(every[name] for name in names)
+    head = rival_of(train.with_model("head"), fc=fc, block=block)
+    assert isinstance(head, Head)
+    found: list[Rival] = []
+    for name in names:
+        if name in HEAD_RULES:
+            rule, title = HEAD_RULES[name]
+            found.append(HeadRule(name, title, head, rule))
+        else:
+            model = next(m for m in get_args(ModelName) if m == name)
+            setting = train.with_model(model, **({"epochs": epochs} if epochs and model in RECIPES else {}))
+            found.append(rival_of(setting, fc=fc, block=block))
+    return tuple(found)
 
 
-def _catalogue(train: TrainConfig, epochs: int, fc: Path | None, block: Path | None) -> dict[str, Rival]:
-    shared = train.model_dump(include={"class_weights", "device", "threads", "inner_share"})
-
-    def recipe(own: TrainConfig) -> TrainConfig:
-        return own.model_copy(update={**shared, "epochs": epochs or own.epochs})
-
-    fan, rnn, c3d = (recipe(own) for own in (attention.RECIPE, recurrent.RECIPE, volume.RECIPE))
-    weighting = train.class_weights
-    head = Head("head", "FC head", train, fc, block)
-    mean = HeadRule("head-mean", "FC head, mean scores (§4.1)", head, "mean_scores")
-    lstm = Recurrent("lstm", "CNN features + LSTM (§1.3.2)", rnn)
-    volumes = C3D("c3d", "C3D-small (§1.3.2)", c3d)
-    moved = SupportVectors("displacement-svm", "point displacement + SVM (§1.3.1)", DISPLACEMENT, weighting)
-    found: tuple[Rival, ...] = (
-        mean,
-        HeadRule("head-vote", "FC head, majority vote (§4.1)", head, "majority_vote"),
-        HeadRule("head-log-mean", "FC head, mean log scores", head, "log_mean_scores"),
-        Attention("fan-self", "frame attention, self (appendix)", fan, relation=False),
-        Attention("fan-relation", "frame attention, self + relation (appendix)", fan, relation=True),
-        lstm,
-        volumes,
-        Fused("lstm-c3d", "LSTM and C3D, averaged (§1.3.2)", lstm, volumes, learned=False),
-        Fused("lstm-c3d-learned", "LSTM and C3D, share learnt (§1.3.2)", lstm, volumes, learned=True),
-        SupportVectors("lbp-svm", "LBP + SVM (§1.3.1)", TEXTURE, weighting),
-        Forest("lbp-forest", "LBP + random forest (§1.3.1)", TEXTURE, weighting),
-        moved,
-        Fused("appearance-displacement", "FC head and displacement (§1.3.2)", mean, moved, learned=True),
-        SupportVectors("gradients-svm", "3-D gradient histograms + SVM (§1.3.1)", GRADIENTS, weighting),
+def wanted(train: TrainConfig, search: SearchConfig | None = None) -> Wanted:
+    """What the fits of a setting, or of all settings of a search from it, read."""
+    models = (train.model,) if search is None or not search.models else search.models
+    transfers = {train.transfer} if search is None or not search.transfer else set(search.transfer)
+    counts = (train.augment.views,) if search is None or not search.views else search.views
+    views = views_of(train.augment.model_copy(update={"views": max(counts)}))
+    found = wanted_by([rival_of(train.with_model(model)) for model in models])
+    if not set(models) & set(HEADED):
+        return found
+    return Wanted(
+        plain=True,
+        features=views[1:] if "frozen" in transfers else (),
+        maps=views if "last_block" in transfers else (),
+        descriptors=found.descriptors,
     )
-    return {rival.name: rival for rival in found}
+
+
+def wanted_by(found: Sequence[Rival]) -> Wanted:
+    """What some rivals read, beside views and maps."""
+    names = dict.fromkeys(descriptor.name for rival in found for descriptor in rival.descriptors)
+    return Wanted(plain=any(rival.reads_features for rival in found), descriptors=tuple(names))

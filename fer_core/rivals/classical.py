@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import time
 from abc import abstractmethod
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
 import numpy as np
 from sklearn.ensemble import RandomForestClassifier
-from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 
 from fer_core.config import WeightScheme
-from fer_core.evaluation.calibration import apply_temperature, fit_temperature
+from fer_core.evaluation.calibration import fit_temperature
 from fer_core.evaluation.metrics import mean_recall
-from fer_core.rivals.material import Descriptor, Material
-from fer_core.rivals.rival import Rival
+from fer_core.model.classifiers.forest import ForestClassifier
+from fer_core.model.classifiers.support_vectors import SupportVectorsClassifier
+from fer_core.model.descriptors.descriptor import Descriptor
+from fer_core.rivals.fits import Fits
+from fer_core.rivals.rival import Fitted, Rival
 from fer_core.training.imbalance import class_weights
 
 COSTS = (0.001, 0.01, 0.1, 1.0, 10.0)  # tried for C
@@ -39,89 +43,77 @@ class Classical(Rival):
     def descriptors(self) -> tuple[Descriptor, ...]:
         return (self.descriptor,)
 
+    @property
     @abstractmethod
-    def candidates(self, weights: dict[int, float], seed: int) -> list[Pipeline]:
-        """Unfitted classifiers; the best on the clips stopped on is kept."""
+    def choices(self) -> tuple[Mapping[str, float], ...]:
+        """Settings one of which is kept: the best on the clips stopped on."""
 
     @abstractmethod
-    def size(self, model: Pipeline) -> int:
-        """Learnt numbers of a fitted one."""
+    def learn(
+        self, rows: np.ndarray, labels: np.ndarray, weights: dict[int, float], seed: int, choice: Mapping[str, float]
+    ) -> SupportVectorsClassifier | ForestClassifier:
+        """A classifier of (n, d) rows and their labels, its temperature still 1."""
 
-    def fit(self, data: Material, fit_clips: np.ndarray, stop_clips: np.ndarray, seed: int) -> FittedClassical:
-        rows = rows_of(data, self.descriptor)
-        labels, k = data.table.labels, len(data.table.classes)
+    def fit(
+        self,
+        fits: Fits,
+        fit_clips: np.ndarray,
+        stop_clips: np.ndarray,
+        seed: int,
+        chosen: Mapping[str, float] | None = None,
+    ) -> Fitted:
+        table, labels = fits.table, fits.table.labels
+        described = table.described[self.descriptor.name]
+        rows, k = described.reshape(len(described), -1)[fit_clips], len(table.classes)
         started = time.monotonic()
         counts = np.bincount(labels[fit_clips], minlength=k)
         weights = dict(enumerate(class_weights(counts, self.weighting)))
-        best, highest = None, -1.0
-        for model in self.candidates(weights, seed):
-            model.fit(rows[fit_clips], labels[fit_clips])
-            reached = mean_recall(model.predict(rows[stop_clips]), labels[stop_clips], k) if len(stop_clips) else 0.0
-            if reached > highest:
-                best, highest = model, reached
-        assert best is not None
-        temperature = 1.0
-        if len(stop_clips):
-            temperature = fit_temperature(class_scores(best, rows[stop_clips]), labels[stop_clips])
-        return FittedClassical(best, self.descriptor, temperature, self.size(best), time.monotonic() - started)
+        reached, temperature = -1.0, 1.0
+        for choice in self.choices if chosen is None else (chosen,):
+            classifier = self.learn(rows, labels[fit_clips], weights, seed, choice)
+            recall = 0.0
+            if len(stop_clips):
+                scores = classifier.scores(table, stop_clips)
+                recall = mean_recall(scores.argmax(axis=1), labels[stop_clips], k)
+            if recall > reached:
+                best, kept, reached = classifier, choice, recall
+        if chosen is not None:
+            temperature = chosen["temperature"]
+        elif len(stop_clips):
+            temperature = fit_temperature(best.scores(table, stop_clips), labels[stop_clips])
+        record = best.record.model_copy(update={"temperature": temperature})
+        return Fitted(
+            classifier=replace(best, record=record),  # type: ignore[arg-type]
+            seconds=time.monotonic() - started,
+            chosen={**kept, "temperature": temperature},
+        )
 
 
 @dataclass(frozen=True)
 class SupportVectors(Classical):
     """A linear support vector machine on standardised numbers, one class against one; C chosen inside the fold."""
 
-    def candidates(self, weights: dict[int, float], seed: int) -> list[Pipeline]:
-        return [
-            make_pipeline(StandardScaler(), SVC(kernel="linear", C=cost, class_weight=weights, break_ties=True))
-            for cost in COSTS
-        ]
+    @property
+    def choices(self) -> tuple[Mapping[str, float], ...]:
+        return tuple({"cost": cost} for cost in COSTS)
 
-    def size(self, model: Pipeline) -> int:
-        scaler, svc = model[0], model[-1]
-        return int(svc.coef_.size + svc.intercept_.size + scaler.mean_.size + scaler.scale_.size)
+    def learn(
+        self, rows: np.ndarray, labels: np.ndarray, weights: dict[int, float], seed: int, choice: Mapping[str, float]
+    ) -> SupportVectorsClassifier:
+        model = make_pipeline(StandardScaler(), SVC(kernel="linear", C=choice["cost"], class_weight=weights))
+        return SupportVectorsClassifier.of(model.fit(rows, labels), self.descriptor.name, 1.0)
 
 
 @dataclass(frozen=True)
 class Forest(Classical):
     """A random forest (Breiman 2001)."""
 
-    def candidates(self, weights: dict[int, float], seed: int) -> list[Pipeline]:
-        return [make_pipeline(RandomForestClassifier(TREES, class_weight=weights, random_state=seed))]
+    @property
+    def choices(self) -> tuple[Mapping[str, float], ...]:
+        return ({},)
 
-    def size(self, model: Pipeline) -> int:
-        """A feature and a threshold an inner node, the classes' shares a leaf."""
-        trees = [tree.tree_ for tree in model[-1].estimators_]
-        leaves = sum(int(t.n_leaves) for t in trees)
-        inner = sum(int(t.node_count) for t in trees) - leaves
-        return 2 * inner + leaves * len(model.classes_)
-
-
-@dataclass(frozen=True)
-class FittedClassical:
-    """A fitted classifier."""
-
-    model: Pipeline
-    descriptor: Descriptor
-    temperature: float
-    n_parameters: int
-    seconds: float
-    history: None = None
-
-    def scores(self, data: Material, clips: np.ndarray) -> np.ndarray:
-        return apply_temperature(class_scores(self.model, rows_of(data, self.descriptor)[clips]), self.temperature)
-
-
-def rows_of(data: Material, descriptor: Descriptor) -> np.ndarray:
-    """(C, d) a descriptor of every clip, flat."""
-    described = data.described(descriptor)
-    return described.reshape(len(described), -1)
-
-
-def class_scores(model: Pipeline, rows: np.ndarray) -> np.ndarray:
-    """(n, k) rows that sum to 1: a forest's shares, or the softmax of the support vectors' decision values."""
-    if hasattr(model, "predict_proba"):
-        shares: np.ndarray = model.predict_proba(rows)
-        return shares
-    values = model.decision_function(rows)
-    powers = np.exp(values - values.max(axis=1, keepdims=True))
-    return powers / powers.sum(axis=1, keepdims=True)
+    def learn(
+        self, rows: np.ndarray, labels: np.ndarray, weights: dict[int, float], seed: int, choice: Mapping[str, float]
+    ) -> ForestClassifier:
+        model = RandomForestClassifier(TREES, class_weight=weights, random_state=seed)
+        return ForestClassifier.of(model.fit(rows, labels), self.descriptor.name, 1.0)

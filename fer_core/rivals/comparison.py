@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,15 +13,16 @@ from fer_core.clips.splits import grouped_folds, inner_split
 from fer_core.emotions import Emotion
 from fer_core.errors import TrainingError
 from fer_core.evaluation.metrics import Difference, Evaluation, evaluate, paired_difference
-from fer_core.rivals.material import Material
-from fer_core.rivals.rival import Fitted, Rival
+from fer_core.model.features import FeatureTable
+from fer_core.rivals.costs import Costs, ms_per_clip
+from fer_core.rivals.fits import Fits
+from fer_core.rivals.rival import Rival
 from fer_core.store import EntryStore, cache_key
 from fer_core.training.history import History
 
 log = logging.getLogger(__name__)
 
-RIVALS_VERSION = 1  # raised whenever the same setting and clips give other scores
-_TIMED_CLIPS = 9
+RIVALS_VERSION = 2  # raised whenever the same setting and clips give other scores
 
 
 @dataclass(frozen=True)
@@ -81,11 +81,12 @@ class _Judged:
 
 def compare(
     rivals: Sequence[Rival],
-    material: Material,
+    table: FeatureTable,
     *,
     folds: int,
     seed: int,
     inner_share: float,
+    costs: Costs | None = None,
     store: EntryStore | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Comparison:
@@ -95,6 +96,7 @@ def compare(
     out to stop on. A rival that diverges is reported; the others go on.
 
     Args:
+        costs: of making what rivals read; see `costs.py`.
         store: keeps every finished fold of a rival, so that what was compared before is not fitted again; None: nothing
             is kept.
         progress: called with (fits done, fits in all).
@@ -102,20 +104,19 @@ def compare(
         DataError: too few subjects for the folds.
         TrainingError: a fold's training side lacks a class, or no rival is left.
     """
-    table = material.table
     k = len(table.classes)
     judged = {rival.name: _Judged(np.full((table.n_clips, k), np.nan)) for rival in rivals}
     failed: dict[str, str] = {}
+    fits = Fits(table)
     sides = grouped_folds(table.subjects, table.labels, folds, seed)
     for fold, (train, held_out) in enumerate(sides):
         subjects = [table.subjects[c] for c in train]
         kept, stopped_on = inner_split(subjects, table.labels[train], inner_share, seed)
         fit_clips, stop_clips = train[kept], train[stopped_on]
-        _check_classes(material, fit_clips, fold)
         for place, rival in enumerate(rivals):
             if rival.name not in failed:
                 try:
-                    found = judge(rival, material, fit_clips, stop_clips, held_out, seed, store)
+                    found = judge(rival, fits, fit_clips, stop_clips, held_out, seed, costs or {}, store)
                 except TrainingError as exc:
                     log.warning("%s is left out: %s", rival.name, exc)
                     failed[rival.name] = str(exc)
@@ -129,7 +130,7 @@ def compare(
         raise TrainingError(f"none of {len(rivals)} models could be fitted: {'; '.join(failed.values())}")
     reference = judged[whole[0].name].scores.argmax(axis=1)
     return Comparison(
-        entries=tuple(_entry(rival, judged[rival.name], material, reference, rival is whole[0]) for rival in whole),
+        entries=tuple(_entry(rival, judged[rival.name], table, reference, rival is whole[0]) for rival in whole),
         failed=failed,
         folds=folds,
         seed=seed,
@@ -142,41 +143,40 @@ def compare(
 
 def judge(
     rival: Rival,
-    material: Material,
+    fits: Fits,
     fit_clips: np.ndarray,
     stop_clips: np.ndarray,
     judged: np.ndarray,
     seed: int,
+    costs: Costs,
     store: EntryStore | None,
-    on: Material | None = None,
+    on: FeatureTable | None = None,
 ) -> tuple[np.ndarray, dict[str, Any]]:
     """Scores of some clips by a rival fitted to others, and what is to be noted of the fit; stored ones if there are.
 
     Args:
         judged: places of the clips to score.
-        on: whose clips they are; None: the material's own.
+        on: the table they are in; None: that of the fits.
     Raises:
         TrainingError: the rival diverged.
     """
-    on = on or material
-    sources = sorted({descriptor.source for descriptor in rival.descriptors})
+    on = on or fits.table
     key = cache_key(
         version=RIVALS_VERSION,
         rival=rival.setting,
-        tables=[m.table.key for m in (material, on)],
-        faces={source: [m.keys.get(source, "") for m in (material, on)] for source in sources},
+        tables=[_read_of(table, rival) for table in (fits.table, on)],
         clips=[side.tolist() for side in (fit_clips, stop_clips, judged)],
         seed=seed,
     )
     if store is not None and (stored := store.get(key)) is not None:
         return stored[0]["scores"], stored[1]
-    fitted = material.fitted(rival, fit_clips, stop_clips, seed)
-    scores = fitted.scores(on, judged)
+    fitted = fits.fitted(rival, fit_clips, stop_clips, seed)
+    scores = fitted.classifier.scores(on, judged)
     note = {
         "rival": rival.name,
-        "parameters": fitted.n_parameters,
+        "parameters": fitted.classifier.n_parameters,
         "seconds": fitted.seconds,
-        "ms": _ms_per_clip(rival, fitted, on, judged),
+        "ms": ms_per_clip(fitted.classifier, on, judged, costs),
         "history": fitted.history.to_rows() if fitted.history else [],
     }
     if store is not None:
@@ -184,19 +184,13 @@ def judge(
     return scores, note
 
 
-def _ms_per_clip(rival: Rival, fitted: Fitted, material: Material, clips: np.ndarray) -> float:
-    """Median time from a clip's stored faces to its scores."""
-    seconds = []
-    for clip in clips[:_TIMED_CLIPS]:
-        started = time.perf_counter()
-        fitted.scores(material, np.array([clip]))
-        seconds.append(time.perf_counter() - started)
-    described = sum(material.ms(descriptor) for descriptor in rival.descriptors)
-    return 1000 * float(np.median(seconds)) + described + (material.features_ms if rival.reads_features else 0.0)
+def _read_of(table: FeatureTable, rival: Rival) -> dict[str, str]:
+    """Identity of what a rival reads of a table: other parts of it change nothing."""
+    names = ["people"] + ["features"] * rival.reads_features + [d.name for d in rival.descriptors]
+    return {name: table.part_keys[name] for name in names}
 
 
-def _entry(rival: Rival, judged: _Judged, material: Material, reference: np.ndarray, first: bool) -> Entry:
-    table = material.table
+def _entry(rival: Rival, judged: _Judged, table: FeatureTable, reference: np.ndarray, first: bool) -> Entry:
     verdicts = judged.scores.argmax(axis=1)
     histories = [History.from_rows(note["history"]) for note in judged.notes]
     return Entry(
@@ -212,14 +206,3 @@ def _entry(rival: Rival, judged: _Judged, material: Material, reference: np.ndar
         ms_per_clip=float(np.median([note["ms"] for note in judged.notes])),
         histories=tuple(history for history in histories if len(history)),
     )
-
-
-def _check_classes(material: Material, clips: np.ndarray, fold: int) -> None:
-    classes = material.table.classes
-    counts = np.bincount(material.table.labels[clips], minlength=len(classes))
-    if (counts == 0).any():
-        missing = ", ".join(str(c) for c, n in zip(classes, counts, strict=True) if n == 0)
-        raise TrainingError(
-            f"fold {fold} has no training clips of {missing}; every class needs clips of several subjects, or fewer "
-            "folds (search.folds)"
-        )

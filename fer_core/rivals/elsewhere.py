@@ -12,8 +12,10 @@ import numpy as np
 from fer_core.clips.splits import inner_split
 from fer_core.errors import DataError, TrainingError
 from fer_core.evaluation.metrics import Evaluation, by_columns, evaluate
+from fer_core.model.features import FeatureTable
 from fer_core.rivals.comparison import judge
-from fer_core.rivals.material import Material
+from fer_core.rivals.costs import Costs
+from fer_core.rivals.fits import Fits
 from fer_core.rivals.rival import Rival
 from fer_core.store import EntryStore
 
@@ -71,42 +73,42 @@ class Elsewhere:
 
 def judge_elsewhere(
     rivals: Sequence[Rival],
-    material: Material,
-    other: Material,
+    table: FeatureTable,
+    other: FeatureTable,
     name: str,
     *,
     seed: int,
     inner_share: float,
+    costs: Costs | None = None,
     store: EntryStore | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Elsewhere:
-    """Fit every rival once more, to all clips of the material, and judge the other clips, of which it saw none.
+    """Fit every rival once more, to all clips of the table, and judge the other clips, of which it saw none.
 
     As in a fold, `inner_share` of the subjects are held out to stop on. A rival that diverges is reported.
 
     Raises:
         DataError: a subject is on both sides.
     """
-    table, judged_on = material.table, other.table
-    if shared := sorted(set(table.subjects) & set(judged_on.subjects)):
+    if shared := sorted(set(table.subjects) & set(other.subjects)):
         raise DataError(
             f"subject '{shared[0]}' ({len(shared)} in all) is among the clips trained on and in {name}; "
             "take these clips out of one of the two"
         )
     fit_clips, stop_clips = inner_split(table.subjects, table.labels, inner_share, seed)
-    every = np.arange(judged_on.n_clips)
+    every, fits = np.arange(other.n_clips), Fits(table)
     judged, failed = dict[str, Judged](), dict[str, str]()
     for done, rival in enumerate(rivals, start=1):
         try:
-            scores, _ = judge(rival, material, fit_clips, stop_clips, every, seed, store, on=other)
+            scores, _ = judge(rival, fits, fit_clips, stop_clips, every, seed, costs or {}, store, on=other)
         except TrainingError as exc:
             log.warning("%s is left out: %s", rival.name, exc)
             failed[rival.name] = str(exc)
         else:
-            told = (scores.argmax(axis=1), judged_on.labels, judged_on.subjects)
-            groups = by_columns(*told, judged_on.groups, judged_on.classes)
-            judged[rival.name] = Judged(evaluate(*told, judged_on.classes), groups)
+            told = (scores.argmax(axis=1), other.labels, other.subjects)
+            groups = by_columns(*told, other.groups, other.classes)
+            judged[rival.name] = Judged(evaluate(*told, other.classes), groups)
         if progress:
             progress(done, len(rivals))
-    labels = tuple(str(judged_on.classes[c]) for c in np.unique(judged_on.labels))
-    return Elsewhere(name, labels, judged, failed, judged_on.synthetic)
+    labels = tuple(str(other.classes[c]) for c in np.unique(other.labels))
+    return Elsewhere(name, labels, judged, failed, other.synthetic)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
-from fer_core.rivals.material import Descriptor, Material
+from fer_core.model.classifiers.fused import FusedClassifier
+from fer_core.model.descriptors.descriptor import Descriptor
+from fer_core.rivals.fits import Fits
 from fer_core.rivals.rival import Fitted, Rival
-from fer_core.training.history import History
 
 _SHARES = np.linspace(0, 1, 21)
 _TINY = 1e-7
@@ -36,35 +38,37 @@ class Fused(Rival):
     def reads_features(self) -> bool:
         return self.first.reads_features or self.second.reads_features
 
-    def fit(self, data: Material, fit_clips: np.ndarray, stop_clips: np.ndarray, seed: int) -> FittedFused:
-        first, second = (data.fitted(part, fit_clips, stop_clips, seed) for part in (self.first, self.second))
+    def fit(
+        self,
+        fits: Fits,
+        fit_clips: np.ndarray,
+        stop_clips: np.ndarray,
+        seed: int,
+        chosen: Mapping[str, float] | None = None,
+    ) -> Fitted:
+        first = fits.fitted(self.first, fit_clips, stop_clips, seed, _of("first", chosen))
+        second = fits.fitted(self.second, fit_clips, stop_clips, seed, _of("second", chosen))
         started = time.monotonic()
-        share = 0.5
-        if self.learned and len(stop_clips):
-            share = learned_share(
-                first.scores(data, stop_clips), second.scores(data, stop_clips), data.table.labels[stop_clips]
-            )
-        seconds = first.seconds + second.seconds + time.monotonic() - started
-        return FittedFused(first, second, share, seconds, int(self.learned))
+        share = 0.5 if chosen is None else chosen["share"]
+        if self.learned and chosen is None and len(stop_clips):
+            ours, theirs = (part.classifier.scores(fits.table, stop_clips) for part in (first, second))
+            share = learned_share(ours, theirs, fits.table.labels[stop_clips])
+        parts = {"first": first, "second": second}
+        decided = {f"{name}.{key}": value for name, part in parts.items() for key, value in part.chosen.items()}
+        return Fitted(
+            classifier=FusedClassifier(first.classifier, second.classifier, share, self.learned),
+            seconds=first.seconds + second.seconds + time.monotonic() - started,
+            chosen={"share": share, **decided},
+            pretrained=first.pretrained or second.pretrained,
+            threads=max(first.threads, second.threads),
+        )
 
 
-@dataclass(frozen=True)
-class FittedFused:
-    """Two fitted rivals and the share of the first."""
-
-    first: Fitted
-    second: Fitted
-    share: float
-    seconds: float
-    learned: int
-    history: History | None = None
-
-    @property
-    def n_parameters(self) -> int:
-        return self.first.n_parameters + self.second.n_parameters + self.learned
-
-    def scores(self, data: Material, clips: np.ndarray) -> np.ndarray:
-        return self.share * self.first.scores(data, clips) + (1 - self.share) * self.second.scores(data, clips)
+def _of(part: str, chosen: Mapping[str, float] | None) -> dict[str, float] | None:
+    """What was chosen for a part."""
+    if chosen is None:
+        return None
+    return {key.removeprefix(f"{part}."): value for key, value in chosen.items() if key.startswith(f"{part}.")}
 
 
 def learned_share(first: np.ndarray, second: np.ndarray, labels: np.ndarray) -> float:

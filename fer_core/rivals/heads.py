@@ -1,26 +1,24 @@
-"""The thesis's own: FC layers over every frame, and a rule that joins the frames' scores (§4.1, §4.2)."""
+"""The thesis's own: FC layers fitted to frames, and a rule that joins the frames' scores (§4.1, §4.2)."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from fer_core.config import Rule, TrainConfig
-from fer_core.evaluation.metrics import clip_verdicts
+from fer_core.model.classifiers.head import HeadClassifier
 from fer_core.model.features import load_block, load_fc
-from fer_core.rivals.material import Material
-from fer_core.rivals.rival import Rival
-from fer_core.training.history import History
-from fer_core.training.loop import FitResult, fit
-
-_TIE = 1e-6
+from fer_core.rivals.fits import Fits
+from fer_core.rivals.rival import Fitted, Rival
+from fer_core.training.loop import fit
 
 
 @dataclass(frozen=True)
 class Head(Rival):
-    """FC layers fitted to frames. As a rival it needs a rule: `HeadRule`; the rules of a comparison share one fit.
+    """FC layers fitted to frames, judging by mean scores.
 
     Args:
         train: the setting. fc, block: stored FC layers and last block of the backbone to start from.
@@ -34,17 +32,37 @@ class Head(Rival):
     def reads_features(self) -> bool:
         return True
 
-    def fit(self, data: Material, fit_clips: np.ndarray, stop_clips: np.ndarray, seed: int) -> FittedHead:
+    def fit(
+        self,
+        fits: Fits,
+        fit_clips: np.ndarray,
+        stop_clips: np.ndarray,
+        seed: int,
+        chosen: Mapping[str, float] | None = None,
+    ) -> Fitted:
+        """As `training.loop.fit`. A refit's epochs are longer than a fold's, so its steps end before the epochs do, and
+        schedules run as in the folds."""
+        cfg = self.train.model_copy(update={"seed": seed} | ({"stopping": "never"} if chosen else {}))
         found = fit(
-            data.table, fit_clips, stop_clips, self.train.model_copy(update={"seed": seed}),
+            fits.table, fit_clips, stop_clips, cfg,
             fc=load_fc(self.fc) if self.fc else (), block=load_block(self.block) if self.block else None,
+            max_steps=max(1, round(chosen["steps"])) if chosen else 0,
+            checkpoint=fits.checkpoint, on_epoch=fits.on_epoch,
         )  # fmt: skip
-        return FittedHead(found, "mean_scores")
+        return Fitted(
+            classifier=HeadClassifier(found.head, found.block),
+            seconds=found.seconds,
+            chosen={"steps": found.steps},
+            history=found.history,
+            best_epoch=found.best_epoch,
+            pretrained=tuple(found.pretrained),
+            threads=found.threads,
+        )
 
 
 @dataclass(frozen=True)
 class HeadRule(Rival):
-    """The verdicts of a head by one rule."""
+    """The verdicts of a head by one rule; the rules of a comparison share one fit."""
 
     head: Head
     rule: Rule
@@ -53,36 +71,14 @@ class HeadRule(Rival):
     def reads_features(self) -> bool:
         return True
 
-    def fit(self, data: Material, fit_clips: np.ndarray, stop_clips: np.ndarray, seed: int) -> FittedHead:
-        fitted = data.fitted(self.head, fit_clips, stop_clips, seed)
-        assert isinstance(fitted, FittedHead)
-        return FittedHead(fitted.found, self.rule)
-
-
-@dataclass(frozen=True)
-class FittedHead:
-    """A fitted head under a rule."""
-
-    found: FitResult
-    rule: Rule
-
-    @property
-    def n_parameters(self) -> int:
-        return self.found.n_weights
-
-    @property
-    def history(self) -> History:
-        return self.found.history
-
-    @property
-    def seconds(self) -> float:
-        return self.found.seconds
-
-    def scores(self, data: Material, clips: np.ndarray) -> np.ndarray:
-        """Clip scores by the rule; where votes are tied, the class of the rule's verdict is a hair ahead."""
-        table = data.table
-        frames = self.found.score_frames(table, table.frames_of(clips)).numpy()
-        offsets = np.concatenate([[0], np.cumsum(np.diff(table.offsets)[clips])])
-        verdicts, scores = clip_verdicts(frames, offsets, np.arange(len(clips)), self.rule)
-        ahead = np.eye(scores.shape[1])[verdicts]
-        return (scores + _TIE * ahead) / (1 + _TIE)
+    def fit(
+        self,
+        fits: Fits,
+        fit_clips: np.ndarray,
+        stop_clips: np.ndarray,
+        seed: int,
+        chosen: Mapping[str, float] | None = None,
+    ) -> Fitted:
+        fitted = fits.fitted(self.head, fit_clips, stop_clips, seed, chosen)
+        assert isinstance(fitted.classifier, HeadClassifier)
+        return replace(fitted, classifier=replace(fitted.classifier, rule=self.rule))

@@ -1,39 +1,44 @@
-"""Rival: a way from clips to scores that can be fitted, and compared with every other on the same material."""
+"""What a rival is: a system with its settings, which is fitted to some clips and then judges others."""
 
 from __future__ import annotations
 
 import dataclasses
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from pydantic import BaseModel
 
-from fer_core.rivals.material import Descriptor, Material
+from fer_core.model.classifiers.classifier import ClipClassifier
+from fer_core.model.descriptors.descriptor import Descriptor
+from fer_core.rivals.fits import Fits
 from fer_core.training.history import History
 
 
-class Fitted(Protocol):
+@dataclass(frozen=True)
+class Fitted:
     """A fitted rival.
 
-    Attributes:
-        n_parameters: numbers it has learnt and must keep to judge a clip.
-        history: its epochs; None for those that have none.
-        seconds: wall clock of its fit, that of its parts included.
+    Args:
+        classifier: on the CPU, ready to judge.
+        seconds: wall clock of the fit, that of its parts included.
+        chosen: what was chosen on the clips stopped on, by name (optimiser steps, a cost, a share): what a refit on all
+            clips needs to be told.
+        history: its epochs; None for those that have none. best_epoch: counted from 1.
+        pretrained: places of FC layers that started from the backbone's checkpoint.
+        threads: torch threads used; the same number is needed for the same bytes.
     """
 
-    @property
-    def n_parameters(self) -> int: ...
-    @property
-    def history(self) -> History | None: ...
-    @property
-    def seconds(self) -> float: ...
-
-    def scores(self, data: Material, clips: np.ndarray) -> np.ndarray:
-        """(n, k) scores of the clips at some places, rows sum to 1; the arg-max is the verdict."""
-        ...
+    classifier: ClipClassifier
+    seconds: float
+    chosen: Mapping[str, float] = field(default_factory=dict)
+    history: History | None = None
+    best_epoch: int = 0
+    pretrained: tuple[int, ...] = ()
+    threads: int = 1
 
 
 @dataclass(frozen=True)
@@ -49,12 +54,21 @@ class Rival(ABC):
     title: str
 
     @abstractmethod
-    def fit(self, data: Material, fit_clips: np.ndarray, stop_clips: np.ndarray, seed: int) -> Fitted:
-        """Fit to some clips.
+    def fit(
+        self,
+        fits: Fits,
+        fit_clips: np.ndarray,
+        stop_clips: np.ndarray,
+        seed: int,
+        chosen: Mapping[str, float] | None = None,
+    ) -> Fitted:
+        """Fit to some clips; every class is among them.
 
         Args:
+            fits: the clips' table, and where a fused rival has its parts fitted.
             fit_clips: places of the clips trained on. stop_clips: of other subjects; for stopping, and for the few
                 settings that are chosen inside a fold. Neither holds a clip that is scored later.
+            chosen: what earlier fits have chosen; nothing is stopped or chosen then, and no clips are needed for it.
         Raises:
             TrainingError: it diverged.
         """
@@ -80,7 +94,7 @@ def _plain(value: Any) -> Any:
     if isinstance(value, Rival):
         return value.setting
     if isinstance(value, Descriptor):
-        return f"{value.name} {value.version}"
+        return value.identity
     if isinstance(value, BaseModel):
         return value.model_dump(mode="json")
     return value.stem if isinstance(value, Path) else value  # stored layers are named by their content

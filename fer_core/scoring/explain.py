@@ -1,4 +1,4 @@
-"""What a verdict rests on: the frames that decided it, and where in their faces the model found it."""
+"""What a verdict rests on: the frames that decided it, where in their faces, and what moved on the way to the apex."""
 
 from __future__ import annotations
 
@@ -6,10 +6,16 @@ import cv2
 import numpy as np
 
 from fer_core.model.bundle import ModelBundle
+from fer_core.model.classifiers.head import HeadClassifier
+from fer_core.model.classifiers.support_vectors import SupportVectorsClassifier
+from fer_core.model.descriptors.catalogue import DISPLACEMENT
+from fer_core.model.descriptors.motion import tracked_points
 from fer_core.model.grad_cam import grad_cam
 
 _STRENGTH = 0.45  # of the colour over the face, at most
 _QUALITY = 85
+_ENLARGED = 4  # times the points' ways
+_FOR, _AGAINST = (38, 150, 255), (200, 200, 200)  # BGR
 
 
 def margins(scores: np.ndarray, winner: int) -> np.ndarray:
@@ -30,21 +36,60 @@ def decisive(scores: np.ndarray, winner: int, n: int) -> np.ndarray:
     return np.sort(np.argsort(-margins(scores, winner), kind="stable")[:n])
 
 
-def explain(bundle: ModelBundle, faces: np.ndarray, column: int) -> bytes:
-    """JPEG of faces side by side, warm where Grad-CAM finds the class of `column`.
+def head_of(bundle: ModelBundle) -> HeadClassifier | None:
+    """The FC layers in a model, through which Grad-CAM looks into the convolutions; None where it has none."""
+    return next((part for part in bundle.classifier.parts if isinstance(part, HeadClassifier)), None)
+
+
+def motion_of(bundle: ModelBundle) -> SupportVectorsClassifier | None:
+    """What in a model reads the displacement of points; None where nothing does."""
+    vectors = (part for part in bundle.classifier.parts if isinstance(part, SupportVectorsClassifier))
+    return next((part for part in vectors if DISPLACEMENT.name in part.descriptors), None)
+
+
+def warmed(bundle: ModelBundle, head: HeadClassifier, faces: np.ndarray, column: int) -> list[np.ndarray]:
+    """(size, size, 3) BGR pictures of faces, warm where Grad-CAM finds the class of `column`.
 
     Args:
-        faces: (n, size, size) uint8, n >= 1.
+        faces: (n, size, size) uint8.
     """
-    heat = grad_cam(bundle.backbone, bundle.head, faces, column)
-    pictures = [_warmed(face, warmth) for face, warmth in zip(faces, heat, strict=True)]
+    if not len(faces):
+        return []
+    assert bundle.backbone is not None  # a head reads features
+    heat = grad_cam(bundle.backbone, head.head, faces, column)
+    return [_warmed(face, warmth) for face, warmth in zip(faces, heat, strict=True)]
+
+
+def moved(motion: SupportVectorsClassifier, ways: np.ndarray, face: np.ndarray, column: int) -> np.ndarray:
+    """(size, size, 3) BGR: a face with the ways its points came, enlarged; orange those that speak for the class.
+
+    Args:
+        ways: (p, 2) displacement. face: (size, size) uint8, the last of the course.
+    """
+    size = len(face)
+    picture = cv2.cvtColor(face, cv2.COLOR_GRAY2BGR)
+    added = motion.speaking_for(ways.reshape(-1), column).reshape(-1, 2).sum(axis=1)
+    strongest = max(float(added.max()), 1e-9)
+    for start, way, adds in zip(tracked_points() * size, ways * size * _ENLARGED, added, strict=True):
+        a, b = ((16 * point).round().astype(int).tolist() for point in (start, start + way))
+        share = max(float(adds) / strongest, 0.0)
+        colour = [round(share * f + (1 - share) * n) for f, n in zip(_FOR, _AGAINST, strict=True)]
+        cv2.line(picture, a, b, colour, 2 if share > 0.5 else 1, cv2.LINE_AA, shift=4)
+        cv2.circle(picture, b, 24, colour, -1, cv2.LINE_AA, shift=4)
+    return picture
+
+
+def strip(pictures: list[np.ndarray]) -> bytes:
+    """JPEG of pictures of one size, side by side; empty of none."""
+    if not pictures:
+        return b""
     return bytes(cv2.imencode(".jpg", np.hstack(pictures), [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])[1])
 
 
 def shrunk(jpeg: bytes, height: int) -> bytes:
     """The picture at another height, JPEG again."""
     picture = cv2.imdecode(np.frombuffer(jpeg, dtype=np.uint8), cv2.IMREAD_COLOR)
-    assert picture is not None  # made by `explain`
+    assert picture is not None  # made by `strip`
     width = round(picture.shape[1] * height / picture.shape[0])
     small = cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA)
     return bytes(cv2.imencode(".jpg", small, [cv2.IMWRITE_JPEG_QUALITY, 80])[1])

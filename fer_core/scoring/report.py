@@ -12,7 +12,7 @@ import numpy as np
 
 from fer_core import __version__
 from fer_core.evaluation.report import bars_svg, data_uri, render_page, shares_svg, timeline_svg
-from fer_core.scoring.explain import margins, shrunk
+from fer_core.scoring.explain import margins, motion_of, shrunk
 from fer_core.scoring.inputs import printable
 from fer_core.scoring.scorer import ClipScore, ClipScorer
 from fer_core.store import write_atomic
@@ -38,7 +38,8 @@ def report_html(rows: Sequence[ClipScore], scorer: ClipScorer) -> str:
         verdicts=len(rows) - without,
         model=scorer.name or "unregistered model",
         version=scorer.version,
-        rule=scorer.rule.replace("_", " "),
+        rule=scorer.judges_by.replace("_", " "),
+        by_frames=scorer.bundle.classifier.judges_frames,
         generated=time.strftime("%d %B %Y, %H:%M").lstrip("0"),
         synthetic=scorer.bundle.facts.synthetic,
         shares=shares_svg(emotions),
@@ -50,6 +51,8 @@ def report_html(rows: Sequence[ClipScore], scorer: ClipScorer) -> str:
         seconds=f"{sum(row.seconds for row in rows):.0f}",
         abstain_below=scorer.abstain_below,
         explained=any(row.explanation for row in rows),
+        moves=motion_of(scorer.bundle) is not None,
+        heat=any(row.decisive for row in rows),
         digest=scorer.bundle.digest[:12],
         ferflow=__version__,
     )
@@ -70,14 +73,15 @@ def _shown(row: ClipScore) -> dict[str, Any]:
         "face": data_uri(row.thumbnail) if row.thumbnail else "",
         "explained": data_uri(shrunk(row.explanation, _STRIP)) if row.explanation else "",
     }
-    if row.probabilities is not None and row.frame_scores is not None and row.ledger is not None:
+    if row.probabilities is not None and row.ledger is not None:
         used = row.ledger.used
         frames = row.ledger.frame
         shown["bars"] = bars_svg(row.probabilities.tolist(), row.classes)
-        adds = margins(row.frame_scores, row.classes.index(row.emotion)) if row.emotion else np.zeros(0)
-        shown["timeline"] = timeline_svg(
-            frames[used], row.frame_scores, row.classes, frames[~used], adds, row.decisive
-        )  # fmt: skip
+        if row.frame_scores is not None and row.emotion:
+            adds = margins(row.frame_scores, row.classes.index(row.emotion))
+            shown["timeline"] = timeline_svg(
+                frames[used], row.frame_scores, row.classes, frames[~used], adds, row.decisive
+            )  # fmt: skip
         shown["decisive"] = ", ".join(str(frames[used][place]) for place in row.decisive)
         shown["span"] = _span(frames, row.ledger.time_s)
     return shown

@@ -1,4 +1,4 @@
-"""ClipScorer: a clip's faces -> features -> frame scores -> calibrated verdict. Training, test and service share it."""
+"""ClipScorer: a clip's faces -> features and descriptors -> scores -> calibrated verdict. Test and service share it."""
 
 from __future__ import annotations
 
@@ -18,20 +18,21 @@ import torch
 from fer_core.clips.clip import Clip
 from fer_core.config import LimitsConfig, PreprocessConfig, Rule, ScoreConfig
 from fer_core.emotions import Emotion
-from fer_core.errors import ClipError, ClipStatus, WeightsError
-from fer_core.evaluation.calibration import apply_temperature
+from fer_core.errors import ClipError, ClipStatus, ConfigError, WeightsError
 from fer_core.model.bundle import ModelBundle
+from fer_core.model.descriptors.catalogue import DESCRIPTORS, DISPLACEMENT, describe, of_course
+from fer_core.model.descriptors.descriptor import Source, course_config
 from fer_core.model.features import FeatureStore
-from fer_core.model.head import frame_scores
-from fer_core.model.verdict import judge
+from fer_core.model.inputs import ClipInputs
+from fer_core.model.verdict import apply_temperature, judge
 from fer_core.preprocess.batch import ClipFaces, preprocess_batch
 from fer_core.preprocess.faces import Faces, Ledger
 from fer_core.preprocess.store import FacesStore, cut_at, faces_key
-from fer_core.scoring.explain import decisive, explain
+from fer_core.scoring.explain import decisive, head_of, motion_of, moved, strip, warmed
 from fer_core.scoring.inputs import Item, named
 from fer_core.store import cache_key
 
-SCORING_VERSION = 1  # raised whenever the same faces and model give another row
+SCORING_VERSION = 2  # raised whenever the same faces and model give another row
 _THUMBNAIL = 64
 
 
@@ -40,16 +41,16 @@ class Scores:
     """What the model makes of some faces.
 
     Args:
-        frames: (n, k) softmax scores of the used frames.
+        frames: (n, k) scores of the used frames; a model that judges clips whole gives each the clip's.
         probabilities: (k,) calibrated scores of the clip, sum 1.
         index: column of the verdict.
-        telling: the used frame that speaks most clearly for the verdict.
+        inputs: what the model has read.
     """
 
     frames: np.ndarray
     probabilities: np.ndarray
     index: int
-    telling: int
+    inputs: ClipInputs
 
 
 @dataclass(frozen=True)
@@ -65,10 +66,12 @@ class ClipScore:
         n_used, n_selected, n_frames: frames with a face, selected, decoded.
         flags: of preprocessing (`several_faces`, `truncated` ...).
         digest: of the clip's content; empty where it could not be read.
-        ledger, frame_scores: every selected frame, and the (n_used, k) scores of those used.
-        thumbnail: JPEG of the most telling face; empty without one.
+        ledger, frame_scores: every selected frame, and the (n_used, k) scores of those used; None of a model that
+            judges clips whole.
+        thumbnail: JPEG of the most telling face, else of the last; empty without one.
         decisive: places among the used frames of those that are explained; explanation: JPEG of their faces, side by
-            side, warm where the verdict's class was found. Both empty unless asked for.
+            side, warm where the verdict's class was found, and of what moved, for a model that reads motion. Both empty
+            unless asked for.
         seconds: wall clock spent on it.
     """
 
@@ -110,6 +113,8 @@ class ClipScorer:
         limits: what one clip may cost; files are decoded in child processes under them.
         store_root: where faces and features are kept for the next time; None: nowhere.
         name, version: of the registered model, for the record.
+    Raises:
+        ConfigError: the model has no such choice of rules, or nothing that Grad-CAM could show.
     """
 
     def __init__(
@@ -124,6 +129,7 @@ class ClipScorer:
     ) -> None:
         cfg = cfg or ScoreConfig()
         facts = bundle.facts
+        _check_choices(bundle, cfg)
         self.bundle, self.name, self.version = bundle, name, version
         self.limits = limits or LimitsConfig()
         self.rule: Rule = facts.rule if cfg.rule == "auto" else cfg.rule
@@ -131,8 +137,14 @@ class ClipScorer:
         self.explain = cfg.explain
         self.abstain_below = max(cfg.abstain_below, facts.abstain_below)
         self.preprocess = _with_mode(facts.preprocess, cfg)
+        self.needs_course = of_course(bundle.classifier.descriptors)
         self._store_root = store_root
         self._features = None if store_root is None else FeatureStore(store_root)
+
+    @property
+    def judges_by(self) -> str:
+        """The rule that joins frames, or `whole_clip`."""
+        return self.rule if self.bundle.classifier.judges_frames else "whole_clip"
 
     @property
     def classes(self) -> tuple[Emotion, ...]:
@@ -142,6 +154,7 @@ class ClipScorer:
         """Key of the row of a clip's content: all that the row depends on, and nothing else."""
         return cache_key(
             faces=faces_key(digest, apex, self.preprocess),
+            descriptors=[DESCRIPTORS[name].identity for name in self.bundle.classifier.descriptors],
             model=self.bundle.digest,
             rule=self.rule,
             abstain_below=self.abstain_below,
@@ -153,21 +166,24 @@ class ClipScorer:
         """`key`, for the apex that the clip is cut at."""
         return self.key(digest, cut_at(clip, self.preprocess))
 
-    def judge(self, faces: Faces) -> Scores:
+    def judge(self, faces: Faces, course: Faces | None = None) -> Scores:
         """The model's scores of at least one face.
 
+        Args:
+            course: those of the clip's whole course; needed where the model `needs_course`.
         Raises:
             ClipError: they are not numbers (crashed).
         """
         bundle = self.bundle
-        try:
-            if self._features is None:
-                features = bundle.backbone.features(faces.pixels)
-            else:
-                features = self._features.extract(faces, bundle.backbone)
-        except WeightsError as exc:
-            raise ClipError(ClipStatus.CRASHED, str(exc)) from exc
-        scores = frame_scores(bundle.head, torch.from_numpy(features)).numpy()
+        shown: dict[Source, np.ndarray] = {"expression": faces.pixels}
+        if course is not None:
+            shown["course"] = course.pixels
+        inputs = ClipInputs(
+            features=torch.from_numpy(self._features_of(faces)),
+            offsets=np.array([0, len(faces.pixels)]),
+            described=describe(bundle.classifier.descriptors, shown),
+        )
+        scores = bundle.frame_scores(inputs)
         if not np.isfinite(scores).all():
             raise ClipError(ClipStatus.CRASHED, "the model's scores are not numbers")
         verdict = judge(scores, self.rule)
@@ -175,8 +191,20 @@ class ClipScorer:
             frames=scores,
             probabilities=apply_temperature(verdict.scores, self.temperature),
             index=verdict.index,
-            telling=int(scores[:, verdict.index].argmax()),
+            inputs=inputs,
         )
+
+    def _features_of(self, faces: Faces) -> np.ndarray:
+        """(n, d) float16; d = 0 for a model without convolutions. Raises ClipError when they give no numbers."""
+        backbone = self.bundle.backbone
+        if backbone is None:
+            return np.empty((len(faces.pixels), 0), dtype=np.float16)
+        try:
+            return (
+                backbone.features(faces.pixels) if self._features is None else self._features.extract(faces, backbone)
+            )
+        except WeightsError as exc:
+            raise ClipError(ClipStatus.CRASHED, str(exc)) from exc
 
     def score(self, clip: str | Path | Clip) -> ClipScore:
         """The row of one clip: a video file, a frame folder, or a Clip. Never raises for what is in the file."""
@@ -200,12 +228,22 @@ class ClipScorer:
                 if refused is not None:
                     rows = (self._failed(clip, refused) for clip in clips)
                 else:
-                    rows = (self._row(m) for m in preprocess_batch(clips, self.preprocess, self.limits, store, root))
+                    rows = (self._row(*made) for made in self._made(clips, store, root))
                 for row in rows:
                     done += 1
                     if progress:
                         progress(done, len(items))
                     yield row
+
+    def _made(
+        self, clips: Sequence[Clip], store: FacesStore, root: Path | None
+    ) -> Iterator[tuple[ClipFaces, ClipFaces | None]]:
+        """What preprocessing makes of each clip and, where the model needs it, of its whole course."""
+        made = preprocess_batch(clips, self.preprocess, self.limits, store, root)
+        if not self.needs_course:
+            return ((one, None) for one in made)
+        whole = preprocess_batch(clips, course_config(self.preprocess), self.limits, store, root)
+        return zip(made, whole, strict=True)
 
     @contextlib.contextmanager
     def _faces_store(self) -> Iterator[FacesStore]:
@@ -216,30 +254,45 @@ class ClipScorer:
         with tempfile.TemporaryDirectory(prefix="ferflow-faces-") as folder:
             yield FacesStore(Path(folder))
 
-    def _row(self, made: ClipFaces) -> ClipScore:
-        if made.faces is None or made.error is not None:
-            assert made.error is not None
-            return self._failed(made.clip, made.error, made)
+    def _row(self, made: ClipFaces, whole: ClipFaces | None) -> ClipScore:
+        error = made.error or (whole.error if whole else None)
+        if made.faces is None or error is not None:
+            assert error is not None
+            return self._failed(made.clip, error, made)
         started, faces = time.monotonic(), made.faces
         try:
-            scores = self.judge(faces)
+            scores = self.judge(faces, whole.faces if whole else None)
         except ClipError as exc:
             return self._failed(made.clip, exc, made)
-        low = faces.low_quality
-        chosen = decisive(scores.frames, scores.index, self.explain)
+        low, by_frames = faces.low_quality, self.bundle.classifier.judges_frames
+        telling = int(scores.frames[:, scores.index].argmax()) if by_frames else -1
+        chosen, explanation = self._explained(faces, whole.faces if whole else None, scores)
         return ClipScore(
             status=ClipStatus.LOW_QUALITY if low else ClipStatus.OK,
             reason=_why_low(faces) if low else "",
             emotion=self.classes[scores.index],
             probabilities=scores.probabilities,
             abstained=low or float(scores.probabilities[scores.index]) < self.abstain_below,
-            frame_scores=scores.frames,
-            thumbnail=_jpeg(faces.pixels[scores.telling]),
-            decisive=tuple(chosen.tolist()),
-            explanation=explain(self.bundle, faces.pixels[chosen], scores.index) if len(chosen) else b"",
+            frame_scores=scores.frames if by_frames else None,
+            thumbnail=_jpeg(faces.pixels[telling]),
+            decisive=chosen,
+            explanation=explanation,
             **self._about(made.clip, made),
-            seconds=made.seconds + time.monotonic() - started,
+            seconds=made.seconds + (whole.seconds if whole else 0.0) + time.monotonic() - started,
         )
+
+    def _explained(self, faces: Faces, course: Faces | None, scores: Scores) -> tuple[tuple[int, ...], bytes]:
+        """Places of the decisive frames, and the picture of what the verdict rests on; both empty unless asked for."""
+        if not self.explain:
+            return (), b""
+        chosen, pictures = np.empty(0, dtype=int), list[np.ndarray]()
+        if (head := head_of(self.bundle)) is not None:
+            chosen = decisive(head.frame_scores(scores.inputs, np.array([0])), scores.index, self.explain)
+            pictures += warmed(self.bundle, head, faces.pixels[chosen], scores.index)
+        if (motion := motion_of(self.bundle)) is not None and course is not None:
+            ways = scores.inputs.described[DISPLACEMENT.name][0]
+            pictures.append(moved(motion, ways, course.pixels[-1], scores.index))
+        return tuple(chosen.tolist()), strip(pictures)
 
     def _failed(self, clip: Clip, error: ClipError, made: ClipFaces | None = None) -> ClipScore:
         seconds = made.seconds if made else 0.0
@@ -260,6 +313,19 @@ class ClipScorer:
             about |= {"n_used": faces.n_used, "n_selected": faces.n_selected, "n_frames": faces.n_frames}
             about |= {"flags": faces.flags, "ledger": faces.ledger}
         return about
+
+
+def _check_choices(bundle: ModelBundle, cfg: ScoreConfig) -> None:
+    """Refuse what the model cannot do. Raises ConfigError."""
+    if cfg.rule not in ("auto", *bundle.classifier.rules):
+        raise ConfigError(
+            f"score.rule is '{cfg.rule}', which joins frames; this model judges a clip whole. Leave it at auto"
+        )
+    if cfg.explain and head_of(bundle) is None and motion_of(bundle) is None:
+        raise ConfigError(
+            f"score.explain is {cfg.explain}, but this model has neither FC layers over convolutions, which Grad-CAM "
+            "looks through, nor tracked points; set it to 0"
+        )
 
 
 def _with_mode(preprocess: PreprocessConfig, cfg: ScoreConfig) -> PreprocessConfig:

@@ -66,7 +66,7 @@ def choose(trials: Sequence[tuple[TrialResult, Path]], table: FeatureTable) -> C
     else:
         reason = (
             f"trial {best.number} is the best ({100 * best.value:.1f}); {len(within)} are within one standard error, "
-            f"of which trial {chosen.number} ({100 * chosen.value:.1f}) is the cheapest: {chosen.n_weights:,} weights "
-            f"against {best.n_weights:,}"
+            f"of which trial {chosen.number} ({100 * chosen.value:.1f}) is the cheapest: {chosen.ms_per_clip:.0f} ms a "
+            f"clip and {chosen.n_weights:,} weights against {best.ms_per_clip:.0f} and {best.n_weights:,}"
         )
     return Choice(chosen, best, tuple(r.number for r in within), reason)

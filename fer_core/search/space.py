@@ -6,8 +6,9 @@ from typing import Any
 
 import optuna
 
-from fer_core.config import SearchConfig, TrainConfig
+from fer_core.config import RECIPES, SearchConfig, TrainConfig, WeightScheme
 from fer_core.errors import ConfigError
+from fer_core.models import HEADED
 
 LINEAR = "linear"
 THESIS_WIDTHS = (4096, 4096)
@@ -24,13 +25,23 @@ def widths_name(widths: tuple[int, ...]) -> str:
 
 
 def suggest(trial: optuna.Trial, cfg: SearchConfig, base: TrainConfig) -> TrainConfig:
-    """The settings of one trial: what the space draws, the rest from `base`."""
+    """The settings of one trial: what the space draws, the rest from `base`, or from the recipe of the model drawn.
+
+    A model with FC layers over frames is drawn with all that is searched; a network over clips with a learning rate and
+    class weights, the rest being its recipe's; a classical model with class weights alone.
+    """
+    model: Any = trial.suggest_categorical("model", cfg.models) if cfg.models else base.model
+    base = base.with_model(model)
+    scheme = trial.suggest_categorical("class_weights", cfg.class_weights)
+    if model not in HEADED:
+        rate = {"lr": trial.suggest_float("lr", *cfg.lr, log=True)} if model in RECIPES else {}
+        return base.with_model(model, class_weights=scheme, **rate)
     by_name = {widths_name(w): w for w in cfg.widths}
     drawn: dict[str, Any] = {
+        "class_weights": scheme,
         "lr": trial.suggest_float("lr", *cfg.lr, log=True),
         "batch_size": trial.suggest_categorical("batch_size", cfg.batch_sizes),
         "widths": by_name[trial.suggest_categorical("widths", tuple(by_name))],
-        "class_weights": trial.suggest_categorical("class_weights", cfg.class_weights),
     }
     if len(cfg.sampling) > 1:
         drawn["sampling"] = trial.suggest_categorical("sampling", cfg.sampling)
@@ -42,18 +53,36 @@ def suggest(trial: optuna.Trial, cfg: SearchConfig, base: TrainConfig) -> TrainC
         drawn["optimizer"] = trial.suggest_categorical("optimizer", ("adam", "sgd"))
         drawn["dropout"] = trial.suggest_float("dropout", 0.0, 0.7)
         drawn["weight_decay"] = trial.suggest_float("weight_decay", 1e-6, 1e-2, log=True)
-    return TrainConfig.model_validate(base.model_dump() | drawn)
+    return base.with_model(model, **drawn)
 
 
-def presets(cfg: SearchConfig) -> dict[str, dict[str, Any]]:
-    """Name -> Optuna parameters of the thesis's settings that lie in the space.
+def presets(cfg: SearchConfig, base: TrainConfig) -> dict[str, dict[str, Any]]:
+    """Name -> Optuna parameters to try first: the thesis's settings that lie in the space, each other model's recipe.
 
-    The two settings come first, on the widest head there is; then, when the space holds 4096-4096, its four
+    The thesis's two settings come first, on the widest head there is; then, when the space holds 4096-4096, its four
     implementations: full and narrowed second layer, plain and weighted cross-entropy (§4.3-4.6).
 
+    Args:
+        base: what is not searched; its model is the only one where none are named.
     Raises:
         ConfigError: presets are asked for, but the space excludes a learning rate or batch size of theirs.
     """
+    plain: WeightScheme = "none" if "none" in cfg.class_weights else cfg.class_weights[0]
+    found: dict[str, dict[str, Any]] = {}
+    for model in cfg.models or (base.model,):
+        if model == "head":
+            own = _of_the_thesis(cfg, plain)
+        elif model in HEADED:
+            own = {f"{model}, {name}": _of_the_thesis(cfg, plain)[name] for name in THESIS_SETTINGS}
+        else:
+            rate = {"lr": RECIPES[model]["lr"]} if model in RECIPES else {}
+            own = {model: {"class_weights": plain, **rate}}
+        found |= {name: {**({"model": model} if cfg.models else {}), **params} for name, params in own.items()}
+    return found
+
+
+def _of_the_thesis(cfg: SearchConfig, plain: WeightScheme) -> dict[str, dict[str, Any]]:
+    """Name -> parameters of FC layers over frames, as the thesis has them."""
     for name, setting in THESIS_SETTINGS.items():
         if not cfg.lr[0] <= setting["lr"] <= cfg.lr[1] or setting["batch_size"] not in cfg.batch_sizes:
             raise ConfigError(
@@ -61,7 +90,6 @@ def presets(cfg: SearchConfig) -> dict[str, dict[str, Any]]:
                 "the space; widen search.lr and search.batch_sizes, or set search.presets=false"
             )
     widest = max(cfg.widths, key=lambda w: (w[:1], sum(w)))
-    plain = "none" if "none" in cfg.class_weights else cfg.class_weights[0]
     found = {
         name: {**setting, "widths": widths_name(widest), "class_weights": plain}
         for name, setting in THESIS_SETTINGS.items()

@@ -7,22 +7,25 @@ from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import optuna
 from filelock import FileLock, Timeout
 from optuna.trial import TrialState
-from torch import nn
 
 from fer_core.clips.splits import grouped_folds
 from fer_core.config import SearchConfig, TrainConfig
 from fer_core.errors import StoreError, TrainingError
 from fer_core.model.features import FeatureTable
+from fer_core.rivals.catalogue import rival_of
+from fer_core.rivals.costs import Costs
+from fer_core.rivals.fits import Fits
+from fer_core.rivals.rival import Fitted
 from fer_core.runtime import n_cores, resolve_device
 from fer_core.search.space import presets, suggest
-from fer_core.search.trial import TrialResult, TrialSpec, fold_values, read_result, run_trial, write_spec
+from fer_core.search.trial import TrialResult, TrialSpec, fold_values, read_result, read_spec, run_trial, write_spec
 from fer_core.store import cache_key, write_atomic
-from fer_core.training.loop import FitResult, FullyConnected, fit
 
 log = logging.getLogger(__name__)
 
@@ -71,6 +74,7 @@ def search(
     job: Job = run_trial,
     fc: Path | None = None,
     block: Path | None = None,
+    costs: Costs | None = None,
     parent_run: str = "",
     workers: int = 1,
     on_trial: Callable[[TrialResult], None] | None = None,
@@ -82,6 +86,7 @@ def search(
         job: what a child runs in a trial's folder; a tracker wraps `run_trial`.
         fc: stored FC layers of the backbone to start from.
         block: its stored last block; needed where `last_block` may be tried.
+        costs: of making what models read, for their milliseconds a clip.
         workers: trials in flight.
         on_trial: told every trial that ends.
     Returns:
@@ -93,7 +98,14 @@ def search(
     grouped_folds(table.subjects, table.labels, cfg.folds, cfg.seed)  # refuse before the first trial, not in each
     try:
         with FileLock(study.folder / "lock", timeout=0):
-            return _coordinate(study, table_path, cfg, base, executor, job, fc, block, parent_run, workers, on_trial)
+            shared = {
+                "table": table_path,
+                "fc": fc,
+                "block": block,
+                "costs": dict(costs or {}),
+                "parent_run": parent_run,
+            }
+            return _coordinate(study, cfg, base, executor, job, shared, workers, on_trial)
     except Timeout as exc:
         raise StoreError(
             f"study {study.name} is being searched by another process; wait for it, or stop it, and run again"
@@ -102,14 +114,11 @@ def search(
 
 def _coordinate(
     study: Study,
-    table_path: Path,
     cfg: SearchConfig,
     base: TrainConfig,
     executor: Executor,
     job: Job,
-    fc: Path | None,
-    block: Path | None,
-    parent_run: str,
+    shared: dict[str, Any],
     workers: int,
     on_trial: Callable[[TrialResult], None] | None,
 ) -> list[tuple[TrialResult, Path]]:
@@ -119,11 +128,11 @@ def _coordinate(
         storage=study.storage,
         load_if_exists=True,
         direction="maximize",
-        sampler=optuna.samplers.TPESampler(seed=cfg.seed, multivariate=True, constant_liar=True),
+        sampler=_sampler(cfg),
         pruner=optuna.pruners.MedianPruner(n_startup_trials=_STARTUP_TRIALS, n_warmup_steps=0),
     )
     if not ledger.trials and cfg.presets:
-        for name, params in presets(cfg).items():
+        for name, params in presets(cfg, base).items():
             ledger.enqueue_trial(params, user_attrs={"preset": name})
 
     flying: dict[Future[TrialResult], optuna.Trial] = {}
@@ -133,8 +142,7 @@ def _coordinate(
         folder.mkdir(exist_ok=True)
         spec = TrialSpec(
             number=trial.number, study=study.name, preset=str(trial.user_attrs.get("preset", "")),
-            train=suggest(trial, cfg, base), table=table_path, fc=fc, block=block, folds=cfg.folds, seed=cfg.seed,
-            parent_run=parent_run,
+            train=suggest(trial, cfg, base), folds=cfg.folds, seed=cfg.seed, **shared,
         )  # fmt: skip
         write_spec(folder, spec)
         flying[executor.submit(job, folder)] = trial
@@ -152,7 +160,7 @@ def _coordinate(
         done, _ = wait(flying, timeout=_POLL_S, return_when=FIRST_COMPLETED)
         for future in done:
             trial = flying.pop(future)
-            result = _result_of(future, trial, study, base)
+            result = _result_of(future, trial, study)
             _report(trial, study, reported, None)
             _tell(ledger, trial, result)
             if on_trial:
@@ -175,6 +183,7 @@ def judge_setting(
     job: Job = run_trial,
     fc: Path | None = None,
     block: Path | None = None,
+    costs: Costs | None = None,
     parent_run: str = "",
 ) -> tuple[TrialResult, Path]:
     """One setting judged outside a study, by the same folds; answered from its folder when that was done before.
@@ -188,14 +197,19 @@ def judge_setting(
     if result is None:
         folder.mkdir(parents=True, exist_ok=True)
         spec = TrialSpec(
-            number=0, study="single setting", train=train, table=table_path, fc=fc, block=block, folds=cfg.folds,
-            seed=cfg.seed, parent_run=parent_run,
+            number=0, study="single setting", train=train, table=table_path, fc=fc, block=block,
+            costs=dict(costs or {}), folds=cfg.folds, seed=cfg.seed, parent_run=parent_run,
         )  # fmt: skip
         write_spec(folder, spec)
         result = executor.submit(job, folder).result()
     if result.state != "complete":
         raise TrainingError(f"the setting cannot be trained: {result.reason}")
     return result, folder
+
+
+def _sampler(cfg: SearchConfig) -> optuna.samplers.BaseSampler:
+    """TPE; where models are a choice, each model's own settings are a group."""
+    return optuna.samplers.TPESampler(seed=cfg.seed, multivariate=True, group=len(cfg.models) > 1, constant_liar=True)
 
 
 def _report(trial: optuna.Trial, study: Study, reported: dict[int, int], prune: Path | None) -> None:
@@ -208,15 +222,15 @@ def _report(trial: optuna.Trial, study: Study, reported: dict[int, int], prune: 
             prune.touch()
 
 
-def _result_of(future: Future[TrialResult], trial: optuna.Trial, study: Study, base: TrainConfig) -> TrialResult:
+def _result_of(future: Future[TrialResult], trial: optuna.Trial, study: Study) -> TrialResult:
     """What came of a trial's process; a process that died is a failed trial, never the end of the search."""
     try:
         return future.result()
     except Exception as exc:
         log.warning("trial %d: its process ended without a result (%s: %s)", trial.number, type(exc).__name__, exc)
-        train = TrainConfig.model_validate(base.model_dump() | {"lr": trial.params["lr"]})
-        result = TrialResult(number=trial.number, state="failed", train=train, reason=f"{type(exc).__name__}: {exc}")
-        write_atomic(study.trial_folder(trial.number) / "result.json", result.model_dump_json().encode())
+        folder, reason = study.trial_folder(trial.number), f"{type(exc).__name__}: {exc}"
+        result = TrialResult(number=trial.number, state="failed", train=read_spec(folder).train, reason=reason)
+        write_atomic(folder / "result.json", result.model_dump_json().encode())
         return result
 
 
@@ -227,16 +241,15 @@ def _tell(ledger: optuna.Study, trial: optuna.Trial, result: TrialResult) -> Non
         ledger.tell(trial, state=TrialState.PRUNED if result.state == "pruned" else TrialState.FAIL)
 
 
-def refit(
-    table: FeatureTable, chosen: TrialResult, fc: FullyConnected = (), block: nn.Module | None = None
-) -> FitResult:
-    """The chosen setting on all clips of the table, for the median number of steps its folds took until stopped.
+def refit(table: FeatureTable, trial: TrialResult, fc: Path | None = None, block: Path | None = None) -> Fitted:
+    """The trial's setting on all clips of the table, by the median of what its folds chose: steps, a cost, a share.
 
-    Its epochs are longer than a fold's, so the steps end before the epochs do, and schedules run as in the folds.
+    Args:
+        fc, block: stored layers of the backbone that a head starts from.
     """
-    steps = max(1, int(np.median(chosen.steps)))
-    cfg = chosen.train.model_copy(update={"stopping": "never"})
-    return fit(table, np.arange(table.n_clips), np.empty(0, dtype=np.int64), cfg, fc=fc, block=block, max_steps=steps)
+    chosen = {name: float(np.median([fold[name] for fold in trial.chosen])) for name in trial.chosen[0]}
+    every, none = np.arange(table.n_clips), np.empty(0, dtype=np.int64)
+    return Fits(table).fitted(rival_of(trial.train, fc=fc, block=block), every, none, trial.train.seed, chosen)
 
 
 def default_workers(cfg: SearchConfig, train: TrainConfig) -> int:

@@ -19,19 +19,19 @@ from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
 from fer_core.clips.splits import grouped_folds, inner_split
-from fer_core.config import Settings, TrainConfig
+from fer_core.config import Rule, Settings, TrainConfig
 from fer_core.errors import TrainingError
-from fer_core.evaluation.metrics import RULES, clip_verdicts, evaluate, mean_recall
-from fer_core.model.features import FeatureTable, load_block, load_fc, load_table
-from fer_core.model.head import Head, frame_scores
+from fer_core.evaluation.metrics import clip_verdicts, evaluate, mean_recall
+from fer_core.model.features import FeatureTable, load_table
+from fer_core.rivals.catalogue import rival_of
+from fer_core.rivals.costs import ms_per_clip
+from fer_core.rivals.fits import Fits
 from fer_core.store import publish, write_atomic
 from fer_core.training.history import Epoch, History
-from fer_core.training.loop import fit
 
 log = logging.getLogger(__name__)
 
 OBJECTIVE: Literal["mean_scores"] = "mean_scores"  # the rule trials are compared by; all rules are reported
-_TIMED_REPEATS = 9
 
 
 class TrialSpec(Settings):
@@ -44,6 +44,7 @@ class TrialSpec(Settings):
     table: Path
     fc: Path | None = None
     block: Path | None = None
+    costs: dict[str, float] = Field(default_factory=dict)
     folds: int = Field(ge=2)
     seed: int = Field(ge=0)
     parent_run: str = ""
@@ -52,7 +53,8 @@ class TrialSpec(Settings):
 class TrialResult(Settings):
     """What came of a trial.
 
-    `complete`: judged on all folds; `pruned`: stopped after the first ones; `failed`: diverged, and why.
+    `complete`: judged on all folds; `pruned`: stopped after the first ones; `failed`: diverged, and why. `chosen`: what
+    each fold chose on the clips it was stopped on; see `rivals.rival.Fitted`.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=True, ser_json_inf_nan="strings")
@@ -64,7 +66,7 @@ class TrialResult(Settings):
     reason: str = ""
     value: float = float("nan")
     evaluations: dict[str, dict[str, Any]] = Field(default_factory=dict)
-    steps: tuple[int, ...] = ()
+    chosen: tuple[dict[str, float], ...] = ()
     best_epochs: tuple[int, ...] = ()
     n_weights: int = 0
     ms_per_clip: float = float("nan")
@@ -137,11 +139,11 @@ def run_trial(folder: Path) -> TrialResult:
             train=spec.train,
             preset=spec.preset,
             value=value,
-            evaluations=_evaluations(table, scores, sorted(judged)),
-            steps=tuple(d["steps"] for d in details),
+            evaluations=_evaluations(table, scores, sorted(judged), spec.train.rules),
+            chosen=tuple(d["chosen"] for d in details),
             best_epochs=tuple(d["best_epoch"] for d in details),
             n_weights=details[0]["n_weights"],
-            ms_per_clip=_ms_per_clip(spec, table),
+            ms_per_clip=float(np.median([d["ms"] for d in details])),
             pretrained=tuple(details[0]["pretrained"]),
             threads=details[0]["threads"],
             seconds=time.monotonic() - started,
@@ -152,7 +154,7 @@ def run_trial(folder: Path) -> TrialResult:
 
 
 def out_of_fold_scores(folder: Path) -> np.ndarray:
-    """(N, k) float32 frame scores of a finished trial, each from a head that never saw the frame's subject."""
+    """(N, k) float32 frame scores of a finished trial, each from a model that never saw the frame's subject."""
     return load_file(folder / "scores.safetensors")["scores"]
 
 
@@ -179,19 +181,18 @@ def _fold(
         _append(folder / "progress.jsonl", row)
         return False
 
-    fitted = fit(
-        table, train[kept], train[stopped_on], spec.train,
-        fc=load_fc(spec.fc) if spec.fc else (), block=load_block(spec.block) if spec.block else None,
-        checkpoint=folder / f"checkpoint-{fold:02d}", on_epoch=on_epoch,
-    )  # fmt: skip
-    scores = fitted.score_frames(table, table.frames_of(held_out)).numpy()
+    fits = Fits(table, checkpoint=folder / f"checkpoint-{fold:02d}", on_epoch=on_epoch)
+    rival = rival_of(spec.train, fc=spec.fc, block=spec.block)
+    fitted = fits.fitted(rival, train[kept], train[stopped_on], spec.train.seed)
+    scores = fitted.classifier.frame_scores(table, held_out)
     detail = {
-        "steps": fitted.steps,
+        "chosen": dict(fitted.chosen),
         "best_epoch": fitted.best_epoch,
-        "n_weights": fitted.n_weights,
+        "n_weights": fitted.classifier.n_parameters,
+        "ms": ms_per_clip(fitted.classifier, table, held_out, spec.costs),
         "pretrained": fitted.pretrained,
         "threads": fitted.threads,
-        "history": fitted.history.to_rows(),
+        "history": fitted.history.to_rows() if fitted.history else [],
     }
     with publish(path) as temporary:
         save_file({"scores": scores}, temporary, metadata={"detail": json.dumps(detail)})
@@ -203,26 +204,16 @@ def _read_fold(path: Path) -> tuple[np.ndarray, dict[str, Any]]:
         return file.get_tensor("scores"), json.loads(file.metadata()["detail"])
 
 
-def _evaluations(table: FeatureTable, scores: np.ndarray, clips: Sequence[int]) -> dict[str, dict[str, Any]]:
+def _evaluations(
+    table: FeatureTable, scores: np.ndarray, clips: Sequence[int], rules: Sequence[Rule]
+) -> dict[str, dict[str, Any]]:
     places = np.array(clips)
     subjects = [table.subjects[c] for c in clips]
     found: dict[str, dict[str, Any]] = {}
-    for rule in RULES:
+    for rule in rules:
         verdicts, _ = clip_verdicts(scores, table.offsets, places, rule)
         found[rule] = evaluate(verdicts, table.labels[places], subjects, table.classes).to_json()
     return found
-
-
-def _ms_per_clip(spec: TrialSpec, table: FeatureTable) -> float:
-    """Median time of the head over the frames of a median clip; the backbone costs all trials the same."""
-    head = Head(table.n_features, spec.train.widths, len(table.classes), 0.0)
-    rows = table.features[: int(np.median(np.diff(table.offsets)))]
-    times = []
-    for _ in range(_TIMED_REPEATS):
-        started = time.perf_counter()
-        frame_scores(head, rows)
-        times.append(time.perf_counter() - started)
-    return 1000 * float(np.median(times))
 
 
 def _write_scores(folder: Path, scores: np.ndarray) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 
 from fer_core.config import Rule, TrackingConfig
 from fer_core.errors import TrackingError
-from fer_core.evaluation.metrics import RULES, Evaluation, clip_verdicts, evaluate
+from fer_core.evaluation.metrics import Evaluation, clip_verdicts, evaluate
 from fer_core.evaluation.plots import curves_figure
 from fer_core.model.features import load_table
 from fer_core.search.trial import TrialResult, histories, out_of_fold_scores, read_result, read_spec, run_trial
@@ -54,8 +54,14 @@ def send_trial(cfg: TrackingConfig, workspace: Path, folder: Path) -> bool:
     spec = read_spec(folder)
     at_ms = int((folder / "result.json").stat().st_mtime * 1000)
     run.log_config(result.train)
-    tags = {"trial": str(result.number), "study": spec.study, "state": result.state, "preset": result.preset}
+    tags = {
+        "trial": str(result.number),
+        "study": spec.study,
+        "state": result.state,
+        "preset": result.preset,
+    }
     tags |= {"seed": str(spec.seed), "folds": str(spec.folds), "threads": str(result.threads), "reason": result.reason}
+    tags["model"] = result.train.model
     if result.state == "complete":
         tags["scores_digest"] = scores_digest(folder)
     run.set_tags({key: value for key, value in tags.items() if value})
@@ -63,7 +69,8 @@ def send_trial(cfg: TrackingConfig, workspace: Path, folder: Path) -> bool:
         past = dict(enumerate(histories(folder)))
         for fold, history in past.items():
             run.log_history(history, prefix=f"fold{fold}/")
-        run.log_figure(curves_figure({f"fold {f}": h for f, h in past.items()}), "figures/curves.png")
+        if any(map(len, past.values())):
+            run.log_figure(curves_figure({f"fold {f}": h for f, h in past.items()}), "figures/curves.png")
         numbers = {"seconds": result.seconds, "ms_per_clip": result.ms_per_clip, "weights": float(result.n_weights)}
         run.log_metrics(numbers, at_ms=at_ms)
         for rule, evaluation in out_of_fold_evaluations(folder).items():
@@ -82,11 +89,12 @@ def scores_digest(folder: Path) -> str:
 
 def out_of_fold_evaluations(folder: Path) -> Mapping[str, Evaluation]:
     """Rule -> evaluation of the trial's out-of-fold scores, over the clips of the folds it finished."""
-    table, scores = load_table(read_spec(folder).table), out_of_fold_scores(folder)
+    spec = read_spec(folder)
+    table, scores = load_table(spec.table), out_of_fold_scores(folder)
     judged = np.flatnonzero(np.isfinite(scores[table.offsets[:-1]]).all(axis=1))
     subjects = [table.subjects[c] for c in judged]
     found: dict[str, Evaluation] = {}
-    for rule in RULES:
+    for rule in spec.train.rules:
         verdicts, _ = clip_verdicts(scores, table.offsets, judged, rule)
         found[rule] = evaluate(verdicts, table.labels[judged], subjects, table.classes)
     return found

@@ -26,7 +26,7 @@ from fer_core.training.checkpoint import Checkpoint
 from fer_core.training.history import Epoch, History
 from fer_core.training.imbalance import class_weights, sample
 from fer_core.training.stopping import stopping_rule
-from fer_core.training.tuned import BlockAndHead, score_frames, sources
+from fer_core.training.tuned import BlockAndHead, sources
 
 log = logging.getLogger(__name__)
 
@@ -63,10 +63,6 @@ class FitResult:
     def n_weights(self) -> int:
         """Trained numbers."""
         return self.head.n_weights + (sum(p.numel() for p in self.block.parameters()) if self.block else 0)
-
-    def score_frames(self, table: FeatureTable, rows: np.ndarray) -> torch.Tensor:
-        """(n, k) softmax scores of some frames of the table; see `tuned.score_frames`."""
-        return score_frames(self.head, self.block, table, rows)
 
 
 @dataclass(frozen=True)

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import copy
 
-import numpy as np
 import torch
 from torch import nn
 
 from fer_core.config import TrainConfig
 from fer_core.errors import TrainingError
-from fer_core.model.backbone import features_above
 from fer_core.model.features import FeatureTable
-from fer_core.model.head import Head, frame_scores
+from fer_core.model.head import Head
 
 
 class BlockAndHead(nn.Module):
@@ -55,14 +53,3 @@ def sources(table: FeatureTable, cfg: TrainConfig, block: nn.Module | None) -> t
     if len(found) < cfg.augment.views:
         raise TrainingError(f"train.augment.views is {cfg.augment.views}, but the table holds {len(found)} views")
     return found[: cfg.augment.views]
-
-
-def score_frames(head: Head, block: nn.Module | None, table: FeatureTable, rows: np.ndarray) -> torch.Tensor:
-    """(n, k) float32 softmax scores of some plain frames, the bytes that a `ClipScorer` of this model gives.
-
-    Args:
-        block: the fine-tuned block; None: the head was trained on fixed features.
-    """
-    if block is None:
-        return frame_scores(head, table.features[rows])
-    return frame_scores(head, torch.from_numpy(features_above(block, table.maps[0][rows])))

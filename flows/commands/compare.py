@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from fer_core.rivals.names import NAMES
+from fer_core.models import COMPARED
 from flows.commands.runs import backbone_checked, corpus_checked, run_flow, settled
 from flows.commands.session import Session, command
 
@@ -20,7 +20,7 @@ def compare(
         list[str] | None,
         typer.Argument(
             metavar="MODEL...",
-            help=f"{' '.join(NAMES)}; the first is what the others are held against. None: all.",
+            help=f"{' '.join(COMPARED)}; the first is what the others are held against. None: all.",
             show_default=False,
         ),
     ] = None,
@@ -34,13 +34,13 @@ def compare(
 ) -> dict[str, Any]:
     """Compare models on the training subjects, each clip scored out of fold: one table, one figure."""
     from fer_core.corpus import labelled_clips
-    from fer_core.rivals.catalogue import rivals
+    from fer_core.rivals.catalogue import rivals, wanted_by
 
     config = settled(session)
-    rivals(models or [], config.train)  # refuse an unknown name before anything is done
+    chosen = rivals(models or COMPARED, config.train)  # refuse an unknown name before anything is done
     if elsewhere:
         labelled_clips(elsewhere, config)
-    config = backbone_checked(corpus_checked(config))
+    config = backbone_checked(corpus_checked(config), wanted_by(chosen))
     result = run_flow(
         session, "flows.compare", "compare_flow", config, models=models or [], epochs=epochs,
         elsewhere=str(elsewhere.expanduser().absolute()) if elsewhere else "",

@@ -82,8 +82,10 @@ def _check_run(config: RunConfig, run_id: str) -> None:
 def _check(config: RunConfig, setting: str, overrides: list[str]) -> None:
     """Refuse now a manifest, split or backbone that the flow would refuse after a server has started."""
     from fer_core.implementation import configure
+    from fer_core.rivals.catalogue import wanted
 
-    backbone_checked(corpus_checked(configure(1, config, setting, overrides=overrides)))
+    first = configure(1, config, setting, overrides=overrides)
+    backbone_checked(corpus_checked(first), wanted(first.train))
 
 
 @command()
@@ -98,13 +100,14 @@ def cross_database(
 ) -> dict[str, Any]:
     """Train on each database and test on each other, with intervals; the test set stays shut."""
     from fer_core.corpus import load_corpus, trained_on
-    from fer_core.evaluation.cross_database import several
+    from fer_core.rivals.catalogue import wanted
+    from fer_core.rivals.cross_database import several
     from fer_core.workspace import Workspace
 
     config = settled(session)
     if manifest:
         config = config.model_copy(update={"manifest": str(manifest.absolute())})
     several(trained_on(load_corpus(config, Workspace.open(config.workspace))).datasets)
-    backbone_checked(config)
+    backbone_checked(config, wanted(config.train))
     folder = str(out.expanduser().absolute()) if out else ""
     return run_flow(session, "flows.cross_database", "cross_database_flow", config, out=folder)

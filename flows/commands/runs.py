@@ -14,16 +14,18 @@ from collections.abc import Mapping
 from contextlib import nullcontext
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast, get_args
 
 import typer
 
-from fer_core.errors import DataError
+from fer_core.errors import ConfigError, DataError
+from fer_core.models import ModelName
 from flows.commands.session import BAD_ROWS, FollowLinks, Session, command
 from flows.wording import told
 
 if TYPE_CHECKING:
     from fer_core.config import RunConfig
+    from fer_core.corpus import Wanted
 
 AT_ONCE = 16  # clips scored without a flow when no server runs; a second each or so
 
@@ -81,7 +83,11 @@ def card(
 @command()
 def search(session: Session) -> dict[str, Any]:
     """Search settings by subject-grouped cross-validation; every trial is an MLflow run."""
-    result = run_flow(session, "flows.search", "search_flow", backbone_checked(corpus_checked(settled(session))))
+    from fer_core.rivals.catalogue import wanted
+
+    config = corpus_checked(settled(session))
+    backbone_checked(config, wanted(config.train, config.search))
+    result = run_flow(session, "flows.search", "search_flow", config)
     session.say(f"Next, a candidate of the chosen setting: ferflow train --trial {result['trial']}{_same(session)}")
     return result
 
@@ -90,10 +96,24 @@ def search(session: Session) -> dict[str, Any]:
 def train(
     session: Session,
     trial: Annotated[str, typer.Option(metavar="DIR", help="Folder of a trial whose setting is used.")] = "",
+    model: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME",
+            help=f"Another model, by its own recipe: {' '.join(get_args(ModelName))}.",
+            show_default=False,
+        ),
+    ] = "",
 ) -> dict[str, Any]:
     """Judge one setting out of fold, fit it on all training subjects, and register it as a candidate."""
-    config = backbone_checked(corpus_checked(settled(session)))
-    return run_flow(session, "flows.train", "train_flow", config, trial=trial)
+    from fer_core.rivals.catalogue import wanted
+
+    if model and model not in get_args(ModelName):
+        raise ConfigError(f"there is no model '{model}'; there are {', '.join(get_args(ModelName))}")
+    config = settled(session)
+    train = config.train.with_model(cast("ModelName", model)) if model else config.train
+    backbone_checked(corpus_checked(config), wanted(train))
+    return run_flow(session, "flows.train", "train_flow", config, trial=trial, model=model or None)
 
 
 @command()
@@ -174,11 +194,11 @@ def corpus_checked(config: RunConfig) -> RunConfig:
     return config
 
 
-def backbone_checked(config: RunConfig) -> RunConfig:
-    """Load the backbone, which stays loaded: missing weights must not come to light after the faces are made."""
-    from flows.corpus import backbone_of
+def backbone_checked(config: RunConfig, wanted: Wanted) -> RunConfig:
+    """Load the backbone, if it is wanted; missing weights must not come to light after the faces are made."""
+    from flows.corpus import backbone_for
 
-    backbone_of(config)
+    backbone_for(config, wanted)
     return config
 
 

@@ -9,7 +9,7 @@ from PIL import Image
 
 from fer_core.emotions import SEVEN, SIX
 from fer_core.errors import ShapeError
-from fer_core.evaluation.calibration import apply_temperature, reliability
+from fer_core.evaluation.calibration import reliability
 from fer_core.evaluation.metrics import evaluate
 from fer_core.evaluation.plots import (
     confusion_figure,
@@ -20,6 +20,7 @@ from fer_core.evaluation.plots import (
     reliability_figure,
     timeline_figure,
 )
+from fer_core.model.verdict import apply_temperature
 from fer_core.training.history import Epoch, History
 
 NAN = float("nan")

@@ -21,6 +21,7 @@ from fer_core.emotions import SEVEN
 from fer_core.errors import RegistryError
 from fer_core.model.backbone import FEATURES, backbone_from_state
 from fer_core.model.bundle import FILES, RECORD, WEIGHTS, read_bundle, subject_digest, write_bundle
+from fer_core.model.classifiers.head import HeadClassifier
 from fer_core.model.head import build_head, frame_scores
 from fer_core.model.record import ModelFacts
 from tests.models import lite0, small_bundle
@@ -59,7 +60,7 @@ def forge_weights(folder: Path, change: Callable[[dict[str, torch.Tensor]], None
 
 
 def refresh(folder: Path, tensors: dict[str, torch.Tensor] | None = None) -> None:
-    names = {torch.float32: "F32", torch.float16: "F16", torch.int64: "I64", torch.uint8: "U8"}
+    names = {torch.float64: "F64", torch.float32: "F32", torch.float16: "F16", torch.int64: "I64", torch.uint8: "U8"}
 
     def change(record: dict) -> None:
         record["weights_sha256"] = hashlib.sha256((folder / WEIGHTS).read_bytes()).hexdigest()
@@ -76,9 +77,8 @@ def test_a_model_read_again_is_the_model_written(bundle, original):
     faces = np.random.default_rng(0).integers(0, 256, (3, 224, 224), dtype=np.uint8)
     features = bundle.backbone.features(faces)
     assert np.array_equal(again.backbone.features(faces), features)
-    assert torch.equal(
-        frame_scores(again.head, torch.from_numpy(features)), frame_scores(bundle.head, torch.from_numpy(features))
-    )
+    a, b = (frame_scores(one.classifier.head, torch.from_numpy(features)) for one in (again, bundle))
+    assert torch.equal(a, b)
 
 
 def test_convolutions_read_from_a_model_have_the_feature_keys_of_training(bundle):
@@ -98,7 +98,7 @@ def test_another_head_is_another_model(bundle, tmp_path):
 def test_seven_classes_and_half_precision_convolutions_travel(tmp_path):
     half = {k: v.half() if v.is_floating_point() else v for k, v in lite0().convolutions.items()}
     backbone = backbone_from_state("efficientnet-lite0", half, FEATURES, "test")
-    head = build_head(1280, (), 7, dropout=0.0, seed=0)
+    head = HeadClassifier(build_head(1280, (), 7, dropout=0.0, seed=0))
     facts = ModelFacts(classes=SEVEN, preprocess=PreprocessConfig(size=96), synthetic=False)
     bundle = write_bundle(tmp_path, head, backbone, "/home/someone/half.safetensors", facts)
     assert bundle.classes == SEVEN
@@ -115,7 +115,7 @@ def test_subjects_are_known_again_but_not_readable(bundle, original):
 def test_head_and_backbone_that_do_not_fit_are_refused(tmp_path):
     facts = ModelFacts(preprocess=PreprocessConfig(), synthetic=False)
     with pytest.raises(RegistryError, match="takes 512 features, efficientnet-lite0 gives 1280"):
-        write_bundle(tmp_path, build_head(512, (), 6, 0, 0), lite0(), "imagenet", facts)
+        write_bundle(tmp_path, HeadClassifier(build_head(512, (), 6, 0, 0)), lite0(), "imagenet", facts)
 
 
 def test_missing_model_is_told(tmp_path):
@@ -133,7 +133,7 @@ def test_fault_99_pickle_in_place_of_safetensors_is_refused_unopened(folder):
     refresh(folder)
     with pytest.raises(RegistryError, match="no safetensors file"):
         read_bundle(folder)
-    torch.save({"head.0.weight": torch.zeros(3)}, folder / WEIGHTS)
+    torch.save({"classifier.0.weight": torch.zeros(3)}, folder / WEIGHTS)
     refresh(folder)
     with pytest.raises(RegistryError, match="no safetensors file"):
         read_bundle(folder)
@@ -163,7 +163,7 @@ def test_fault_100_overlapping_tensors_are_refused(folder):
         read_bundle(folder)
 
 
-@pytest.mark.parametrize("name", ["head.9.weight", "backbone.extra", "elsewhere", "backbone._fc.weight"])
+@pytest.mark.parametrize("name", ["classifier.9.weight", "backbone.extra", "elsewhere", "backbone._fc.weight"])
 def test_fault_100_tensor_too_many_is_refused(folder, name):
     forge_weights(folder, lambda t: t.update({name: torch.zeros(2)}))
     with pytest.raises(RegistryError, match=r"does not fit|belongs to no part|not those its model.json names"):
@@ -172,7 +172,7 @@ def test_fault_100_tensor_too_many_is_refused(folder, name):
 
 def test_fault_100_tensor_the_record_does_not_list_is_refused(folder):
     def swap(tensors):
-        tensors["head.3.biaz"] = tensors.pop("head.3.bias")
+        tensors["classifier.3.biaz"] = tensors.pop("classifier.3.bias")
 
     forge_weights(folder, swap, listed=False)
     with pytest.raises(RegistryError, match=r"tensors differ .*biaz"):
@@ -180,16 +180,16 @@ def test_fault_100_tensor_the_record_does_not_list_is_refused(folder):
 
 
 def test_fault_100_tensor_too_few_or_of_another_shape_is_refused(folder):
-    forge_weights(folder, lambda t: t.pop("head.3.bias"))
+    forge_weights(folder, lambda t: t.pop("classifier.3.bias"))
     with pytest.raises(RegistryError, match="does not fit"):
         read_bundle(folder)
-    forge_weights(folder, lambda t: t.update({"head.3.bias": torch.zeros(5)}))
+    forge_weights(folder, lambda t: t.update({"classifier.3.bias": torch.zeros(5)}))
     with pytest.raises(RegistryError, match="does not fit"):
         read_bundle(folder)
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
-@pytest.mark.parametrize("name", ["head.0.weight", "backbone._conv_stem.weight"])
+@pytest.mark.parametrize("name", ["classifier.0.weight", "backbone._conv_stem.weight"])
 def test_fault_100_nan_is_refused(folder, name, value):
     def poison(tensors):
         tensors[name].view(-1)[7] = value
@@ -200,7 +200,7 @@ def test_fault_100_nan_is_refused(folder, name, value):
 
 
 def test_head_of_another_type_is_refused(folder):
-    forge_weights(folder, lambda t: t.update({"head.3.bias": torch.zeros(6, dtype=torch.float16)}))
+    forge_weights(folder, lambda t: t.update({"classifier.3.bias": torch.zeros(6, dtype=torch.float16)}))
     with pytest.raises(RegistryError, match="head must be float32"):
         read_bundle(folder)
 
@@ -268,7 +268,7 @@ def test_fault_102_other_convolutions_under_the_same_name_are_refused(folder):
 
 def test_scores_that_the_canary_does_not_repeat_are_refused(folder):
     def nudge(tensors):
-        tensors["head.3.bias"] += torch.arange(6) * 0.2
+        tensors["classifier.3.bias"] += torch.arange(6) * 0.2
 
     forge_weights(folder, nudge)
     with pytest.raises(RegistryError, match=r"gives other scores than the model recorded \(off by"):
@@ -300,10 +300,10 @@ def test_fault_76_other_preprocessing_version_is_refused(folder):
 @pytest.mark.parametrize(
     "change",
     [
-        lambda r: r.update(format=2),
+        lambda r: r.update(format=3),
         lambda r: r.update(surprise="field"),
         lambda r: r["backbone"].update(name="os.system"),
-        lambda r: r["head"].update(widths=[10**9]),
+        lambda r: r["classifier"].update(widths=[10**9]),
         lambda r: r.pop("canary"),
         lambda r: r["facts"].update(temperatures={"mean_scores": 0}),
         lambda r: r["tensors"].update(x={"shape": [-1], "dtype": "F32"}),

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import cv2
 import numpy as np
 import pytest
 import torch
 
 from fer_core.emotions import SIX
+from fer_core.model.descriptors.catalogue import DESCRIPTORS, describe
+from fer_core.model.descriptors.descriptor import COURSE_FRAMES
 from fer_core.model.features import FeatureTable
-from fer_core.rivals.material import COURSE_FRAMES, Material
 
 SUBJECTS, FRAMES, SIZE = 12, 4, 112
 _FEATURES = 14  # across and down
@@ -47,8 +46,9 @@ def drawn_courses() -> list[np.ndarray]:
     return courses
 
 
-def table_of(faces: list[np.ndarray]) -> FeatureTable:
-    """Small pictures of the faces for features, each less its mean."""
+def table_of(courses: list[np.ndarray]) -> FeatureTable:
+    """Small pictures of the last faces for features, each less its mean; every descriptor."""
+    faces = [course[-FRAMES:] for course in courses]
     rows = [
         cv2.resize(face, (_FEATURES, _FEATURES), interpolation=cv2.INTER_AREA).astype(np.float32).ravel()
         for clip in faces
@@ -65,17 +65,17 @@ def table_of(faces: list[np.ndarray]) -> FeatureTable:
         clip_ids=tuple(f"c{i:03d}" for i in range(n)),
         subjects=tuple(f"drawn:s{i // len(SIX):02d}" for i in range(n)),
         datasets=("drawn-synthetic",) * n,
+        described={
+            name: np.concatenate(
+                [describe([name], {"expression": f, "course": c})[name] for f, c in zip(faces, courses, strict=True)]
+            )
+            for name in DESCRIPTORS
+        },
+        part_keys={part: part for part in ("people", "features", *DESCRIPTORS)},
     )
 
 
 @pytest.fixture(scope="session")
-def drawn() -> Material:
+def drawn() -> FeatureTable:
     """All clips of all subjects; features and `expression` faces of the last frames only."""
-    courses = drawn_courses()
-    expressions = [course[-FRAMES:] for course in courses]
-    readers: dict[str, Callable[[int], np.ndarray]] = {
-        "course": lambda clip: courses[clip],
-        "expression": lambda clip: expressions[clip],
-    }
-    keys = {"course": "drawn courses", "expression": "drawn expressions"}
-    return Material(table_of(expressions), readers, keys)  # type: ignore[arg-type]
+    return table_of(drawn_courses())

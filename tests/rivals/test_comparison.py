@@ -11,11 +11,12 @@ from fer_core.clips.splits import grouped_folds
 from fer_core.config import TrainConfig
 from fer_core.errors import DataError, TrainingError
 from fer_core.evaluation.metrics import evaluate, paired_difference
+from fer_core.model.classifiers.classifier import ClipClassifier
 from fer_core.rivals.catalogue import rivals
 from fer_core.rivals.comparison import compare
 from fer_core.rivals.figures import comparison_figure
 from fer_core.rivals.page import comparison_markdown, comparison_page, comparison_row
-from fer_core.rivals.rival import Rival
+from fer_core.rivals.rival import Fitted, Rival
 from fer_core.store import EntryStore
 
 TRAIN = TrainConfig(widths=(), epochs=3, batch_size=30)
@@ -29,7 +30,7 @@ def found(drawn):
 
 
 def test_an_entrys_numbers_are_those_of_its_scores(drawn, found):
-    table = drawn.table
+    table = drawn
     assert [e.name for e in found.entries] == NAMES
     first = found.entries[0].scores.argmax(axis=1)
     assert found.entries[0].difference is None
@@ -51,10 +52,10 @@ class Spy(Rival):
 
     shown: tuple[list[tuple[str, frozenset[str]]], ...]
 
-    def fit(self, data, fit_clips, stop_clips, seed):
+    def fit(self, fits, fit_clips, stop_clips, seed, chosen=None):
         for side, clips in (("fit", fit_clips), ("stop", stop_clips)):
-            self.shown[0].append((side, frozenset(data.table.subjects[c] for c in clips)))
-        return SpyFitted(self, frozenset(fit_clips.tolist()) | frozenset(stop_clips.tolist()))
+            self.shown[0].append((side, frozenset(fits.table.subjects[c] for c in clips)))
+        return Fitted(SpyClassifier(self, frozenset(fit_clips.tolist()) | frozenset(stop_clips.tolist())), seconds=0.0)
 
     @property
     def setting(self):
@@ -65,18 +66,22 @@ class Spy(Rival):
 
 
 @dataclass(frozen=True)
-class SpyFitted:
+class SpyClassifier(ClipClassifier):
     spy: Spy
     known: frozenset[int]
     n_parameters: int = 1
-    seconds: float = 0.0
-    history: None = None
 
-    def scores(self, data, clips):
+    def scores(self, inputs, clips):
         if len(clips) > 1:
-            self.spy.shown[0].append(("scored", frozenset(data.table.subjects[c] for c in clips)))
-        guess = [data.table.labels[c] if int(c) in self.known else 0 for c in clips]
+            self.spy.shown[0].append(("scored", frozenset(inputs.subjects[c] for c in clips)))
+        guess = [inputs.labels[c] if int(c) in self.known else 0 for c in clips]
         return np.eye(6)[guess]
+
+    def to_record(self):
+        raise NotImplementedError
+
+    def to_tensors(self):
+        raise NotImplementedError
 
 
 def test_nobody_scored_was_trained_or_stopped_on_and_a_cheat_gains_nothing(drawn):
@@ -85,14 +90,14 @@ def test_nobody_scored_was_trained_or_stopped_on_and_a_cheat_gains_nothing(drawn
     for (_, fit), (_, stop), (_, scored) in zip(*[iter(shown[0])] * 3, strict=True):
         assert not fit & stop and not fit & scored and not stop & scored
     everyone = [subject for side, people in shown[0] if side == "scored" for subject in people]
-    assert sorted(everyone) == sorted(set(drawn.table.subjects)), "everyone is scored once"
+    assert sorted(everyone) == sorted(set(drawn.subjects)), "everyone is scored once"
     assert found.entries[0].evaluation.mean_recall.value == pytest.approx(1 / 6)
 
 
 def test_the_folds_are_those_of_a_search(drawn):
     shown: tuple[list[tuple[str, frozenset[str]]], ...] = ([],)
     compare([Spy("spy", "", shown)], drawn, **HOW)
-    table = drawn.table
+    table = drawn
     folds = grouped_folds(table.subjects, table.labels, HOW["folds"], HOW["seed"])
     expected = [frozenset(table.subjects[c] for c in test) for _, test in folds]
     assert [people for side, people in shown[0] if side == "scored"] == expected
@@ -110,7 +115,7 @@ def test_what_was_compared_before_is_read_back(drawn, tmp_path):
     for a, b in zip(before.entries, again.entries[::-1], strict=True):
         assert np.array_equal(a.scores, b.scores) and a.histories == b.histories
         assert (a.seconds, a.ms_per_clip, a.n_parameters) == (b.seconds, b.ms_per_clip, b.n_parameters)
-    other = replace(drawn, table=replace(drawn.table, key="other"))
+    other = replace(drawn, part_keys={**drawn.part_keys, "people": "others"})
     compare([spy], other, **HOW, store=store)
     assert len(shown[0]) == 2 * fits, "another table is another comparison"
 
@@ -118,8 +123,8 @@ def test_what_was_compared_before_is_read_back(drawn, tmp_path):
 def test_a_model_that_diverges_is_told_of_and_the_others_go_on(drawn):
     wild = TRAIN.model_copy(update={"lr": 1.0, "optimizer": "sgd", "epochs": 60, "widths": (64, 64), "dropout": 0.0})
     lost, kept = rivals(["head-mean"], wild)[0], rivals(["lbp-svm"], TRAIN)[0]
-    features = (drawn.table.features.float() * 5000).clamp(-60000, 60000).half()
-    huge = replace(drawn, table=replace(drawn.table, features=features))
+    features = (drawn.features.float() * 5000).clamp(-60000, 60000).half()
+    huge = replace(drawn, features=features)
     found = compare([lost, kept], huge, **HOW)
     assert [e.name for e in found.entries] == ["lbp-svm"] and found.entries[0].difference is None
     assert "diverged" in found.failed["head-mean"]
@@ -129,10 +134,10 @@ def test_a_model_that_diverges_is_told_of_and_the_others_go_on(drawn):
 
 
 def test_a_class_that_a_fold_lacks_is_named(drawn):
-    labels = drawn.table.labels.copy()
+    labels = drawn.labels.copy()
     labels[6:][labels[6:] == 2] = 5  # only the first person shows fear
-    with pytest.raises(TrainingError, match=r"fold \d has no training clips of fear"):
-        compare(rivals(["lbp-svm"], TRAIN), replace(drawn, table=replace(drawn.table, labels=labels)), **HOW)
+    with pytest.raises(TrainingError, match=r"no training clips of fear; every class needs clips of several subjects"):
+        compare(rivals(["lbp-svm"], TRAIN), replace(drawn, labels=labels), **HOW)
 
 
 def test_too_few_people_for_the_folds_are_refused(drawn):

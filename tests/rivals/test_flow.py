@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from fer_core.rivals.names import NAMES
+from fer_core.models import COMPARED as NAMES
 
 HUNGRY = {"lstm", "c3d", "lstm-c3d", "lstm-c3d-learned"}  # at chance after 15 epochs on fifty clips
 SETTINGS = ["preprocess.max_frames=4", "search.folds=3", "train.epochs=15", "split.test=0.2"]

@@ -10,14 +10,18 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from fer_core.config import TrainConfig
+from fer_core.model.classifiers.classifier import ClipClassifier
+from fer_core.model.classifiers.networks import Standardize, c3d_small
+from fer_core.model.descriptors.descriptor import COURSE_FRAMES, course_config, frames_evenly
+from fer_core.model.descriptors.volume import SIDE, volume
 from fer_core.rivals.attention import Attention, thirds
+from fer_core.rivals.fits import Fits
 from fer_core.rivals.fused import Fused, learned_share
 from fer_core.rivals.heads import Head, HeadRule
-from fer_core.rivals.material import COURSE_FRAMES, course_config, frames_evenly
-from fer_core.rivals.nets import Standardize
+from fer_core.rivals.nets import standardize
 from fer_core.rivals.recurrent import Recurrent
-from fer_core.rivals.rival import Rival
-from fer_core.rivals.volume import SIDE, _jitter, c3d_small, volume
+from fer_core.rivals.rival import Fitted, Rival
+from fer_core.rivals.volume import _jitter
 from tests.rivals.conftest import FRAMES
 
 QUICK = TrainConfig(epochs=2, batch_size=16)
@@ -37,32 +41,32 @@ def test_training_shows_one_frame_of_each_third(n):
 def test_attention_shows_a_clip_once_per_frame_and_judges_it_by_all(drawn):
     rival = Attention("fan", "", QUICK, relation=True)
     shown = list(rival.training(drawn, FIT, np.random.default_rng(0)))
-    assert all(inputs.shape[1:] == (3, drawn.table.n_features) for inputs, _ in shown)
+    assert all(inputs.shape[1:] == (3, drawn.n_features) for inputs, _ in shown)
     assert (np.bincount(np.concatenate([clips for _, clips in shown]))[FIT] == FRAMES).all()
     for inputs, clips in rival.whole(drawn, SCORED):
-        expected = drawn.table.features[torch.from_numpy(drawn.table.frames_of(clips))]
+        expected = drawn.features[torch.from_numpy(drawn.frames_of(clips))]
         assert torch.equal(inputs.reshape(expected.shape), expected)
 
 
 def test_clips_of_different_lengths_are_scored_as_if_alone(drawn):
-    table = drawn.table
+    table = drawn
     keep = np.concatenate([table.frames_of(np.array([c]))[: 1 + c % FRAMES] for c in range(table.n_clips)])
     lengths = 1 + np.arange(table.n_clips) % FRAMES
     offsets = np.concatenate([[0], np.cumsum(lengths)])
-    uneven = replace(drawn, table=replace(table, features=table.features[keep], offsets=offsets))
+    uneven = replace(table, features=table.features[keep], offsets=offsets)
     for rival in (Attention("fan", "", QUICK, relation=False), Recurrent("lstm", "", QUICK)):
-        fitted = rival.fit(uneven, FIT, STOP, 0)
+        fitted = Fits(uneven).fitted(rival, FIT, STOP, 0).classifier
         together = fitted.scores(uneven, SCORED[::-1])
         alone = np.concatenate([fitted.scores(uneven, SCORED[i : i + 1]) for i in range(len(SCORED))])
         assert np.allclose(together[::-1], alone, atol=1e-6)
 
 
 def test_an_lstm_minds_the_order_of_the_frames_and_attention_does_not(drawn):
-    table = drawn.table
+    table = drawn
     back = np.concatenate([table.frames_of(np.array([c]))[::-1] for c in range(table.n_clips)])
-    turned = replace(drawn, table=replace(table, features=table.features[back]))
+    turned = replace(table, features=table.features[back])
     for rival, minds in ((Recurrent("lstm", "", QUICK), True), (Attention("fan", "", QUICK, relation=True), False)):
-        fitted = rival.fit(drawn, FIT, STOP, 0)
+        fitted = Fits(drawn).fitted(rival, FIT, STOP, 0).classifier
         same = np.allclose(fitted.scores(drawn, SCORED), fitted.scores(turned, SCORED), atol=1e-5)
         assert same != minds
 
@@ -75,10 +79,12 @@ def test_frames_are_taken_evenly_from_first_to_last(n, wanted):
 
 
 def test_standardized_features_have_mean_0_and_deviation_1_on_the_training_side(drawn):
-    table = drawn.table
+    table = drawn
     still = replace(table, features=torch.cat([table.features, torch.full((len(table.features), 1), 3.0).half()], 1))
     rows = still.features[torch.from_numpy(still.frames_of(FIT))]
-    scaled = Standardize(still, FIT)(rows)
+    layer = Standardize(still.n_features)
+    standardize(layer, still, FIT)
+    scaled = layer(rows)
     assert torch.allclose(scaled.mean(0), torch.zeros(still.n_features), atol=1e-3)
     assert torch.allclose(scaled.std(0, correction=0)[:-1], torch.ones(still.n_features - 1), atol=1e-3)
     assert not scaled[:, -1].any()
@@ -123,36 +129,41 @@ class Sure(Rival):
     share: float
     fits: tuple[list[int], ...] = ()
 
-    def fit(self, data, fit_clips, stop_clips, seed):
+    def fit(self, fits, fit_clips, stop_clips, seed, chosen=None):
         self.fits[0].append(seed)
-        return SureFitted(self.share)
+        return Fitted(SureClassifier(self.share), seconds=2.0)
 
     def __hash__(self):
         return hash((self.name, self.share))
 
 
 @dataclass(frozen=True)
-class SureFitted:
+class SureClassifier(ClipClassifier):
     share: float
     n_parameters: int = 5
-    seconds: float = 2.0
-    history: None = None
 
-    def scores(self, data, clips):
-        truth = np.eye(6)[data.table.labels[clips]]
+    def scores(self, inputs, clips):
+        truth = np.eye(6)[inputs.labels[clips]]
         return self.share * truth + (1 - self.share) * np.roll(truth, 1, axis=1)
+
+    def to_record(self):
+        raise NotImplementedError
+
+    def to_tensors(self):
+        raise NotImplementedError
 
 
 def test_fused_scores_are_the_parts_averaged_or_weighed_by_what_the_stop_clips_teach(drawn):
     counted: tuple[list[int], ...] = ([],)
     good, bad = Sure("good", "", 0.9, counted), Sure("bad", "", 0.2, counted)
-    even = drawn.fitted(Fused("even", "", good, bad, learned=False), FIT, STOP, 3)
-    learnt = drawn.fitted(Fused("learnt", "", bad, good, learned=True), FIT, STOP, 3)
-    truth = drawn.table.labels[SCORED]
-    assert np.allclose(even.scores(drawn, SCORED)[range(12), truth], 0.55)
-    assert np.allclose(learnt.scores(drawn, SCORED)[range(12), truth], 0.9)
+    fits = Fits(drawn)
+    even = fits.fitted(Fused("even", "", good, bad, learned=False), FIT, STOP, 3)
+    learnt = fits.fitted(Fused("learnt", "", bad, good, learned=True), FIT, STOP, 3)
+    truth = drawn.labels[SCORED]
+    assert np.allclose(even.classifier.scores(drawn, SCORED)[range(12), truth], 0.55)
+    assert np.allclose(learnt.classifier.scores(drawn, SCORED)[range(12), truth], 0.9)
     assert counted[0] == [3, 3], "each part is fitted once"
-    assert even.n_parameters == 10 and learnt.n_parameters == 11 and even.seconds >= 4
+    assert even.classifier.n_parameters == 10 and learnt.classifier.n_parameters == 11 and even.seconds >= 4
 
 
 def test_a_share_is_learnt_only_as_far_as_the_clips_tell():
@@ -168,10 +179,10 @@ def test_a_share_is_learnt_only_as_far_as_the_clips_tell():
 def test_the_rules_of_a_head_share_one_fit_and_ties_go_to_the_higher_mean(drawn):
     head = Head("head", "", QUICK)
     vote, mean = HeadRule("v", "", head, "majority_vote"), HeadRule("m", "", head, "mean_scores")
-    a, b = (drawn.fitted(rule, FIT, STOP, 0) for rule in (vote, mean))
-    assert a.found is b.found
-    table = drawn.table
-    frames = a.found.score_frames(table, table.frames_of(SCORED)).numpy()
+    fits = Fits(drawn)
+    a, b = (fits.fitted(rule, FIT, STOP, 0).classifier for rule in (vote, mean))
+    assert a.head is b.head
+    frames = a.frame_scores(drawn, SCORED)
     from fer_core.model.verdict import judge
 
     expected = [judge(frames[4 * i : 4 * i + 4], "majority_vote").index for i in range(len(SCORED))]

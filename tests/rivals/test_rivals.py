@@ -8,8 +8,9 @@ import pytest
 from fer_core.config import TrainConfig
 from fer_core.errors import ConfigError
 from fer_core.evaluation.metrics import mean_recall
+from fer_core.models import COMPARED as NAMES
 from fer_core.rivals.catalogue import rivals
-from fer_core.rivals.names import NAMES
+from fer_core.rivals.fits import Fits
 from fer_core.store import canonical_json
 
 TRAIN = TrainConfig(widths=(16,), epochs=12, batch_size=30)
@@ -19,18 +20,18 @@ CHANCE = 1 / 6
 
 @pytest.mark.parametrize("rival", rivals(NAMES, TRAIN, epochs=10), ids=NAMES)
 def test_every_rival_does_better_than_chance_on_new_people(drawn, rival):
-    fitted = drawn.fitted(rival, FIT, STOP, 0)
-    scores = fitted.scores(drawn, SCORED)
+    fitted = Fits(drawn).fitted(rival, FIT, STOP, 0)
+    scores = fitted.classifier.scores(drawn, SCORED)
     assert scores.shape == (len(SCORED), 6)
     assert np.allclose(scores.sum(axis=1), 1) and (scores >= 0).all()
-    assert mean_recall(scores.argmax(axis=1), drawn.table.labels[SCORED], 6) > 2 * CHANCE
-    assert fitted.n_parameters > 0 and fitted.seconds > 0
+    assert mean_recall(scores.argmax(axis=1), drawn.labels[SCORED], 6) > 2 * CHANCE
+    assert fitted.classifier.n_parameters > 0 and fitted.seconds > 0
 
 
 @pytest.mark.parametrize("name", ["fan-relation", "lstm", "lbp-forest", "displacement-svm"])
 def test_same_seed_same_scores(drawn, name):
     (rival,) = rivals([name], TRAIN, epochs=2)
-    first, second = (rival.fit(drawn, FIT, STOP, 7).scores(drawn, SCORED) for _ in range(2))
+    first, second = (Fits(drawn).fitted(rival, FIT, STOP, 7).classifier.scores(drawn, SCORED) for _ in range(2))
     assert np.array_equal(first, second)
 
 
@@ -38,12 +39,12 @@ def test_what_is_scored_has_no_part_in_the_fit(drawn):
     """Scores of some clips are the same whatever their labels and their neighbours among the scored are."""
     from dataclasses import replace
 
-    labels = drawn.table.labels.copy()
+    labels = drawn.labels.copy()
     labels[SCORED] = labels[SCORED][::-1]
-    other = replace(drawn, table=replace(drawn.table, labels=labels))
+    other = replace(drawn, labels=labels)
     for name in ("fan-self", "lbp-svm"):
         (rival,) = rivals([name], TRAIN, epochs=2)
-        a, b = (rival.fit(data, FIT, STOP, 0).scores(data, SCORED) for data in (drawn, other))
+        a, b = (Fits(data).fitted(rival, FIT, STOP, 0).classifier.scores(data, SCORED) for data in (drawn, other))
         assert np.array_equal(a, b)
 
 

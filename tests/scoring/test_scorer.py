@@ -9,9 +9,8 @@ import torch
 from fer_core.clips.clip import Clip, clip_digest
 from fer_core.config import ScoreConfig
 from fer_core.errors import ClipError, ClipStatus
-from fer_core.evaluation.calibration import apply_temperature
 from fer_core.model.head import frame_scores
-from fer_core.model.verdict import clip_scores, judge
+from fer_core.model.verdict import apply_temperature, clip_scores, judge
 from fer_core.preprocess.pipeline import preprocess
 from fer_core.scoring.inputs import collect
 from fer_core.scoring.scorer import ClipScorer
@@ -27,7 +26,7 @@ def good(scorer, videos):
 def test_verdict_is_the_models_own_rule_on_the_clips_own_faces(scorer, videos, good):
     faces = preprocess(Clip(id="x", path=videos / "good.mp4"), scorer.preprocess, LIMITS)
     features = scorer.bundle.backbone.features(faces.pixels)
-    scores = frame_scores(scorer.bundle.head, torch.from_numpy(features)).numpy()
+    scores = frame_scores(scorer.bundle.classifier.head, torch.from_numpy(features)).numpy()
     assert np.array_equal(good.frame_scores, scores)
     assert good.emotion == scorer.classes[judge(scores, "mean_scores").index]
     assert np.allclose(good.probabilities, apply_temperature(clip_scores(scores, "mean_scores"), 1.5))
@@ -127,7 +126,7 @@ def test_whatever_changes_a_row_changes_its_key(bundle, scorer, tmp_path):
 def test_fault_89_scores_that_are_no_numbers_are_a_crash_not_a_class(tmp_path, videos):
     broken = small_bundle(tmp_path)
     with torch.no_grad():
-        broken.head.linears[-1].bias[0] = float("nan")
+        broken.classifier.head.linears[-1].bias[0] = float("nan")
     scorer = ClipScorer(broken, limits=LIMITS)
     row = scorer.score(videos / "good.mp4")
     assert row.status is ClipStatus.CRASHED and row.emotion is None

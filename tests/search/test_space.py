@@ -38,7 +38,7 @@ def test_what_is_listed_is_searched_and_nothing_else(listed, names):
         assert drawn.transfer == "last_block"
     if "views" not in names:
         assert drawn.augment == BASE.augment
-    assert all(set(params) == TODAY | names for params in presets(cfg).values())
+    assert all(set(params) == TODAY | names for params in presets(cfg, TrainConfig()).values())
 
 
 def test_views_are_drawn_but_their_ranges_are_the_settings_own():
@@ -48,6 +48,6 @@ def test_views_are_drawn_but_their_ranges_are_the_settings_own():
 
 def test_the_thesis_is_tried_frozen_and_without_views():
     cfg = SearchConfig(transfer=("last_block", "frozen"), views=(4, 1))
-    for params in presets(cfg).values():
+    for params in presets(cfg, TrainConfig()).values():
         _, drawn = draw(cfg, params)
         assert drawn.transfer == "frozen" and drawn.augment.views == 1

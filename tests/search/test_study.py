@@ -63,7 +63,7 @@ def test_search_runs_every_trial_in_a_process_and_keeps_the_cheapest_of_the_best
     assert choice.best.value == max(r.value for r, _ in found if r.state == "complete") > 0.5
     assert choice.chosen.n_weights <= choice.best.n_weights and choice.chosen.number in choice.within
     fitted = refit(table, choice.chosen)
-    assert fitted.steps == int(np.median(choice.chosen.steps))
+    assert fitted.chosen["steps"] == int(np.median([fold["steps"] for fold in choice.chosen.chosen]))
 
 
 def test_a_second_search_repeats_nothing_and_a_longer_one_adds_the_rest(tmp_path, table):
@@ -159,11 +159,11 @@ def test_hopeless_trials_are_pruned_and_say_so(tmp_path, table):
     folder.mkdir()
     (folder / "prune").touch()
     found = search(study, table, path, SPACE.model_copy(update={"trials": 1}), BASE, InProcess())
-    assert found[0][0].state == "pruned" and len(found[0][0].steps) == 1
+    assert found[0][0].state == "pruned" and len(found[0][0].chosen) == 1
 
 
 def test_refit_is_reproducible(tmp_path, table):
     cfg = SPACE.model_copy(update={"trials": 1})
     study = open_study(tmp_path, table, cfg, BASE)
     [(result, _)] = search(study, table, table_path(tmp_path, table), cfg, BASE, InProcess())
-    assert equal_heads(refit(table, result).head, refit(table, result).head)
+    assert equal_heads(*(refit(table, result).classifier.head for _ in range(2)))

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from skimage.feature import local_binary_pattern
 
-from fer_core.rivals.texture import BINS, GRID, _uniform_bins, pattern_codes, texture
+from fer_core.model.descriptors.texture import BINS, GRID, _uniform_bins, pattern_codes, texture
 
 rng = np.random.default_rng(0)
 NOISE = rng.integers(0, 256, (80, 90), dtype=np.uint8)

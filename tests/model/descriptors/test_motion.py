@@ -5,7 +5,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from fer_core.rivals.motion import _AXES, CELLS, GRID, SIDE, SPANS, displacement, gradient_histograms
+from fer_core.model.descriptors.motion import _AXES, CELLS, GRID, SIDE, SPANS, displacement, gradient_histograms
 from tests.rivals.conftest import smooth
 
 rng = np.random.default_rng(0)

@@ -8,8 +8,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from fer_core.config import Rule
-from fer_core.evaluation.cross_database import CrossDatabase
 from fer_core.evaluation.plots import INK, STYLE, canvas
+from fer_core.rivals.cross_database import CrossDatabase
 
 
 def cross_database_figure(found: CrossDatabase, rule: Rule = "mean_scores") -> Figure:

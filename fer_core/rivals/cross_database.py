@@ -19,8 +19,9 @@ from fer_core.config import Rule, TrainConfig
 from fer_core.emotions import SIX, Emotion
 from fer_core.errors import DataError, FerError
 from fer_core.evaluation.metrics import RULES, Difference, Evaluation, clip_verdicts, evaluate, paired_difference
-from fer_core.model.features import FeatureTable, load_block, load_fc, load_table
-from fer_core.training.loop import fit
+from fer_core.model.features import FeatureTable, load_table
+from fer_core.rivals.catalogue import rival_of
+from fer_core.rivals.fits import Fits
 
 
 @dataclass(frozen=True)
@@ -174,14 +175,12 @@ def cells_of(
     )
 
     def scored(trained: np.ndarray, judged: np.ndarray) -> np.ndarray:
-        """(m, k) scores of the judged clips' frames, by a head fitted to the trained ones."""
+        """(m, k) scores of the judged clips' frames, by a model fitted to the trained ones."""
         subjects = [table.subjects[c] for c in trained]
         kept, stopped_on = inner_split(subjects, table.labels[trained], train.inner_share, seed)
-        fitted = fit(
-            table, trained[kept], trained[stopped_on], train,
-            fc=load_fc(fc) if fc else (), block=load_block(block) if block else None,
-        )  # fmt: skip
-        return fitted.score_frames(table, table.frames_of(judged)).numpy()
+        rival = rival_of(train, fc=fc, block=block)
+        fitted = Fits(table).fitted(rival, trained[kept], trained[stopped_on], train.seed)
+        return fitted.classifier.frame_scores(table, judged)
 
     def within() -> np.ndarray:
         scores = _nowhere(table)

@@ -7,7 +7,7 @@ from itertools import pairwise
 import cv2
 import numpy as np
 
-from fer_core.rivals.material import COURSE_FRAMES, frames_evenly
+from fer_core.model.descriptors.descriptor import COURSE_FRAMES, frames_evenly
 
 SIDE = 112
 GRID = 12  # tracked points across and down
@@ -30,8 +30,7 @@ def displacement(pixels: np.ndarray) -> np.ndarray:
         pixels: (n, size, size) uint8 faces; n >= 1. One face alone has not moved.
     """
     faces = [cv2.resize(face, (SIDE, SIDE), interpolation=cv2.INTER_AREA) for face in pixels]
-    across = np.linspace(_MARGIN, 1 - _MARGIN, GRID) * SIDE
-    start = np.stack(np.meshgrid(across, across), axis=-1).reshape(-1, 1, 2).astype(np.float32)
+    start = SIDE * tracked_points()[:, None]
     points: np.ndarray = start
     kept = np.ones(len(start), dtype=bool)
     for before, after in pairwise(faces):
@@ -44,6 +43,12 @@ def displacement(pixels: np.ndarray) -> np.ndarray:
         expected = _similarity(start[kept, 0], points[kept, 0])
         moved[kept] = (points[kept, 0] - expected) / SIDE
     return moved
+
+
+def tracked_points() -> np.ndarray:
+    """(GRID², 2) float32 where the points lie in the first face, right and down, in face widths."""
+    across = np.linspace(_MARGIN, 1 - _MARGIN, GRID)
+    return np.stack(np.meshgrid(across, across), axis=-1).reshape(-1, 2).astype(np.float32)
 
 
 def _similarity(start: np.ndarray, end: np.ndarray) -> np.ndarray:

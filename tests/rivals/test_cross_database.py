@@ -9,11 +9,11 @@ from fer_core.clips.clip import Clip
 from fer_core.config import TrainConfig
 from fer_core.emotions import SIX, Emotion
 from fer_core.errors import DataError
-from fer_core.evaluation.cross_database import cells_of, cross_database, several
-from fer_core.evaluation.matrix_plot import cross_database_figure
 from fer_core.evaluation.metrics import RULES, evaluate
 from fer_core.evaluation.plots import figure_png
 from fer_core.model.features import FeatureStore, build_table
+from fer_core.rivals.cross_database import cells_of, cross_database, several
+from fer_core.rivals.matrix_plot import cross_database_figure
 from tests.search.test_study import InProcess
 
 TRAIN = TrainConfig(epochs=8, widths=(), lr=0.01, patience=4)
