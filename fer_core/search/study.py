@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import warnings
 from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
 from dataclasses import dataclass
@@ -209,7 +210,11 @@ def judge_setting(
 
 def _sampler(cfg: SearchConfig) -> optuna.samplers.BaseSampler:
     """TPE; where models are a choice, each model's own settings are a group."""
-    return optuna.samplers.TPESampler(seed=cfg.seed, multivariate=True, group=len(cfg.models) > 1, constant_liar=True)
+    with warnings.catch_warnings():  # groups are marked experimental since 2020
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        return optuna.samplers.TPESampler(
+            seed=cfg.seed, multivariate=True, group=len(cfg.models) > 1, constant_liar=True
+        )
 
 
 def _report(trial: optuna.Trial, study: Study, reported: dict[int, int], prune: Path | None) -> None:

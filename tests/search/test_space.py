@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
 import optuna
 import pytest
 
-from fer_core.config import AugmentConfig, SearchConfig, TrainConfig
+from fer_core.config import RECIPES, AugmentConfig, SearchConfig, TrainConfig
+from fer_core.models import ModelName
 from fer_core.search.space import presets, suggest
 
 BASE = TrainConfig(transfer="last_block", augment=AugmentConfig(views=3, rotation=4.0))
@@ -51,3 +54,47 @@ def test_the_thesis_is_tried_frozen_and_without_views():
     for params in presets(cfg, TrainConfig()).values():
         _, drawn = draw(cfg, params)
         assert drawn.transfer == "frozen" and drawn.augment.views == 1
+
+
+EVERY = SearchConfig(models=get_args(ModelName))
+
+
+def test_models_are_drawn_each_with_settings_of_its_own():
+    base = TrainConfig(class_weights="balanced", seed=3)
+    seen = {}
+    for seed in range(80):
+        study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed))
+        trial = study.ask()
+        drawn = suggest(trial, EVERY, base)
+        seen[drawn.model] = set(trial.params)
+        assert drawn.seed == 3 and drawn.class_weights == trial.params["class_weights"]
+        if drawn.model in RECIPES:
+            recipe = RECIPES[drawn.model] | {"lr": trial.params["lr"]}
+            assert {name: getattr(drawn, name) for name in recipe} == recipe
+    assert set(seen) == set(EVERY.models)
+    assert seen["head"] == seen["appearance-displacement"] == TODAY | {"model"}
+    assert seen["fan-self"] == seen["c3d"] == {"model", "class_weights", "lr"}
+    assert seen["lbp-svm"] == seen["lstm-c3d"] == {"model", "class_weights"}
+
+
+def test_every_model_is_tried_first_by_its_own_recipe():
+    tried = presets(EVERY, TrainConfig())
+    assert {params["model"] for params in tried.values()} == set(EVERY.models)
+    assert tried["table-4.1"]["model"] == "head" and tried["fan-self"]["lr"] == 4e-3
+    for params in tried.values():
+        study = optuna.create_study()
+        study.enqueue_trial(params)
+        trial = study.ask()
+        suggest(trial, EVERY, TrainConfig())
+        assert trial.params == params, "nothing is left to chance"
+
+
+def test_a_model_that_is_not_searched_is_the_settings_own():
+    _, drawn = draw_from(SearchConfig(), TrainConfig(model="lstm"))
+    assert drawn.model == "lstm" and drawn.epochs == 60
+    assert presets(SearchConfig(), TrainConfig(model="lbp-svm")) == {"lbp-svm": {"class_weights": "none"}}
+
+
+def draw_from(cfg, base):
+    trial = optuna.create_study(sampler=optuna.samplers.RandomSampler(0)).ask()
+    return trial, suggest(trial, cfg, base)

@@ -12,12 +12,12 @@ from filelock import FileLock
 
 from fer_core.config import SearchConfig, TrainConfig
 from fer_core.errors import StoreError, TrainingError
-from fer_core.model.features import FeatureStore
+from fer_core.model.features import DESCRIBED, FeatureStore, Part, build_table
 from fer_core.search.choice import choose
 from fer_core.search.processes import trial_processes
 from fer_core.search.study import open_study, refit, search
 from fer_core.search.trial import fold_values, histories, out_of_fold_scores, read_result, read_spec
-from tests.tables import drawn_table, equal_heads
+from tests.tables import drawn_clips, drawn_table, equal_heads
 
 BASE = TrainConfig(epochs=6)
 SPACE = SearchConfig(trials=4, folds=3, widths=((), (16,)), workers=2)
@@ -167,3 +167,28 @@ def test_refit_is_reproducible(tmp_path, table):
     study = open_study(tmp_path, table, cfg, BASE)
     [(result, _)] = search(study, table, table_path(tmp_path, table), cfg, BASE, InProcess())
     assert equal_heads(*(refit(table, result).classifier.head for _ in range(2)))
+
+
+def test_models_compete_in_one_search_and_a_cheap_one_is_kept_where_it_is_as_good(tmp_path, table):
+    """Heads over noisy features against a descriptor that tells the classes apart, and costs a tenth."""
+    rng = np.random.default_rng(0)
+    rows = np.eye(6)[table.labels] * 8 + rng.normal(size=(table.n_clips, 6))
+    told = Part(DESCRIBED, ["d"], lambda: iter([rows.astype(np.float32)]), "texture")
+    clips = drawn_clips(tmp_path)
+    features = [table.features[table.frames_of(np.array([c]))].numpy() for c in range(table.n_clips)]
+    keys = [f"{i:032x}" for i in range(len(clips))]
+    both = build_table(clips, features, keys, FeatureStore(tmp_path / "store"), {"fingerprint": "0" * 32}, parts=[told])
+    space = SPACE.model_copy(update={"models": ("head", "lbp-svm"), "trials": 5, "class_weights": ("none",)})
+    study = open_study(tmp_path, both, space, BASE)
+    found = search(
+        study, both, table_path(tmp_path, both), space, BASE, InProcess(), costs={"features": 20.0, "texture": 2.0}
+    )
+    assert [r.preset for r, _ in found[:3]] == ["table-4.1", "section-4.2.2", "lbp-svm"]
+    by_model = {r.train.model: r for r, _ in found if r.state == "complete"}
+    assert set(by_model) == {"head", "lbp-svm"}
+    assert by_model["lbp-svm"].ms_per_clip < 20 < by_model["head"].ms_per_clip
+    assert set(by_model["lbp-svm"].evaluations) == {"mean_scores"} and len(by_model["head"].evaluations) == 3
+    assert {"cost", "temperature"} == set(by_model["lbp-svm"].chosen[0])
+    choice = choose(found, both)
+    assert choice.chosen.train.model == "lbp-svm"
+    assert refit(both, choice.chosen).classifier.descriptors == ("texture",)

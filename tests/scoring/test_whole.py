@@ -1,0 +1,94 @@
+"""A model that judges clips whole, in the scorer: its course, its row, its page, what it refuses."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from fer_core.clips.clip import Clip
+from fer_core.config import PreprocessConfig, ScoreConfig
+from fer_core.errors import ClipStatus, ConfigError
+from fer_core.model.bundle import write_bundle
+from fer_core.model.classifiers.fused import FusedClassifier
+from fer_core.model.classifiers.support_vectors import SupportVectorsClassifier
+from fer_core.model.descriptors.catalogue import describe
+from fer_core.model.descriptors.descriptor import course_config
+from fer_core.model.record import ModelFacts, SupportVectorsRecord
+from fer_core.preprocess.pipeline import preprocess
+from fer_core.scoring.batch import score_batch
+from fer_core.scoring.inputs import collect
+from fer_core.scoring.report import report_html
+from fer_core.scoring.scorer import ClipScorer
+from tests.models import small_bundle
+from tests.scoring.conftest import LIMITS
+
+FACTS = ModelFacts(preprocess=PreprocessConfig(max_frames=6), synthetic=True, temperatures={"mean_scores": 1.0})
+
+
+def vectors(descriptor: str, d: int) -> SupportVectorsClassifier:
+    rng = np.random.default_rng(0)
+    record = SupportVectorsRecord(descriptor=descriptor, n_features=d, temperature=1.0)
+    return SupportVectorsClassifier(
+        record, np.zeros(d), np.full(d, 0.01), rng.normal(size=(15, d)), rng.normal(size=15), 6
+    )
+
+
+@pytest.fixture(scope="module")
+def motion(tmp_path_factory):
+    return write_bundle(tmp_path_factory.mktemp("motion"), vectors("displacement", 288), None, "", FACTS)
+
+
+def test_a_clip_is_judged_by_its_whole_course(motion, videos):
+    row = ClipScorer(motion, limits=LIMITS).score(videos / "good.mp4")
+    clip = Clip(id="x", path=videos / "good.mp4")
+    course = preprocess(clip, course_config(FACTS.preprocess), LIMITS)
+    assert len(course.pixels) == 12 > row.n_selected == 6
+    ways = describe(["displacement"], {"course": course.pixels})["displacement"].reshape(1, -1)
+    pairs = (ways - motion.classifier.mean) / motion.classifier.scale @ motion.classifier.coef.T
+    decided = motion.classifier.decision(pairs + motion.classifier.intercept)
+    assert row.classes.index(row.emotion) == decided.argmax()
+    assert row.status is ClipStatus.OK and row.frame_scores is None and row.thumbnail
+    assert row.probabilities.sum() == pytest.approx(1)
+
+
+def test_a_batch_of_it_has_rows_for_all_and_nothing_is_said_of_single_frames(motion, videos, tmp_path):
+    scorer = ClipScorer(motion, ScoreConfig(explain=2), limits=LIMITS, store_root=tmp_path / "store")
+    items = collect([videos / "good.mp4", videos / "plain.mp4", videos / "empty.mp4", videos / "frames"])
+    first = score_batch(scorer, items, tmp_path / "out", tmp_path / "store")
+    assert [row.status.value for row in first.rows] == ["ok", "no_face", "damaged", "ok"]
+    again = score_batch(scorer, items, tmp_path / "out", tmp_path / "store")
+    assert again.remembered >= 3 and again.rows[0].explanation == first.rows[0].explanation
+    frames = pq.read_table(tmp_path / "out" / "frames.parquet").to_pandas()
+    assert frames["anger"].isna().all() and len(frames) > 6
+    verdicts = pq.read_table(tmp_path / "out" / "verdicts.parquet").to_pandas()
+    assert set(verdicts["rule"]) == {"whole_clip"}
+    page = report_html(first.rows, scorer)
+    assert "each clip judged <b>whole</b>" in page and "Lines: how points moved" in page
+    assert "Decisive frames" not in page and "Grad-CAM" not in page
+
+
+def test_what_moved_is_drawn_on_the_last_face(motion, videos):
+    row = ClipScorer(motion, ScoreConfig(explain=1), limits=LIMITS).score(videos / "good.mp4")
+    picture = cv2.imdecode(np.frombuffer(row.explanation, np.uint8), cv2.IMREAD_COLOR).astype(int)
+    assert picture.shape == (224, 224, 3) and row.decisive == ()
+    orange = (picture[..., 2] - picture[..., 0]) > 60
+    assert 20 < orange.sum() < 0.3 * orange.size
+
+
+def test_appearance_and_motion_are_explained_side_by_side(tmp_path, videos):
+    head = small_bundle(tmp_path / "head")
+    fused = FusedClassifier(head.classifier, vectors("displacement", 288), 0.5, True)
+    bundle = write_bundle(tmp_path / "fused", fused, head.backbone, "imagenet", FACTS)
+    row = ClipScorer(bundle, ScoreConfig(explain=2), limits=LIMITS).score(videos / "good.mp4")
+    picture = cv2.imdecode(np.frombuffer(row.explanation, np.uint8), cv2.IMREAD_COLOR)
+    assert picture.shape == (224, 3 * 224, 3) and len(row.decisive) == 2 and row.frame_scores is None
+
+
+def test_rules_of_frames_and_explanations_there_are_none_of_are_refused(motion, tmp_path):
+    with pytest.raises(ConfigError, match=r"'majority_vote', which joins frames; this model judges a clip whole"):
+        ClipScorer(motion, ScoreConfig(rule="majority_vote"))
+    texture = write_bundle(tmp_path, vectors("texture", 49 * 59), None, "", FACTS)
+    with pytest.raises(ConfigError, match="neither FC layers over convolutions"):
+        ClipScorer(texture, ScoreConfig(explain=1))
