@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
@@ -26,6 +27,7 @@ from fer_core.training.stopping import stopping_rule
 
 log = logging.getLogger(__name__)
 
+LENGTH = 512  # features whose length a frame may have
 _AT_ONCE = 1024  # frames
 _CONSTANT = 1e-8  # share of a feature's mean square under which its variance is rounding
 
@@ -119,7 +121,7 @@ class ClipNet(Rival):
 
 
 def standardize(layer: Standardize, table: FeatureTable, clips: np.ndarray) -> None:
-    """Give a layer mean and scale of the features of some clips' frames."""
+    """Give a layer mean and scale of the features of some clips' frames; the constant ones become 0."""
     rows = torch.from_numpy(table.frames_of(clips))
     total, squares = torch.zeros(2, table.n_features, dtype=torch.float64)
     for some in rows.split(_AT_ONCE):
@@ -130,4 +132,5 @@ def standardize(layer: Standardize, table: FeatureTable, clips: np.ndarray) -> N
     variance = square - mean.square()
     varies = variance > _CONSTANT * square
     layer.mean.copy_(mean)
-    layer.scale.copy_(torch.where(varies, variance.clamp(min=1e-30).rsqrt(), 0.0))
+    deviation = min(1.0, math.sqrt(LENGTH / table.n_features))
+    layer.scale.copy_(torch.where(varies, deviation * variance.clamp(min=1e-30).rsqrt(), 0.0))

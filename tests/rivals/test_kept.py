@@ -8,13 +8,15 @@ from typing import get_args
 import numpy as np
 import pytest
 import torch
+from pydantic import ValidationError
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 
-from fer_core.config import PreprocessConfig, TrainConfig
+from fer_core.config import PRESETS, PreprocessConfig, TrainConfig, load_config
 from fer_core.errors import RegistryError, WeightsError
+from fer_core.model.backbone import load_backbone
 from fer_core.model.bundle import WEIGHTS, read_bundle, write_bundle
 from fer_core.model.classifiers.build import build_classifier
 from fer_core.model.classifiers.forest import ForestClassifier
@@ -164,3 +166,29 @@ def test_a_tensor_too_many_too_few_or_of_another_type_is_refused(fitted, model):
 def test_features_without_convolutions_are_refused(tmp_path):
     with pytest.raises(RegistryError, match="reads features, but there are no convolutions"):
         write_bundle(tmp_path, HeadClassifier(build_head(1280, (), 6, 0.0, 0)), None, "", FACTS)
+
+
+@pytest.mark.parametrize("model", ["fan-self", "fan-relation"])
+def test_the_appendix_is_a_preset_with_the_recipe_that_its_model_has_by_itself(model):
+    packaged = load_config(PRESETS[model])
+    assert packaged.train == TrainConfig(model=model)
+    train = packaged.train
+    assert (train.optimizer, train.lr, train.momentum, train.weight_decay) == ("sgd", 4e-3, 0.9, 1e-4)
+    assert (train.schedule, train.step_epochs, train.step_gamma, train.epochs) == ("step", 60, 0.2, 180)
+    assert train.batch_size == {"fan-self": 48, "fan-relation": 64}[model]
+    assert (packaged.classes, packaged.backbone.name, packaged.backbone.normalize) == ("seven", "resnet18", "unit")
+    with pytest.raises(WeightsError, match=r"no weights file at .*Resnet18_FER"):
+        load_backbone(packaged.backbone)
+
+
+def test_fields_that_are_given_win_over_the_recipe():
+    told = TrainConfig(model="fan-self", lr=0.01, epochs=9)
+    assert (told.lr, told.epochs, told.optimizer) == (0.01, 9, "sgd")
+    assert TrainConfig.model_validate(told.model_dump()) == told
+    head = TrainConfig(widths=(64,), lr=0.002, class_weights="balanced", seed=4)
+    attention = head.with_model("fan-self")
+    assert (attention.lr, attention.class_weights, attention.seed) == (4e-3, "balanced", 4)
+    assert head.with_model("appearance-displacement").widths == (64,), "it has the head's layers"
+    assert told.with_model("fan-self", epochs=3).lr == 0.01
+    with pytest.raises(ValidationError, match="takes faces and features as they are"):
+        TrainConfig(model="lstm", transfer="last_block")

@@ -90,6 +90,14 @@ def test_standardized_features_have_mean_0_and_deviation_1_on_the_training_side(
     assert not scaled[:, -1].any()
 
 
+def test_a_frame_of_many_features_is_no_longer_than_one_of_512(drawn):
+    many = replace(drawn, features=drawn.features.repeat(1, 10))
+    layer = Standardize(many.n_features)
+    standardize(layer, many, FIT)
+    lengths = layer(many.features[torch.from_numpy(many.frames_of(FIT))]).square().sum(1)
+    assert many.n_features > 512 and lengths.mean().item() == pytest.approx(512, rel=0.01)
+
+
 def test_c3d_small_costs_less_than_a_gflop_a_clip():
     net = c3d_small(6, 0.5).eval()
     with FlopCounterMode(display=False) as counter, torch.inference_mode():

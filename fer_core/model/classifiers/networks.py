@@ -26,9 +26,10 @@ _LAYOUT = torch.channels_last_3d  # a third faster on a CPU
 
 
 class Standardize(nn.Module):
-    """Features with mean 0 and standard deviation 1 over the training frames, the constant ones 0.
+    """Features with mean 0 over the training frames, and a deviation that makes a frame no longer than 512 of 1.
 
-    The recipes' learning rates suit features of that size; those of VGG16 reach 190.
+    The recipes suit the 512 features of a ResNet18. Unscaled, VGG16's reach 190; and 25,088 of deviation 1 make
+    attention diverge and saturate an LSTM's gates.
     """
 
     mean: torch.Tensor
