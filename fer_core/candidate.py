@@ -143,6 +143,7 @@ def refit_model(
     if backbone is not None and fitted.classifier.block is not None:
         backbone = tuned(backbone, fitted.classifier.block.state_dict())
     facts = ModelFacts(
+        model=trial.train.model,
         classes=table.classes,
         preprocess=cfg.preprocess,
         rule=CLIP_RULE,

@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 
 from fer_core.config import PreprocessConfig, Rule, Settings
 from fer_core.emotions import SEVEN, SIX, Emotion
+from fer_core.models import ModelName
 
 FORMAT = 2
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{16,64}$")]
@@ -102,6 +103,7 @@ class ModelFacts(Settings):
     """All of a model but its tensors: how clips are to be preprocessed and judged, and what it was trained on.
 
     Args:
+        model: name of the model, as in the settings it was trained by.
         classes: the six, or the seven with neutral last.
         preprocess: as in training; its `max_frames` is the frame budget of a clip.
         rule: how frames are joined into a verdict.
@@ -113,6 +115,7 @@ class ModelFacts(Settings):
         versions: of the packages that made it.
     """
 
+    model: ModelName = "head"
     classes: tuple[Emotion, ...] = SIX
     preprocess: PreprocessConfig
     rule: Rule = "mean_scores"

@@ -38,6 +38,7 @@ def report_html(rows: Sequence[ClipScore], scorer: ClipScorer) -> str:
         verdicts=len(rows) - without,
         model=scorer.name or "unregistered model",
         version=scorer.version,
+        kind=scorer.bundle.facts.model,
         rule=scorer.judges_by.replace("_", " "),
         by_frames=scorer.bundle.classifier.judges_frames,
         generated=time.strftime("%d %B %Y, %H:%M").lstrip("0"),

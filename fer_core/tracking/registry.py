@@ -84,6 +84,7 @@ def register(
             "model_digest": bundle.digest,
             "data_fingerprint": facts.data_fingerprint,
             "synthetic": str(facts.synthetic).lower(),
+            "model": facts.model,
             "format": str(bundle.record.format),
             "parity": f"{worst:.1e}",
         }
