@@ -19,7 +19,7 @@ from fer_core.evaluation.metrics import mean_recall
 from fer_core.model.classifiers.forest import ForestClassifier
 from fer_core.model.classifiers.support_vectors import SupportVectorsClassifier
 from fer_core.model.descriptors.descriptor import Descriptor
-from fer_core.rivals.fits import Fits
+from fer_core.rivals.fits import Fits, Side
 from fer_core.rivals.rival import Fitted, Rival
 from fer_core.training.imbalance import class_weights
 
@@ -54,33 +54,26 @@ class Classical(Rival):
     ) -> SupportVectorsClassifier | ForestClassifier:
         """A classifier of (n, d) rows and their labels, its temperature still 1."""
 
-    def fit(
-        self,
-        fits: Fits,
-        fit_clips: np.ndarray,
-        stop_clips: np.ndarray,
-        seed: int,
-        chosen: Mapping[str, float] | None = None,
-    ) -> Fitted:
-        table, labels = fits.table, fits.table.labels
+    def fit(self, fits: Fits, side: Side) -> Fitted:
+        table, labels, chosen = fits.table, fits.table.labels, side.chosen
         described = table.described[self.descriptor.name]
-        rows, k = described.reshape(len(described), -1)[fit_clips], len(table.classes)
+        rows, k = described.reshape(len(described), -1)[side.fit], len(table.classes)
         started = time.monotonic()
-        counts = np.bincount(labels[fit_clips], minlength=k)
+        counts = np.bincount(labels[side.fit], minlength=k)
         weights = dict(enumerate(class_weights(counts, self.weighting)))
         reached, temperature = -1.0, 1.0
         for choice in self.choices if chosen is None else (chosen,):
-            classifier = self.learn(rows, labels[fit_clips], weights, seed, choice)
+            classifier = self.learn(rows, labels[side.fit], weights, side.seed, choice)
             recall = 0.0
-            if len(stop_clips):
-                scores = classifier.scores(table, stop_clips)
-                recall = mean_recall(scores.argmax(axis=1), labels[stop_clips], k)
+            if len(side.stop):
+                scores = classifier.scores(table, side.stop)
+                recall = mean_recall(scores.argmax(axis=1), labels[side.stop], k)
             if recall > reached:
                 best, kept, reached = classifier, choice, recall
         if chosen is not None:
             temperature = chosen["temperature"]
-        elif len(stop_clips):
-            temperature = fit_temperature(best.scores(table, stop_clips), labels[stop_clips])
+        elif len(side.stop):
+            temperature = fit_temperature(best.scores(table, side.stop), labels[side.stop])
         record = best.record.model_copy(update={"temperature": temperature})
         return Fitted(
             classifier=replace(best, record=record),  # type: ignore[arg-type]

@@ -15,7 +15,7 @@ from fer_core.errors import TrainingError
 from fer_core.evaluation.metrics import Difference, Evaluation, evaluate, paired_difference
 from fer_core.model.features import FeatureTable
 from fer_core.rivals.costs import Costs, ms_per_clip
-from fer_core.rivals.fits import Fits
+from fer_core.rivals.fits import Fits, Side
 from fer_core.rivals.rival import Rival
 from fer_core.store import EntryStore, cache_key
 from fer_core.training.history import History
@@ -112,11 +112,11 @@ def compare(
     for fold, (train, held_out) in enumerate(sides):
         subjects = [table.subjects[c] for c in train]
         kept, stopped_on = inner_split(subjects, table.labels[train], inner_share, seed)
-        fit_clips, stop_clips = train[kept], train[stopped_on]
+        side = Side(train[kept], train[stopped_on], seed)
         for place, rival in enumerate(rivals):
             if rival.name not in failed:
                 try:
-                    found = judge(rival, fits, fit_clips, stop_clips, held_out, seed, costs or {}, store)
+                    found = judge(rival, fits, side, held_out, costs or {}, store)
                 except TrainingError as exc:
                     log.warning("%s is left out: %s", rival.name, exc)
                     failed[rival.name] = str(exc)
@@ -144,10 +144,8 @@ def compare(
 def judge(
     rival: Rival,
     fits: Fits,
-    fit_clips: np.ndarray,
-    stop_clips: np.ndarray,
+    side: Side,
     judged: np.ndarray,
-    seed: int,
     costs: Costs,
     store: EntryStore | None,
     on: FeatureTable | None = None,
@@ -165,12 +163,12 @@ def judge(
         version=RIVALS_VERSION,
         rival=rival.setting,
         tables=[_read_of(table, rival) for table in (fits.table, on)],
-        clips=[side.tolist() for side in (fit_clips, stop_clips, judged)],
-        seed=seed,
+        clips=[places.tolist() for places in (side.fit, side.stop, judged)],
+        seed=side.seed,
     )
     if store is not None and (stored := store.get(key)) is not None:
         return stored[0]["scores"], stored[1]
-    fitted = fits.fitted(rival, fit_clips, stop_clips, seed)
+    fitted = fits.fitted(rival, side)
     scores = fitted.classifier.scores(on, judged)
     note = {
         "rival": rival.name,

@@ -21,7 +21,7 @@ from fer_core.errors import DataError, FerError
 from fer_core.evaluation.metrics import RULES, Difference, Evaluation, clip_verdicts, evaluate, paired_difference
 from fer_core.model.features import FeatureTable, load_table
 from fer_core.rivals.catalogue import rival_of
-from fer_core.rivals.fits import Fits
+from fer_core.rivals.fits import Fits, Side
 
 
 @dataclass(frozen=True)
@@ -179,7 +179,7 @@ def cells_of(
         subjects = [table.subjects[c] for c in trained]
         kept, stopped_on = inner_split(subjects, table.labels[trained], train.inner_share, seed)
         rival = rival_of(train, fc=fc, block=block)
-        fitted = Fits(table).fitted(rival, trained[kept], trained[stopped_on], train.seed)
+        fitted = Fits(table).fitted(rival, Side(trained[kept], trained[stopped_on], train.seed))
         return fitted.classifier.frame_scores(table, judged)
 
     def within() -> np.ndarray:

@@ -15,7 +15,7 @@ from fer_core.evaluation.metrics import Evaluation, by_columns, evaluate
 from fer_core.model.features import FeatureTable
 from fer_core.rivals.comparison import judge
 from fer_core.rivals.costs import Costs
-from fer_core.rivals.fits import Fits
+from fer_core.rivals.fits import Fits, Side
 from fer_core.rivals.rival import Rival
 from fer_core.store import EntryStore
 
@@ -95,12 +95,12 @@ def judge_elsewhere(
             f"subject '{shared[0]}' ({len(shared)} in all) is among the clips trained on and in {name}; "
             "take these clips out of one of the two"
         )
-    fit_clips, stop_clips = inner_split(table.subjects, table.labels, inner_share, seed)
+    side = Side(*inner_split(table.subjects, table.labels, inner_share, seed), seed)
     every, fits = np.arange(other.n_clips), Fits(table)
     judged, failed = dict[str, Judged](), dict[str, str]()
     for done, rival in enumerate(rivals, start=1):
         try:
-            scores, _ = judge(rival, fits, fit_clips, stop_clips, every, seed, costs or {}, store, on=other)
+            scores, _ = judge(rival, fits, side, every, costs or {}, store, on=other)
         except TrainingError as exc:
             log.warning("%s is left out: %s", rival.name, exc)
             failed[rival.name] = str(exc)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,34 @@ from fer_core.training.history import Epoch
 
 if TYPE_CHECKING:
     from fer_core.rivals.rival import Fitted, Rival
+
+
+@dataclass(frozen=True, eq=False)
+class Side:
+    """The clips of a table that a rival is fitted to, and how; every class is among them.
+
+    Args:
+        fit: places of the clips trained on. stop: of other subjects; for stopping, and for the few settings that are
+            chosen inside a fold. Neither holds a clip that is scored later.
+        seed: of all that is random.
+        chosen: what earlier fits have chosen; nothing is stopped or chosen then, and no clips are needed for it.
+    """
+
+    fit: np.ndarray
+    stop: np.ndarray
+    seed: int
+    chosen: Mapping[str, float] | None = None
+
+    @property
+    def key(self) -> tuple[Any, ...]:
+        return self.fit.tobytes(), self.stop.tobytes(), self.seed, tuple(sorted((self.chosen or {}).items()))
+
+    def part(self, name: str) -> Side:
+        """The side with what was chosen for a part, by the names `<part>.<setting>`."""
+        if self.chosen is None:
+            return self
+        own = {key.removeprefix(f"{name}."): v for key, v in self.chosen.items() if key.startswith(f"{name}.")}
+        return replace(self, chosen=own)
 
 
 @dataclass(frozen=True)
@@ -32,30 +60,22 @@ class Fits:
     on_epoch: Callable[[Epoch], bool] | None = None
     _fits: dict[Any, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
 
-    def fitted(
-        self,
-        rival: Rival,
-        fit_clips: np.ndarray,
-        stop_clips: np.ndarray,
-        seed: int,
-        chosen: Mapping[str, float] | None = None,
-    ) -> Fitted:
+    def fitted(self, rival: Rival, side: Side) -> Fitted:
         """`rival.fit`; the last side's fits are kept, so that rivals can share parts.
 
         Raises:
             TrainingError: a class has no clip to be fitted to, or the fit diverged.
         """
-        present = np.bincount(self.table.labels[fit_clips], minlength=len(self.table.classes)) > 0
+        present = np.bincount(self.table.labels[side.fit], minlength=len(self.table.classes)) > 0
         if not present.all():
             missing = ", ".join(str(c) for c, there in zip(self.table.classes, present, strict=True) if not there)
             raise TrainingError(
                 f"no training clips of {missing}; every class needs clips of several subjects, or fewer folds "
                 "(search.folds)"
             )
-        side = (fit_clips.tobytes(), stop_clips.tobytes(), seed, tuple(sorted((chosen or {}).items())))
-        if side not in self._fits:
+        if side.key not in self._fits:
             self._fits.clear()
-        fits: dict[Rival, Fitted] = self._fits.setdefault(side, {})
+        fits: dict[Rival, Fitted] = self._fits.setdefault(side.key, {})
         if rival not in fits:
-            fits[rival] = rival.fit(self, fit_clips, stop_clips, seed, chosen)
+            fits[rival] = rival.fit(self, side)
         return fits[rival]

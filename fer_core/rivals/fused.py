@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
 from fer_core.model.classifiers.fused import FusedClassifier
 from fer_core.model.descriptors.descriptor import Descriptor
-from fer_core.rivals.fits import Fits
+from fer_core.rivals.fits import Fits, Side
 from fer_core.rivals.rival import Fitted, Rival
 
 _SHARES = np.linspace(0, 1, 21)
@@ -38,21 +37,13 @@ class Fused(Rival):
     def reads_features(self) -> bool:
         return self.first.reads_features or self.second.reads_features
 
-    def fit(
-        self,
-        fits: Fits,
-        fit_clips: np.ndarray,
-        stop_clips: np.ndarray,
-        seed: int,
-        chosen: Mapping[str, float] | None = None,
-    ) -> Fitted:
-        first = fits.fitted(self.first, fit_clips, stop_clips, seed, _of("first", chosen))
-        second = fits.fitted(self.second, fit_clips, stop_clips, seed, _of("second", chosen))
+    def fit(self, fits: Fits, side: Side) -> Fitted:
+        first, second = fits.fitted(self.first, side.part("first")), fits.fitted(self.second, side.part("second"))
         started = time.monotonic()
-        share = 0.5 if chosen is None else chosen["share"]
-        if self.learned and chosen is None and len(stop_clips):
-            ours, theirs = (part.classifier.scores(fits.table, stop_clips) for part in (first, second))
-            share = learned_share(ours, theirs, fits.table.labels[stop_clips])
+        share = 0.5 if side.chosen is None else side.chosen["share"]
+        if self.learned and side.chosen is None and len(side.stop):
+            ours, theirs = (part.classifier.scores(fits.table, side.stop) for part in (first, second))
+            share = learned_share(ours, theirs, fits.table.labels[side.stop])
         parts = {"first": first, "second": second}
         decided = {f"{name}.{key}": value for name, part in parts.items() for key, value in part.chosen.items()}
         return Fitted(
@@ -62,13 +53,6 @@ class Fused(Rival):
             pretrained=first.pretrained or second.pretrained,
             threads=max(first.threads, second.threads),
         )
-
-
-def _of(part: str, chosen: Mapping[str, float] | None) -> dict[str, float] | None:
-    """What was chosen for a part."""
-    if chosen is None:
-        return None
-    return {key.removeprefix(f"{part}."): value for key, value in chosen.items() if key.startswith(f"{part}.")}
 
 
 def learned_share(first: np.ndarray, second: np.ndarray, labels: np.ndarray) -> float:

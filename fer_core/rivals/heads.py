@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-
-import numpy as np
 
 from fer_core.config import Rule, TrainConfig
 from fer_core.model.classifiers.head import HeadClassifier
 from fer_core.model.features import load_block, load_fc
-from fer_core.rivals.fits import Fits
+from fer_core.rivals.fits import Fits, Side
 from fer_core.rivals.rival import Fitted, Rival
 from fer_core.training.loop import fit
 
@@ -32,19 +29,13 @@ class Head(Rival):
     def reads_features(self) -> bool:
         return True
 
-    def fit(
-        self,
-        fits: Fits,
-        fit_clips: np.ndarray,
-        stop_clips: np.ndarray,
-        seed: int,
-        chosen: Mapping[str, float] | None = None,
-    ) -> Fitted:
+    def fit(self, fits: Fits, side: Side) -> Fitted:
         """As `training.loop.fit`. A refit's epochs are longer than a fold's, so its steps end before the epochs do, and
         schedules run as in the folds."""
-        cfg = self.train.model_copy(update={"seed": seed} | ({"stopping": "never"} if chosen else {}))
+        chosen = side.chosen
+        cfg = self.train.model_copy(update={"seed": side.seed} | ({"stopping": "never"} if chosen else {}))
         found = fit(
-            fits.table, fit_clips, stop_clips, cfg,
+            fits.table, side.fit, side.stop, cfg,
             fc=load_fc(self.fc) if self.fc else (), block=load_block(self.block) if self.block else None,
             max_steps=max(1, round(chosen["steps"])) if chosen else 0,
             checkpoint=fits.checkpoint, on_epoch=fits.on_epoch,
@@ -71,14 +62,7 @@ class HeadRule(Rival):
     def reads_features(self) -> bool:
         return True
 
-    def fit(
-        self,
-        fits: Fits,
-        fit_clips: np.ndarray,
-        stop_clips: np.ndarray,
-        seed: int,
-        chosen: Mapping[str, float] | None = None,
-    ) -> Fitted:
-        fitted = fits.fitted(self.head, fit_clips, stop_clips, seed, chosen)
+    def fit(self, fits: Fits, side: Side) -> Fitted:
+        fitted = fits.fitted(self.head, side)
         assert isinstance(fitted.classifier, HeadClassifier)
         return replace(fitted, classifier=replace(fitted.classifier, rule=self.rule))

@@ -6,7 +6,7 @@ import logging
 import math
 import time
 from abc import abstractmethod
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,7 +16,7 @@ from fer_core.config import TrainConfig
 from fer_core.model.classifiers.networks import SHOWN, Batch, NetworkClassifier, Standardize, build_network
 from fer_core.model.features import FeatureTable
 from fer_core.model.record import NetworkRecord
-from fer_core.rivals.fits import Fits
+from fer_core.rivals.fits import Fits, Side
 from fer_core.rivals.rival import Fitted, Rival
 from fer_core.runtime import resolve_device, resolve_threads
 from fer_core.training.checkpoint import Checkpoint
@@ -55,32 +55,25 @@ class ClipNet(Rival):
         """Batches that show every clip once and whole, as it is shown to be judged."""
         return SHOWN[self.network(table).kind](table, clips, self.recipe.batch_size)
 
-    def fit(
-        self,
-        fits: Fits,
-        fit_clips: np.ndarray,
-        stop_clips: np.ndarray,
-        seed: int,
-        chosen: Mapping[str, float] | None = None,
-    ) -> Fitted:
+    def fit(self, fits: Fits, side: Side) -> Fitted:
         started = time.monotonic()
-        table, labels = fits.table, fits.table.labels
+        table, labels, chosen = fits.table, fits.table.labels, side.chosen
         cfg = self.recipe.model_copy(update={"stopping": "never"}) if chosen else self.recipe
         most_steps = max(1, round(chosen["steps"])) if chosen else 0
         device, record = resolve_device(cfg.device), self.network(table)
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-            torch.manual_seed(seed)
+            torch.manual_seed(side.seed)
             net = build_network(record, len(table.classes))
             for layer in net.modules():
                 if isinstance(layer, Standardize):
-                    standardize(layer, table, fit_clips)
+                    standardize(layer, table, side.fit)
             net = net.to(device)
             threads = resolve_threads(cfg.threads, sum(p.numel() for p in net.parameters()))
             torch.set_num_threads(threads)
-            counts = np.bincount(labels[fit_clips], minlength=len(table.classes))
+            counts = np.bincount(labels[side.fit], minlength=len(table.classes))
             loss_fn = build_loss(class_weights(counts, cfg.class_weights), cfg).to(device)
             optimizer = build_optimizer(net, cfg, device)
-            rule = stopping_rule(cfg, validated=len(stop_clips) > 0)
+            rule = stopping_rule(cfg, validated=len(side.stop) > 0)
             state, history = Checkpoint(None, net, optimizer), History()
 
             def labelled(batches: Iterable[Batch]) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
@@ -89,15 +82,15 @@ class ClipNet(Rival):
 
             while len(history) < cfg.epochs and not state.stopped and not (most_steps and state.steps >= most_steps):
                 number, before = len(history) + 1, time.monotonic()
-                rng = np.random.default_rng([seed, number])
+                rng = np.random.default_rng([side.seed, number])
                 for group in optimizer.param_groups:
                     group["lr"] = cfg.lr * lr_factor(cfg, number)
-                shown = labelled(self.training(table, fit_clips, rng))
+                shown = labelled(self.training(table, side.fit, rng))
                 left = most_steps - state.steps if most_steps else 0
                 loss, train_accuracy, steps = run_epoch(net, shown, loss_fn, optimizer, left)
                 validation_loss, validation_accuracy = float("nan"), float("nan")
-                if len(stop_clips):
-                    shown = labelled(self.whole(table, stop_clips))
+                if len(side.stop):
+                    shown = labelled(self.whole(table, side.stop))
                     validation_loss, validation_accuracy, _ = run_epoch(net, shown, loss_fn, None)
                 epoch = Epoch(
                     number, loss, train_accuracy, validation_loss, validation_accuracy,

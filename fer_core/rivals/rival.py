@@ -9,12 +9,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from pydantic import BaseModel
 
 from fer_core.model.classifiers.classifier import ClipClassifier
 from fer_core.model.descriptors.descriptor import Descriptor
-from fer_core.rivals.fits import Fits
+from fer_core.rivals.fits import Fits, Side
 from fer_core.training.history import History
 
 
@@ -54,21 +53,11 @@ class Rival(ABC):
     title: str
 
     @abstractmethod
-    def fit(
-        self,
-        fits: Fits,
-        fit_clips: np.ndarray,
-        stop_clips: np.ndarray,
-        seed: int,
-        chosen: Mapping[str, float] | None = None,
-    ) -> Fitted:
-        """Fit to some clips; every class is among them.
+    def fit(self, fits: Fits, side: Side) -> Fitted:
+        """Fit to the clips of a side.
 
         Args:
             fits: the clips' table, and where a fused rival has its parts fitted.
-            fit_clips: places of the clips trained on. stop_clips: of other subjects; for stopping, and for the few
-                settings that are chosen inside a fold. Neither holds a clip that is scored later.
-            chosen: what earlier fits have chosen; nothing is stopped or chosen then, and no clips are needed for it.
         Raises:
             TrainingError: it diverged.
         """

@@ -21,7 +21,7 @@ from fer_core.errors import StoreError, TrainingError
 from fer_core.model.features import FeatureTable
 from fer_core.rivals.catalogue import rival_of
 from fer_core.rivals.costs import Costs
-from fer_core.rivals.fits import Fits
+from fer_core.rivals.fits import Fits, Side
 from fer_core.rivals.rival import Fitted
 from fer_core.runtime import n_cores, resolve_device
 from fer_core.search.space import presets, suggest
@@ -254,7 +254,7 @@ def refit(table: FeatureTable, trial: TrialResult, fc: Path | None = None, block
     """
     chosen = {name: float(np.median([fold[name] for fold in trial.chosen])) for name in trial.chosen[0]}
     every, none = np.arange(table.n_clips), np.empty(0, dtype=np.int64)
-    return Fits(table).fitted(rival_of(trial.train, fc=fc, block=block), every, none, trial.train.seed, chosen)
+    return Fits(table).fitted(rival_of(trial.train, fc=fc, block=block), Side(every, none, trial.train.seed, chosen))
 
 
 def default_workers(cfg: SearchConfig, train: TrainConfig) -> int:

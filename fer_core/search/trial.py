@@ -25,7 +25,7 @@ from fer_core.evaluation.metrics import clip_verdicts, evaluate, mean_recall
 from fer_core.model.features import FeatureTable, load_table
 from fer_core.rivals.catalogue import rival_of
 from fer_core.rivals.costs import ms_per_clip
-from fer_core.rivals.fits import Fits
+from fer_core.rivals.fits import Fits, Side
 from fer_core.store import publish, write_atomic
 from fer_core.training.history import Epoch, History
 
@@ -183,7 +183,7 @@ def _fold(
 
     fits = Fits(table, checkpoint=folder / f"checkpoint-{fold:02d}", on_epoch=on_epoch)
     rival = rival_of(spec.train, fc=spec.fc, block=spec.block)
-    fitted = fits.fitted(rival, train[kept], train[stopped_on], spec.train.seed)
+    fitted = fits.fitted(rival, Side(train[kept], train[stopped_on], spec.train.seed))
     scores = fitted.classifier.frame_scores(table, held_out)
     detail = {
         "chosen": dict(fitted.chosen),

@@ -52,10 +52,10 @@ class Spy(Rival):
 
     shown: tuple[list[tuple[str, frozenset[str]]], ...]
 
-    def fit(self, fits, fit_clips, stop_clips, seed, chosen=None):
-        for side, clips in (("fit", fit_clips), ("stop", stop_clips)):
-            self.shown[0].append((side, frozenset(fits.table.subjects[c] for c in clips)))
-        return Fitted(SpyClassifier(self, frozenset(fit_clips.tolist()) | frozenset(stop_clips.tolist())), seconds=0.0)
+    def fit(self, fits, side):
+        for name, clips in (("fit", side.fit), ("stop", side.stop)):
+            self.shown[0].append((name, frozenset(fits.table.subjects[c] for c in clips)))
+        return Fitted(SpyClassifier(self, frozenset(side.fit.tolist()) | frozenset(side.stop.tolist())), seconds=0.0)
 
     @property
     def setting(self):

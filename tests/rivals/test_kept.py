@@ -27,7 +27,7 @@ from fer_core.model.inputs import ClipInputs
 from fer_core.model.record import ModelFacts
 from fer_core.models import ModelName
 from fer_core.rivals.catalogue import rival_of, wanted
-from fer_core.rivals.fits import Fits
+from fer_core.rivals.fits import Fits, Side
 from fer_core.search.study import refit
 from fer_core.search.trial import TrialResult
 from tests.models import lite0
@@ -52,7 +52,7 @@ def wide(drawn):
 @pytest.fixture(scope="module")
 def fitted(wide):
     fits = Fits(wide)
-    return {model: fits.fitted(rival_of(setting(model)), FIT, STOP, 0) for model in MODELS}
+    return {model: fits.fitted(rival_of(setting(model)), Side(FIT, STOP, 0)) for model in MODELS}
 
 
 @pytest.mark.parametrize("model", MODELS)

@@ -15,7 +15,7 @@ from fer_core.model.classifiers.networks import Standardize, c3d_small
 from fer_core.model.descriptors.descriptor import COURSE_FRAMES, course_config, frames_evenly
 from fer_core.model.descriptors.volume import SIDE, volume
 from fer_core.rivals.attention import Attention, thirds
-from fer_core.rivals.fits import Fits
+from fer_core.rivals.fits import Fits, Side
 from fer_core.rivals.fused import Fused, learned_share
 from fer_core.rivals.heads import Head, HeadRule
 from fer_core.rivals.nets import standardize
@@ -55,7 +55,7 @@ def test_clips_of_different_lengths_are_scored_as_if_alone(drawn):
     offsets = np.concatenate([[0], np.cumsum(lengths)])
     uneven = replace(table, features=table.features[keep], offsets=offsets)
     for rival in (Attention("fan", "", QUICK, relation=False), Recurrent("lstm", "", QUICK)):
-        fitted = Fits(uneven).fitted(rival, FIT, STOP, 0).classifier
+        fitted = Fits(uneven).fitted(rival, Side(FIT, STOP, 0)).classifier
         together = fitted.scores(uneven, SCORED[::-1])
         alone = np.concatenate([fitted.scores(uneven, SCORED[i : i + 1]) for i in range(len(SCORED))])
         assert np.allclose(together[::-1], alone, atol=1e-6)
@@ -66,7 +66,7 @@ def test_an_lstm_minds_the_order_of_the_frames_and_attention_does_not(drawn):
     back = np.concatenate([table.frames_of(np.array([c]))[::-1] for c in range(table.n_clips)])
     turned = replace(table, features=table.features[back])
     for rival, minds in ((Recurrent("lstm", "", QUICK), True), (Attention("fan", "", QUICK, relation=True), False)):
-        fitted = Fits(drawn).fitted(rival, FIT, STOP, 0).classifier
+        fitted = Fits(drawn).fitted(rival, Side(FIT, STOP, 0)).classifier
         same = np.allclose(fitted.scores(drawn, SCORED), fitted.scores(turned, SCORED), atol=1e-5)
         assert same != minds
 
@@ -137,8 +137,8 @@ class Sure(Rival):
     share: float
     fits: tuple[list[int], ...] = ()
 
-    def fit(self, fits, fit_clips, stop_clips, seed, chosen=None):
-        self.fits[0].append(seed)
+    def fit(self, fits, side):
+        self.fits[0].append(side.seed)
         return Fitted(SureClassifier(self.share), seconds=2.0)
 
     def __hash__(self):
@@ -165,8 +165,8 @@ def test_fused_scores_are_the_parts_averaged_or_weighed_by_what_the_stop_clips_t
     counted: tuple[list[int], ...] = ([],)
     good, bad = Sure("good", "", 0.9, counted), Sure("bad", "", 0.2, counted)
     fits = Fits(drawn)
-    even = fits.fitted(Fused("even", "", good, bad, learned=False), FIT, STOP, 3)
-    learnt = fits.fitted(Fused("learnt", "", bad, good, learned=True), FIT, STOP, 3)
+    even = fits.fitted(Fused("even", "", good, bad, learned=False), Side(FIT, STOP, 3))
+    learnt = fits.fitted(Fused("learnt", "", bad, good, learned=True), Side(FIT, STOP, 3))
     truth = drawn.labels[SCORED]
     assert np.allclose(even.classifier.scores(drawn, SCORED)[range(12), truth], 0.55)
     assert np.allclose(learnt.classifier.scores(drawn, SCORED)[range(12), truth], 0.9)
@@ -188,7 +188,7 @@ def test_the_rules_of_a_head_share_one_fit_and_ties_go_to_the_higher_mean(drawn)
     head = Head("head", "", QUICK)
     vote, mean = HeadRule("v", "", head, "majority_vote"), HeadRule("m", "", head, "mean_scores")
     fits = Fits(drawn)
-    a, b = (fits.fitted(rule, FIT, STOP, 0).classifier for rule in (vote, mean))
+    a, b = (fits.fitted(rule, Side(FIT, STOP, 0)).classifier for rule in (vote, mean))
     assert a.head is b.head
     frames = a.frame_scores(drawn, SCORED)
     from fer_core.model.verdict import judge

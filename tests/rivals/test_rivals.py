@@ -10,7 +10,7 @@ from fer_core.errors import ConfigError
 from fer_core.evaluation.metrics import mean_recall
 from fer_core.models import COMPARED as NAMES
 from fer_core.rivals.catalogue import rivals
-from fer_core.rivals.fits import Fits
+from fer_core.rivals.fits import Fits, Side
 from fer_core.store import canonical_json
 
 TRAIN = TrainConfig(widths=(16,), epochs=12, batch_size=30)
@@ -20,7 +20,7 @@ CHANCE = 1 / 6
 
 @pytest.mark.parametrize("rival", rivals(NAMES, TRAIN, epochs=10), ids=NAMES)
 def test_every_rival_does_better_than_chance_on_new_people(drawn, rival):
-    fitted = Fits(drawn).fitted(rival, FIT, STOP, 0)
+    fitted = Fits(drawn).fitted(rival, Side(FIT, STOP, 0))
     scores = fitted.classifier.scores(drawn, SCORED)
     assert scores.shape == (len(SCORED), 6)
     assert np.allclose(scores.sum(axis=1), 1) and (scores >= 0).all()
@@ -31,7 +31,7 @@ def test_every_rival_does_better_than_chance_on_new_people(drawn, rival):
 @pytest.mark.parametrize("name", ["fan-relation", "lstm", "lbp-forest", "displacement-svm"])
 def test_same_seed_same_scores(drawn, name):
     (rival,) = rivals([name], TRAIN, epochs=2)
-    first, second = (Fits(drawn).fitted(rival, FIT, STOP, 7).classifier.scores(drawn, SCORED) for _ in range(2))
+    first, second = (Fits(drawn).fitted(rival, Side(FIT, STOP, 7)).classifier.scores(drawn, SCORED) for _ in range(2))
     assert np.array_equal(first, second)
 
 
@@ -44,7 +44,7 @@ def test_what_is_scored_has_no_part_in_the_fit(drawn):
     other = replace(drawn, labels=labels)
     for name in ("fan-self", "lbp-svm"):
         (rival,) = rivals([name], TRAIN, epochs=2)
-        a, b = (Fits(data).fitted(rival, FIT, STOP, 0).classifier.scores(data, SCORED) for data in (drawn, other))
+        a, b = (Fits(data).fitted(rival, Side(FIT, STOP, 0)).classifier.scores(data, SCORED) for data in (drawn, other))
         assert np.array_equal(a, b)
 
 
