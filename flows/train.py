@@ -15,9 +15,10 @@ from fer_core.config import RunConfig
 from fer_core.errors import ConfigError
 from fer_core.evaluation.metrics import Evaluation
 from fer_core.evaluation.plots import confusion_figure, curves_figure, figure_png
-from fer_core.model.features import FeatureTable
+from fer_core.model.features import FeatureTable, load_table
 from fer_core.models import HEADED, ModelName
-from fer_core.rivals.catalogue import wanted
+from fer_core.rivals.catalogue import rival_of, wanted
+from fer_core.rivals.rival import read_of
 from fer_core.search.processes import trial_processes
 from fer_core.search.study import judge_setting
 from fer_core.search.trial import TrialResult, read_result, read_spec
@@ -110,7 +111,8 @@ def _judged(
 ) -> tuple[TrialResult, Path]:
     """The setting's cross-validation: the named trial's, else made now."""
     if trial:
-        if read_spec(Path(trial)).table.stem != table.key:
+        rival, judged_on = rival_of(config.train), load_table(read_spec(Path(trial)).table)
+        if read_of(judged_on, rival) != read_of(table, rival):
             raise ConfigError(f"{trial} was judged on other clips, faces or features; search again on these")
         return _named(trial), Path(trial)
     extra = wanted(config.train)

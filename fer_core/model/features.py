@@ -126,7 +126,8 @@ class FeatureTable(ClipInputs):
 
     Args:
         key: identity of the whole table.
-        part_keys: `people`, `features`, and the name of each descriptor -> identity of that part of it.
+        part_keys: `people`, `features` (of which views and maps follow), and the name of each descriptor -> identity of
+            that part of it.
         labels: (C,) int64 columns in `classes` order.
         clip_ids, subjects, datasets: C texts each.
         classes: the emotions, in column order.
@@ -246,10 +247,8 @@ def build_table(
         "note": dict(note),
         "parts": stored,
         DESCRIBED: descriptors,
-        "part_keys": {
-            "people": cache_key(**people), "features": cache_key(keys=list(keys), parts=stored), **descriptors
-        },
-    }  # fmt: skip
+        "part_keys": {"people": cache_key(**people), "features": cache_key(keys=list(keys)), **descriptors},
+    }
     key = cache_key(features=list(keys), **described)
     if key not in store.tables:
         offsets = np.concatenate([[0], np.cumsum([len(rows) for rows in features])]).astype(np.int64)

@@ -16,7 +16,7 @@ from fer_core.evaluation.metrics import Difference, Evaluation, evaluate, paired
 from fer_core.model.features import FeatureTable
 from fer_core.rivals.costs import Costs, ms_per_clip
 from fer_core.rivals.fits import Fits, Side
-from fer_core.rivals.rival import Rival
+from fer_core.rivals.rival import Rival, read_of
 from fer_core.store import EntryStore, cache_key
 from fer_core.training.history import History
 
@@ -162,7 +162,7 @@ def judge(
     key = cache_key(
         version=RIVALS_VERSION,
         rival=rival.setting,
-        tables=[_read_of(table, rival) for table in (fits.table, on)],
+        tables=[read_of(table, rival) for table in (fits.table, on)],
         clips=[places.tolist() for places in (side.fit, side.stop, judged)],
         seed=side.seed,
     )
@@ -180,12 +180,6 @@ def judge(
     if store is not None:
         store.put(key, {"scores": scores}, note)
     return scores, note
-
-
-def _read_of(table: FeatureTable, rival: Rival) -> dict[str, str]:
-    """Identity of what a rival reads of a table: other parts of it change nothing."""
-    names = ["people"] + ["features"] * rival.reads_features + [d.name for d in rival.descriptors]
-    return {name: table.part_keys[name] for name in names}
 
 
 def _entry(rival: Rival, judged: _Judged, table: FeatureTable, reference: np.ndarray, first: bool) -> Entry:

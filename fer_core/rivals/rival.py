@@ -13,6 +13,7 @@ from pydantic import BaseModel
 
 from fer_core.model.classifiers.classifier import ClipClassifier
 from fer_core.model.descriptors.descriptor import Descriptor
+from fer_core.model.features import FeatureTable
 from fer_core.rivals.fits import Fits, Side
 from fer_core.training.history import History
 
@@ -77,6 +78,12 @@ class Rival(ABC):
         """All that decides what it learns, JSON-able; part of the key its results are stored under."""
         fields = {f.name: _plain(getattr(self, f.name)) for f in dataclasses.fields(self) if f.name != "title"}
         return {"kind": type(self).__name__, **fields}
+
+
+def read_of(table: FeatureTable, rival: Rival) -> dict[str, str]:
+    """Identity of what a rival reads of a table: other parts of it change nothing."""
+    names = ["people"] + ["features"] * rival.reads_features + [d.name for d in rival.descriptors]
+    return {name: table.part_keys[name] for name in names}
 
 
 def _plain(value: Any) -> Any:

@@ -13,6 +13,8 @@ from filelock import FileLock
 from fer_core.config import SearchConfig, TrainConfig
 from fer_core.errors import StoreError, TrainingError
 from fer_core.model.features import DESCRIBED, FeatureStore, Part, build_table
+from fer_core.rivals.catalogue import rival_of
+from fer_core.rivals.rival import read_of
 from fer_core.search.choice import choose
 from fer_core.search.processes import trial_processes
 from fer_core.search.study import open_study, refit, search
@@ -173,11 +175,7 @@ def test_models_compete_in_one_search_and_a_cheap_one_is_kept_where_it_is_as_goo
     """Heads over noisy features against a descriptor that tells the classes apart, and costs a tenth."""
     rng = np.random.default_rng(0)
     rows = np.eye(6)[table.labels] * 8 + rng.normal(size=(table.n_clips, 6))
-    told = Part(DESCRIBED, ["d"], lambda: iter([rows.astype(np.float32)]), "texture")
-    clips = drawn_clips(tmp_path)
-    features = [table.features[table.frames_of(np.array([c]))].numpy() for c in range(table.n_clips)]
-    keys = [f"{i:032x}" for i in range(len(clips))]
-    both = build_table(clips, features, keys, FeatureStore(tmp_path / "store"), {"fingerprint": "0" * 32}, parts=[told])
+    both = with_texture(tmp_path, table, rows)
     space = SPACE.model_copy(update={"models": ("head", "lbp-svm"), "trials": 5, "class_weights": ("none",)})
     study = open_study(tmp_path, both, space, BASE)
     found = search(
@@ -192,3 +190,23 @@ def test_models_compete_in_one_search_and_a_cheap_one_is_kept_where_it_is_as_goo
     choice = choose(found, both)
     assert choice.chosen.train.model == "lbp-svm"
     assert refit(both, choice.chosen).classifier.descriptors == ("texture",)
+
+
+def with_texture(tmp_path, table, rows):
+    """The drawn table again, its clips described by (C, d) rows."""
+    told = Part(DESCRIBED, ["d"], lambda: iter([rows.astype(np.float32)]), "texture")
+    clips = drawn_clips(tmp_path)
+    features = [table.features[table.frames_of(np.array([c]))].numpy() for c in range(table.n_clips)]
+    keys = [f"{i:032x}" for i in range(len(clips))]
+    return build_table(clips, features, keys, FeatureStore(tmp_path / "store"), {"fingerprint": "0" * 32}, parts=[told])
+
+
+def test_a_trial_may_be_trained_from_a_table_that_holds_no_more_than_its_model_reads(tmp_path, table):
+    """A search over models reads more than the one it chooses; other features, or other people, are another matter."""
+    both = with_texture(tmp_path, table, np.zeros((table.n_clips, 3)))
+    head, vectors = (rival_of(TrainConfig(model=model)) for model in ("head", "lbp-svm"))
+    assert both.key != table.key and read_of(both, head) == read_of(table, head)
+    other = drawn_table(tmp_path / "other", n_subjects=11)
+    assert read_of(other, head) != read_of(table, head)
+    changed = dataclasses.replace(both, part_keys={**both.part_keys, "features": "others"})
+    assert read_of(changed, vectors) == read_of(both, vectors) and read_of(changed, head) != read_of(both, head)
