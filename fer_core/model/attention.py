@@ -40,20 +40,22 @@ class FrameAttention(nn.Module):
 
     def forward(self, frames: torch.Tensor) -> torch.Tensor:
         """(b, k) logits of (b, n, d) frames; n >= 1, any n."""
-        return self.scores(self.before_scores(self._pool(frames)[0]))
+        joined, share = self._weighed(frames)
+        return self.scores(self.before_scores((share * joined).sum(dim=1)))
 
-    def weights(self, frames: torch.Tensor) -> torch.Tensor:
-        """(b, n) how much each frame of a clip counts, rows sum to 1."""
-        return self._pool(frames)[1]
+    def by_frame(self, frames: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """(b, n, k) logits of the single frames and (b, n) how much each counts, sum 1: a clip's logits are their mean
+        by these weights."""
+        joined, share = self._weighed(frames)
+        return self.scores(joined), share.squeeze(2)
 
-    def _pool(self, frames: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """The clip vector, (b, d) or (b, 2d), and the frames' shares in it."""
+    def _weighed(self, frames: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """What is joined of each frame, (b, n, d) or (b, n, 2d), and its share in the clip vector, (b, n, 1)."""
         alpha = torch.sigmoid(self.alpha(self.dropout(frames)))
         share = alpha / alpha.sum(dim=1, keepdim=True)
-        clip = (share * frames).sum(dim=1)
         if self.relation:
-            frames = torch.cat([frames, clip.unsqueeze(1).expand_as(frames)], dim=2)
+            clip = (share * frames).sum(dim=1, keepdim=True)
+            frames = torch.cat([frames, clip.expand_as(frames)], dim=2)
             both = alpha * torch.sigmoid(self.beta(self.dropout(frames)))
             share = both / both.sum(dim=1, keepdim=True)
-            clip = (share * frames).sum(dim=1)
-        return clip, share.squeeze(2)
+        return frames, share

@@ -41,6 +41,7 @@ def report_html(rows: Sequence[ClipScore], scorer: ClipScorer) -> str:
         kind=scorer.bundle.facts.model,
         rule=scorer.judges_by.replace("_", " "),
         by_frames=scorer.bundle.classifier.judges_frames,
+        timelines=any(row.frame_scores is not None for row in rows),
         generated=time.strftime("%d %B %Y, %H:%M").lstrip("0"),
         synthetic=scorer.bundle.facts.synthetic,
         shares=shares_svg(emotions),
@@ -80,6 +81,8 @@ def _shown(row: ClipScore) -> dict[str, Any]:
         shown["bars"] = bars_svg(row.probabilities.tolist(), row.classes)
         if row.frame_scores is not None and row.emotion:
             adds = margins(row.frame_scores, row.classes.index(row.emotion))
+            if row.frame_shares is not None:
+                adds = adds * row.frame_shares / row.frame_shares.max()
             shown["timeline"] = timeline_svg(
                 frames[used], row.frame_scores, row.classes, frames[~used], adds, row.decisive
             )  # fmt: skip

@@ -66,8 +66,8 @@ class ClipScore:
         n_used, n_selected, n_frames: frames with a face, selected, decoded.
         flags: of preprocessing (`several_faces`, `truncated` ...).
         digest: of the clip's content; empty where it could not be read.
-        ledger, frame_scores: every selected frame, and the (n_used, k) scores of those used; None of a model that
-            judges clips whole.
+        ledger: every selected frame. frame_scores, frame_shares: (n_used, k) scores of those used, and (n_used,) their
+            shares in the verdict; None of a model that does not join frames.
         thumbnail: JPEG of the most telling face, else of the last; empty without one.
         decisive: places among the used frames of those that are explained; explanation: JPEG of their faces, side by
             side, warm where the verdict's class was found, and of what moved, for a model that reads motion. Both empty
@@ -91,6 +91,7 @@ class ClipScore:
     digest: str = ""
     ledger: Ledger | None = None
     frame_scores: np.ndarray | None = None
+    frame_shares: np.ndarray | None = None
     thumbnail: bytes = b""
     decisive: tuple[int, ...] = ()
     explanation: bytes = b""
@@ -264,8 +265,8 @@ class ClipScorer:
             scores = self.judge(faces, whole.faces if whole else None)
         except ClipError as exc:
             return self._failed(made.clip, exc, made)
-        low, by_frames = faces.low_quality, self.bundle.classifier.judges_frames
-        telling = int(scores.frames[:, scores.index].argmax()) if by_frames else -1
+        low, view = faces.low_quality, self.bundle.classifier.frames_in(scores.inputs, 0)
+        telling = int((view.shares * view.scores[:, scores.index]).argmax()) if view else -1
         chosen, explanation = self._explained(faces, whole.faces if whole else None, scores)
         return ClipScore(
             status=ClipStatus.LOW_QUALITY if low else ClipStatus.OK,
@@ -273,7 +274,8 @@ class ClipScorer:
             emotion=self.classes[scores.index],
             probabilities=scores.probabilities,
             abstained=low or float(scores.probabilities[scores.index]) < self.abstain_below,
-            frame_scores=scores.frames if by_frames else None,
+            frame_scores=view.scores if view else None,
+            frame_shares=view.shares if view else None,
             thumbnail=_jpeg(faces.pixels[telling]),
             decisive=chosen,
             explanation=explanation,

@@ -95,15 +95,17 @@ def _verdict_schema(classes: tuple[Emotion, ...]) -> pa.Schema:
 
 
 def _frames(rows: Sequence[ClipScore], classes: tuple[Emotion, ...]) -> pa.Table:
-    """One row a selected frame; scores are null where it has no face."""
+    """One row a selected frame; scores and its share in the verdict are null where it has no face, or is not judged."""
     looked_at = [(row, row.ledger) for row in rows if row.ledger is not None]
     table = frame_table((printable(row.clip), ledger) for row, ledger in looked_at)
     scores = np.full((len(table), len(classes)), np.nan)
+    shares = np.full(len(table), np.nan)
     start = 0
     for row, ledger in looked_at:
         if row.frame_scores is not None:
             scores[start : start + len(ledger)][ledger.used] = row.frame_scores
+            shares[start : start + len(ledger)][ledger.used] = row.frame_shares
         start += len(ledger)
     for column, emotion in enumerate(classes):
         table = table.append_column(str(emotion), pa.array(scores[:, column], type=pa.float32(), from_pandas=True))
-    return table
+    return table.append_column("share", pa.array(shares, type=pa.float32(), from_pandas=True))

@@ -44,7 +44,7 @@ def test_scores_and_weights_are_those_of_the_equations(net, frames):
     for clip in frames:
         scores, weights = by_hand(net, clip.numpy())
         assert np.allclose(net(clip[None])[0].detach(), scores, atol=1e-12)
-        assert np.allclose(net.weights(clip[None])[0].detach(), weights, atol=1e-12)
+        assert np.allclose(net.by_frame(clip[None])[1][0].detach(), weights, atol=1e-12)
 
 
 def test_the_published_slip_would_give_other_scores(frames):
@@ -65,7 +65,7 @@ def test_the_order_of_the_frames_does_not_matter(net, frames):
 
 def test_equal_frames_weigh_the_same_and_one_frame_is_the_clip(net, frames):
     same = frames[:, :1].expand(-1, 4, -1)
-    assert torch.allclose(net.weights(same), torch.full((3, 4), 0.25, dtype=torch.float64))
+    assert torch.allclose(net.by_frame(same)[1], torch.full((3, 4), 0.25, dtype=torch.float64))
     assert torch.allclose(net(same), net(frames[:, :1]))
 
 
@@ -79,3 +79,8 @@ def test_every_weight_learns(net, frames):
     net(frames).square().sum().backward()
     for name, value in net.named_parameters():
         assert value.grad is not None and value.grad.abs().sum() > 0, name
+
+
+def test_a_clips_logits_are_the_mean_of_its_frames_by_their_weights(net, frames):
+    logits, weights = net.by_frame(frames)
+    assert torch.allclose(net(frames), (weights.unsqueeze(2) * logits).sum(1))

@@ -6,22 +6,24 @@ import cv2
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import torch
 
 from fer_core.clips.clip import Clip
 from fer_core.config import PreprocessConfig, ScoreConfig
 from fer_core.errors import ClipStatus, ConfigError
 from fer_core.model.bundle import write_bundle
 from fer_core.model.classifiers.fused import FusedClassifier
+from fer_core.model.classifiers.networks import NetworkClassifier, build_network
 from fer_core.model.classifiers.support_vectors import SupportVectorsClassifier
 from fer_core.model.descriptors.catalogue import describe
 from fer_core.model.descriptors.descriptor import course_config
-from fer_core.model.record import ModelFacts, SupportVectorsRecord
+from fer_core.model.record import ModelFacts, NetworkRecord, SupportVectorsRecord
 from fer_core.preprocess.pipeline import preprocess
 from fer_core.scoring.batch import score_batch
 from fer_core.scoring.inputs import collect
 from fer_core.scoring.report import report_html
 from fer_core.scoring.scorer import ClipScorer
-from tests.models import small_bundle
+from tests.models import lite0, small_bundle
 from tests.scoring.conftest import LIMITS
 
 FACTS = ModelFacts(preprocess=PreprocessConfig(max_frames=6), synthetic=True, temperatures={"mean_scores": 1.0})
@@ -92,3 +94,27 @@ def test_rules_of_frames_and_explanations_there_are_none_of_are_refused(motion, 
     texture = write_bundle(tmp_path, vectors("texture", 49 * 59), None, "", FACTS)
     with pytest.raises(ConfigError, match="neither FC layers over convolutions"):
         ClipScorer(texture, ScoreConfig(explain=1))
+
+
+def test_attention_shows_its_frames_by_their_weights(tmp_path, videos):
+    record = NetworkRecord(kind="attention", n_features=1280)
+    torch.manual_seed(0)
+    net = NetworkClassifier(record, build_network(record, 6).eval())
+    bundle = write_bundle(tmp_path / "model", net, lite0(), "imagenet", FACTS)
+    scorer = ClipScorer(bundle, limits=LIMITS, store_root=tmp_path / "store")
+    batch = score_batch(scorer, collect([videos / "good.mp4"]), tmp_path / "out", tmp_path / "store")
+    [row] = batch.rows
+    assert row.frame_scores.shape == (6, 6) and row.frame_shares.sum() == pytest.approx(1)
+    assert np.ptp(row.frame_shares) > 0
+    logits = np.log(row.frame_scores)
+    joined = row.frame_shares @ (logits - logits.mean(axis=1, keepdims=True))
+    powers = np.exp(joined - joined.max())
+    assert np.allclose(row.probabilities, powers / powers.sum(), atol=0.02), (
+        "nearly: a mean of logits, not of their logs"
+    )
+    frames = pq.read_table(tmp_path / "out" / "frames.parquet").to_pandas()
+    assert np.allclose(frames["share"], row.frame_shares, atol=1e-6) and frames["anger"].notna().all()
+    page = report_html(batch.rows, scorer)
+    assert 'class="timeline"' in page and "runner-up, by its weight" in page
+    again = score_batch(scorer, collect([videos / "good.mp4"]), tmp_path / "out", tmp_path / "store")
+    assert again.remembered == 1 and np.array_equal(again.rows[0].frame_shares, row.frame_shares)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import get_args
 
 import numpy as np
@@ -14,6 +15,18 @@ from fer_core.config import Rule
 from fer_core.errors import WeightsError
 from fer_core.model.inputs import ClipInputs
 from fer_core.model.record import ClassifierRecord
+
+
+@dataclass(frozen=True)
+class FrameView:
+    """The frames of one clip, where a classifier joins their scores.
+
+    Args:
+        scores: (n, k), rows sum to 1. shares: (n,) of each frame in the clip's verdict, sum 1.
+    """
+
+    scores: np.ndarray
+    shares: np.ndarray
 
 
 class ClipClassifier(ABC):
@@ -61,6 +74,10 @@ class ClipClassifier(ABC):
     def frame_scores(self, inputs: ClipInputs, clips: np.ndarray) -> np.ndarray:
         """(N, k) float32 scores of the clips' frames; what judges a clip whole gives each frame its clip's scores."""
         return np.repeat(self.scores(inputs, clips), inputs.lengths[clips], axis=0).astype(np.float32)
+
+    def frames_in(self, inputs: ClipInputs, clip: int) -> FrameView | None:
+        """What single frames of a clip say, and count; None where it does not join frames."""
+        return None
 
     @abstractmethod
     def to_record(self) -> ClassifierRecord:

@@ -11,7 +11,7 @@ from torch import nn
 from fer_core.config import Rule
 from fer_core.errors import WeightsError
 from fer_core.model.backbone import features_above
-from fer_core.model.classifiers.classifier import ClipClassifier
+from fer_core.model.classifiers.classifier import ClipClassifier, FrameView
 from fer_core.model.head import Head, frame_scores
 from fer_core.model.inputs import ClipInputs
 from fer_core.model.record import HeadRecord
@@ -58,6 +58,10 @@ class HeadClassifier(ClipClassifier):
             features = torch.from_numpy(features_above(self.tuned, inputs.maps[0][rows]))
         found: np.ndarray = frame_scores(self.head, features).numpy()
         return found
+
+    def frames_in(self, inputs: ClipInputs, clip: int) -> FrameView:
+        scores = self.frame_scores(inputs, np.array([clip]))
+        return FrameView(scores, np.full(len(scores), 1 / len(scores)))
 
     def scores(self, inputs: ClipInputs, clips: np.ndarray) -> np.ndarray:
         """Clip scores by the rule; where votes are tied, the class of the rule's verdict is a hair ahead."""

@@ -11,7 +11,7 @@ from torch import nn
 
 from fer_core.errors import WeightsError
 from fer_core.model.attention import FrameAttention
-from fer_core.model.classifiers.classifier import ClipClassifier
+from fer_core.model.classifiers.classifier import ClipClassifier, FrameView
 from fer_core.model.descriptors.catalogue import VOLUME
 from fer_core.model.descriptors.descriptor import COURSE_FRAMES, frames_evenly
 from fer_core.model.descriptors.volume import SIDE
@@ -147,6 +147,15 @@ class NetworkClassifier(ClipClassifier):
             logits = self.net(shown.to(device)).double()
             found |= dict(zip((place[int(c)] for c in chosen), logits.softmax(dim=1).cpu().numpy(), strict=True))
         return np.stack([found[i] for i in range(len(clips))])
+
+    @torch.inference_mode()
+    def frames_in(self, inputs: ClipInputs, clip: int) -> FrameView | None:
+        """Of attention: the clip's logits are the mean of its frames' by their weights."""
+        if not isinstance(self.net, nn.Sequential) or not isinstance(self.net[-1], FrameAttention):
+            return None
+        [(shown, _)] = all_frames(inputs, np.array([clip]))
+        logits, shares = self.net[-1].by_frame(self.net[:-1](shown))
+        return FrameView(logits[0].double().softmax(dim=1).numpy(), shares[0].double().numpy())
 
     def to_record(self) -> NetworkRecord:
         return self.record
