@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
 from typing import get_args
@@ -59,7 +60,7 @@ def rival_of(train: TrainConfig, *, fc: Path | None = None, block: Path | None =
     moved = SupportVectors("displacement-svm", "point displacement + SVM (§1.3.1)", DISPLACEMENT, weighting)
     if name == "displacement-svm":
         return moved
-    return Fused(name, "FC head and displacement (§1.3.2)", head, moved, learned=True)
+    return Fused(name, "FC head and displacement (§1.3.2)", head, replace(moved, joined=True), learned=True)
 
 
 def rivals(

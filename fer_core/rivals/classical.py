@@ -25,6 +25,7 @@ from fer_core.training.imbalance import class_weights
 
 COSTS = (0.001, 0.01, 0.1, 1.0, 10.0)  # tried for C
 TREES = 400
+SHARPEST = 0.25  # temperature: a few dozen clips that are all right must not make a part certain
 
 
 @dataclass(frozen=True)
@@ -34,10 +35,13 @@ class Classical(Rival):
     Args:
         descriptor: what it reads.
         weighting: how errors on rare classes are weighed, from clips.
+        joined: whether it is a part of a fused model: its scores are then calibrated inside the fold, for they are
+            averaged with another's. Else one temperature over all folds does it (`candidate.py`), from many more clips.
     """
 
     descriptor: Descriptor
     weighting: WeightScheme
+    joined: bool = False
 
     @property
     def descriptors(self) -> tuple[Descriptor, ...]:
@@ -72,8 +76,8 @@ class Classical(Rival):
                 best, kept, reached = classifier, choice, recall
         if chosen is not None:
             temperature = chosen["temperature"]
-        elif len(side.stop):
-            temperature = fit_temperature(best.scores(table, side.stop), labels[side.stop])
+        elif self.joined and len(side.stop):
+            temperature = max(fit_temperature(best.scores(table, side.stop), labels[side.stop]), SHARPEST)
         record = best.record.model_copy(update={"temperature": temperature})
         return Fitted(
             classifier=replace(best, record=record),  # type: ignore[arg-type]

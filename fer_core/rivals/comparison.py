@@ -22,7 +22,7 @@ from fer_core.training.history import History
 
 log = logging.getLogger(__name__)
 
-RIVALS_VERSION = 3  # raised whenever the same setting and clips give other scores
+RIVALS_VERSION = 4  # raised whenever the same setting and clips give other scores
 
 
 @dataclass(frozen=True)

@@ -192,3 +192,11 @@ def test_fields_that_are_given_win_over_the_recipe():
     assert told.with_model("fan-self", epochs=3).lr == 0.01
     with pytest.raises(ValidationError, match="takes faces and features as they are"):
         TrainConfig(model="lstm", transfer="last_block")
+
+
+def test_only_what_is_averaged_with_another_is_calibrated_inside_the_fold(fitted):
+    """Two dozen clips that happen to be right would make a fold certain, and another not: no temperature mends both."""
+    assert fitted["lbp-svm"].chosen["temperature"] == fitted["lbp-forest"].chosen["temperature"] == 1
+    assert fitted["displacement-svm"].chosen["temperature"] == 1
+    joined = fitted["appearance-displacement"].chosen["second.temperature"]
+    assert joined != 1 and joined >= 0.25
