@@ -29,13 +29,19 @@ HEAD_RULES: dict[str, tuple[Rule, str]] = {
 }
 
 
-def rival_of(train: TrainConfig, *, fc: Path | None = None, block: Path | None = None) -> Rival:
+LSTM_AND_C3D: tuple[ModelName, ModelName] = ("lstm", "c3d")
+
+
+def rival_of(train: TrainConfig, *, epochs: int = 0, fc: Path | None = None, block: Path | None = None) -> Rival:
     """The rival that a setting names (`train.model`), with that setting.
 
     Args:
+        epochs: most epochs of a network over clips, or of those in a fused rival; 0: the setting's, the recipes'.
         fc, block: stored layers of the backbone that a head starts from.
     """
     name, weighting = train.model, train.class_weights
+    if epochs and name in RECIPES:
+        train = train.model_copy(update={"epochs": epochs})
     head = Head("head", "FC head (§4.2)", train.with_model("head") if name in HEADED else train, fc, block)
     if name == "head":
         return head
@@ -49,8 +55,8 @@ def rival_of(train: TrainConfig, *, fc: Path | None = None, block: Path | None =
         return C3D(name, "C3D-small (§1.3.2)", train)
     if name in ("lstm-c3d", "lstm-c3d-learned"):
         learned = name == "lstm-c3d-learned"
-        parts = (rival_of(train.with_model("lstm")), rival_of(train.with_model("c3d")))
-        return Fused(name, f"LSTM and C3D, {'share learnt' if learned else 'averaged'} (§1.3.2)", *parts, learned)
+        lstm, c3d = (rival_of(train.with_model(part), epochs=epochs) for part in LSTM_AND_C3D)
+        return Fused(name, f"LSTM and C3D, {'share learnt' if learned else 'averaged'} (§1.3.2)", lstm, c3d, learned)
     if name == "lbp-svm":
         return SupportVectors(name, "LBP + SVM (§1.3.1)", TEXTURE, weighting)
     if name == "lbp-forest":
@@ -93,8 +99,7 @@ def rivals(
             found.append(HeadRule(name, title, head, rule))
         else:
             model = next(m for m in get_args(ModelName) if m == name)
-            setting = train.with_model(model, **({"epochs": epochs} if epochs and model in RECIPES else {}))
-            found.append(rival_of(setting, fc=fc, block=block))
+            found.append(rival_of(train.with_model(model), epochs=epochs, fc=fc, block=block))
     return tuple(found)
 
 

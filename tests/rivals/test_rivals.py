@@ -61,6 +61,8 @@ def test_recipes_keep_their_epochs_unless_told():
     assert (fan.recipe.schedule, fan.recipe.step_epochs, fan.recipe.step_gamma) == ("step", 60, 0.2)
     assert lstm.recipe.epochs == 60
     assert all(r.recipe.epochs == 7 for r in rivals(["fan-self", "lstm"], TRAIN, epochs=7))
+    [fused] = rivals(["lstm-c3d"], TRAIN, epochs=7)
+    assert fused.first.recipe.epochs == fused.second.recipe.epochs == 7
 
 
 def test_settings_tell_rivals_apart():
