@@ -27,8 +27,6 @@ HEAD_RULES: dict[str, tuple[Rule, str]] = {
     "head-vote": ("majority_vote", "FC head, majority vote (§4.1)"),
     "head-log-mean": ("log_mean_scores", "FC head, mean log scores"),
 }
-
-
 LSTM_AND_C3D: tuple[ModelName, ModelName] = ("lstm", "c3d")
 
 
