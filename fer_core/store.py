@@ -15,6 +15,7 @@ import logging
 import math
 import os
 import secrets
+import stat
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -52,8 +53,10 @@ def publish(path: Path) -> Iterator[Path]:
         path.parent.mkdir(parents=True, exist_ok=True)
         name = path.parent / f".tmp-{secrets.token_hex(8)}"
         os.close(os.open(name, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))  # as readable as the umask lets it be
+        mode = stat.S_IMODE(name.stat().st_mode)
         try:
             yield name
+            name.chmod(mode)  # safetensors puts a file of its own there, which only its owner may read
             with open(name, "rb") as file:
                 os.fsync(file.fileno())
             os.replace(name, path)

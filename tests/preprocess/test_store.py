@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import dataclasses
+import os
+import stat
 from pathlib import Path
 
 import numpy as np
@@ -93,3 +95,13 @@ def test_a_long_clip_is_mapped_and_the_same(store: FacesStore, film: Path) -> No
     found.pixels[0] = 0  # a copy on write: the entry keeps its bytes
     store.put(faces)
     assert store.entries.path(faces.key).read_bytes() == whole
+
+
+def test_a_lab_that_shares_a_workspace_can_read_what_one_of_them_stored(store: FacesStore, film: Path) -> None:
+    before = os.umask(0o022)
+    try:
+        faces = faces_of(film)
+        store.put(faces)
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE(store.entries.path(faces.key).stat().st_mode) == 0o644
