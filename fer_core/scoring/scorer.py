@@ -20,6 +20,7 @@ from fer_core.config import LimitsConfig, PreprocessConfig, Rule, ScoreConfig
 from fer_core.emotions import Emotion
 from fer_core.errors import ClipError, ClipStatus, ConfigError, WeightsError
 from fer_core.model.bundle import ModelBundle
+from fer_core.model.classifiers.classifier import FrameView
 from fer_core.model.descriptors.catalogue import DESCRIPTORS, DISPLACEMENT, describe, of_course
 from fer_core.model.descriptors.descriptor import Source, course_config
 from fer_core.model.features import FeatureStore
@@ -44,13 +45,14 @@ class Scores:
         frames: (n, k) scores of the used frames; a model that judges clips whole gives each the clip's.
         probabilities: (k,) calibrated scores of the clip, sum 1.
         index: column of the verdict.
-        inputs: what the model has read.
+        inputs: what the model has read. view: what single frames say, and count; None of a model that joins none.
     """
 
     frames: np.ndarray
     probabilities: np.ndarray
     index: int
     inputs: ClipInputs
+    view: FrameView | None
 
 
 @dataclass(frozen=True)
@@ -184,7 +186,8 @@ class ClipScorer:
             offsets=np.array([0, len(faces.pixels)]),
             described=describe(bundle.classifier.descriptors, shown),
         )
-        scores = bundle.frame_scores(inputs)
+        view, by_frames = bundle.classifier.frames_in(inputs, 0), bundle.classifier.judges_frames
+        scores = view.scores if view is not None and by_frames else bundle.frame_scores(inputs)
         if not np.isfinite(scores).all():
             raise ClipError(ClipStatus.CRASHED, "the model's scores are not numbers")
         verdict = judge(scores, self.rule)
@@ -193,6 +196,7 @@ class ClipScorer:
             probabilities=apply_temperature(verdict.scores, self.temperature),
             index=verdict.index,
             inputs=inputs,
+            view=view,
         )
 
     def _features_of(self, faces: Faces) -> np.ndarray:
@@ -265,7 +269,7 @@ class ClipScorer:
             scores = self.judge(faces, whole.faces if whole else None)
         except ClipError as exc:
             return self._failed(made.clip, exc, made)
-        low, view = faces.low_quality, self.bundle.classifier.frames_in(scores.inputs, 0)
+        low, view = faces.low_quality, scores.view
         telling = int((view.shares * view.scores[:, scores.index]).argmax()) if view else -1
         chosen, explanation = self._explained(faces, whole.faces if whole else None, scores)
         return ClipScore(
@@ -289,7 +293,8 @@ class ClipScorer:
             return (), b""
         chosen, pictures = np.empty(0, dtype=int), list[np.ndarray]()
         if (head := head_of(self.bundle)) is not None:
-            chosen = decisive(head.frame_scores(scores.inputs, np.array([0])), scores.index, self.explain)
+            by_head = scores.view or head.frames_in(scores.inputs, 0)
+            chosen = decisive(by_head.scores, scores.index, self.explain)
             pictures += warmed(self.bundle, head, faces.pixels[chosen], scores.index)
         if (motion := motion_of(self.bundle)) is not None and course is not None:
             ways = scores.inputs.described[DISPLACEMENT.name][0]
