@@ -7,6 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
+from fer_core.model.linear import Linear
+
 
 class Head(nn.Sequential):
     """Linear, ReLU, dropout for each width, then a linear layer to the classes: VGG16's classifier, any width.
@@ -18,14 +20,14 @@ class Head(nn.Sequential):
     def __init__(self, n_features: int, widths: Sequence[int], n_classes: int, dropout: float) -> None:
         layers: list[nn.Module] = []
         for width in widths:
-            layers += [nn.Linear(n_features, width), nn.ReLU(inplace=True), nn.Dropout(dropout)]
+            layers += [Linear(n_features, width), nn.ReLU(inplace=True), nn.Dropout(dropout)]
             n_features = width
-        super().__init__(*layers, nn.Linear(n_features, n_classes))
+        super().__init__(*layers, Linear(n_features, n_classes))
 
     @property
-    def linears(self) -> list[nn.Linear]:
+    def linears(self) -> list[Linear]:
         """The linear layers, first to last."""
-        return [layer for layer in self if isinstance(layer, nn.Linear)]
+        return [layer for layer in self if isinstance(layer, Linear)]
 
     @property
     def n_weights(self) -> int:

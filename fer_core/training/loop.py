@@ -250,7 +250,7 @@ def build_optimizer(model: nn.Module, cfg: TrainConfig, device: torch.device) ->
     - adadelta: s ← ρ s + (1 - ρ) g², Δ = g √(u + ε) / √(s + ε), u ← ρ u + (1 - ρ) Δ², θ ← θ - η Δ, ρ = 0.9
       (Zeiler 2012, whose η is 1);
     - adam: m ← β₁ m + (1 - β₁) g, s ← β₂ s + (1 - β₂) g², θ ← θ - η m̂ / (√ŝ + ε), hats for the division by 1 - βᵗ,
-      β = (0.9, 0.999) (Kingma and Ba 2015). Fused: one pass over the weights, 2.7 times as fast at 4096-4096.
+      β = (0.9, 0.999) (Kingma and Ba 2015). Fused: one pass over the weights, more than twice as fast at 4096-4096.
 
     `weight_decay` λ is the L2 penalty of §2.7: g ← g + λ θ before anything else, not AdamW's decoupled decay.
     """
