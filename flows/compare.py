@@ -19,6 +19,7 @@ from fer_core.corpus import (
     data_fingerprint,
     keep_usable,
     labelled_clips,
+    refuse_shared,
     store_features,
     trained_on,
 )
@@ -77,7 +78,7 @@ def compare_flow(
     table, costs = table_of(config, prepared, extra), costs_of(config, prepared, extra)
     fc, block = workspace.features.stored_layers(backbone, table)
     chosen = rivals(models or COMPARED, config.train, epochs=epochs, fc=fc, block=block)
-    other = _other_side(extra, config, workspace, elsewhere) if elsewhere else None
+    other = _other_side(prepared, extra, config, workspace, elsewhere) if elsewhere else None
     with start_run(tracking, "compare") as run:
         run.log_config(config)
         run.log_data("clips", prepared.fingerprint, synthetic=table.synthetic, source=config.manifest)
@@ -129,10 +130,16 @@ def _wanted(chosen: Sequence[Rival], config: RunConfig) -> Wanted:
     return replace(wanted(config.train.with_model("head")), descriptors=found.descriptors)
 
 
-def _other_side(extra: Wanted, config: RunConfig, workspace: Workspace, manifest: str) -> FeatureTable:
+def _other_side(
+    prepared: Prepared, extra: Wanted, config: RunConfig, workspace: Workspace, manifest: str
+) -> FeatureTable:
     """The clips of another manifest, all of them, whatever split it has; nothing is ever fitted to them."""
-    clips = labelled_clips(Path(manifest).expanduser().absolute(), config).clips
+    path = Path(manifest).expanduser().absolute()
+    clips = labelled_clips(path, config).clips
     rows, course = with_course(clips, keep_usable(face_rows(clips, config), config.limits), config, extra)
+    fitted = trained_on(prepared.manifest).clips
+    move = progress_bar("looks-elsewhere", f"One recording in {path.name} and among those fitted to")
+    refuse_shared((fitted, prepared.usable), (clips, rows), path.name, config, workspace, move)
     backbone = backbone_for(config, extra)
     extra = replace(extra, features=(), maps=(PLAIN,) if extra.maps else ())
     if backbone is not None:

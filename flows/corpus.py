@@ -87,7 +87,8 @@ def prepare_faces(config: RunConfig, wanted: Wanted = Wanted()) -> Prepared:  # 
     workspace = Workspace.open(config.workspace)
     manifest = load_corpus(config, workspace)
     rows = face_rows(manifest.clips, config)
-    refuse_leaks(manifest, rows, config, workspace)
+    move = progress_bar("looks", f"One recording under two names, among {len(manifest.clips)} clips")
+    refuse_leaks(manifest, rows, config, workspace, move)
     usable, course = with_course(manifest.clips, keep_usable(rows, config.limits), config, wanted)
     return Prepared(manifest, rows, usable, data_fingerprint(manifest, usable), tuple(course))
 

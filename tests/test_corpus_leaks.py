@@ -11,7 +11,7 @@ from fer_core.clips.clip import Clip, Split
 from fer_core.clips.manifest import Manifest
 from fer_core.clips.neutral import with_first_frames
 from fer_core.config import LimitsConfig, RunConfig, SplitConfig
-from fer_core.corpus import prepare_clips, refuse_leaks
+from fer_core.corpus import ClipRow, prepare_clips, refuse_leaks, refuse_shared
 from fer_core.emotions import Emotion
 from fer_core.errors import DataError
 from fer_core.workspace import Workspace
@@ -52,3 +52,18 @@ def test_a_neutral_clip_of_first_frames_is_no_leak(tmp_path: Path) -> None:
     by_id = {row.clip: row for row in rows}
     rows = [replace(by_id[c.id.partition("@")[0]], clip=c.id) for c in whole.clips]
     refuse_leaks(whole, rows, CONFIG, workspace)
+
+
+def test_a_recording_fitted_to_is_not_shown_again_as_another_persons(tmp_path: Path) -> None:
+    workspace = Workspace.open(str(tmp_path / "ws"))
+
+    def shot(name: str, codec: str, seed: int, subject: str) -> tuple[list[Clip], list[ClipRow]]:
+        path = write_video(tmp_path / name, recording(seed), codec)
+        clips = [Clip("a.mp4", path, f"lab:{subject}", Emotion.FEAR, "lab", split=Split.TRAIN)]
+        return clips, prepare_clips(clips, CONFIG.preprocess, CONFIG.limits, workspace)
+
+    fitted, seen = shot("a.mp4", "libx264", 1, "anna"), []
+    refuse_shared(fitted, shot("c.mp4", "libx264", 2, "carl"), "wild.csv", CONFIG, workspace, lambda *n: seen.append(n))
+    assert seen == [(1, 2), (2, 2)]
+    with pytest.raises(DataError, match=r"clips 'a\.mp4' and 'wild\.csv: a\.mp4' .* look like one recording"):
+        refuse_shared(fitted, shot("b.avi", "mpeg4", 1, "bert"), "wild.csv", CONFIG, workspace)
