@@ -29,6 +29,7 @@ def take_exam(
     course: Sequence[ClipRow] = (),
 ) -> Opening | None:
     """What the model scores on the test clips, by every rule; computed at its first exam, read back at any later one.
+    The same weights on faces cut in another way are another candidate at the same test set.
 
     Beside an evaluation's numbers each rule has `verdicts`, clip digest -> column, so that two models' exams can be
     compared clip by clip without another look.
@@ -69,8 +70,18 @@ def take_exam(
             found[rule] = {**numbers, "verdicts": places}
         return found
 
-    identity = cache_key(test=fingerprint(test, {r.clip: r.digest for r in chosen}), preprocess=cfg.model_dump_json())
-    return open_lockbox(workspace.lockbox, identity, bundle.record.weights_sha256, evaluate_test)
+    candidate = cache_key(
+        weights=bundle.record.weights_sha256,
+        clips=fingerprint(test, {r.clip: r.digest for r in chosen}),
+        preprocess=cfg.model_dump_json(),
+    )
+    return open_lockbox(workspace.lockbox, _identity(manifest.of(Split.TEST)), candidate, evaluate_test)
+
+
+def _identity(test: Manifest) -> str:
+    """Of a test set, by its people and their expressions: cutting faces in another way, or losing a clip by it, does
+    not make it one that nobody has looked at."""
+    return cache_key(test=sorted([c.subject or c.id, str(c.emotion)] for c in test.clips))
 
 
 def exam_clips(manifest: Manifest, rows: Sequence[ClipRow]) -> tuple[Manifest, list[ClipRow]]:

@@ -34,6 +34,7 @@ from fer_core.workspace import Workspace
 log = logging.getLogger(__name__)
 
 SETTINGS = tuple(THESIS_SETTINGS)
+_NOT_ITS = ("epochs", "seed", "device", "threads")  # which the thesis does not decide, or the page says by themselves
 _OF_THE_RUN = ("workspace", "manifest", "preprocess", "limits", "search", "tracking")
 
 
@@ -160,8 +161,15 @@ def reproduction_of(
     """
     test, _ = exam_clips(manifest, rows)
     sides = sides_of(table, manifest, cfg.train)
+    own = [configure(o.number, cfg, setting, fixed_epochs=fixed_epochs, shrink=shrink).train for o in outcomes]
     return Reproduction(
         setting=setting,
+        changed=tuple(
+            name
+            for name in type(cfg.train).model_fields
+            if name not in _NOT_ITS
+            and any(getattr(o.train, name) != getattr(t, name) for o, t in zip(outcomes, own, strict=True))
+        ),
         fixed_epochs=fixed_epochs,
         shrink=shrink,
         outcomes=tuple(outcomes),

@@ -104,7 +104,8 @@ def compare_flow(
 def fit_and_judge(chosen: Sequence[Rival], table: FeatureTable, costs: Costs, config: RunConfig) -> Comparison:
     """Every model on every fold; those done before are read from the store."""
     return compare(
-        chosen, table, folds=config.search.folds, seed=config.search.seed, inner_share=config.train.inner_share,
+        chosen, table, folds=config.search.folds, seed=config.search.seed, fit_seed=config.train.seed,
+        inner_share=config.train.inner_share,
         costs=costs, store=EntryStore(Workspace.open(config.workspace).store, "comparisons"),
         progress=progress_bar("fits", f"{len(chosen)} models, {config.search.folds} folds"),
     )  # fmt: skip
@@ -116,7 +117,8 @@ def fit_and_judge_elsewhere(
 ) -> Elsewhere:
     """Every model on all clips compared on, then shown the other ones; those done before are read from the store."""
     return judge_elsewhere(
-        chosen, table, other, name, seed=config.search.seed, inner_share=config.train.inner_share,
+        chosen, table, other, name, seed=config.search.seed, fit_seed=config.train.seed,
+        inner_share=config.train.inner_share,
         store=EntryStore(Workspace.open(config.workspace).store, "comparisons"),
         progress=progress_bar("elsewhere", f"{len(chosen)} models on {name}"),
     )  # fmt: skip

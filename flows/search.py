@@ -47,7 +47,7 @@ def search_flow(config: RunConfig = RunConfig()) -> dict[str, Any]:  # noqa: B00
     table = table_of(config, prepared, extra)
     costs = costs_of(config, prepared, extra)
     fc, block = workspace.features.stored_layers(backbone, table)
-    study = open_study(workspace.root, table, config.search, config.train)
+    study = open_study(workspace.root, table, config.search, config.train, fc=fc, block=block)
     with _study_run(tracking, study) as run:
         run.log_config(config)
         run.log_data(study.name, prepared.fingerprint, synthetic=table.synthetic, source=config.manifest)

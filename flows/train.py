@@ -52,7 +52,9 @@ def train_flow(
     workspace = Workspace.open(config.workspace)
     tracking = connect(config.tracking, workspace.root)
     if trial:
-        config = config.model_copy(update={"train": _named(trial).train})
+        train, by = _named(trial).train, read_spec(Path(trial))
+        folds = config.search.model_copy(update={"folds": by.folds, "seed": by.seed})
+        config = config.model_copy(update={"train": train, "search": folds})
     if model:
         config = config.model_copy(update={"train": config.train.with_model(model)})
     extra = wanted(config.train)

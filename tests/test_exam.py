@@ -56,6 +56,18 @@ def test_an_honest_pipeline_is_tested_once_on_every_test_clip(corpus):
         assert verdicts.keys() == labels.keys() and Evaluation.from_json(numbers).accuracy.value == pytest.approx(right)
 
 
+def test_faces_cut_anew_and_clips_lost_do_not_make_a_test_set_unseen(corpus):
+    workspace, manifest, rows = corpus
+    made = pipeline(workspace, manifest, manifest, rows)
+    again = take_exam(made.bundle, manifest, rows, CFG.preprocess, workspace)
+    assert again.again and again.openings == made.test.openings
+    other = CFG.preprocess.model_copy(update={"equalize": "none"})
+    assert take_exam(made.bundle, manifest, rows, other, workspace).number == made.test.openings + 1
+    lost = {manifest.of(Split.TEST).clips[0].id}
+    fewer = [row for row in rows if row.clip not in lost]
+    assert take_exam(made.bundle, manifest, fewer, CFG.preprocess, workspace).number == made.test.openings + 2
+
+
 def test_a_pipeline_that_stops_or_chooses_on_test_clips_is_caught(corpus):
     workspace, manifest, rows = corpus
     leaking = manifest

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -86,3 +88,10 @@ def test_the_page_knows_its_data(carried):
     assert found.data.frames == (6,) * 6 and found.data.people[Split.TRAIN] == 3
     assert found.labels.tolist() == list(range(len(SIX))) and found.normalization == "imagenet"
     assert "efficientnet-lite0 in place of VGG16, FC widths divided by 256" in reproduction_html(found)
+    assert found.changed == ()
+    other = replace(outcome, train=cfg.train.model_copy(update={"lr": 0.5, "seed": 9}))
+    told = reproduction_of(
+        [outcome, other], cfg, table, manifest, rows, backbone, setting=SETTINGS[0], fixed_epochs=False, shrink=256,
+        own_split=True,
+    )  # fmt: skip
+    assert told.changed == ("lr",) and "another train.lr" in reproduction_html(told)

@@ -35,20 +35,18 @@ class Opening:
     again: bool
 
 
-def open_lockbox(
-    folder: Path, test_fingerprint: str, candidate: str, evaluate: Callable[[], Mapping[str, Any]]
-) -> Opening:
+def open_lockbox(folder: Path, test: str, candidate: str, evaluate: Callable[[], Mapping[str, Any]]) -> Opening:
     """The candidate's test result: computed at the first opening, read back at any later one.
 
     Args:
         folder: the workspace's lockbox.
-        test_fingerprint: identity of the test clips and their labels.
-        candidate: digest of the candidate's weights.
+        test: identity of the test set.
+        candidate: digest of all that decides what it scores.
         evaluate: scores the test clips; called at most once.
     Raises:
         StoreError: the record is damaged, so that openings could no longer be counted.
     """
-    path = folder / f"{test_fingerprint}.json"
+    path = folder / f"{test}.json"
     folder.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{path}.lock"):
         record: dict[str, Any] = {}

@@ -107,7 +107,8 @@ class Reproduction:
     """All four, or those asked for, on the same clips.
 
     Args:
-        setting: `table-4.1` or `section-4.2.2`. fixed_epochs: trained for the thesis's epochs instead of its rule.
+        setting: `table-4.1` or `section-4.2.2`. changed: fields of `train` that are not that setting's.
+        fixed_epochs: trained for the thesis's epochs instead of its rule.
         shrink: what the FC widths were divided by; 1: the thesis's own.
         outcomes: in order. labels, subjects: (n,) of the test clips.
         backbone, normalization: the convolutions, and the input they were given.
@@ -115,6 +116,7 @@ class Reproduction:
     """
 
     setting: str
+    changed: tuple[str, ...]
     fixed_epochs: bool
     shrink: int
     outcomes: tuple[Outcome, ...]

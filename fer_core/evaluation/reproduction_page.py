@@ -104,6 +104,8 @@ def rehearsal(found: Reproduction) -> str:
         said.append(f"{found.backbone.name} in place of VGG16")
     if found.shrink > 1:
         said.append(f"FC widths divided by {found.shrink}")
+    if found.changed:
+        said.append("another " + ", ".join(f"train.{name}" for name in found.changed))
     short = [o for o in found.outcomes if o.train.epochs < o.thesis.epochs and o.train.epochs <= len(o.history)]
     if short:
         said.append(f"at most {max(o.train.epochs for o in short)} epochs")

@@ -16,13 +16,11 @@ from fer_core.evaluation.metrics import Difference, Evaluation, evaluate, paired
 from fer_core.model.features import FeatureTable
 from fer_core.rivals.costs import Costs, ms_per_clip
 from fer_core.rivals.fits import Fits, Side
-from fer_core.rivals.rival import Rival, read_of
+from fer_core.rivals.rival import RIVALS_VERSION, Rival, read_of
 from fer_core.store import EntryStore, cache_key
 from fer_core.training.history import History
 
 log = logging.getLogger(__name__)
-
-RIVALS_VERSION = 4  # raised whenever the same setting and clips give other scores
 
 
 @dataclass(frozen=True)
@@ -85,6 +83,7 @@ def compare(
     *,
     folds: int,
     seed: int,
+    fit_seed: int,
     inner_share: float,
     costs: Costs | None = None,
     store: EntryStore | None = None,
@@ -96,6 +95,7 @@ def compare(
     out to stop on. A rival that diverges is reported; the others go on.
 
     Args:
+        seed: of the folds. fit_seed: of all that is random in a fit.
         costs: of making what rivals read; see `costs.py`.
         store: keeps every finished fold of a rival, so that what was compared before is not fitted again; None: nothing
             is kept.
@@ -112,7 +112,7 @@ def compare(
     for fold, (train, held_out) in enumerate(sides):
         subjects = [table.subjects[c] for c in train]
         kept, stopped_on = inner_split(subjects, table.labels[train], inner_share, seed)
-        side = Side(train[kept], train[stopped_on], seed)
+        side = Side(train[kept], train[stopped_on], fit_seed)
         for place, rival in enumerate(rivals):
             if rival.name not in failed:
                 try:

@@ -78,6 +78,7 @@ def judge_elsewhere(
     name: str,
     *,
     seed: int,
+    fit_seed: int,
     inner_share: float,
     costs: Costs | None = None,
     store: EntryStore | None = None,
@@ -87,6 +88,8 @@ def judge_elsewhere(
 
     As in a fold, `inner_share` of the subjects are held out to stop on. A rival that diverges is reported.
 
+    Args:
+        seed: of who is held out. fit_seed: of all that is random in a fit.
     Raises:
         DataError: a subject is on both sides.
     """
@@ -95,7 +98,7 @@ def judge_elsewhere(
             f"subject '{shared[0]}' ({len(shared)} in all) is among the clips trained on and in {name}; "
             "take these clips out of one of the two"
         )
-    side = Side(*inner_split(table.subjects, table.labels, inner_share, seed), seed)
+    side = Side(*inner_split(table.subjects, table.labels, inner_share, seed), fit_seed)
     every, fits = np.arange(other.n_clips), Fits(table)
     judged, failed = dict[str, Judged](), dict[str, str]()
     for done, rival in enumerate(rivals, start=1):

@@ -30,20 +30,20 @@ class Head(Rival):
         return True
 
     def fit(self, fits: Fits, side: Side) -> Fitted:
-        """As `training.loop.fit`. A refit's epochs are longer than a fold's, so its steps end before the epochs do, and
-        schedules run as in the folds."""
+        """As `training.loop.fit`. A refit's epochs are longer than a fold's, so it counts the folds' steps."""
         chosen = side.chosen
         cfg = self.train.model_copy(update={"seed": side.seed} | ({"stopping": "never"} if chosen else {}))
         found = fit(
             fits.table, side.fit, side.stop, cfg,
             fc=load_fc(self.fc) if self.fc else (), block=load_block(self.block) if self.block else None,
             max_steps=max(1, round(chosen["steps"])) if chosen else 0,
+            epoch_steps=chosen["steps"] / chosen["epochs"] if chosen else 0,
             checkpoint=fits.checkpoint, on_epoch=fits.on_epoch,
         )  # fmt: skip
         return Fitted(
             classifier=HeadClassifier(found.head, found.block),
             seconds=found.seconds,
-            chosen={"steps": found.steps},
+            chosen={"steps": found.steps, "epochs": found.best_epoch},
             history=found.history,
             best_epoch=found.best_epoch,
             pretrained=tuple(found.pretrained),

@@ -60,6 +60,7 @@ class ClipNet(Rival):
         table, labels, chosen = fits.table, fits.table.labels, side.chosen
         cfg = self.recipe.model_copy(update={"stopping": "never"}) if chosen else self.recipe
         most_steps = max(1, round(chosen["steps"])) if chosen else 0
+        epoch_steps = chosen["steps"] / chosen["epochs"] if chosen else 0
         device, record = resolve_device(cfg.device), self.network(table)
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
             torch.manual_seed(side.seed)
@@ -84,7 +85,7 @@ class ClipNet(Rival):
                 number, before = len(history) + 1, time.monotonic()
                 rng = np.random.default_rng([side.seed, number])
                 for group in optimizer.param_groups:
-                    group["lr"] = cfg.lr * lr_factor(cfg, number)
+                    group["lr"] = cfg.lr * lr_factor(cfg, 1 + state.steps / epoch_steps if epoch_steps else number)
                 shown = labelled(self.training(table, side.fit, rng))
                 left = most_steps - state.steps if most_steps else 0
                 loss, train_accuracy, steps = run_epoch(net, shown, loss_fn, optimizer, left)
@@ -106,7 +107,7 @@ class ClipNet(Rival):
         return Fitted(
             classifier=NetworkClassifier(record, net.cpu().eval().requires_grad_(False)),
             seconds=time.monotonic() - started,
-            chosen={"steps": state.best_steps},
+            chosen={"steps": state.best_steps, "epochs": state.best_epoch},
             history=history,
             best_epoch=state.best_epoch,
             threads=threads,

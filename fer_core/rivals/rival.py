@@ -17,6 +17,8 @@ from fer_core.model.features import FeatureTable
 from fer_core.rivals.fits import Fits, Side
 from fer_core.training.history import History
 
+RIVALS_VERSION = 5  # raised whenever the same setting and clips give other scores
+
 
 @dataclass(frozen=True)
 class Fitted:

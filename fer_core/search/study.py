@@ -22,7 +22,7 @@ from fer_core.model.features import FeatureTable
 from fer_core.rivals.catalogue import rival_of
 from fer_core.rivals.costs import Costs
 from fer_core.rivals.fits import Fits, Side
-from fer_core.rivals.rival import Fitted
+from fer_core.rivals.rival import RIVALS_VERSION, Fitted
 from fer_core.runtime import n_cores, resolve_device
 from fer_core.search.space import presets, suggest
 from fer_core.search.trial import TrialResult, TrialSpec, fold_values, read_result, read_spec, run_trial, write_spec
@@ -53,10 +53,19 @@ class Study:
         return self.folder / f"trial-{number:04d}"
 
 
-def open_study(workspace: Path, table: FeatureTable, cfg: SearchConfig, base: TrainConfig) -> Study:
-    """The study of this table, space and base setting; the same again when they are the same again."""
+def open_study(
+    workspace: Path,
+    table: FeatureTable,
+    cfg: SearchConfig,
+    base: TrainConfig,
+    *,
+    fc: Path | None = None,
+    block: Path | None = None,
+) -> Study:
+    """The study of this table, space, base setting and stored layers to start from; the same again when they are the
+    same again."""
     decides = cfg.model_dump(exclude={"trials", "workers", "storage", "name"})
-    key = cache_key(table=table.key, space=decides, base=base.model_dump(exclude={"device"}))
+    key = cache_key(space=decides, base=base.model_dump(exclude={"device"}), **_started_from(table, fc, block))
     name = f"{cfg.name}-{key[:8]}"
     folder = workspace / "studies" / name
     folder.mkdir(parents=True, exist_ok=True)
@@ -192,8 +201,8 @@ def judge_setting(
     Raises:
         TrainingError: the setting diverges.
     """
-    identity = {"table": table.key, "train": train.model_dump(exclude={"device"}), "folds": cfg.folds, "seed": cfg.seed}
-    folder = workspace / "settings" / cache_key(**identity)[:12]
+    decides = {"train": train.model_dump(exclude={"device"}), "folds": cfg.folds, "seed": cfg.seed}
+    folder = workspace / "settings" / cache_key(**decides, **_started_from(table, fc, block))[:12]
     result = read_result(folder)
     if result is None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -206,6 +215,11 @@ def judge_setting(
     if result.state != "complete":
         raise TrainingError(f"the setting cannot be trained: {result.reason}")
     return result, folder
+
+
+def _started_from(table: FeatureTable, fc: Path | None, block: Path | None) -> dict[str, Any]:
+    """What a trial learns from beside its setting; stored layers are named by their content."""
+    return {"table": table.key, "layers": [path and path.stem for path in (fc, block)], "version": RIVALS_VERSION}
 
 
 def _sampler(cfg: SearchConfig) -> optuna.samplers.BaseSampler:

@@ -142,6 +142,7 @@ def fit(
     fc: FullyConnected = (),
     block: nn.Module | None = None,
     max_steps: int = 0,
+    epoch_steps: float = 0,
     checkpoint: Path | None = None,
     on_epoch: Callable[[Epoch], bool] | None = None,
 ) -> FitResult:
@@ -156,6 +157,8 @@ def fit(
         fc: the backbone's own FC layers, to start from where the shapes match.
         block: the backbone's last block, copied and fine-tuned; needed for `last_block` only.
         max_steps: stop after so many optimiser steps; 0: epochs only. How a refit repeats the length of its folds.
+        epoch_steps: steps of an epoch by which schedules go; 0: of its own. How a refit, whose epochs are longer,
+            repeats the rates of its folds.
         checkpoint: a folder to save a long fit's state in, and to resume from; removed when the fit ends.
         on_epoch: told every epoch; the fit stops when it answers True.
     Raises:
@@ -196,7 +199,9 @@ def fit(
             rows = rng.permutation(sample(fit_rows, all_labels[fit_rows], cfg.sampling, rng))
             drawn = rng.integers(len(views), size=len(rows)) if len(views) > 1 else None
             for group in optimizer.param_groups:
-                group["lr"] = group["initial_lr"] * lr_factor(cfg, number)
+                group["lr"] = group["initial_lr"] * lr_factor(
+                    cfg, 1 + state.steps / epoch_steps if epoch_steps else number
+                )
             lr = float(optimizer.param_groups[0]["lr"])
             left = max_steps - state.steps if max_steps else 0
             training = _Batches(views, labels, rows, cfg.batch_size, device, drawn)
@@ -271,8 +276,8 @@ def build_optimizer(model: nn.Module, cfg: TrainConfig, device: torch.device) ->
     return torch.optim.Adam(parameters, weight_decay=cfg.weight_decay, fused=fused)
 
 
-def lr_factor(cfg: TrainConfig, epoch: int) -> float:
-    """What the learning rates are multiplied by in an epoch e = 1 ... E.
+def lr_factor(cfg: TrainConfig, epoch: float) -> float:
+    """What the learning rates are multiplied by in an epoch e = 1 ... E, or from within one.
 
     constant: 1; step: γ^⌊(e - 1) / step_epochs⌋ (the appendix's StepLR); cosine: (1 + cos(π (e - 1) / E)) / 2, half a
     wave down to zero (Loshchilov and Hutter 2017, without restarts).

@@ -49,7 +49,7 @@ def reproduce(
         _check_run(config, what)
         place = str(manifest.absolute()) if manifest else ""
         return run_flow(session, "flows.rerun", "rerun_flow", config, run_id=what, manifest=place)
-    given = overrides_of(session.config)
+    given = overrides_of(session)
     config = settled(session)
     if manifest:
         config = config.model_copy(update={"manifest": str(manifest.absolute())})
@@ -61,14 +61,28 @@ def reproduce(
     )  # fmt: skip
 
 
-def overrides_of(config: RunConfig) -> list[str]:
-    """What the user set of the sections that the thesis decides, as `--set` has it."""
+def overrides_of(session: Session) -> list[str]:
+    """What the user set of the sections that the thesis decides, as `--set` has it: --config, then --set itself.
+
+    Raises:
+        ConfigError: the file has training settings, which would make one network of the four.
+    """
     import json
 
+    from fer_core.config import load_config
+    from fer_core.errors import ConfigError
+
     lines = []
-    for section, values in config.model_dump(mode="json", include=set(DECIDED), exclude_unset=True).items():
+    filed = load_config(session.config_file)
+    for section, values in filed.model_dump(mode="json", include=set(DECIDED), exclude_unset=True).items():
+        if section == "train":
+            raise ConfigError(
+                f"{session.config_file} sets train.{next(iter(values))}, but each implementation has its own training "
+                "settings: drop the section train (--only 4 for one implementation; --set train.FIELD=VALUE for "
+                "all alike)"
+            )
         lines += [f"{section}.{name}={json.dumps(value)}" for name, value in values.items()]
-    return lines
+    return [*lines, *(line for line in session.overrides if line.partition("=")[0].split(".")[0] in DECIDED)]
 
 
 def _check_run(config: RunConfig, run_id: str) -> None:

@@ -61,6 +61,7 @@ def outcome(number: int, vote: float = 0.7, mean: float = 0.8, **changes: Any) -
 
 def reproduction(*outcomes: Outcome, **changes: Any) -> Reproduction:
     made = Reproduction(
+        changed=(),
         setting="table-4.1",
         fixed_epochs=False,
         shrink=1,

@@ -17,14 +17,18 @@ SMALL = ["backbone.name=efficientnet-lite0", "preprocess.max_frames=2", "train.e
 SETTINGS = [word for setting in SMALL for word in ("--set", setting)]
 
 
-def test_only_what_the_user_sets_goes_over_the_thesis():
+def test_only_what_the_user_sets_goes_over_the_thesis(tmp_path):
     from flows.commands.reproduce import overrides_of
+    from flows.commands.session import Session
 
-    assert overrides_of(load_config(None, [])) == []
-    given = overrides_of(load_config(None, ["train.lr=0.01", "train.widths=[8, 4]", "search.folds=3"]))
-    assert given == ["train.lr=0.01", "train.widths=[8, 4]"]
+    assert overrides_of(Session(load_config())) == []
+    mine = tmp_path / "mine.yaml"
+    mine.write_text("backbone: {weights: w.safetensors}\nsearch: {folds: 4}\n")
+    lines = ["train.lr=0.01", "train.widths=[8, 4]", "search.folds=3"]
+    given = overrides_of(Session(load_config(mine, lines), config_file=mine, overrides=lines))
+    assert given == ['backbone.weights="w.safetensors"', "train.lr=0.01", "train.widths=[8, 4]"]
     again = load_config(None, given)
-    assert (again.train.lr, again.train.widths) == (0.01, (8, 4))
+    assert (again.train.lr, again.train.widths, again.backbone.weights) == (0.01, (8, 4), "w.safetensors")
 
 
 @pytest.mark.parametrize(
@@ -33,8 +37,9 @@ def test_only_what_the_user_sets_goes_over_the_thesis():
         (["no-such-run"], "Error: run 'no-such-run' cannot be read"),
         (["thesis", "--manifest", "absent.csv"], "Error: no manifest at"),
         (["thesis", "--set", "train.transfer=last_block"], "the thesis trains FC layers only"),
+        (["thesis", "--config", "thesis-4"], "thesis-4 sets train.lr, but each implementation has its own"),
     ],
-    ids=["unknown run", "no manifest", "tuned convolutions"],
+    ids=["unknown run", "no manifest", "tuned convolutions", "one network for all"],
 )
 def test_mistakes_are_one_sentence_before_anything_is_done(workspace, words, sentence):
     from flows.cli import app

@@ -20,7 +20,7 @@ from fer_core.rivals.rival import Fitted, Rival
 from fer_core.store import EntryStore
 
 TRAIN = TrainConfig(widths=(), epochs=3, batch_size=30)
-HOW = {"folds": 3, "seed": 0, "inner_share": 0.2}
+HOW = {"folds": 3, "seed": 0, "fit_seed": 0, "inner_share": 0.2}
 NAMES = ["head-mean", "head-vote", "lstm", "lbp-svm"]
 
 
@@ -90,6 +90,12 @@ def test_nobody_scored_was_trained_or_stopped_on_and_a_cheat_gains_nothing(drawn
     assert found.entries[0].evaluation.mean_recall.value == pytest.approx(1 / 6)
 
 
+def test_the_seed_of_the_fits_is_not_that_of_the_folds(drawn):
+    quick = TRAIN.model_copy(update={"epochs": 1})
+    a, b = (compare(rivals(["head-mean"], quick), drawn, **HOW | {"fit_seed": seed}).entries[0] for seed in (0, 1))
+    assert not np.array_equal(a.scores, b.scores)
+
+
 def test_the_folds_are_those_of_a_search(drawn):
     shown: tuple[list[tuple[str, frozenset[str]]], ...] = ([],)
     compare([Spy("spy", "", shown)], drawn, **HOW)
@@ -138,7 +144,7 @@ def test_a_class_that_a_fold_lacks_is_named(drawn):
 
 def test_too_few_people_for_the_folds_are_refused(drawn):
     with pytest.raises(DataError, match="13 subject-disjoint folds need 13 subjects"):
-        compare(rivals(["lbp-svm"], TRAIN), drawn, folds=13, seed=0, inner_share=0.2)
+        compare(rivals(["lbp-svm"], TRAIN), drawn, **HOW | {"folds": 13})
 
 
 def test_tables_and_page_show_every_model_once(found):

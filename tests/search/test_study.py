@@ -17,8 +17,9 @@ from fer_core.rivals.catalogue import rival_of
 from fer_core.rivals.rival import read_of
 from fer_core.search.choice import choose
 from fer_core.search.processes import trial_processes
-from fer_core.search.study import open_study, refit, search
+from fer_core.search.study import judge_setting, open_study, refit, search
 from fer_core.search.trial import fold_values, histories, out_of_fold_scores, read_result, read_spec
+from fer_core.store import EntryStore
 from tests.tables import drawn_clips, drawn_table, equal_heads
 
 BASE = TrainConfig(epochs=6)
@@ -210,3 +211,17 @@ def test_a_trial_may_be_trained_from_a_table_that_holds_no_more_than_its_model_r
     assert read_of(other, head) != read_of(table, head)
     changed = dataclasses.replace(both, part_keys={**both.part_keys, "features": "others"})
     assert read_of(changed, vectors) == read_of(both, vectors) and read_of(changed, head) != read_of(both, head)
+
+
+def test_other_layers_to_start_from_are_another_study_and_another_setting(tmp_path, table):
+    train, one_fold = BASE.model_copy(update={"widths": (16,), "epochs": 1}), SPACE.model_copy(update={"folds": 2})
+    path = table_path(tmp_path, table)
+    weight = np.random.default_rng(0).normal(size=(16, table.n_features)).astype(np.float32)
+    layers = EntryStore(tmp_path, "fc")
+    layers.put("a1b2", {"0.weight": weight, "0.bias": np.zeros(16, np.float32)}, {"layers": 1})
+    fc = layers.path("a1b2")
+    plain, _ = judge_setting(tmp_path, table, path, one_fold, train, InProcess())
+    started, folder = judge_setting(tmp_path, table, path, one_fold, train, InProcess(), fc=fc)
+    assert (plain.pretrained, started.pretrained) == ((), (0,))
+    assert judge_setting(tmp_path, table, path, one_fold, train, InProcess(), fc=fc)[1] == folder
+    assert open_study(tmp_path, table, SPACE, BASE) != open_study(tmp_path, table, SPACE, BASE, fc=fc)

@@ -197,6 +197,18 @@ def test_schedules_are_their_formulas():
     assert lr_factor(CFG, 7) == 1
 
 
+def test_a_refits_schedule_stands_where_the_folds_stood_after_as_many_steps(table):
+    cfg = CFG.model_copy(update={"schedule": "cosine", "epochs": 8, "stopping": "never", "batch_size": 16})
+    fold = fit(table, *sides(table), cfg)
+    every = np.arange(table.n_clips)
+    per_epoch = fold.steps / fold.best_epoch
+    whole = fit(table, every, every[:0], cfg, max_steps=fold.steps, epoch_steps=per_epoch)
+    own = len(table.frames_of(every)) // 16  # steps of the refit's longer epochs
+    assert len(whole.history) < len(fold.history)
+    expected = [cfg.lr * lr_factor(cfg, 1 + own * epoch / per_epoch) for epoch in range(len(whole.history))]
+    assert whole.history.column("lr") == pytest.approx(expected)
+
+
 def test_a_schedule_sets_the_rate_of_every_epoch(table):
     cfg = CFG.model_copy(update={"schedule": "step", "step_epochs": 2, "step_gamma": 0.5, "stopping": "never"})
     rates = fit(table, *sides(table), cfg).history.column("lr")
