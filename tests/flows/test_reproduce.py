@@ -110,6 +110,10 @@ def test_a_run_again_is_the_same_to_the_last_bit_and_opens_no_lockbox(reproduced
     _, runs = runs_of(folder)
     if kind == "candidate":
         settings = [*SETTINGS, "--set", "manifest=clips/manifest.csv", "--set", "train.widths=[16]"]
+        run(ferflow, "train", *settings, cwd=folder)
+        specs = (folder / "workspace" / "settings").glob("*/trial.json")
+        judged = next(str(spec.parent) for spec in specs if json.loads(spec.read_text())["train"]["widths"] == [16])
+        settings += ["--set", "search.folds=5", "--trial", judged]  # which was judged by two
         run_id = json.loads(run(ferflow, "train", *settings, "--json", cwd=folder).stdout)["run"]
     elif kind == "trial":
         run_id = next(r.info.run_id for r in runs if "trial" in r.data.tags and "reproduces" not in r.data.tags)
