@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,13 +11,12 @@ from fer_core.clips.splits import grouped_folds
 from fer_core.config import TrainConfig
 from fer_core.errors import DataError, TrainingError
 from fer_core.evaluation.metrics import evaluate, paired_difference
-from fer_core.model.classifiers.classifier import ClipClassifier
 from fer_core.rivals.catalogue import rivals
 from fer_core.rivals.comparison import compare
 from fer_core.rivals.figures import comparison_figure
 from fer_core.rivals.page import comparison_markdown, comparison_page, comparison_row
-from fer_core.rivals.rival import Fitted, Rival
 from fer_core.store import EntryStore
+from tests.rivals.spy import Spy
 
 TRAIN = TrainConfig(widths=(), epochs=3, batch_size=30)
 HOW = {"folds": 3, "seed": 0, "fit_seed": 0, "inner_share": 0.2}
@@ -46,46 +45,10 @@ def test_an_entrys_numbers_are_those_of_its_scores(drawn, found):
     assert found.synthetic and (found.n_clips, found.n_subjects) == (72, 12)
 
 
-@dataclass(frozen=True)
-class Spy(Rival):
-    """Knows the truth of the clips it was fitted to and guesses anger of all others; notes who it is shown."""
-
-    shown: tuple[list[tuple[str, frozenset[str]]], ...]
-
-    def fit(self, fits, side):
-        for name, clips in (("fit", side.fit), ("stop", side.stop)):
-            self.shown[0].append((name, frozenset(fits.table.subjects[c] for c in clips)))
-        return Fitted(SpyClassifier(self, frozenset(side.fit.tolist()) | frozenset(side.stop.tolist())), seconds=0.0)
-
-    @property
-    def setting(self):
-        return {"spy": self.name}
-
-    def __hash__(self):
-        return hash(self.name)
-
-
-@dataclass(frozen=True)
-class SpyClassifier(ClipClassifier):
-    spy: Spy
-    known: frozenset[int]
-    n_parameters: int = 1
-
-    def scores(self, inputs, clips):
-        if len(clips) > 1:
-            self.spy.shown[0].append(("scored", frozenset(inputs.subjects[c] for c in clips)))
-        guess = [inputs.labels[c] if int(c) in self.known else 0 for c in clips]
-        return np.eye(6)[guess]
-
-    to_record = to_tensors = None  # it is never kept
-
-
 def test_nobody_scored_was_trained_or_stopped_on_and_a_cheat_gains_nothing(drawn):
-    shown: tuple[list[tuple[str, frozenset[str]]], ...] = ([],)
-    found = compare([Spy("spy", "", shown)], drawn, **HOW)
-    for (_, fit), (_, stop), (_, scored) in zip(*[iter(shown[0])] * 3, strict=True):
-        assert not fit & stop and not fit & scored and not stop & scored
-    everyone = [subject for side, people in shown[0] if side == "scored" for subject in people]
+    spy = Spy()
+    found = compare([spy], drawn, **HOW)
+    everyone = [subject for _, _, scored in spy.told() for subject in scored]
     assert sorted(everyone) == sorted(set(drawn.subjects)), "everyone is scored once"
     assert found.entries[0].evaluation.mean_recall.value == pytest.approx(1 / 6)
 
@@ -97,29 +60,28 @@ def test_the_seed_of_the_fits_is_not_that_of_the_folds(drawn):
 
 
 def test_the_folds_are_those_of_a_search(drawn):
-    shown: tuple[list[tuple[str, frozenset[str]]], ...] = ([],)
-    compare([Spy("spy", "", shown)], drawn, **HOW)
+    spy = Spy()
+    compare([spy], drawn, **HOW)
     table = drawn
     folds = grouped_folds(table.subjects, table.labels, HOW["folds"], HOW["seed"])
     expected = [frozenset(table.subjects[c] for c in test) for _, test in folds]
-    assert [people for side, people in shown[0] if side == "scored"] == expected
+    assert [scored for _, _, scored in spy.told()] == expected
 
 
 def test_what_was_compared_before_is_read_back(drawn, tmp_path):
     store = EntryStore(tmp_path, "comparisons")
-    shown: tuple[list[tuple[str, frozenset[str]]], ...] = ([],)
-    lstm, spy = rivals(["lstm"], TRAIN, epochs=1)[0], Spy("spy", "", shown)
+    lstm, spy = rivals(["lstm"], TRAIN, epochs=1)[0], Spy()
     before = compare([lstm, spy], drawn, **HOW, store=store)
-    fits = len(shown[0])
+    fits = len(spy.shown)
     seen: list[tuple[int, int]] = []
     again = compare([spy, lstm], drawn, **HOW, store=store, progress=lambda *done: seen.append(done))
-    assert len(shown[0]) == fits and seen == [(i, 6) for i in range(1, 7)]
+    assert len(spy.shown) == fits and seen == [(i, 6) for i in range(1, 7)]
     for a, b in zip(before.entries, again.entries[::-1], strict=True):
         assert np.array_equal(a.scores, b.scores) and a.histories == b.histories
         assert (a.seconds, a.ms_per_clip, a.n_parameters) == (b.seconds, b.ms_per_clip, b.n_parameters)
     other = replace(drawn, part_keys={**drawn.part_keys, "people": "others"})
     compare([spy], other, **HOW, store=store)
-    assert len(shown[0]) == 2 * fits, "another table is another comparison"
+    assert len(spy.shown) == 2 * fits, "another table is another comparison"
 
 
 def test_a_model_that_diverges_is_told_of_and_the_others_go_on(drawn):

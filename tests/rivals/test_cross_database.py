@@ -14,6 +14,7 @@ from fer_core.evaluation.plots import figure_png
 from fer_core.model.features import FeatureStore, build_table
 from fer_core.rivals.cross_database import cells_of, cross_database, several
 from fer_core.rivals.matrix_plot import cross_database_figure
+from tests.rivals.spy import Spy
 from tests.search.test_study import InProcess
 
 TRAIN = TrainConfig(epochs=8, widths=(), lr=0.01, patience=4)
@@ -127,3 +128,17 @@ def test_table_and_figure_say_what_is_synthetic(found):
     assert figure_png(figure).startswith(b"\x89PNG")
     real = dataclasses.replace(made, synthetic=False)
     assert "ynthetic faces" not in real.to_markdown()
+
+
+def test_nobody_scored_was_trained_or_stopped_on_in_any_cell(tmp_path, monkeypatch):
+    table, path = table_of(tmp_path, {"a": SIX, "b": SIX, "c": FOUR}, shared_subject=True)
+    spy = Spy()
+    monkeypatch.setattr("fer_core.rivals.cross_database.rival_of", lambda *_, **__: spy)
+    made = matrix(table, path)
+    told = spy.told()
+    assert len(told) == 3 * (3 + 1), "a fit for each fold at home, and one for elsewhere"
+    for source, database in enumerate(made.names):
+        people = {s for s, d in zip(table.subjects, table.datasets, strict=True) if d == database}
+        *home, (fit, stop, scored) = told[4 * source : 4 * source + 4]
+        assert sorted(s for _, _, some in home for s in some) == sorted(people), "everyone at home is scored once"
+        assert fit | stop == people and scored == set(table.subjects) - people

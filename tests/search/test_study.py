@@ -10,6 +10,7 @@ import optuna
 import pytest
 from filelock import FileLock
 
+from fer_core.clips.splits import grouped_folds
 from fer_core.config import SearchConfig, TrainConfig
 from fer_core.errors import StoreError, TrainingError
 from fer_core.model.features import DESCRIBED, FeatureStore, Part, build_table
@@ -18,8 +19,18 @@ from fer_core.rivals.rival import read_of
 from fer_core.search.choice import choose
 from fer_core.search.processes import trial_processes
 from fer_core.search.study import judge_setting, open_study, refit, search
-from fer_core.search.trial import fold_values, histories, out_of_fold_scores, read_result, read_spec
+from fer_core.search.trial import (
+    TrialSpec,
+    fold_values,
+    histories,
+    out_of_fold_scores,
+    read_result,
+    read_spec,
+    run_trial,
+    write_spec,
+)
 from fer_core.store import EntryStore
+from tests.rivals.spy import Spy
 from tests.tables import drawn_clips, drawn_table, equal_heads
 
 BASE = TrainConfig(epochs=6)
@@ -100,8 +111,6 @@ def test_a_trial_whose_coordinator_died_is_run_again_with_its_own_parameters(tmp
 
 
 def test_a_resumed_trial_gives_the_same_scores_as_one_that_was_never_stopped(tmp_path, table):
-    from fer_core.search.trial import TrialSpec, run_trial, write_spec
-
     spec = TrialSpec(number=0, study="s", train=BASE, table=table_path(tmp_path, table), folds=3, seed=0)
     whole, halved = tmp_path / "whole", tmp_path / "halved"
     for folder in (whole, halved):
@@ -112,6 +121,17 @@ def test_a_resumed_trial_gives_the_same_scores_as_one_that_was_never_stopped(tmp
     run_trial(halved)
     assert np.array_equal(out_of_fold_scores(whole), out_of_fold_scores(halved))
     assert read_result(whole).value == read_result(halved).value
+
+
+def test_nobody_scored_was_trained_or_stopped_on(tmp_path, table, monkeypatch):
+    spy = Spy()
+    monkeypatch.setattr("fer_core.search.trial.rival_of", lambda *_, **__: spy)
+    spec = TrialSpec(number=0, study="s", train=BASE, table=table_path(tmp_path, table), folds=3, seed=0)
+    write_spec(tmp_path / "trial", spec)
+    result = run_trial(tmp_path / "trial")
+    folds = grouped_folds(table.subjects, table.labels, 3, 0)
+    assert [scored for _, _, scored in spy.told()] == [{table.subjects[c] for c in judged} for _, judged in folds]
+    assert result.value == pytest.approx(1 / 6), "a cheat gains nothing"
 
 
 def test_a_diverging_trial_fails_with_its_reason_and_is_never_chosen(tmp_path, table):
