@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
+import torch
 
 from fer_core.config import TrainConfig
 from fer_core.errors import ConfigError
@@ -35,17 +38,27 @@ def test_same_seed_same_scores(drawn, name):
     assert np.array_equal(first, second)
 
 
-def test_what_is_scored_has_no_part_in_the_fit(drawn):
-    """Scores of some clips are the same whatever their labels and their neighbours among the scored are."""
-    from dataclasses import replace
-
-    labels = drawn.labels.copy()
+@pytest.mark.parametrize("name", ["head-mean", "fan-self", "lstm", "c3d", "lbp-svm", "lbp-forest"])
+def test_what_is_scored_has_no_part_in_the_fit(drawn, name):
+    """What is learnt is the same to the bit whatever the scored clips are, show and are called."""
+    labels, features = drawn.labels.copy(), drawn.features.clone()
     labels[SCORED] = labels[SCORED][::-1]
-    other = replace(drawn, labels=labels)
-    for name in ("fan-self", "lbp-svm"):
-        (rival,) = rivals([name], TRAIN, epochs=2)
-        a, b = (Fits(data).fitted(rival, Side(FIT, STOP, 0)).classifier.scores(data, SCORED) for data in (drawn, other))
-        assert np.array_equal(a, b)
+    features[torch.from_numpy(drawn.frames_of(SCORED))] *= -3
+    described = {descriptor: rows.copy() for descriptor, rows in drawn.described.items()}
+    for rows in described.values():
+        rows[SCORED] = rows.max() - rows[SCORED]
+    other = replace(drawn, labels=labels, features=features, described=described)
+    (rival,) = rivals([name], TRAIN, epochs=2)
+    a, b = (Fits(table).fitted(rival, Side(FIT, STOP, 0)).classifier.to_tensors() for table in (drawn, other))
+    assert a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a)
+
+
+@pytest.mark.parametrize("name", ["fan-self", "lstm"])
+def test_features_are_scaled_by_the_clips_trained_on_and_not_by_those_stopped_on(drawn, name):
+    (rival,) = rivals([name], TRAIN, epochs=1)
+    found = Fits(drawn).fitted(rival, Side(FIT, STOP, 0)).classifier.to_tensors()["0.mean"]
+    rows = drawn.features[torch.from_numpy(drawn.frames_of(FIT))]
+    assert torch.allclose(found, rows.double().mean(dim=0).float(), atol=1e-5)
 
 
 def test_everyones_imbalance_scheme_is_the_heads():
