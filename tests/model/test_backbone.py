@@ -13,6 +13,7 @@ from fer_core.config import BackboneConfig
 from fer_core.errors import ConfigError, WeightsError
 from fer_core.model.architectures import ARCHITECTURES
 from fer_core.model.backbone import IMAGENET, backbone_from_state, load_backbone, tuned
+from fer_core.model.head import Head, start_from
 
 VGG16 = os.environ.get("FERFLOW_VGG16_WEIGHTS", "")
 
@@ -109,13 +110,17 @@ def small_vgg(tmp_path, metadata=None, whole=False):
     return path, state
 
 
-def test_a_whole_checkpoints_fc_layers_are_offered_to_the_head_layer_by_layer(tmp_path):
+def test_a_whole_checkpoints_fc_layers_are_what_the_head_starts_from_layer_by_layer(tmp_path):
     path, state = small_vgg(tmp_path, whole=True)
     backbone = load_backbone(BackboneConfig(name="vgg16", weights=str(path)))
     assert backbone.normalization.name == "imagenet"
     assert [tuple(w.shape) for w, _ in backbone.fc] == [(4096, 25088), (4096, 4096)]
-    for (weight, bias), layer in zip(backbone.fc, ("classifier.0", "classifier.3"), strict=True):
-        assert torch.equal(weight, state[f"{layer}.weight"]) and torch.equal(bias, state[f"{layer}.bias"])
+    with torch.device("meta"):
+        head = Head(25088, (4096, 4096), 6, dropout=0.5)
+    head.to_empty(device="cpu")
+    assert start_from(head, backbone.fc) == [0, 1]
+    for layer, name in zip(head.linears[:-1], ("classifier.0", "classifier.3"), strict=True):
+        assert torch.equal(layer.weight, state[f"{name}.weight"]) and torch.equal(layer.bias, state[f"{name}.bias"])
 
 
 def test_convolutions_of_unknown_input_must_be_told_which(tmp_path):

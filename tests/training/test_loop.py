@@ -103,10 +103,17 @@ def test_without_stopping_clips_all_epochs_run(table):
 
 
 def test_pretrained_layers_start_where_shapes_match(table):
-    fc = [(torch.ones(32, table.n_features), torch.zeros(32)), (torch.ones(9, 9), torch.ones(9))]
-    cfg = CFG.model_copy(update={"widths": (32, 16)})
-    assert fit(table, *sides(table), cfg, fc=fc).pretrained == [0]
-    assert fit(table, *sides(table), cfg.model_copy(update={"pretrained_fc": False}), fc=fc).pretrained == []
+    fc = [(torch.rand(32, table.n_features), torch.rand(32)), (torch.ones(9, 9), torch.ones(9))]
+    still = CFG.model_copy(update={"widths": (32, 16), "lr": 1e-12, "epochs": 1})
+    found, alone, plain = (
+        fit(table, *sides(table), cfg, fc=layers)
+        for cfg, layers in ((still, fc), (still.model_copy(update={"pretrained_fc": False}), fc), (still, ()))
+    )
+    assert (found.pretrained, alone.pretrained) == ([0], []) and equal_heads(alone.head, plain.head)
+    first, *others = found.head.linears
+    assert torch.allclose(first.weight, fc[0][0], atol=1e-9) and torch.allclose(first.bias, fc[0][1], atol=1e-9)
+    for layer, same in zip(others, plain.head.linears[1:], strict=True):
+        assert torch.allclose(layer.weight, same.weight, atol=1e-9), "the others begin as they would without"
 
 
 def test_88_a_diverging_fit_says_so(table):
