@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import cv2
 import numpy as np
+import pytest
 
+from fer_core.model.descriptors.descriptor import COURSE_FRAMES
 from fer_core.model.descriptors.motion import _AXES, CELLS, GRID, SIDE, SPANS, displacement, gradient_histograms
 from tests.rivals.conftest import smooth
 
@@ -49,6 +51,32 @@ def test_blocks_are_scaled_to_length_one():
     found = gradient_histograms(bent(6 * smooth(rng, 4, 2 * SIDE), np.zeros_like(X)))
     assert found.shape == (SPANS * CELLS**2, 12) and found.dtype == np.float32
     assert np.allclose(np.linalg.norm(found, axis=1), 1, atol=1e-5)
+
+
+GOLDEN = (1 + 5**0.5) / 2
+CORNERS = (  # of an icosahedron, as written down everywhere: right, down, later
+    (0, 1, GOLDEN), (0, 1, -GOLDEN), (0, -1, GOLDEN), (0, -1, -GOLDEN),
+    (1, GOLDEN, 0), (1, -GOLDEN, 0), (-1, GOLDEN, 0), (-1, -GOLDEN, 0),
+    (GOLDEN, 0, 1), (-GOLDEN, 0, 1), (GOLDEN, 0, -1), (-GOLDEN, 0, -1),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(("right", "down", "later"), [(1, 0, 0), (0, 0, 3), (-1, 1, 0), (1, 1, 2), (1, -1, -4)])
+def test_a_gradient_votes_for_the_corners_it_is_nearest_to_by_how_much_nearer_than_the_next(right, down, later):
+    """A clip whose grey rises evenly has one gradient everywhere: Kläser et al. 2008, eq. 4 and 5, by hand."""
+    time, y, x = np.mgrid[:COURSE_FRAMES, :SIDE, :SIDE]
+    grey = right * x + down * y + later * time
+    found = gradient_histograms((grey - grey.min()).astype(np.uint8)).reshape(SPANS, CELLS, CELLS, 12)
+    length = (right**2 + down**2 + later**2) ** 0.5
+    votes = []
+    for corner in CORNERS:
+        cosine = (right * corner[0] + down * corner[1] + later * corner[2]) / (length * (1 + GOLDEN**2) ** 0.5)
+        votes.append(max(cosine - 5**-0.5, 0))  # 1/√5: between a corner and the next
+    expected = {corner: vote / sum(v**2 for v in votes) ** 0.5 for corner, vote in zip(CORNERS, votes, strict=True)}
+    nearest = [int(np.argmax(np.array(CORNERS) @ axis)) for axis in _AXES]
+    assert sorted(nearest) == list(range(12))
+    for block in found[:, 1:-1, 1:-1].reshape(-1, 12):  # smoothing bends the slope at the edges
+        assert block == pytest.approx([expected[CORNERS[i]] for i in nearest], abs=1e-4)
 
 
 def test_a_still_clip_is_its_own_mirror_in_time_and_a_moving_one_is_not():
