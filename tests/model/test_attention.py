@@ -69,9 +69,33 @@ def test_equal_frames_weigh_the_same_and_one_frame_is_the_clip(net, frames):
     assert torch.allclose(net(same), net(frames[:, :1]))
 
 
-def test_dropout_is_where_the_appendix_has_it(net):
-    rates = {net.dropout.p, net.before_scores.p}
-    assert rates == ({0.5, 0.6} if net.relation else {0.5})
+def test_dropout_is_before_q0_q1_and_w_and_nowhere_else(net, frames):
+    """A clip vector is made of whole frames: only what a linear layer reads is thinned."""
+    rates, whole, thinned = [], [], []
+
+    def note(dropout, inputs, output):
+        rates.append(dropout.p)
+        whole.append(inputs[0][0].detach().numpy())
+        thinned.append(output[0].detach().numpy())
+
+    for layer in net.modules():
+        if isinstance(layer, torch.nn.Dropout):
+            layer.register_forward_hook(note)
+    scores = net.train()(frames)[0].detach().numpy()
+    p = {name: value.numpy() for name, value in net.state_dict().items()}
+    f = frames[0].numpy()
+    alpha = sigmoid(thinned[0] @ p["alpha.weight"][0] + p["alpha.bias"][0])
+    clip = alpha @ f / alpha.sum()
+    if net.relation:
+        g = np.hstack([f, np.tile(clip, (N, 1))])
+        both = alpha * sigmoid(thinned[1] @ p["beta.weight"][0] + p["beta.bias"][0])
+        expected = [f, g, both @ g / both.sum()]
+    else:
+        expected = [f, clip]
+    assert rates == ([0.5, 0.5, 0.6] if net.relation else [0.5, 0.5])
+    for found, by_the_equations, after in zip(whole, expected, thinned, strict=True):
+        assert np.allclose(found, by_the_equations, atol=1e-12) and (after == 0).any()
+    assert np.allclose(scores, p["scores.weight"] @ thinned[-1] + p["scores.bias"], atol=1e-12)
 
 
 def test_every_weight_learns(net, frames):
