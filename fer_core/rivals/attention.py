@@ -32,10 +32,13 @@ class Attention(ClipNet):
     def network(self, table: FeatureTable) -> NetworkRecord:
         return NetworkRecord(kind="attention", n_features=table.n_features, relation=self.relation)
 
+    def drawn(self, table: FeatureTable, clips: np.ndarray) -> np.ndarray:
+        """A clip as often as it has frames."""
+        return np.repeat(clips, table.lengths[clips])
+
     def training(self, table: FeatureTable, clips: np.ndarray, rng: np.random.Generator) -> Iterator[Batch]:
-        """As many draws of a clip as it has frames, each one frame of its first, second and last third."""
-        shown = rng.permutation(np.repeat(clips, table.lengths[clips]))
-        for chosen in in_chunks(shown, self.recipe.batch_size):
+        """A draw is one frame of a clip's first, second and last third."""
+        for chosen in in_chunks(rng.permutation(self.drawn(table, clips)), self.recipe.batch_size):
             first, n = table.offsets[chosen], table.lengths[chosen]
             rows = first[:, None] + thirds(n, rng)
             yield table.features[torch.from_numpy(rows)], chosen

@@ -51,6 +51,10 @@ class ClipNet(Rival):
     def training(self, table: FeatureTable, clips: np.ndarray, rng: np.random.Generator) -> Iterator[Batch]:
         """One epoch's batches, drawn anew."""
 
+    def drawn(self, table: FeatureTable, clips: np.ndarray) -> np.ndarray:
+        """The clips of one epoch's batches, each as often as it is drawn; class weights are of these counts."""
+        return clips
+
     def whole(self, table: FeatureTable, clips: np.ndarray) -> Iterator[Batch]:
         """Batches that show every clip once and whole, as it is shown to be judged."""
         return SHOWN[self.network(table).kind](table, clips, self.recipe.batch_size)
@@ -71,7 +75,7 @@ class ClipNet(Rival):
             net = net.to(device)
             threads = resolve_threads(cfg.threads, sum(p.numel() for p in net.parameters()))
             torch.set_num_threads(threads)
-            counts = np.bincount(labels[side.fit], minlength=len(table.classes))
+            counts = np.bincount(labels[self.drawn(table, side.fit)], minlength=len(table.classes))
             loss_fn = build_loss(class_weights(counts, cfg.class_weights), cfg).to(device)
             optimizer = build_optimizer(net, cfg, device)
             rule = stopping_rule(cfg, validated=len(side.stop) > 0)

@@ -14,6 +14,8 @@ from fer_core.model.classifiers.classifier import ClipClassifier
 from fer_core.model.classifiers.networks import Standardize, c3d_small
 from fer_core.model.descriptors.descriptor import COURSE_FRAMES, course_config, frames_evenly
 from fer_core.model.descriptors.volume import SIDE, volume
+from fer_core.model.features import FeatureTable
+from fer_core.rivals import nets
 from fer_core.rivals.attention import Attention, thirds
 from fer_core.rivals.fits import Fits, Side
 from fer_core.rivals.fused import Fused, learned_share
@@ -21,10 +23,12 @@ from fer_core.rivals.heads import Head, HeadRule
 from fer_core.rivals.nets import standardize
 from fer_core.rivals.recurrent import Recurrent
 from fer_core.rivals.rival import Fitted, Rival
-from fer_core.rivals.volume import _jitter
+from fer_core.rivals.volume import C3D, _jitter
+from fer_core.training.loop import build_loss
 from tests.rivals.conftest import FRAMES
 
 QUICK = TrainConfig(epochs=2, batch_size=16)
+BALANCED = TrainConfig(epochs=1, batch_size=16, class_weights="balanced")
 FIT, STOP, SCORED = np.arange(48), np.arange(48, 60), np.arange(60, 72)
 
 
@@ -48,17 +52,35 @@ def test_attention_shows_a_clip_once_per_frame_and_judges_it_by_all(drawn):
         assert torch.equal(inputs.reshape(expected.shape), expected)
 
 
-def test_clips_of_different_lengths_are_scored_as_if_alone(drawn):
-    table = drawn
+def uneven(table: FeatureTable) -> FeatureTable:
+    """The clips with 1, 2, 3, 4, 1, ... of their frames; a class then has more of them than another."""
     keep = np.concatenate([table.frames_of(np.array([c]))[: 1 + c % FRAMES] for c in range(table.n_clips)])
     lengths = 1 + np.arange(table.n_clips) % FRAMES
     offsets = np.concatenate([[0], np.cumsum(lengths)])
-    uneven = replace(table, features=table.features[keep], offsets=offsets)
+    return replace(table, features=table.features[keep], offsets=offsets)
+
+
+def test_clips_of_different_lengths_are_scored_as_if_alone(drawn):
+    table = uneven(drawn)
     for rival in (Attention("fan", "", QUICK, relation=False), Recurrent("lstm", "", QUICK)):
-        fitted = Fits(uneven).fitted(rival, Side(FIT, STOP, 0)).classifier
-        together = fitted.scores(uneven, SCORED[::-1])
-        alone = np.concatenate([fitted.scores(uneven, SCORED[i : i + 1]) for i in range(len(SCORED))])
+        fitted = Fits(table).fitted(rival, Side(FIT, STOP, 0)).classifier
+        together = fitted.scores(table, SCORED[::-1])
+        alone = np.concatenate([fitted.scores(table, SCORED[i : i + 1]) for i in range(len(SCORED))])
         assert np.allclose(together[::-1], alone, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "rival", [Attention("fan", "", BALANCED, relation=False), Recurrent("lstm", "", BALANCED), C3D("c3d", "", BALANCED)]
+)
+def test_class_weights_are_of_what_an_epoch_draws_so_balanced_classes_weigh_the_same_in_all(drawn, monkeypatch, rival):
+    table, fit = uneven(drawn), FIT[:41]  # one clip short of evenness
+    weights = []
+    monkeypatch.setattr(nets, "build_loss", lambda found, cfg: weights.append(found) or build_loss(found, cfg))
+    Fits(table).fitted(rival, Side(fit, STOP, 0))
+    shown = np.concatenate([clips for _, clips in rival.training(table, fit, np.random.default_rng(0))])
+    drawn_of = np.bincount(table.labels[shown], minlength=6)
+    assert len(set(drawn_of)) > 1
+    assert weights[0] * drawn_of == pytest.approx([(weights[0] * drawn_of).mean()] * 6)
 
 
 def test_an_lstm_minds_the_order_of_the_frames_and_attention_does_not(drawn):
