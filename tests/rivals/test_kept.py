@@ -68,6 +68,20 @@ def test_every_model_read_from_its_two_files_gives_the_scores_it_was_fitted_with
         assert (tmp_path / WEIGHTS).stat().st_size < 8_000_000, "no convolutions travel with it"
 
 
+BY_HAND = {  # of 1280 features and six classes; a mean and a scale for each number that is standardised
+    "fan-self": 2 * 1280 + (1280 + 1) + 6 * (1280 + 1),
+    "fan-relation": 2 * 1280 + (1280 + 1) + (2560 + 1) + 6 * (2560 + 1),
+    "lstm": 2 * 1280 + 4 * 64 * (1280 + 64 + 2) + 6 * (64 + 1),
+    "c3d": 27 * (1 * 8 + 8 * 16 + 16 * 32 + 32 * 64) + 4 * (8 + 16 + 32 + 64) + 6 * (64 * 2 * 3 * 3 + 1),
+    "displacement-svm": 2 * 288 + 15 * (288 + 1),
+}
+
+
+@pytest.mark.parametrize("model", BY_HAND)
+def test_numbers_learnt_are_all_that_must_be_kept_to_judge_a_clip(fitted, model):
+    assert fitted[model].classifier.n_parameters == BY_HAND[model]
+
+
 @pytest.mark.parametrize("model", MODELS)
 def test_a_run_wants_what_its_model_reads(fitted, model):
     asked, classifier = wanted(setting(model)), fitted[model].classifier

@@ -136,7 +136,8 @@ class NetworkClassifier(ClipClassifier):
 
     @property
     def n_parameters(self) -> int:
-        return sum(p.numel() for p in self.net.parameters())
+        """Weights, and the means and scales of standardisation and batch normalisation; counters of batches are not."""
+        return sum(t.numel() for t in self.net.state_dict().values() if t.is_floating_point())
 
     @torch.inference_mode()
     def scores(self, inputs: ClipInputs, clips: np.ndarray) -> np.ndarray:
