@@ -16,7 +16,7 @@ import numpy as np
 
 from fer_core.clips.splits import grouped_folds, inner_split
 from fer_core.config import Rule, TrainConfig
-from fer_core.emotions import SIX, Emotion
+from fer_core.emotions import Emotion
 from fer_core.errors import DataError, FerError
 from fer_core.evaluation.metrics import RULES, Difference, Evaluation, clip_verdicts, evaluate, paired_difference
 from fer_core.model.features import FeatureTable, load_table
@@ -49,12 +49,13 @@ class CrossDatabase:
     """Every cell of the matrix.
 
     Args:
-        names: of the databases, sorted. cells: (source, target) -> cell.
+        names: of the databases, sorted. classes: of the run. cells: (source, target) -> cell.
         costs: (source, target) -> mean recall by mean scores minus that of the target's own cross-validation, on the
             same clips; only where both know the same classes.
     """
 
     names: tuple[str, ...]
+    classes: tuple[Emotion, ...]
     cells: Mapping[tuple[str, str], Cell]
     costs: Mapping[tuple[str, str], Difference]
     synthetic: bool
@@ -95,7 +96,7 @@ class CrossDatabase:
             "| --- |" + " --- |" * len(self.names),
         ]
         for source in self.names:
-            texts = [_told(self.cells[source, target], rule) for target in self.names]
+            texts = [self._told(self.cells[source, target], rule) for target in self.names]
             lines.append(f"| {_shown(source)} | " + " | ".join(texts) + " |")
         if self.costs:
             lines += ["", "| trained elsewhere | points against its own cross-validation |", "| --- | --- |"]
@@ -103,6 +104,13 @@ class CrossDatabase:
             numbers = f"{100 * cost.value:+.1f} [{100 * cost.low:+.1f}, {100 * cost.high:+.1f}]"
             lines.append(f"| {_shown(source)} → {_shown(target)} | {numbers} |")
         return "\n".join([*lines, ""])
+
+    def _told(self, cell: Cell, rule: Rule) -> str:
+        if not cell.evaluations:
+            return cell.reason
+        evaluation = cell.evaluations[rule]
+        few = "" if cell.classes == self.classes else f", {len(cell.classes)} classes"
+        return f"{evaluation.mean_recall} ({evaluation.n_clips} clips{few})"
 
 
 def several(datasets: Iterable[str]) -> tuple[str, ...]:
@@ -156,7 +164,7 @@ def cross_database(
         cost = _cost(table, cells[source, target], cells[target, target])
         if source != target and cost is not None:
             costs[source, target] = cost
-    return CrossDatabase(names, cells, costs, table.synthetic, table.note["fingerprint"])
+    return CrossDatabase(names, table.classes, cells, costs, table.synthetic, table.note["fingerprint"])
 
 
 def cells_of(
@@ -249,14 +257,6 @@ def _cost(table: FeatureTable, away: Cell, home: Cell) -> Difference | None:
     subjects = [table.subjects[r] for r in rows]
     ours, theirs = away.verdicts["mean_scores"], home.verdicts["mean_scores"][same]
     return paired_difference(ours, theirs, labels, subjects, len(away.classes))
-
-
-def _told(cell: Cell, rule: Rule) -> str:
-    if not cell.evaluations:
-        return cell.reason
-    evaluation = cell.evaluations[rule]
-    few = "" if len(cell.classes) >= len(SIX) else f", {len(cell.classes)} classes"
-    return f"{evaluation.mean_recall} ({evaluation.n_clips} clips{few})"
 
 
 def _shown(name: str) -> str:

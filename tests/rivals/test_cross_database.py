@@ -7,7 +7,7 @@ import pytest
 
 from fer_core.clips.clip import Clip
 from fer_core.config import TrainConfig
-from fer_core.emotions import SIX, Emotion
+from fer_core.emotions import SEVEN, SIX, Emotion
 from fer_core.errors import DataError
 from fer_core.evaluation.metrics import RULES, evaluate
 from fer_core.evaluation.plots import figure_png
@@ -21,13 +21,13 @@ TRAIN = TrainConfig(epochs=8, widths=(), lr=0.01, patience=4)
 FOUR = (Emotion.DISGUST, Emotion.HAPPINESS, Emotion.SADNESS, Emotion.SURPRISE)  # what ISED has
 
 
-def table_of(tmp_path, databases: dict[str, tuple], shared_subject: bool = False):
+def table_of(tmp_path, databases: dict[str, tuple], shared_subject: bool = False, classes=SIX):
     """Ten people a database, one clip of each of its emotions; every database shows each emotion its own way."""
     rng = np.random.default_rng(0)
-    centres = rng.normal(size=(6, 32))
+    centres = rng.normal(size=(len(classes), 32))
     clips, features = [], []
     for name, emotions in databases.items():
-        shift = rng.normal(scale=0.9, size=(6, 32))
+        shift = rng.normal(scale=0.9, size=(len(classes), 32))
         for s in range(10):
             subject = "somebody" if shared_subject and s == 0 else f"{name}:s{s}"
             for emotion in emotions:
@@ -37,7 +37,7 @@ def table_of(tmp_path, databases: dict[str, tuple], shared_subject: bool = False
                 features.append((centres[emotion.column] + shift[emotion.column] + noise).astype(np.float16))
     store = FeatureStore(tmp_path / "store")
     keys = [f"{i:032x}" for i in range(len(clips))]
-    table = build_table(clips, features, keys, store, {"fingerprint": "0" * 32})
+    table = build_table(clips, features, keys, store, {"fingerprint": "0" * 32}, classes)
     return table, store.tables.path(table.key)
 
 
@@ -128,6 +128,13 @@ def test_table_and_figure_say_what_is_synthetic(found):
     assert figure_png(figure).startswith(b"\x89PNG")
     real = dataclasses.replace(made, synthetic=False)
     assert "ynthetic faces" not in real.to_markdown()
+
+
+def test_a_source_that_lacks_a_class_of_the_run_is_marked(tmp_path):
+    table, path = table_of(tmp_path, {"a": SEVEN, "b": SIX, "c": FOUR}, classes=SEVEN)
+    rows = matrix(table, path).to_markdown().splitlines()
+    of_a, of_b, of_c = (next(row for row in rows if row.startswith(f"| {name} |")) for name in "abc")
+    assert "classes" not in of_a and of_b.count("clips, 6 classes)") == of_c.count("clips, 4 classes)") == 3
 
 
 def test_nobody_scored_was_trained_or_stopped_on_in_any_cell(tmp_path, monkeypatch):
