@@ -238,7 +238,9 @@ class SearchConfig(Settings):
         min_length=1,
         description="Class-weight schemes to choose from",
     )
-    sampling: tuple[Sampling, ...] = Field(("none",), min_length=1, description="Frame samplers to choose from")
+    sampling: tuple[Sampling, ...] = Field(
+        (), description="Frame samplers to choose from; none named: train.sampling, not searched"
+    )
     transfer: tuple[Transfer, ...] = Field(
         (), description="Transfer modes to choose from; none named: train.transfer, not searched"
     )

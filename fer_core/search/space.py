@@ -43,7 +43,7 @@ def suggest(trial: optuna.Trial, cfg: SearchConfig, base: TrainConfig) -> TrainC
         "batch_size": trial.suggest_categorical("batch_size", cfg.batch_sizes),
         "widths": by_name[trial.suggest_categorical("widths", tuple(by_name))],
     }
-    if len(cfg.sampling) > 1:
+    if cfg.sampling:
         drawn["sampling"] = trial.suggest_categorical("sampling", cfg.sampling)
     if cfg.transfer:
         drawn["transfer"] = trial.suggest_categorical("transfer", cfg.transfer)
@@ -106,8 +106,10 @@ def _of_the_thesis(cfg: SearchConfig, plain: WeightScheme) -> dict[str, dict[str
             }
     if cfg.full:
         found = {n: {**p, "optimizer": "adam", "dropout": 0.5, "weight_decay": 1e-6} for n, p in found.items()}
-    extra: dict[str, Any] = {"sampling": cfg.sampling[0]} if len(cfg.sampling) > 1 else {}
-    if cfg.transfer:  # the thesis froze its convolutions and took faces as they are (§4.2)
+    extra: dict[str, Any] = {}
+    if cfg.sampling:  # the thesis weighted its loss (§4.5), froze its convolutions and took faces as they are (§4.2)
+        extra["sampling"] = "none" if "none" in cfg.sampling else cfg.sampling[0]
+    if cfg.transfer:
         extra["transfer"] = "frozen" if "frozen" in cfg.transfer else cfg.transfer[0]
     if cfg.views:
         extra["views"] = min(cfg.views)

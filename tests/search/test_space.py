@@ -11,7 +11,7 @@ from fer_core.config import RECIPES, AugmentConfig, SearchConfig, TrainConfig
 from fer_core.models import ModelName
 from fer_core.search.space import presets, suggest
 
-BASE = TrainConfig(transfer="last_block", augment=AugmentConfig(views=3, rotation=4.0))
+BASE = TrainConfig(sampling="under", transfer="last_block", augment=AugmentConfig(views=3, rotation=4.0))
 TODAY = {"lr", "batch_size", "widths", "class_weights"}
 
 
@@ -30,8 +30,9 @@ def draw(cfg, params=None, seed=0):
         ({"transfer": ("frozen", "last_block")}, {"transfer"}),
         ({"views": (1, 4)}, {"views"}),
         ({"sampling": ("none", "over")}, {"sampling"}),
+        ({"sampling": ("over",)}, {"sampling"}),
     ],
-    ids=["nothing", "transfer", "views", "sampling"],
+    ids=["nothing", "transfer", "views", "sampling", "one sampler"],
 )
 def test_what_is_listed_is_searched_and_nothing_else(listed, names):
     cfg = SearchConfig(**listed)
@@ -41,6 +42,7 @@ def test_what_is_listed_is_searched_and_nothing_else(listed, names):
         assert drawn.transfer == "last_block"
     if "views" not in names:
         assert drawn.augment == BASE.augment
+    assert drawn.sampling in listed.get("sampling", [BASE.sampling])
     assert all(set(params) == TODAY | names for params in presets(cfg, TrainConfig()).values())
 
 
@@ -49,11 +51,11 @@ def test_views_are_drawn_but_their_ranges_are_the_settings_own():
     assert seen == {BASE.augment.model_copy(update={"views": v}) for v in (1, 4)}
 
 
-def test_the_thesis_is_tried_frozen_and_without_views():
-    cfg = SearchConfig(transfer=("last_block", "frozen"), views=(4, 1))
+def test_the_thesis_is_tried_frozen_unsampled_and_without_views():
+    cfg = SearchConfig(sampling=("over", "none"), transfer=("last_block", "frozen"), views=(4, 1))
     for params in presets(cfg, TrainConfig()).values():
         _, drawn = draw(cfg, params)
-        assert drawn.transfer == "frozen" and drawn.augment.views == 1
+        assert (drawn.sampling, drawn.transfer, drawn.augment.views) == ("none", "frozen", 1)
 
 
 EVERY = SearchConfig(models=get_args(ModelName))
