@@ -273,6 +273,12 @@ class TrackingConfig(Settings):
     model: str = Field(
         "face-emotion", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$", description="Registered model's name"
     )
+    coverages: tuple[Annotated[float, Field(ge=0.5, lt=1)], ...] = Field(
+        (0.8, 0.9, 0.95),
+        max_length=3,
+        description="Prediction sets a candidate's run shows: the shares of clips whose emotion they are to hold, at "
+        "most 3, each from 0.5 to below 1; none: no sets",
+    )
     upload_faces: bool = Field(
         False, description="Upload pictures of faces even from databases that forbid passing them on"
     )

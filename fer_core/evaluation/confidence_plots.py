@@ -61,7 +61,7 @@ def sets_figure(sets: Sequence[PredictionSets], title: str = "") -> Figure:
         names = [*(str(c) for c in sets[0].covered.classes), "all"]
         ax.set_xticks(range(len(names)), names, rotation=30, ha="right", rotation_mode="anchor")
         lowest = [i.low for made in sets for i in made.covered.recall if not np.isnan(i.low)]
-        ax.set_ylim(min(0.6, *lowest) - 0.02, 1.02)
+        ax.set_ylim(min(0.6, *lowest, *(made.confidence for made in sets)) - 0.02, 1.02)
         ax.set_ylabel("sets that hold the truth")
         ax.legend(loc="lower left", fontsize=8)
         ax.set_title(title)

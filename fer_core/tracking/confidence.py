@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,8 +29,6 @@ from fer_core.tracking.run import Run
 
 log = logging.getLogger(__name__)
 
-CONFIDENCES = (0.8, 0.9, 0.95)
-
 
 @dataclass(frozen=True)
 class Confidence:
@@ -39,7 +37,7 @@ class Confidence:
     Args:
         before, after: reliability of the scores, uncalibrated and calibrated.
         metrics: the numbers of both, and of what follows.
-        curve: of abstaining. sets: one a confidence level, those there are clips enough for.
+        curve: of abstaining. sets: one a coverage, those there are clips enough for.
         groups: column -> value -> evaluation, of the manifest's `group_*` columns and the databases.
     """
 
@@ -51,20 +49,21 @@ class Confidence:
     groups: Mapping[str, Mapping[str, Evaluation]]
 
 
-def judge_confidence(table: FeatureTable, trial_folder: Path, rule: Rule) -> Confidence:
+def judge_confidence(table: FeatureTable, trial_folder: Path, rule: Rule, coverages: Sequence[float]) -> Confidence:
     """The numbers of a complete trial's out-of-fold scores by one rule.
 
     Args:
         table: the trial's.
+        coverages: that prediction sets are made for.
     """
     scores, clips = out_of_fold_scores(trial_folder), np.arange(table.n_clips)
     verdicts, raw = clip_verdicts(scores, table.offsets, clips, rule)
     calibrated = calibrated_apart(raw, table.labels, table.subjects)
     curve = coverage_curve(calibrated, table.labels, table.subjects)
     sets: list[PredictionSets] = []
-    for level in CONFIDENCES:
+    for coverage in coverages:
         try:
-            sets.append(prediction_sets(calibrated, table.labels, table.subjects, table.classes, level))
+            sets.append(prediction_sets(calibrated, table.labels, table.subjects, table.classes, coverage))
         except DataError as exc:  # too few people or clips: of the numbers here the only one that can be without
             log.warning("%s", exc)
     metrics: dict[str, float] = {"abstention/mean_risk": curve.mean_risk}
@@ -88,12 +87,12 @@ def judge_confidence(table: FeatureTable, trial_folder: Path, rule: Rule) -> Con
 
 
 def log_confidence(run: Run, table: FeatureTable, trial_folder: Path, rule: Rule) -> Confidence:
-    """`judge_confidence`, and its numbers and pictures into the run of a candidate.
+    """`judge_confidence` at the coverages of `tracking`, and its numbers and pictures into the run of a candidate.
 
     Raises:
         TrackingError: MLflow refuses or has gone.
     """
-    found = judge_confidence(table, trial_folder, rule)
+    found = judge_confidence(table, trial_folder, rule, run.tracking.cfg.coverages)
     run.log_metrics(found.metrics)
     run.log_figure(reliability_figure({"before": found.before, "after": found.after}), "figures/reliability.png")
     run.log_figure(coverage_figure(found.curve, "Out of fold, abstaining"), "figures/abstention.png")

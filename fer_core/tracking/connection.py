@@ -40,7 +40,7 @@ class Tracking:
         client: of tracking and registry.
         uri: tracking URI; may hold a password, so show `shown_uri` instead.
         experiment_id: where new runs go.
-        cfg: names, and whether pictures of faces may be uploaded.
+        cfg: names, and what is recorded.
         workspace: for what is kept beside MLflow.
     """
 

@@ -7,7 +7,8 @@ import dataclasses
 import numpy as np
 import pytest
 
-from fer_core.config import TrainConfig
+from fer_core.config import TrainConfig, load_config
+from fer_core.errors import ConfigError
 from fer_core.evaluation.metrics import clip_verdicts, evaluate
 from fer_core.model.features import FeatureStore
 from fer_core.search.trial import TrialSpec, out_of_fold_scores, run_trial, write_spec
@@ -34,7 +35,7 @@ def trial(tmp_path_factory):
 
 def test_calibration_lowers_the_log_loss_and_everything_is_of_the_same_clips(trial):
     table, folder = trial
-    found = judge_confidence(table, folder, RULE)
+    found = judge_confidence(table, folder, RULE, (0.8, 0.9, 0.95))
     numbers = found.metrics
     assert numbers["calibration/log_loss_after"] <= numbers["calibration/log_loss_before"]
     assert numbers["calibration/error_after"] == found.after.expected_error
@@ -43,6 +44,23 @@ def test_calibration_lowers_the_log_loss_and_everything_is_of_the_same_clips(tri
     assert numbers["abstention/accuracy_at_100"] == whole.accuracy.value
     assert sum(e.n_clips for e in found.groups["sex"].values()) == table.n_clips
     assert [made.confidence for made in found.sets] == [0.8, 0.9, 0.95] and "database" not in found.groups
+
+
+@pytest.mark.parametrize(("chosen", "named"), [((0.75,), {"75"}), ((), set())], ids=["one", "none"])
+def test_prediction_sets_are_made_at_the_coverages_chosen(trial, tracking, chosen, named):
+    table, folder = trial
+    cfg = load_config(None, [f"tracking.coverages={list(chosen)}"]).tracking
+    with start_run(dataclasses.replace(tracking, cfg=cfg), "candidate") as run:
+        found = log_confidence(run, table, folder, RULE)
+    assert tuple(made.confidence for made in found.sets) == chosen
+    metrics = tracking.client.get_run(run.id).data.metrics
+    assert {name.split("/")[1] for name in metrics if name.startswith("sets/")} == named
+
+
+@pytest.mark.parametrize("refused", ["[1.0]", "[0.3]", "[0.6, 0.7, 0.8, 0.9]"])
+def test_a_coverage_out_of_bounds_is_refused(refused):
+    with pytest.raises(ConfigError, match=r"tracking\.coverages"):
+        load_config(None, [f"tracking.coverages={refused}"])
 
 
 def test_the_run_holds_numbers_and_pictures(trial, tracking):
