@@ -1,0 +1,52 @@
+"""Settings: whom an error names, what it says to write instead."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from fer_core.config import load_config
+from fer_core.errors import ConfigError
+
+
+@pytest.mark.parametrize(
+    ("written", "overrides", "message"),
+    [
+        ("train: {lr: 0.1}", ["train.optimizer=adamw"], r"^--set train\.optimizer=adamw: train\.optimizer: "),
+        ("train: {lr: 7}", ["train.epochs=3"], r"^base\.yaml: train\.lr: "),
+        ("train: {lr: 7}", ["train.epochs=0"], r"^base\.yaml: train\.lr: .*; --set train\.epochs=0: train\.epochs: "),
+        ("train: {lr: 7}", ["train.lr=8", "train.lr=9"], r"^--set train\.lr=9: train\.lr: .* \(got 9\)"),
+        ("train: {momentum: 0}", ["train.nesterov=true"], r"^base\.yaml with --set train\.nesterov=true: train: "),
+        ("split: {seed: 1}", ["trian.lr=1"], r"^--set trian\.lr=1: unknown key 'trian' \(did you mean 'train'\?\)"),
+    ],
+    ids=["flag", "file", "each its own", "the last flag", "both together", "a section the file has not"],
+)
+def test_an_error_names_who_set_the_field(tmp_path, monkeypatch, written, overrides, message):
+    monkeypatch.chdir(tmp_path)
+    file = tmp_path / "base.yaml"
+    file.write_text(written)
+    with pytest.raises(ConfigError, match=message):
+        load_config(file.relative_to(tmp_path), overrides)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "right"),
+    [
+        ("search.widths=[512]", "[[512]]"),
+        ("neutral_from=ckplus", "[ckplus]"),
+        ("search.batch_sizes=20", "[20]"),
+        ("search.lr=0.01", "[0.01, 0.01]"),
+        ("split.allow_pairs=[a.mp4]", "[[a.mp4, a.mp4]]"),
+    ],
+)
+def test_a_value_that_must_be_a_list_is_shown_as_one(wrong, right):
+    with pytest.raises(ConfigError, match=re.escape(f"needs a list, as in {right} (got ")) as caught:
+        load_config(None, [wrong])
+    assert "at least" not in str(caught.value) and "uple" not in str(caught.value)
+    load_config(None, [f"{wrong.partition('=')[0]}={right}"])
+
+
+def test_a_list_of_the_wrong_length_is_told_so():
+    with pytest.raises(ConfigError, match=r"search\.widths: List should have at least 1 item, not 0"):
+        load_config(None, ["search.widths=[]"])
