@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ModelWrapValidatorHandler, ValidationError, model_validator
 
 from fer_core.errors import ConfigError
 from fer_core.models import HEADED, ModelName
@@ -140,7 +140,14 @@ RECIPES: dict[str, dict[str, Any]] = {  # what a network over whole clips is tra
     "fan-relation": {**_ATTENTION, "batch_size": 64},
     "lstm": {**_NETWORK, "epochs": 60},
     "c3d": {**_NETWORK, "epochs": 40},
+    "lstm-c3d": {**_NETWORK, "epochs": 60},  # the most of its parts, which have their own 60 and 40
+    "lstm-c3d-learned": {**_NETWORK, "epochs": 60},
 }
+EVERYONES = ("model", "class_weights", "inner_share", "seed", "threads", "device")
+_OF_A_NETWORK = (
+    "lr", "batch_size", "optimizer", "momentum", "nesterov", "weight_decay", "label_smoothing", "schedule",
+    "step_epochs", "step_gamma", "epochs", "stopping", "patience",
+)  # fmt: skip
 
 
 class TrainConfig(Settings):
@@ -149,7 +156,8 @@ class TrainConfig(Settings):
     model: ModelName = Field(
         "head",
         description="From a clip's faces to its scores: head (the thesis's FC layers over frames), or a model of whole "
-        "clips, each with a recipe of its own for the fields below that are not given",
+        "clips, each with a recipe of its own for the fields below that are not given; a field it does not read is "
+        "refused",
     )
     lr: float = Field(1e-3, gt=0, le=1, description="Learning rate (Table 4.1: 0.005; §4.2.2: 0.001)")
     batch_size: int = Field(20, ge=1, le=4096, description="Frames per step (Table 4.1: 20; §4.2.2: 30)")
@@ -187,19 +195,24 @@ class TrainConfig(Settings):
     threads: int = Field(0, ge=0, description="torch threads; 0: one under 10 M head weights, else all cores")
     device: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", description="auto: a GPU when there is one")
 
-    @model_validator(mode="before")
+    @model_validator(mode="wrap")
     @classmethod
-    def _by_recipe(cls, given: Any) -> Any:
-        return {**RECIPES.get(str(given.get("model")), {}), **given} if isinstance(given, dict) else given
+    def _by_recipe(cls, given: Any, handler: ModelWrapValidatorHandler[TrainConfig]) -> TrainConfig:
+        if not isinstance(given, dict):
+            return handler(given)
+        made = handler({**RECIPES.get(str(given.get("model")), {}), **given})
+        made.model_fields_set.intersection_update(given)  # what the recipe filled in was not given
+        return made
 
     @model_validator(mode="after")
     def _contradictions(self) -> TrainConfig:
         if self.nesterov and self.momentum == 0:
             raise ValueError("nesterov needs momentum > 0; got momentum=0")
-        if self.model not in HEADED and (self.transfer != "frozen" or self.augment.views > 1):
+        read = _read_by(self.model)
+        if unread := [name for name in self.differing if name not in read]:
             raise ValueError(
-                f"transfer and augment.views are for FC layers over frames ({', '.join(HEADED)}); model '{self.model}' "
-                "takes faces and features as they are"
+                f"model '{self.model}' does not read {', '.join(unread)}; beside its name it reads "
+                f"{', '.join(read[1:])}. All fields are read by {' and '.join(HEADED)}"
             )
         return self
 
@@ -208,17 +221,46 @@ class TrainConfig(Settings):
         """The clip rules there are a choice of: all for a head, none but the one for what judges a clip whole."""
         return get_args(Rule) if self.model == "head" else ("mean_scores",)
 
+    @property
+    def differing(self) -> dict[str, Any]:
+        """The fields whose values are not those of the model's recipe."""
+        recipe = RECIPES.get(self.model, {})
+        by_itself = {name: recipe.get(name, field.default) for name, field in TrainConfig.model_fields.items()}
+        return {name: getattr(self, name) for name, value in by_itself.items() if getattr(self, name) != value}
+
+    @property
+    def given(self) -> dict[str, Any]:
+        """The fields that were given. A setting written whole gives all, so there it is those that differ."""
+        if self.model_fields_set == TrainConfig.model_fields.keys():
+            return self.differing
+        return {name: getattr(self, name) for name in TrainConfig.model_fields if name in self.model_fields_set}
+
     def with_model(self, model: ModelName, **changes: Any) -> TrainConfig:
-        """The setting of another model: its recipe, and of this setting what is everyone's; FC layers stay as they are.
+        """The setting of another model: of this one what was given and that model reads, the rest by its recipe.
 
         Raises:
-            ValueError: a change is out of bounds.
+            ValueError: a change is out of bounds, or nothing that the model reads.
         """
-        if model == self.model or (model in HEADED and self.model in HEADED):
-            kept = self.model_dump()
-        else:
-            kept = self.model_dump(include={"class_weights", "device", "threads", "inner_share", "seed"})
+        return self._of(model, _read_by(model), changes)
+
+    def beside(self, model: ModelName) -> TrainConfig:
+        """The setting of a model compared with this one's: its recipe, and of this setting what is everyone's; all of
+        it where both have FC layers."""
+        alike = model == self.model or {model, self.model} <= set(HEADED)
+        return self._of(model, _read_by(model) if alike else EVERYONES, {})
+
+    def _of(self, model: ModelName, names: Sequence[str], changes: dict[str, Any]) -> TrainConfig:
+        kept = {name: value for name, value in self.given.items() if name in names}
         return TrainConfig.model_validate({**kept, "model": model, **changes})
+
+
+def _read_by(model: ModelName) -> tuple[str, ...]:
+    """The fields that say something to a model."""
+    if model in HEADED:
+        return tuple(TrainConfig.model_fields)
+    if model not in RECIPES:
+        return EVERYONES
+    return (*EVERYONES, *_OF_A_NETWORK, *(["dropout"] if "dropout" in RECIPES[model] else []))  # attention has its own
 
 
 class SearchConfig(Settings):
@@ -226,7 +268,9 @@ class SearchConfig(Settings):
 
     trials: int = Field(20, ge=1, description="Trials in all, the enqueued presets included")
     models: tuple[ModelName, ...] = Field(
-        (), description="Models to choose from, each first by its own recipe; none named: train.model, not searched"
+        (),
+        description="Models to choose from, each by its own recipe but for the train fields given and what is drawn; "
+        "none named: train.model, not searched",
     )
     folds: int = Field(5, ge=2, le=50, description="Subject-grouped folds over train + validation")
     lr: tuple[float, float] = Field((1e-5, 1e-2), description="Learning rate, log scale")

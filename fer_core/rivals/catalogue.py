@@ -34,7 +34,7 @@ def rival_of(train: TrainConfig, *, epochs: int = 0, fc: Path | None = None, blo
     """The rival that a setting names (`train.model`), with that setting.
 
     Args:
-        epochs: most epochs of a network over clips, or of those in a fused rival; 0: the setting's, the recipes'.
+        epochs: most epochs of a network over clips, or of those in a fused rival; 0: the setting's.
         fc, block: stored layers of the backbone that a head starts from.
     """
     name, weighting = train.model, train.class_weights
@@ -53,7 +53,8 @@ def rival_of(train: TrainConfig, *, epochs: int = 0, fc: Path | None = None, blo
         return C3D(name, "C3D-small (§1.3.2)", train)
     if name in ("lstm-c3d", "lstm-c3d-learned"):
         learned = name == "lstm-c3d-learned"
-        lstm, c3d = (rival_of(train.with_model(part), epochs=epochs) for part in LSTM_AND_C3D)
+        parts = (TrainConfig(**{**train.differing, "model": part}) for part in LSTM_AND_C3D)
+        lstm, c3d = (rival_of(part, epochs=epochs) for part in parts)
         return Fused(name, f"LSTM and C3D, {'share learnt' if learned else 'averaged'} (§1.3.2)", lstm, c3d, learned)
     if name == "lbp-svm":
         return SupportVectors(name, "LBP + SVM (§1.3.1)", TEXTURE, weighting)
@@ -88,7 +89,7 @@ def rivals(
             )
         if names.count(name) > 1:
             raise ConfigError(f"model '{name}' is named {names.count(name)} times; once is enough")
-    head = rival_of(train.with_model("head"), fc=fc, block=block)
+    head = rival_of(train.beside("head"), fc=fc, block=block)
     assert isinstance(head, Head)
     found: list[Rival] = []
     for name in names:
@@ -97,7 +98,7 @@ def rivals(
             found.append(HeadRule(name, title, head, rule))
         else:
             model = next(m for m in get_args(ModelName) if m == name)
-            found.append(rival_of(train.with_model(model), epochs=epochs, fc=fc, block=block))
+            found.append(rival_of(train.beside(model), epochs=epochs, fc=fc, block=block))
     return tuple(found)
 
 

@@ -100,16 +100,20 @@ def train(
         str,
         typer.Option(
             metavar="NAME",
-            help=f"Another model, by its own recipe: {' '.join(get_args(ModelName))}.",
+            help=f"Another model, by its own recipe but for what is given: {' '.join(get_args(ModelName))}.",
             show_default=False,
         ),
     ] = "",
 ) -> dict[str, Any]:
     """Judge one setting out of fold, fit it on all training subjects, and register it as a candidate."""
+    from fer_core.config import load_config
     from fer_core.rivals.catalogue import wanted
 
     if model and model not in get_args(ModelName):
         raise ConfigError(f"there is no model '{model}'; there are {', '.join(get_args(ModelName))}")
+    if model:  # a file may be of another model, but a flag given beside this one is meant for it
+        own = [item for item in session.overrides if item.strip().startswith(("train.", "train="))]
+        load_config(None, [*own, f"train.model={model}"])
     config = settled(session)
     train = config.train.with_model(cast("ModelName", model)) if model else config.train
     backbone_checked(corpus_checked(config), wanted(train))

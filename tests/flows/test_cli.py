@@ -129,6 +129,10 @@ MISTAKES = {
         lambda tmp: ["config", "--set", "train.lr=7"],
         r"train\.lr: .*less than or equal to 1 \(got 7\)",
     ),
+    "a flag that the model does not read": (
+        lambda tmp: ["train", "--model", "lstm", "--set", "train.sampling=over", "--workspace", tmp / "workspace"],
+        r"--set train\.sampling=over .*model 'lstm' does not read sampling",
+    ),
     "missing config": (lambda tmp: ["config", "--config", tmp / "no.yaml"], r"no such config file: .*no\.yaml"),
     "missing weights": (
         lambda tmp: [

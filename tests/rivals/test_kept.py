@@ -14,7 +14,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 
-from fer_core.config import PRESETS, PreprocessConfig, TrainConfig, load_config
+from fer_core.config import PRESETS, RECIPES, PreprocessConfig, TrainConfig, load_config
 from fer_core.errors import RegistryError, WeightsError
 from fer_core.model.backbone import load_backbone
 from fer_core.model.bundle import WEIGHTS, read_bundle, write_bundle
@@ -201,11 +201,62 @@ def test_fields_that_are_given_win_over_the_recipe():
     assert TrainConfig.model_validate(told.model_dump()) == told
     head = TrainConfig(widths=(64,), lr=0.002, class_weights="balanced", seed=4)
     attention = head.with_model("fan-self")
-    assert (attention.lr, attention.class_weights, attention.seed) == (4e-3, "balanced", 4)
+    assert attention == TrainConfig(model="fan-self", lr=0.002, class_weights="balanced", seed=4)
+    assert attention.with_model("lstm") == TrainConfig(model="lstm", lr=0.002, class_weights="balanced", seed=4)
     assert head.with_model("appearance-displacement").widths == (64,), "it has the head's layers"
-    assert told.with_model("fan-self", epochs=3).lr == 0.01
-    with pytest.raises(ValidationError, match="takes faces and features as they are"):
-        TrainConfig(model="lstm", transfer="last_block")
+    assert told.with_model("fan-self", epochs=3) == TrainConfig(model="fan-self", lr=0.01, epochs=3)
+
+
+def test_a_model_compared_with_the_head_has_its_own_recipe():
+    head = TrainConfig(widths=(64,), lr=0.002, epochs=5, class_weights="balanced", seed=4)
+    assert head.beside("lstm") == TrainConfig(model="lstm", class_weights="balanced", seed=4)
+    assert head.beside("appearance-displacement").widths == (64,)
+    assert head.beside("head") == head
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_a_setting_read_back_whole_is_the_same_and_turns_into_the_same_others(model):
+    told = TrainConfig(epochs=5, lr=0.01, optimizer="adagrad", batch_size=7, label_smoothing=0.1).with_model(model)
+    for setting in (told, TrainConfig(model=model)):
+        whole = TrainConfig.model_validate_json(setting.model_dump_json())
+        assert whole == setting
+        assert [whole.with_model(other) for other in MODELS] == [setting.with_model(other) for other in MODELS]
+    if model in RECIPES:
+        five = (told.epochs, told.lr, told.optimizer, told.batch_size, told.label_smoothing)
+        assert five == (5, 0.01, "adagrad", 7, 0.1)
+
+
+def test_a_value_that_is_another_models_own_counts_as_given():
+    assert TrainConfig(epochs=60, lr=0.001).with_model("fan-self").epochs == 60
+
+
+@pytest.mark.parametrize("model", ["lstm-c3d", "lstm-c3d-learned"])
+def test_what_is_given_to_two_networks_in_one_is_given_to_both(model):
+    by_themselves = rival_of(TrainConfig(model=model))
+    assert (by_themselves.first.recipe, by_themselves.second.recipe) == (
+        TrainConfig(model="lstm"), TrainConfig(model="c3d")
+    )  # fmt: skip
+    told = rival_of(TrainConfig(model=model, epochs=5, lr=0.02, batch_size=8))
+    assert told.first.recipe == TrainConfig(model="lstm", epochs=5, lr=0.02, batch_size=8)
+    assert told.second.recipe == TrainConfig(model="c3d", epochs=5, lr=0.02, batch_size=8)
+    assert rival_of(TrainConfig(model=model), epochs=3).second.recipe.epochs == 3
+
+
+@pytest.mark.parametrize(
+    ("model", "given", "unread"),
+    [
+        ("lbp-svm", {"lr": 0.5, "optimizer": "adagrad", "seed": 3}, "lr, optimizer"),
+        ("lbp-forest", {"sampling": "under", "label_smoothing": 0.3}, "sampling, label_smoothing"),
+        ("lstm", {"sampling": "over", "lr": 0.5}, "sampling"),
+        ("lstm", {"transfer": "last_block"}, "transfer"),
+        ("c3d", {"augment": {"views": 4}}, "augment"),
+        ("lstm-c3d", {"widths": [64]}, "widths"),
+        ("fan-self", {"dropout": 0.2}, "dropout"),
+    ],
+)
+def test_a_field_that_a_model_does_not_read_is_refused(model, given, unread):
+    with pytest.raises(ValidationError, match=f"model '{model}' does not read {unread}; .* class_weights"):
+        TrainConfig(model=model, **given)
 
 
 def test_only_what_is_averaged_with_another_is_calibrated_inside_the_fold(fitted):

@@ -75,8 +75,22 @@ def test_models_are_drawn_each_with_settings_of_its_own():
             assert {name: getattr(drawn, name) for name in recipe} == recipe
     assert set(seen) == set(EVERY.models)
     assert seen["head"] == seen["appearance-displacement"] == TODAY | {"model"}
-    assert seen["fan-self"] == seen["c3d"] == {"model", "class_weights", "lr"}
-    assert seen["lbp-svm"] == seen["lstm-c3d"] == {"model", "class_weights"}
+    assert seen["fan-self"] == seen["c3d"] == seen["lstm-c3d"] == {"model", "class_weights", "lr"}
+    assert seen["lbp-svm"] == seen["lbp-forest"] == {"model", "class_weights"}
+
+
+def test_models_drawn_keep_what_was_given_and_nothing_of_each_other():
+    base = TrainConfig(epochs=5, widths=(64,), dropout=0.2, sampling="over")
+    for seed in range(40):
+        trial = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed)).ask()
+        drawn = suggest(trial, SearchConfig(models=("head", "lstm", "fan-self", "lbp-svm"), full=True), base)
+        if drawn.model in RECIPES:
+            own = RECIPES[drawn.model] | {"lr": trial.params["lr"], "epochs": 5}
+            own |= {"dropout": 0.2} if drawn.model == "lstm" else {}
+            told = {"model": drawn.model, "class_weights": drawn.class_weights}
+            assert drawn == TrainConfig(**own | told), "nor a sampler or widths, which it does not read"
+        assert drawn.epochs == (60 if drawn.model == "lbp-svm" else 5)
+        assert TrainConfig.model_validate_json(drawn.model_dump_json()) == drawn
 
 
 def test_every_model_is_tried_first_by_its_own_recipe():
