@@ -107,11 +107,16 @@ def train(
 ) -> dict[str, Any]:
     """Judge one setting out of fold, fit it on all training subjects, and register it as a candidate."""
     from fer_core.rivals.catalogue import wanted
+    from fer_core.search.trial import complete_result
 
+    if trial and model:
+        raise ConfigError("a trial has its model; name a trial or a model, not both")
     if model and model not in get_args(ModelName):
         raise ConfigError(f"there is no model '{model}'; there are {', '.join(get_args(ModelName))}")
     config = settled(session)
-    train = config.train.with_model(cast("ModelName", model)) if model else config.train
+    train = complete_result(Path(trial)).train if trial else config.train
+    if model:
+        train = train.with_model(cast("ModelName", model))
     backbone_checked(corpus_checked(config), wanted(train))
     return run_flow(session, "flows.train", "train_flow", config, trial=trial, model=model or None)
 
