@@ -59,7 +59,7 @@ def train_flow(
         config = config.model_copy(update={"train": config.train.with_model(model)})
     extra = wanted(config.train)
     backbone_for(config, extra)  # missing weights come to light before any work
-    prepared = prepare_faces(config, extra)
+    prepared = prepare_faces(config, extra, folded=not trial)
     prepare_features(config, prepared, extra)
     table = table_of(config, prepared, extra)
     with start_run(tracking, "candidate") as run:

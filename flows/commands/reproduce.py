@@ -53,7 +53,7 @@ def reproduce(
     config = settled(session)
     if manifest:
         config = config.model_copy(update={"manifest": str(manifest.absolute())})
-    _check(config, setting, given)
+    _check(config, setting, given, cross_validate)
     return run_flow(
         session, "flows.reproduce", "reproduce_thesis_flow", config, setting=setting, fixed_epochs=fixed_epochs,
         cross_validate=cross_validate, shrink=shrink, only=list(only or []), overrides=given,
@@ -93,13 +93,13 @@ def _check_run(config: RunConfig, run_id: str) -> None:
     read_recorded(connect(config.tracking, Path(config.workspace)), run_id)
 
 
-def _check(config: RunConfig, setting: str, overrides: list[str]) -> None:
-    """Refuse now a manifest, split or backbone that the flow would refuse after a server has started."""
+def _check(config: RunConfig, setting: str, overrides: list[str], cross_validate: bool) -> None:
+    """Refuse now a manifest, split, folds or backbone that the flow would refuse after a server has started."""
     from fer_core.implementation import configure
     from fer_core.rivals.catalogue import wanted
 
     first = configure(1, config, setting, overrides=overrides)
-    backbone_checked(corpus_checked(first), wanted(first.train))
+    backbone_checked(corpus_checked(first, folded=cross_validate), wanted(first.train))
 
 
 @command()

@@ -85,7 +85,7 @@ def search(session: Session) -> dict[str, Any]:
     """Search settings by subject-grouped cross-validation; every trial is an MLflow run."""
     from fer_core.rivals.catalogue import wanted
 
-    config = corpus_checked(settled(session))
+    config = corpus_checked(settled(session), folded=True)
     backbone_checked(config, wanted(config.train, config.search))
     result = run_flow(session, "flows.search", "search_flow", config)
     session.say(f"Next, a candidate of the chosen setting: ferflow train --trial {result['trial']}{_same(session)}")
@@ -117,7 +117,7 @@ def train(
     train = complete_result(Path(trial)).train if trial else config.train
     if model:
         train = train.with_model(cast("ModelName", model))
-    backbone_checked(corpus_checked(config), wanted(train))
+    backbone_checked(corpus_checked(config, folded=not trial), wanted(train))
     return run_flow(session, "flows.train", "train_flow", config, trial=trial, model=model or None)
 
 
@@ -190,12 +190,15 @@ def settled(session: Session, follow_links: bool = False) -> RunConfig:
     return prepare(session.following(follow_links))
 
 
-def corpus_checked(config: RunConfig) -> RunConfig:
-    """Refuse now a manifest or split that the flow would refuse after a server has started."""
-    from fer_core.corpus import load_corpus
+def corpus_checked(config: RunConfig, folded: bool = False) -> RunConfig:
+    """Refuse now a manifest, a split or, where they are made, folds that the flow would refuse after a server has
+    started."""
+    from fer_core.corpus import check_folds, load_corpus
     from fer_core.workspace import Workspace
 
-    load_corpus(config, Workspace.open(config.workspace))
+    manifest = load_corpus(config, Workspace.open(config.workspace))
+    if folded:
+        check_folds(manifest, config.search)
     return config
 
 

@@ -58,3 +58,20 @@ def test_train_asks_for_the_weights_that_its_trial_reads(tmp_path, clips):
     settings = ["--set", clips, "--set", "backbone.name=vgg16", "--set", "backbone.weights=/nowhere/vgg.safetensors"]
     assert isinstance(run("train", "--trial", unused, *settings).exception, Begun)
     assert "no weights file at /nowhere" in refused("train", "--trial", head, *settings)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["search"], ["train"], ["compare", "displacement-svm"], ["reproduce", "thesis", "--cross-validate"]],
+    ids=" ".join,
+)
+def test_more_folds_than_people_are_refused_by_the_settings_name(clips, words):
+    settings = ["--set", clips, "--set", "backbone.name=efficientnet-lite0", "--set", "split.test=0.2"]
+    told = refused(*words, *settings, "--set", "search.folds=40")
+    assert "40 subject-disjoint folds need 40 subjects, but there are" in told
+    assert "; set search.folds to " in told and "or less" in told
+
+
+def test_a_trial_brings_its_own_folds(tmp_path, clips):
+    done = trial(tmp_path / "svm", state="complete", train=TrainConfig().with_model("displacement-svm"))
+    assert isinstance(run("train", "--trial", done, "--set", clips, "--set", "search.folds=40").exception, Begun)
