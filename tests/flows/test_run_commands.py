@@ -75,3 +75,27 @@ def test_more_folds_than_people_are_refused_by_the_settings_name(clips, words):
 def test_a_trial_brings_its_own_folds(tmp_path, clips):
     done = trial(tmp_path / "svm", state="complete", train=TrainConfig().with_model("displacement-svm"))
     assert isinstance(run("train", "--trial", done, "--set", clips, "--set", "search.folds=40").exception, Begun)
+
+
+@pytest.mark.parametrize(
+    "words", ["--only 4", "--shrink 3", "--fixed-epochs", "--cross-validate", "--setting table-4.1", "--out page"]
+)
+def test_a_run_again_takes_no_option_of_the_thesis(words):
+    option = words.split()[0]
+    assert f"'reproduce thesis' alone takes {option}; run" in refused("reproduce", "0" * 32, *words.split())
+    several = refused("reproduce", "0" * 32, "--only", 4, "--shrink", 3)
+    assert "alone takes --shrink and --only; run" in several
+
+
+def test_a_run_again_takes_no_setting_that_would_change_nothing():
+    told = refused("reproduce", "0" * 32, "--set", "train.lr=0.1")
+    assert "--set train.lr=0.1 would change nothing" in told and "--manifest" in told
+    assert "cannot be read" in refused("reproduce", "0" * 32, "--set", "limits.max_quarantine=0.1")
+
+
+def test_the_thesis_has_its_setting_without_being_told(clips, monkeypatch):
+    begun = {}
+    monkeypatch.setattr("flows.commands.reproduce.run_flow", lambda *_, **arguments: begun.update(arguments) or begun)
+    settings = ["--set", clips, "--set", "backbone.name=efficientnet-lite0"]
+    assert run("reproduce", "thesis", *settings).exit_code == 0
+    assert (begun["setting"], begun["shrink"], begun["only"]) == ("table-4.1", 1, [])
