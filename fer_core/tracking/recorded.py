@@ -175,8 +175,19 @@ def _curve(tracking: Tracking, run_id: str, name: str) -> list[float]:
 
 
 def _get(tracking: Tracking, run_id: str) -> MlflowRun:
-    with told(f"run '{run_id[:64]}' cannot be read"):
-        return tracking.client.get_run(run_id)
+    from mlflow.exceptions import MlflowException
+
+    shown = f"run '{run_id[:64]}' cannot be read"
+    with told(shown):
+        try:
+            return tracking.client.get_run(run_id)
+        except MlflowException as exc:
+            if exc.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+                raise
+            raise TrackingError(
+                f"{shown}: there is none of this id at {tracking.shown_uri}; take the id from what the command said or "
+                "from MLflow's pages ('ferflow up'), or say 'ferflow reproduce thesis' for the thesis"
+            ) from exc
 
 
 def _kind(run: MlflowRun) -> Kind:

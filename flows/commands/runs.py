@@ -127,7 +127,15 @@ def promote(
     version: Annotated[int, typer.Option(min=0, help="Version of the registered model; 0: the newest.")] = 0,
 ) -> dict[str, Any]:
     """Put a version through the gate and make it champion."""
-    return run_flow(session, "flows.promote", "promote_flow", settled(session), version=version)
+    from fer_core.tracking.connection import connect
+    from fer_core.tracking.registry import challenger_version, load_standing
+
+    config = settled(session)
+    tracking = connect(config.tracking, Path(config.workspace))
+    load_standing(
+        tracking, version or challenger_version(tracking)
+    )  # what the flow would refuse after a server started
+    return run_flow(session, "flows.promote", "promote_flow", config, version=version)
 
 
 @command()

@@ -99,3 +99,14 @@ def test_the_thesis_has_its_setting_without_being_told(clips, monkeypatch):
     settings = ["--set", clips, "--set", "backbone.name=efficientnet-lite0"]
     assert run("reproduce", "thesis", *settings).exit_code == 0
     assert (begun["setting"], begun["shrink"], begun["only"]) == ("table-4.1", 1, [])
+
+
+def test_a_word_that_is_no_run_is_told_where_ids_are():
+    told = refused("reproduce", "Thesis")
+    assert "there is none of this id at sqlite:" in told and "say 'ferflow reproduce thesis' for the thesis" in told
+
+
+def test_a_version_that_is_not_there_is_refused_with_those_that_are():
+    assert "version 99 of 'face-emotion' is not there at sqlite:" in refused("promote", "--version", 99)
+    assert "make one with 'ferflow train'" in refused("promote", "--version", 99)
+    assert "make a candidate with 'ferflow train'" in refused("promote")

@@ -45,8 +45,11 @@ def test_a_trials_settings_are_its_parents_with_its_own_fit(tracking):
 
 
 def test_what_cannot_be_run_again_is_refused_in_a_sentence(tracking):
-    with pytest.raises(TrackingError, match="run 'nonsense' cannot be read"):
-        read_recorded(tracking, "nonsense")
+    for unknown in ("nonsense", "no id"):
+        with pytest.raises(
+            TrackingError, match=rf"run '{unknown}' cannot be read: there is none .* 'ferflow reproduce thesis'"
+        ):
+            read_recorded(tracking, unknown)
     with pytest.raises(TrackingError, match=r"'search faces'\) is no trial, candidate or implementation"):
         read_recorded(tracking, candidate(tracking, "search faces").id)
     with start_run(tracking, "candidate") as run:
