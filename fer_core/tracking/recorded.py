@@ -197,9 +197,15 @@ def _kind(run: MlflowRun) -> Kind:
         return "implementation"
     if run.info.run_name == "candidate":
         return "candidate"
+    tags = run.data.tags
+    if repeated := tags.get("reproduces"):
+        remedy = f"name the run that it repeats, {repeated}"
+    else:
+        part = "one of its trials" if "study" in tags else "one of its implementations" if "setting" in tags else ""
+        remedy = f"{f'name {part}, or ' if part else ''}give the command that made it again, in a new --workspace"
     raise TrackingError(
-        f"run {run.info.run_id} ('{run.info.run_name}') is no trial, candidate or implementation of the thesis; name "
-        "one of those"
+        f"run {run.info.run_id} ('{run.info.run_name}') is no trial, candidate or implementation of the thesis, the "
+        f"kinds that can be run again; {remedy}"
     )
 
 

@@ -26,7 +26,11 @@ def reproduce(
     session: Session,
     what: Annotated[
         str,
-        typer.Argument(metavar="thesis|RUN_ID", help="The thesis, or an MLflow run to run again.", show_default=False),
+        typer.Argument(
+            metavar="thesis|RUN_ID",
+            help="The thesis; or the MLflow run of a trial, a candidate or one of its implementations, to run again.",
+            show_default=False,
+        ),
     ],
     manifest: Annotated[
         Path | None, typer.Option("--manifest", metavar="CSV", help="Clips; else the run's own.")
@@ -50,7 +54,7 @@ def reproduce(
     out: Annotated[Path | None, typer.Option("--out", metavar="DIR", help="Folder of the page; thesis only.")] = None,
 ) -> dict[str, Any]:
     """Run the thesis's four implementations and write the page that holds them against its numbers; or run a recorded
-    run again and say what differs."""
+    trial, candidate or implementation again and say what differs."""
     if what != THESIS:
         options = {
             "--setting": setting, "--fixed-epochs": fixed_epochs, "--cross-validate": cross_validate,
