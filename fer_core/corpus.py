@@ -16,8 +16,8 @@ from fer_core.clips.leaks import check_leaks
 from fer_core.clips.manifest import Manifest, fingerprint, read_manifest
 from fer_core.clips.neutral import SUFFIX as FIRST_FRAMES
 from fer_core.clips.neutral import shown_digest, with_first_frames
-from fer_core.clips.splits import check_split, split
-from fer_core.config import LimitsConfig, PreprocessConfig, RunConfig
+from fer_core.clips.splits import check_split, grouped_folds, split
+from fer_core.config import LimitsConfig, PreprocessConfig, RunConfig, SearchConfig
 from fer_core.emotions import SIX, Emotion
 from fer_core.errors import ClipStatus, ConfigError, DataError
 from fer_core.model.augment import PLAIN, View
@@ -85,6 +85,17 @@ def load_corpus(cfg: RunConfig, workspace: Workspace) -> Manifest:
         )
     manifest = _sided(labelled_clips(path, cfg), cfg, path)
     return manifest if cfg.classes == "six" else _with_neutral(manifest, cfg)
+
+
+def check_folds(manifest: Manifest, cfg: SearchConfig) -> None:
+    """Refuse now folds that its people are too few for; clips that cannot be used may still leave fewer people.
+
+    Raises:
+        DataError: as `grouped_folds`.
+    """
+    clips = trained_on(manifest).clips
+    labels = np.array([c.emotion.column for c in clips if c.emotion])
+    grouped_folds([c.subject for c in clips], labels, cfg.folds, cfg.seed)
 
 
 def labelled_clips(path: Path, cfg: RunConfig) -> Manifest:

@@ -73,7 +73,7 @@ def compare_flow(
     rivals(models, config.train)  # a name that is unknown is refused before the work begins
     extra = _wanted(rivals(models or COMPARED, config.train), config)
     backbone = backbone_for(config, extra)
-    prepared = _training_side(prepare_faces(config), config, extra)
+    prepared = _training_side(prepare_faces(config, folded=True), config, extra)
     prepare_features(config, prepared, extra)
     table, costs = table_of(config, prepared, extra), costs_of(config, prepared, extra)
     fc, block = workspace.features.stored_layers(backbone, table)

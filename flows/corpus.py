@@ -16,6 +16,7 @@ from fer_core.config import BackboneConfig, RunConfig
 from fer_core.corpus import (
     ClipRow,
     Wanted,
+    check_folds,
     data_fingerprint,
     keep_usable,
     load_corpus,
@@ -78,14 +79,17 @@ def features_of(
     return computed
 
 
-def prepare_faces(config: RunConfig, wanted: Wanted = Wanted()) -> Prepared:  # noqa: B008  frozen
+def prepare_faces(config: RunConfig, wanted: Wanted = Wanted(), *, folded: bool = False) -> Prepared:  # noqa: B008  frozen
     """The corpus of a run, its faces stored, batch by batch; unusable clips set aside. Call it inside a flow.
 
     Args:
         wanted: by the fits to come; where that is a clip's whole course, a clip without a face in it is unusable too.
+        folded: they are judged by `search.folds`.
     """
     workspace = Workspace.open(config.workspace)
     manifest = load_corpus(config, workspace)
+    if folded:
+        check_folds(manifest, config.search)
     rows = face_rows(manifest.clips, config)
     move = progress_bar("looks", f"One recording under two names, among {len(manifest.clips)} clips")
     refuse_leaks(manifest, rows, config, workspace, move)

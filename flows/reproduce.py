@@ -67,7 +67,7 @@ def reproduce_thesis_flow(
         for number in sorted(set(only)) or ALL
     }
     first = next(iter(configs.values()))
-    prepared = prepare_faces(first)
+    prepared = prepare_faces(first, folded=cross_validate)
     if not exam_clips(prepared.manifest, prepared.usable)[1]:
         raise DataError("the split has no test side, on which the thesis's numbers are taken; split the manifest anew")
     extra = wanted(first.train)

@@ -42,7 +42,7 @@ def search_flow(config: RunConfig = RunConfig()) -> dict[str, Any]:  # noqa: B00
     tracking = connect(config.tracking, workspace.root)
     extra = wanted(config.train, config.search)
     backbone = backbone_for(config, extra)  # missing weights come to light before any work
-    prepared = prepare_faces(config, extra)
+    prepared = prepare_faces(config, extra, folded=True)
     prepare_features(config, prepared, extra)
     table = table_of(config, prepared, extra)
     costs = costs_of(config, prepared, extra)

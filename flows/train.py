@@ -21,7 +21,7 @@ from fer_core.rivals.catalogue import rival_of, wanted
 from fer_core.rivals.rival import read_of
 from fer_core.search.processes import trial_processes
 from fer_core.search.study import judge_setting
-from fer_core.search.trial import TrialResult, read_result, read_spec
+from fer_core.search.trial import TrialResult, complete_result, read_spec
 from fer_core.tracking.confidence import log_confidence
 from fer_core.tracking.registry import register
 from fer_core.tracking.run import Run, connect, start_run
@@ -52,14 +52,14 @@ def train_flow(
     workspace = Workspace.open(config.workspace)
     tracking = connect(config.tracking, workspace.root)
     if trial:
-        train, by = _named(trial).train, read_spec(Path(trial))
+        train, by = complete_result(Path(trial)).train, read_spec(Path(trial))
         folds = config.search.model_copy(update={"folds": by.folds, "seed": by.seed})
         config = config.model_copy(update={"train": train, "search": folds})
     if model:
         config = config.model_copy(update={"train": config.train.with_model(model)})
     extra = wanted(config.train)
     backbone_for(config, extra)  # missing weights come to light before any work
-    prepared = prepare_faces(config, extra)
+    prepared = prepare_faces(config, extra, folded=not trial)
     prepare_features(config, prepared, extra)
     table = table_of(config, prepared, extra)
     with start_run(tracking, "candidate") as run:
@@ -99,15 +99,6 @@ def _refit(
     )
 
 
-def _named(trial: str) -> TrialResult:
-    """The result in a trial's folder. Raises ConfigError when there is none to build on."""
-    result = read_result(Path(trial))
-    if result is None or result.state != "complete":
-        state = "holds no finished trial" if result is None else f"is of a trial that is {result.state}"
-        raise ConfigError(f"{trial} {state}; name the folder of a complete one, or none to use the train settings")
-    return result
-
-
 def _judged(
     config: RunConfig, workspace: Workspace, table: FeatureTable, prepared: Prepared, trial: str, run: Run
 ) -> tuple[TrialResult, Path]:
@@ -116,7 +107,7 @@ def _judged(
         rival, judged_on = rival_of(config.train), load_table(read_spec(Path(trial)).table)
         if read_of(judged_on, rival) != read_of(table, rival):
             raise ConfigError(f"{trial} was judged on other clips, faces or features; search again on these")
-        return _named(trial), Path(trial)
+        return complete_result(Path(trial)), Path(trial)
     extra = wanted(config.train)
     fc, block = workspace.features.stored_layers(backbone_for(config, extra), table)
     with trial_processes(1) as executor:

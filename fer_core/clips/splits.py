@@ -84,7 +84,7 @@ def check_split(manifest: Manifest) -> tuple[str, ...]:
 
 
 def grouped_folds(
-    subjects: Sequence[str] | np.ndarray, labels: np.ndarray, folds: int, seed: int
+    subjects: Sequence[str] | np.ndarray, labels: np.ndarray, folds: int, seed: int, setting: str = "search.folds"
 ) -> list[tuple[np.ndarray, np.ndarray]]:
     """(train, test) row indices of each fold: every row is tested once, no subject is on both sides.
 
@@ -94,6 +94,7 @@ def grouped_folds(
     Args:
         subjects: (n,) subject of each row.
         labels: (n,) class of each row.
+        setting: that says how many folds.
     Raises:
         DataError: fewer subjects than folds, an unknown subject, or fewer than two classes.
     """
@@ -102,9 +103,8 @@ def grouped_folds(
     groups = _groups(subjects, labels)
     n_subjects = len(np.unique(groups))
     if n_subjects < folds:
-        raise DataError(
-            f"{folds} subject-disjoint folds need {folds} subjects, but there are {n_subjects}; use fewer folds"
-        )
+        remedy = f"set {setting} to {n_subjects} or less" if n_subjects > 1 else "add people"
+        raise DataError(f"{folds} subject-disjoint folds need {folds} subjects, but there are {n_subjects}; {remedy}")
     rows = np.zeros((len(labels), 1))
     if np.bincount(np.unique(labels, return_inverse=True)[1]).max() >= folds:
         with warnings.catch_warnings():
@@ -242,7 +242,7 @@ def _thesis(manifest: Manifest, cfg: SplitConfig) -> Manifest:
 def _folds(manifest: Manifest, cfg: SplitConfig) -> Manifest:
     clips = _labelled(manifest)
     labels = np.array([c.emotion.column for c in clips if c.emotion])
-    train, test = grouped_folds([c.subject for c in clips], labels, cfg.folds, cfg.seed)[cfg.fold]
+    train, test = grouped_folds([c.subject for c in clips], labels, cfg.folds, cfg.seed, "split.folds")[cfg.fold]
     return _sided(manifest, {clips[i].id: Split.TRAIN for i in train} | {clips[i].id: Split.TEST for i in test})
 
 

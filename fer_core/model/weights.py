@@ -84,6 +84,10 @@ def _convert(path: Path, target: Path) -> None:
         )
     except subprocess.CalledProcessError as exc:
         reason = (exc.stderr.strip().splitlines() or ["no reason given"])[-1]
-        raise WeightsError(f"{path}: not a checkpoint of plain tensors ({reason[:300]})") from exc
+        raise WeightsError(
+            f"{path}: not a checkpoint of plain tensors ({reason[:300]}); backbone.weights takes a .safetensors file, "
+            "or a .pth file as torch.save(model.state_dict(), FILE) makes it: save it so, or, if it is damaged, fetch "
+            "it again"
+        ) from exc
     except subprocess.TimeoutExpired as exc:
         raise WeightsError(f"{path}: reading it took over {_CONVERT_LIMIT_S} s") from exc

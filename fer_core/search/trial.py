@@ -20,7 +20,7 @@ from safetensors.numpy import load_file, save_file
 
 from fer_core.clips.splits import grouped_folds, inner_split
 from fer_core.config import Rule, Settings, TrainConfig
-from fer_core.errors import TrainingError
+from fer_core.errors import ConfigError, TrainingError
 from fer_core.evaluation.metrics import clip_verdicts, evaluate, mean_recall
 from fer_core.model.features import FeatureTable, load_table
 from fer_core.rivals.catalogue import rival_of
@@ -90,6 +90,19 @@ def read_result(folder: Path) -> TrialResult | None:
     if not path.is_file():
         return None
     return TrialResult.model_validate_json(path.read_text())
+
+
+def complete_result(folder: Path) -> TrialResult:
+    """The result of a trial that can be built on.
+
+    Raises:
+        ConfigError: it did not end, was pruned or failed; or this is no trial's folder.
+    """
+    result = read_result(folder)
+    if result is None or result.state != "complete":
+        state = "holds no finished trial" if result is None else f"is of a trial that is {result.state}"
+        raise ConfigError(f"{folder} {state}; name the folder of a complete one, or none to use the train settings")
+    return result
 
 
 def fold_values(folder: Path) -> list[float]:

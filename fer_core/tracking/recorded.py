@@ -175,8 +175,19 @@ def _curve(tracking: Tracking, run_id: str, name: str) -> list[float]:
 
 
 def _get(tracking: Tracking, run_id: str) -> MlflowRun:
-    with told(f"run '{run_id[:64]}' cannot be read"):
-        return tracking.client.get_run(run_id)
+    from mlflow.exceptions import MlflowException
+
+    shown = f"run '{run_id[:64]}' cannot be read"
+    with told(shown):
+        try:
+            return tracking.client.get_run(run_id)
+        except MlflowException as exc:
+            if exc.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+                raise
+            raise TrackingError(
+                f"{shown}: there is none of this id at {tracking.shown_uri}; take the id from what the command said or "
+                "from MLflow's pages ('ferflow up'), or say 'ferflow reproduce thesis' for the thesis"
+            ) from exc
 
 
 def _kind(run: MlflowRun) -> Kind:
@@ -186,9 +197,15 @@ def _kind(run: MlflowRun) -> Kind:
         return "implementation"
     if run.info.run_name == "candidate":
         return "candidate"
+    tags = run.data.tags
+    if repeated := tags.get("reproduces"):
+        remedy = f"name the run that it repeats, {repeated}"
+    else:
+        part = "one of its trials" if "study" in tags else "one of its implementations" if "setting" in tags else ""
+        remedy = f"{f'name {part}, or ' if part else ''}give the command that made it again, in a new --workspace"
     raise TrackingError(
-        f"run {run.info.run_id} ('{run.info.run_name}') is no trial, candidate or implementation of the thesis; name "
-        "one of those"
+        f"run {run.info.run_id} ('{run.info.run_name}') is no trial, candidate or implementation of the thesis, the "
+        f"kinds that can be run again; {remedy}"
     )
 
 

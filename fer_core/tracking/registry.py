@@ -264,8 +264,20 @@ def _alias(tracking: Tracking, alias: str) -> int | None:
 
 
 def _version(tracking: Tracking, version: int) -> ModelVersion:
-    with told(f"version {version} of '{tracking.cfg.model}'", RegistryError):
-        return tracking.client.get_model_version(tracking.cfg.model, str(version))
+    from mlflow.exceptions import MlflowException
+
+    name, client = tracking.cfg.model, tracking.client
+    with told(f"version {version} of '{name}'", RegistryError):
+        try:
+            return client.get_model_version(name, str(version))
+        except MlflowException as exc:
+            if exc.error_code != "RESOURCE_DOES_NOT_EXIST":
+                raise
+            there = sorted(int(v.version) for v in client.search_model_versions(f"name='{name}'"))
+            remedy = f"there are {', '.join(map(str, there))}" if there else "make one with 'ferflow train'"
+            raise RegistryError(
+                f"version {version} of '{name}' is not there at {tracking.shown_uri}; {remedy}"
+            ) from exc
 
 
 def _ensure_model(tracking: Tracking) -> None:

@@ -27,11 +27,17 @@ PICTURED: tuple[Rule, ...] = ("majority_vote", "mean_scores")  # the thesis's tw
 
 def tracked_trial(cfg: TrackingConfig, workspace: Path, folder: Path) -> TrialResult:
     """Run the trial in `folder` and record it; a server that has gone does not end it, see `send_trial`."""
+    run = None
     try:
-        _open(cfg, workspace, folder)
+        run = _open(cfg, workspace, folder)
     except TrackingError as exc:
         log.warning("trial is not recorded yet, it goes on: %s", exc)
-    result = run_trial(folder)
+    try:
+        result = run_trial(folder)
+    except Exception:
+        if run:
+            _end_failed(run)
+        raise
     try:
         send_trial(cfg, workspace, folder)
     except TrackingError as exc:
@@ -104,6 +110,14 @@ def run_id_of(folder: Path) -> str:
     """The trial's MLflow run; empty while it has none."""
     path = folder / _RUN
     return path.read_text() if path.is_file() else ""
+
+
+def _end_failed(run: Run) -> None:
+    """End the run; that MLflow has gone must not hide what the trial failed of."""
+    try:
+        run.finish("FAILED")
+    except TrackingError as exc:
+        log.warning("a failed trial is still RUNNING in MLflow: %s", exc)
 
 
 def _open(cfg: TrackingConfig, workspace: Path, folder: Path) -> Run:

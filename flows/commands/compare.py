@@ -40,7 +40,7 @@ def compare(
     chosen = rivals(models or COMPARED, config.train)  # refuse an unknown name before anything is done
     if elsewhere:
         labelled_clips(elsewhere, config)
-    config = backbone_checked(corpus_checked(config), wanted_by(chosen))
+    config = backbone_checked(corpus_checked(config, folded=True), wanted_by(chosen))
     result = run_flow(
         session, "flows.compare", "compare_flow", config, models=models or [], epochs=epochs,
         elsewhere=str(elsewhere.expanduser().absolute()) if elsewhere else "",

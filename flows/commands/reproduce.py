@@ -13,7 +13,11 @@ from flows.commands.session import Session, command
 if TYPE_CHECKING:
     from fer_core.config import RunConfig
 
+Setting = Literal["table-4.1", "section-4.2.2"]
+
 THESIS = "thesis"
+SETTING: Setting = "table-4.1"
+ELSEWHERE = ("workspace", "limits", "tracking")  # what of the settings a run that is run again does not bring itself
 DECIDED = ("train", "backbone", "split")  # by the thesis, unless the user sets them
 
 
@@ -22,29 +26,41 @@ def reproduce(
     session: Session,
     what: Annotated[
         str,
-        typer.Argument(metavar="thesis|RUN_ID", help="The thesis, or an MLflow run to run again.", show_default=False),
+        typer.Argument(
+            metavar="thesis|RUN_ID",
+            help="The thesis; or the MLflow run of a trial, a candidate or one of its implementations, to run again.",
+            show_default=False,
+        ),
     ],
     manifest: Annotated[
         Path | None, typer.Option("--manifest", metavar="CSV", help="Clips; else the run's own.")
     ] = None,
     setting: Annotated[
-        Literal["table-4.1", "section-4.2.2"], typer.Option("--setting", help="Learning rate and batch, thesis only.")
-    ] = "table-4.1",
+        Setting | None,
+        typer.Option("--setting", help=f"Learning rate and batch, thesis only; {SETTING} unless given."),
+    ] = None,
     fixed_epochs: Annotated[
-        bool, typer.Option("--fixed-epochs", help="170, 170, 260, 180 epochs instead of the rule of §4.3.")
+        bool, typer.Option("--fixed-epochs", help="170, 170, 260, 180 epochs, not the rule of §4.3; thesis only.")
     ] = False,
     cross_validate: Annotated[
-        bool, typer.Option("--cross-validate", help="Judge by subject-grouped folds too; several times the work.")
+        bool, typer.Option("--cross-validate", help="Judge by subject-grouped folds too, times the work; thesis only.")
     ] = False,
-    shrink: Annotated[int, typer.Option("--shrink", min=1, help="Divide the FC widths, for a rehearsal.")] = 1,
-    only: Annotated[
-        list[int] | None, typer.Option("--only", min=1, max=4, help="An implementation; repeatable.")
+    shrink: Annotated[
+        int | None, typer.Option("--shrink", min=1, help="Divide the FC widths, for a rehearsal; thesis only.")
     ] = None,
-    out: Annotated[Path | None, typer.Option("--out", metavar="DIR", help="Folder of the page.")] = None,
+    only: Annotated[
+        list[int] | None, typer.Option("--only", min=1, max=4, help="An implementation; repeatable; thesis only.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option("--out", metavar="DIR", help="Folder of the page; thesis only.")] = None,
 ) -> dict[str, Any]:
     """Run the thesis's four implementations and write the page that holds them against its numbers; or run a recorded
-    run again and say what differs."""
+    trial, candidate or implementation again and say what differs."""
     if what != THESIS:
+        options = {
+            "--setting": setting, "--fixed-epochs": fixed_epochs, "--cross-validate": cross_validate,
+            "--shrink": shrink, "--only": only, "--out": out,
+        }  # fmt: skip
+        _refuse_options(session, what, [name for name, value in options.items() if value])
         config = settled(session)
         _check_run(config, what)
         place = str(manifest.absolute()) if manifest else ""
@@ -53,10 +69,11 @@ def reproduce(
     config = settled(session)
     if manifest:
         config = config.model_copy(update={"manifest": str(manifest.absolute())})
-    _check(config, setting, given)
+    setting = setting or SETTING
+    _check(config, setting, given, cross_validate)
     return run_flow(
         session, "flows.reproduce", "reproduce_thesis_flow", config, setting=setting, fixed_epochs=fixed_epochs,
-        cross_validate=cross_validate, shrink=shrink, only=list(only or []), overrides=given,
+        cross_validate=cross_validate, shrink=shrink or 1, only=list(only or []), overrides=given,
         out=str(out.expanduser().absolute()) if out else "",
     )  # fmt: skip
 
@@ -85,6 +102,22 @@ def overrides_of(session: Session) -> list[str]:
     return [*lines, *(line for line in session.overrides if line.partition("=")[0].split(".")[0] in DECIDED)]
 
 
+def _refuse_options(session: Session, run_id: str, thesis_only: list[str]) -> None:
+    """Refuse what would change nothing: a run is run again as it was."""
+    from fer_core.errors import ConfigError
+
+    if thesis_only:
+        raise ConfigError(
+            f"'reproduce {THESIS}' alone takes {' and '.join(thesis_only)}; run '{run_id[:64]}' is run again as it was"
+        )
+    for line in session.overrides:
+        if line.partition("=")[0].split(".")[0] not in ELSEWHERE:
+            raise ConfigError(
+                f"--set {line} would change nothing: run '{run_id[:64]}' is run again as it was. --set can give "
+                f"{', '.join(ELSEWHERE)}, and --manifest says where its clips are now"
+            )
+
+
 def _check_run(config: RunConfig, run_id: str) -> None:
     """Refuse now a run that the flow would refuse after a server has started."""
     from fer_core.tracking.recorded import read_recorded
@@ -93,13 +126,13 @@ def _check_run(config: RunConfig, run_id: str) -> None:
     read_recorded(connect(config.tracking, Path(config.workspace)), run_id)
 
 
-def _check(config: RunConfig, setting: str, overrides: list[str]) -> None:
-    """Refuse now a manifest, split or backbone that the flow would refuse after a server has started."""
+def _check(config: RunConfig, setting: str, overrides: list[str], cross_validate: bool) -> None:
+    """Refuse now a manifest, split, folds or backbone that the flow would refuse after a server has started."""
     from fer_core.implementation import configure
     from fer_core.rivals.catalogue import wanted
 
     first = configure(1, config, setting, overrides=overrides)
-    backbone_checked(corpus_checked(first), wanted(first.train))
+    backbone_checked(corpus_checked(first, folded=cross_validate), wanted(first.train))
 
 
 @command()

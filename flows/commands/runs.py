@@ -85,7 +85,7 @@ def search(session: Session) -> dict[str, Any]:
     """Search settings by subject-grouped cross-validation; every trial is an MLflow run."""
     from fer_core.rivals.catalogue import wanted
 
-    config = corpus_checked(settled(session))
+    config = corpus_checked(settled(session), folded=True)
     backbone_checked(config, wanted(config.train, config.search))
     result = run_flow(session, "flows.search", "search_flow", config)
     session.say(f"Next, a candidate of the chosen setting: ferflow train --trial {result['trial']}{_same(session)}")
@@ -108,15 +108,20 @@ def train(
     """Judge one setting out of fold, fit it on all training subjects, and register it as a candidate."""
     from fer_core.config import load_config
     from fer_core.rivals.catalogue import wanted
+    from fer_core.search.trial import complete_result
 
+    if trial and model:
+        raise ConfigError("a trial has its model; name a trial or a model, not both")
     if model and model not in get_args(ModelName):
         raise ConfigError(f"there is no model '{model}'; there are {', '.join(get_args(ModelName))}")
     if model:  # a file may be of another model, but a flag given beside this one is meant for it
         own = [item for item in session.overrides if item.strip().startswith(("train.", "train="))]
         load_config(None, [*own, f"train.model={model}"])
     config = settled(session)
-    train = config.train.with_model(cast("ModelName", model)) if model else config.train
-    backbone_checked(corpus_checked(config), wanted(train))
+    train = complete_result(Path(trial)).train if trial else config.train
+    if model:
+        train = train.with_model(cast("ModelName", model))
+    backbone_checked(corpus_checked(config, folded=not trial), wanted(train))
     return run_flow(session, "flows.train", "train_flow", config, trial=trial, model=model or None)
 
 
@@ -126,7 +131,15 @@ def promote(
     version: Annotated[int, typer.Option(min=0, help="Version of the registered model; 0: the newest.")] = 0,
 ) -> dict[str, Any]:
     """Put a version through the gate and make it champion."""
-    return run_flow(session, "flows.promote", "promote_flow", settled(session), version=version)
+    from fer_core.tracking.connection import connect
+    from fer_core.tracking.registry import challenger_version, load_standing
+
+    config = settled(session)
+    tracking = connect(config.tracking, Path(config.workspace))
+    load_standing(
+        tracking, version or challenger_version(tracking)
+    )  # what the flow would refuse after a server started
+    return run_flow(session, "flows.promote", "promote_flow", config, version=version)
 
 
 @command()
@@ -189,12 +202,15 @@ def settled(session: Session, follow_links: bool = False) -> RunConfig:
     return prepare(session.following(follow_links))
 
 
-def corpus_checked(config: RunConfig) -> RunConfig:
-    """Refuse now a manifest or split that the flow would refuse after a server has started."""
-    from fer_core.corpus import load_corpus
+def corpus_checked(config: RunConfig, folded: bool = False) -> RunConfig:
+    """Refuse now a manifest, a split or, where they are made, folds that the flow would refuse after a server has
+    started."""
+    from fer_core.corpus import check_folds, load_corpus
     from fer_core.workspace import Workspace
 
-    load_corpus(config, Workspace.open(config.workspace))
+    manifest = load_corpus(config, Workspace.open(config.workspace))
+    if folded:
+        check_folds(manifest, config.search)
     return config
 
 

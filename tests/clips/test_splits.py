@@ -183,8 +183,12 @@ def test_people_must_be_known_to_be_kept_apart():
 
 def test_fewer_people_than_folds_are_refused():
     subjects, labels = arrays(people(4, 5))
-    with pytest.raises(DataError, match="5 subject-disjoint folds need 5 subjects, but there are 4"):
+    with pytest.raises(
+        DataError, match=r"5 subject-disjoint folds need 5 subjects, but there are 4; set search\.folds"
+    ):
         grouped_folds(subjects, labels, 5, 0)
+    with pytest.raises(DataError, match=r"but there are 4; set split\.folds to 4 or less"):
+        split(people(4, 5), SplitConfig(scheme="folds", folds=5))
     with pytest.raises(DataError, match="needs at least 2 subjects, but there are 1"):
         inner_split(["s"] * 4, np.array([0, 1, 0, 1]), 0.2, 0)
 

@@ -168,6 +168,27 @@ def test_a_pickle_that_runs_code_is_refused_unopened(tmp_path):
     assert not (tmp_path / "went-off").exists()
 
 
+@pytest.mark.parametrize(
+    ("make", "why"),
+    [
+        (lambda p: p.write_bytes(b'hello {"a": 1}'), "torch.load with weights_only ends in KeyError"),
+        (lambda p: p.write_bytes(b""), "torch.load with weights_only ends in EOFError"),
+        (lambda p: torch.save(torch.nn.Linear(2, 2), p), "torch.load with weights_only ends in UnpicklingError"),
+        (lambda p: torch.save([1, 2], p), "needs a dict of tensors, got list"),
+    ],
+    ids=["text", "empty", "a whole module", "a list"],
+)
+def test_an_unfit_checkpoint_is_told_how_to_be_saved(tmp_path, make, why):
+    path = tmp_path / "w.pth"
+    make(path)
+    with pytest.raises(WeightsError) as caught:
+        load_backbone(BackboneConfig(name="resnet18", weights=str(path)))
+    assert f"w.pth: not a checkpoint of plain tensors ({why}); backbone.weights takes a .safetensors file" in str(
+        caught.value
+    )
+    assert "torch.save(model.state_dict(), FILE)" in str(caught.value)
+
+
 @pytest.mark.vgg16
 @pytest.mark.skipif(not VGG16, reason="FERFLOW_VGG16_WEIGHTS is not set: the real VGG16 convolutions are not run")
 def test_the_real_vgg16_convolutions_run_and_need_their_own_normalisation(faces):

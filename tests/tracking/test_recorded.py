@@ -45,10 +45,11 @@ def test_a_trials_settings_are_its_parents_with_its_own_fit(tracking):
 
 
 def test_what_cannot_be_run_again_is_refused_in_a_sentence(tracking):
-    with pytest.raises(TrackingError, match="run 'nonsense' cannot be read"):
-        read_recorded(tracking, "nonsense")
-    with pytest.raises(TrackingError, match=r"'search faces'\) is no trial, candidate or implementation"):
-        read_recorded(tracking, candidate(tracking, "search faces").id)
+    for unknown in ("nonsense", "no id"):
+        with pytest.raises(
+            TrackingError, match=rf"run '{unknown}' cannot be read: there is none .* 'ferflow reproduce thesis'"
+        ):
+            read_recorded(tracking, unknown)
     with start_run(tracking, "candidate") as run:
         run.log_config(CONFIG)
     with pytest.raises(TrackingError, match="has no data fingerprint"):
@@ -57,6 +58,25 @@ def test_what_cannot_be_run_again_is_refused_in_a_sentence(tracking):
         orphan.log_config(CONFIG.train)
     with pytest.raises(TrackingError, match="a trial without a parent run"):
         read_recorded(tracking, orphan.id)
+
+
+@pytest.mark.parametrize(
+    ("name", "tags", "remedy"),
+    [
+        (
+            "search faces",
+            {"study": "faces"},
+            "name one of its trials, or give the command that made it again, in a new",
+        ),
+        ("thesis table-4.1", {"setting": "table-4.1"}, "name one of its implementations, or give the command"),
+        ("compare", {}, "again; give the command that made it again, in a new --workspace"),
+        ("cross-database", {}, "again; give the command that made it again, in a new --workspace"),
+        ("again candidate", {"reproduces": "1" * 32}, f"name the run that it repeats, {'1' * 32}"),
+    ],
+)
+def test_a_run_made_of_others_is_refused_with_what_to_do_instead(tracking, name, tags, remedy):
+    with pytest.raises(TrackingError, match=rf"'{name}'\) is no trial, candidate or implementation.*{remedy}"):
+        read_recorded(tracking, candidate(tracking, name, tags=tags).id)
 
 
 def test_equal_runs_are_bit_identical_whatever_their_times(tracking):

@@ -248,7 +248,10 @@ def test_loaded_once_a_model_needs_no_download(registered, elsewhere):
 
 
 def test_version_that_is_not_there_is_told(registered):
-    with pytest.raises(RegistryError, match="version 999 of 'face-emotion'"):
+    one, two = registered.versions
+    with pytest.raises(
+        RegistryError, match=rf"version 999 of 'face-emotion' is not there at http.*; there are {one}, {two}"
+    ):
         load_version(registered.tracking, 999)
 
 
