@@ -14,9 +14,8 @@ def tensors_of(source: str) -> dict[str, torch.Tensor]:
     """Tensors of a checkpoint; wrappers `state_dict` and `model` and the prefix `module.` are taken off."""
     try:
         state = torch.load(source, map_location="cpu", weights_only=True)
-    except (
-        Exception
-    ) as exc:  # bytes that are no checkpoint can lead to any; torch's own words urge to drop weights_only
+    except Exception as exc:
+        # bytes that are no checkpoint can lead to any; torch's own words urge to drop weights_only
         raise SystemExit(f"torch.load with weights_only ends in {type(exc).__name__}") from exc
     for wrapper in ("state_dict", "model"):
         if isinstance(state, dict) and isinstance(state.get(wrapper), dict):

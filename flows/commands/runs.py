@@ -136,9 +136,7 @@ def promote(
 
     config = settled(session)
     tracking = connect(config.tracking, Path(config.workspace))
-    load_standing(
-        tracking, version or challenger_version(tracking)
-    )  # what the flow would refuse after a server started
+    load_standing(tracking, version or challenger_version(tracking))  # or the flow would refuse, its server started
     return run_flow(session, "flows.promote", "promote_flow", config, version=version)
 
 
