@@ -165,7 +165,9 @@ class TrainConfig(Settings):
         (256,), max_length=4, description="Widths of the hidden FC layers; the thesis has 4096, 4096"
     )
     dropout: float = Field(0.5, ge=0, lt=1, description="Dropout before each hidden layer's successor (VGG16: 0.5)")
-    class_weights: WeightScheme = Field("none", description="Weights of the cross-entropy, from training frames (§4.5)")
+    class_weights: WeightScheme = Field(
+        "none", description="Weights of the cross-entropy, by what is trained on: frames, or clips (§4.5)"
+    )
     sampling: Sampling = Field("none", description="Over- or undersampling of training frames (§4.5)")
     optimizer: Literal["adam", "sgd", "adagrad", "adadelta"] = Field("adam", description="Optimiser (§2.5)")
     momentum: float = Field(0.9, ge=0, lt=1, description="Momentum, sgd only")

@@ -43,7 +43,7 @@ def train_flow(
 
     Args:
         trial: folder of a complete trial of a study whose setting is to be used; empty: `config.train`.
-        model: another model than that of the setting, by its own recipe.
+        model: another model than that of the setting, by its own recipe but for what is given.
         config: all settings; `train` is the setting, unless a trial is named.
     """
     if trial and model:

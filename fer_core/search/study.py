@@ -65,7 +65,8 @@ def open_study(
     """The study of this table, space, base setting and stored layers to start from; the same again when they are the
     same again."""
     decides = cfg.model_dump(exclude={"trials", "workers", "storage", "name"})
-    key = cache_key(space=decides, base=base.model_dump(exclude={"device"}), **_started_from(table, fc, block))
+    bases = [base.with_model(m).model_dump(exclude={"device"}) for m in cfg.models or (base.model,)]
+    key = cache_key(space=decides, bases=bases, **_started_from(table, fc, block))
     name = f"{cfg.name}-{key[:8]}"
     folder = workspace / "studies" / name
     folder.mkdir(parents=True, exist_ok=True)

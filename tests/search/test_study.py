@@ -245,3 +245,11 @@ def test_other_layers_to_start_from_are_another_study_and_another_setting(tmp_pa
     assert (plain.pretrained, started.pretrained) == ((), (0,))
     assert judge_setting(tmp_path, table, path, one_fold, train, InProcess(), fc=fc)[1] == folder
     assert open_study(tmp_path, table, SPACE, BASE) != open_study(tmp_path, table, SPACE, BASE, fc=fc)
+
+
+def test_epochs_given_are_another_study_where_other_models_take_them_over(tmp_path, table):
+    space = SPACE.model_copy(update={"models": ("head", "c3d")})
+    default = TrainConfig.model_fields["epochs"].default
+    assert open_study(tmp_path, table, space, TrainConfig()) != open_study(
+        tmp_path, table, space, TrainConfig(epochs=default)
+    )
