@@ -43,7 +43,8 @@ def reproduce(
         bool, typer.Option("--fixed-epochs", help="170, 170, 260, 180 epochs, not the rule of §4.3; thesis only.")
     ] = False,
     cross_validate: Annotated[
-        bool, typer.Option("--cross-validate", help="Judge by subject-grouped folds too, times the work; thesis only.")
+        bool,
+        typer.Option("--cross-validate", help="Judge by folds of people too, several times the work; thesis only."),
     ] = False,
     shrink: Annotated[
         int | None, typer.Option("--shrink", min=1, help="Divide the FC widths, for a rehearsal; thesis only.")
