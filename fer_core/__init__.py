@@ -2,7 +2,8 @@
 
 Follow a clip from file to verdict through the rooms, in this order; a room imports only from rooms above it.
 
-    emotions, errors, models, config, runtime, store   words, settings, the machine, the content-addressed store
+    emotions, errors, models, config, config_errors, runtime, store
+                  words, settings and what is wrong with them, the machine, the content-addressed store
     clips/        what we have: files on disk -> Clips, Manifest, splits
     preprocess/   Clip -> Faces (n, 224, 224) uint8 and a ledger of every frame
     model/        Faces -> features and descriptors -> scores (n, 6) -> Verdict

@@ -7,13 +7,14 @@ values, they read no files and download nothing. `"auto"` is resolved once, at r
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ModelWrapValidatorHandler, ValidationError, model_validator
 
+from fer_core.config_errors import explain
 from fer_core.errors import ConfigError
 from fer_core.models import HEADED, ModelName
 
@@ -404,77 +405,7 @@ def load_config(file: Path | None = None, overrides: list[str] | tuple[str, ...]
     try:
         return RunConfig.model_validate(data)
     except ValidationError as exc:
-        raise ConfigError(_explain(exc, origins, overrides)) from exc
-
-
-Loc = tuple[int | str, ...]
-
-
-def _explain(exc: ValidationError, files: Mapping[str, str], overrides: Sequence[str]) -> str:
-    """A pydantic error as one line a user can act on: where it was set, dotted field, what was got, what is needed.
-
-    Args:
-        files: section -> the file that has it. overrides: as `--set` has them.
-    """
-    by_origin: dict[str, list[str]] = {}
-    refused = {error["loc"] for error in exc.errors()}
-    for error in exc.errors():
-        loc = error["loc"]
-        field, got = ".".join(map(str, loc)), f"(got {error['input']!r:.80})"
-        if error["type"] == "extra_forbidden":
-            part = f"unknown key '{field}'{_nearest(loc)}"
-        elif error["type"] == "tuple_type":
-            part = f"{field}: needs a list{_as_list(loc, error['input'])} {got}"
-        elif error["type"] == "too_short" and any(other[: len(loc)] == loc != other for other in refused):
-            continue  # pydantic counts only the items that are right
-        else:
-            said = error["msg"].removeprefix("Value error, ").replace("Tuple should", "List should")
-            part = f"{field}: {said.replace(' after validation', '')} {got}"
-        by_origin.setdefault(_origin(loc, files, overrides), []).append(part)
-    told = "; ".join(f"{origin}: {'; '.join(parts)}" for origin, parts in by_origin.items())
-    return f"{told}. 'ferflow config' prints every key with its bounds."
-
-
-def _origin(loc: Loc, files: Mapping[str, str], overrides: Sequence[str]) -> str:
-    """Who set a field: the last `--set` of it or of what it is in; of a whole section, all that had a hand in it."""
-    path = tuple(map(str, loc))
-    keyed = [(tuple(item.partition("=")[0].strip().split(".")), f"--set {item}") for item in overrides]
-    own = [said for key, said in keyed if path[: len(key)] == key]
-    if own:
-        return own[-1]
-    file = [files[path[0]]] if path[0] in files else []
-    return " with ".join([*file, *(said for key, said in keyed if key[: len(path)] == path)])
-
-
-def _as_list(loc: Loc, value: Any) -> str:
-    """How a single value that should have been a list is written as one: `[[512]]` for the 512 of a list of lists."""
-    if not isinstance(value, (str, int, float)):
-        return ""
-    kinds = get_args(_annotation(loc))
-    items = ", ".join([str(value)] * (1 if kinds[-1] is Ellipsis else len(kinds)))
-    depth = 1 + sum(isinstance(part, int) for part in loc)
-    return f", as in {'[' * depth}{items}{']' * depth}"
-
-
-def _annotation(loc: Loc) -> Any:
-    """The type of a field of RunConfig, or of an item in it; None where there is none."""
-    kind: Any = RunConfig
-    for part in loc:
-        if isinstance(part, int):
-            kind = get_args(kind)[0]
-        else:
-            fields = kind.model_fields if isinstance(kind, type) and issubclass(kind, BaseModel) else {}
-            kind = fields[part].annotation if part in fields else None
-    return kind
-
-
-def _nearest(loc: Loc) -> str:
-    from difflib import get_close_matches
-
-    section = _annotation(loc[:-1])
-    fields = section.model_fields if isinstance(section, type) and issubclass(section, BaseModel) else {}
-    close = get_close_matches(str(loc[-1]), list(fields), n=1)
-    return f" (did you mean '{close[0]}'?)" if close else ""
+        raise ConfigError(explain(exc, RunConfig, origins, overrides)) from exc
 
 
 class _StrictLoader(yaml.SafeLoader):
