@@ -68,6 +68,18 @@ def resolve_threads(setting: int, n_weights: int) -> int:
     return setting or (1 if n_weights < SMALL_HEAD else n_cores())
 
 
+def set_threads(threads: int) -> None:
+    """Give torch its threads for the fit to come, and have it take numbers too small for full precision as zero.
+
+    A unit that has died has gradient 0, so the optimiser's averages of it shrink at every step, and after some 800
+    steps they are denormal: from there each step costs five times as much, and the fitted weights are the same.
+    """
+    import torch
+
+    torch.set_flush_denormal(True)
+    torch.set_num_threads(threads)
+
+
 def resolve_device(setting: str) -> torch.device:
     """The device to train on: `auto` takes a GPU when there is one.
 

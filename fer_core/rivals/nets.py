@@ -18,7 +18,7 @@ from fer_core.model.features import FeatureTable
 from fer_core.model.record import NetworkRecord
 from fer_core.rivals.fits import Fits, Side
 from fer_core.rivals.rival import Fitted, Rival
-from fer_core.runtime import resolve_device, resolve_threads
+from fer_core.runtime import resolve_device, resolve_threads, set_threads
 from fer_core.training.checkpoint import Checkpoint
 from fer_core.training.history import Epoch, History
 from fer_core.training.imbalance import class_weights
@@ -74,7 +74,7 @@ class ClipNet(Rival):
                     standardize(layer, table, side.fit)
             net = net.to(device)
             threads = resolve_threads(cfg.threads, sum(p.numel() for p in net.parameters()))
-            torch.set_num_threads(threads)
+            set_threads(threads)
             counts = np.bincount(labels[self.drawn(table, side.fit)], minlength=len(table.classes))
             loss_fn = build_loss(class_weights(counts, cfg.class_weights), cfg).to(device)
             optimizer = build_optimizer(net, cfg, device)

@@ -21,7 +21,7 @@ from fer_core.config import TrainConfig
 from fer_core.errors import TrainingError
 from fer_core.model.features import FeatureTable
 from fer_core.model.head import Head, build_head, start_from
-from fer_core.runtime import resolve_device, resolve_threads
+from fer_core.runtime import resolve_device, resolve_threads, set_threads
 from fer_core.training.checkpoint import Checkpoint
 from fer_core.training.history import Epoch, History
 from fer_core.training.imbalance import class_weights, sample
@@ -173,7 +173,7 @@ def fit(
     tuning = BlockAndHead(block, head) if block is not None and cfg.transfer == "last_block" else None
     model = (tuning or head).to(device)
     threads = resolve_threads(cfg.threads, sum(p.numel() for p in model.parameters()))
-    torch.set_num_threads(threads)
+    set_threads(threads)
 
     all_labels = table.frame_labels()
     labels = torch.from_numpy(all_labels)
