@@ -72,7 +72,7 @@ def set_threads(threads: int) -> None:
     """Give torch its threads for the fit to come, and have it take numbers too small for full precision as zero.
 
     A unit that has died has gradient 0, so the optimiser's averages of it shrink at every step, and after some 800
-    steps they are denormal: from there each step costs five times as much, and the fitted weights are the same.
+    steps they are denormal: from there a step costs up to five times as much (`benchmarks/fits.py`).
     """
     import torch
 
