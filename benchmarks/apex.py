@@ -18,8 +18,8 @@ from fer_core.clips.manifest import Manifest, read_manifest
 from fer_core.clips.synthetic import synthesize
 from fer_core.config import FaceConfig, LimitsConfig
 from fer_core.preprocess.apex import estimate_apex
-from fer_core.preprocess.census import Report
 from fer_core.preprocess.decode import Frame
+from fer_core.preprocess.frame_count import Report
 from fer_core.preprocess.pipeline import open_media
 
 SUBJECTS = 6

@@ -15,7 +15,7 @@ from fer_core.clips.duplicates import near_duplicates
 from fer_core.clips.manifest import read_manifest
 from fer_core.clips.synthetic import synthesize
 from fer_core.config import LimitsConfig
-from fer_core.preprocess.look import look_batch
+from fer_core.preprocess.perceptual_hash import look_batch
 
 SUBJECTS = 6
 

@@ -7,7 +7,7 @@ import statistics
 
 from benchmarks.head_step import ROUNDS, bandwidth, memory_seconds, thesis_seconds
 from fer_core.config import PRESETS, load_config
-from fer_core.evaluation.thesis import COMPUTE, TABLE_4_2
+from fer_core.published import COMPUTE, TABLE_4_2
 from fer_core.runtime import child_environment, n_cores
 
 

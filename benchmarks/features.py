@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from fer_core.model.architectures import ARCHITECTURES
-from fer_core.model.backbone import BATCH, IMAGENET, Backbone
+from fer_core.features.architectures import ARCHITECTURES
+from fer_core.features.backbone import BATCH, IMAGENET, Backbone
 
 FRAMES = 24
 ROUNDS = 5

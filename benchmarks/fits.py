@@ -14,7 +14,7 @@ import torch
 from fer_core.clips.clip import Clip
 from fer_core.config import TrainConfig
 from fer_core.emotions import SIX
-from fer_core.model.features import FeatureStore, FeatureTable, build_table
+from fer_core.features.store import FeatureStore, FeatureTable, build_table
 from fer_core.runtime import child_environment
 from fer_core.training.loop import fit
 

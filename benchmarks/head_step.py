@@ -15,8 +15,8 @@ import torch
 from torch import nn
 
 from fer_core.config import TrainConfig
-from fer_core.model.head import Head, build_head
-from fer_core.model.linear import Linear
+from fer_core.models.fc_head import Head, build_head
+from fer_core.models.linear import Linear
 from fer_core.runtime import child_environment, n_cores
 from fer_core.training.loop import build_optimizer
 

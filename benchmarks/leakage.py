@@ -19,8 +19,8 @@ from fer_core.clips.synthetic import synthesize
 from fer_core.config import LimitsConfig, PreprocessConfig, RunConfig, TrainConfig
 from fer_core.corpus import prepare_clips, store_features, stored_faces
 from fer_core.evaluation.metrics import Interval, evaluate
-from fer_core.model.backbone import Backbone, load_backbone
-from fer_core.model.features import FeatureTable, build_table, feature_key
+from fer_core.features.backbone import Backbone, load_backbone
+from fer_core.features.store import FeatureTable, build_table, feature_key
 from fer_core.training.loop import fit
 from fer_core.workspace import Workspace
 

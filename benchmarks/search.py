@@ -8,9 +8,9 @@ import torch
 from benchmarks.features import seconds
 from benchmarks.head_step import step_seconds
 from fer_core.config import TrainConfig
-from fer_core.model.architectures import ARCHITECTURES
-from fer_core.model.backbone import BATCH, IMAGENET, Backbone
-from fer_core.model.head import build_head
+from fer_core.features.architectures import ARCHITECTURES
+from fer_core.features.backbone import BATCH, IMAGENET, Backbone
+from fer_core.models.fc_head import build_head
 from fer_core.runtime import resolve_threads
 from fer_core.training.loop import build_optimizer
 

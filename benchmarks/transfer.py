@@ -10,10 +10,10 @@ from torch import nn
 
 from benchmarks.features import seconds
 from fer_core.config import AugmentConfig, TrainConfig
-from fer_core.model.architectures import ARCHITECTURES
-from fer_core.model.augment import View
-from fer_core.model.backbone import IMAGENET, Backbone
-from fer_core.model.head import build_head
+from fer_core.features.architectures import ARCHITECTURES
+from fer_core.features.augment import View
+from fer_core.features.backbone import IMAGENET, Backbone
+from fer_core.models.fc_head import build_head
 from fer_core.preprocess.faces import Faces, FrameStatus, Ledger
 from fer_core.training.loop import build_optimizer
 from fer_core.training.tuned import BlockAndHead

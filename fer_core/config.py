@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ModelWrapValidatorHandler, Va
 
 from fer_core.config_errors import explain
 from fer_core.errors import ConfigError
-from fer_core.models import HEADED, ModelName
+from fer_core.model_names import HEADED, ModelName
 
 PRESETS = {path.stem: path for path in sorted((Path(__file__).parent / "presets").glob("*.yaml"))}
 

@@ -20,13 +20,13 @@ from fer_core.clips.splits import check_split, grouped_folds, split
 from fer_core.config import LimitsConfig, PreprocessConfig, RunConfig, SearchConfig
 from fer_core.emotions import SIX, Emotion
 from fer_core.errors import ClipStatus, ConfigError, DataError
-from fer_core.model.augment import PLAIN, View
-from fer_core.model.backbone import Backbone
-from fer_core.model.descriptors.catalogue import DESCRIPTORS, of_course
-from fer_core.model.features import FeatureTable, Layer, Part, build_table, feature_key
+from fer_core.features.augment import PLAIN, View
+from fer_core.features.backbone import Backbone
+from fer_core.features.descriptors.catalogue import DESCRIPTORS, of_course
+from fer_core.features.store import FeatureTable, Layer, Part, build_table, feature_key
 from fer_core.preprocess.batch import preprocess_batch
 from fer_core.preprocess.faces import Faces, Ledger
-from fer_core.preprocess.look import look_batch
+from fer_core.preprocess.perceptual_hash import look_batch
 from fer_core.store import cache_key
 from fer_core.workspace import Workspace
 

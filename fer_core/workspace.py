@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from fer_core.model.features import FeatureStore
+from fer_core.features.store import FeatureStore
 from fer_core.preprocess.store import FacesStore
 from fer_core.runtime import resolve_workspace
 

@@ -10,13 +10,13 @@ from prefect import flow
 from fer_core.clips.datasets import scan
 from fer_core.config import RunConfig
 from fer_core.evaluation.datacard import DataCard, data_card
-from fer_core.evaluation.datacard_page import card_html, markdown_card
+from fer_core.reports.datacard import card_html, markdown_card
 from fer_core.store import write_atomic
 from fer_core.tracking.run import connect, start_run
 from fer_core.workspace import Workspace
-from flows.artifacts import progress_bar, show_markdown
-from flows.corpus import face_rows
-from flows.environment import settle
+from flows.support.artifacts import progress_bar, show_markdown
+from flows.support.environment import settle
+from flows.support.prepare import face_rows
 
 
 @flow(name="card", persist_result=False)

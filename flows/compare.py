@@ -24,22 +24,23 @@ from fer_core.corpus import (
     trained_on,
 )
 from fer_core.emotions import CLASSES
-from fer_core.evaluation.plots import curves_figure, figure_png
-from fer_core.model.augment import PLAIN
-from fer_core.model.features import FeatureTable
-from fer_core.models import COMPARED
-from fer_core.rivals.catalogue import rivals, wanted, wanted_by
-from fer_core.rivals.comparison import Comparison, Entry, compare
-from fer_core.rivals.costs import Costs
-from fer_core.rivals.elsewhere import Elsewhere, judge_elsewhere
-from fer_core.rivals.figures import comparison_figure
-from fer_core.rivals.page import comparison_json, comparison_markdown, comparison_page
+from fer_core.evaluation.latency import Costs
+from fer_core.experiments.comparison import Comparison, Entry, compare
+from fer_core.experiments.external_validation import Elsewhere, judge_elsewhere
+from fer_core.features.augment import PLAIN
+from fer_core.features.store import FeatureTable
+from fer_core.model_names import COMPARED
+from fer_core.models.registry import rivals, wanted, wanted_by
+from fer_core.reports.comparison import comparison_json, comparison_markdown, comparison_page
+from fer_core.reports.comparison_plot import comparison_figure
+from fer_core.reports.plots import curves_figure, figure_png
 from fer_core.rivals.rival import Rival
 from fer_core.store import EntryStore, write_atomic
 from fer_core.tracking.run import Run, Tracking, connect, start_run
 from fer_core.workspace import Workspace
-from flows.artifacts import progress_bar, show_markdown, show_picture, show_table
-from flows.corpus import (
+from flows.support.artifacts import progress_bar, show_markdown, show_picture, show_table
+from flows.support.environment import settle
+from flows.support.prepare import (
     Prepared,
     backbone_for,
     costs_of,
@@ -49,7 +50,6 @@ from flows.corpus import (
     table_of,
     with_course,
 )
-from flows.environment import settle
 
 
 @flow(name="compare", persist_result=False)

@@ -10,19 +10,19 @@ from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 
 from fer_core.config import RunConfig
-from fer_core.evaluation.plots import figure_png
-from fer_core.model.features import FeatureTable
-from fer_core.rivals.catalogue import wanted
-from fer_core.rivals.cross_database import CrossDatabase, cross_database
-from fer_core.rivals.matrix_plot import cross_database_figure
-from fer_core.search.processes import trial_processes
-from fer_core.search.study import default_workers
+from fer_core.experiments.cross_database import CrossDatabase, cross_database
+from fer_core.experiments.search.processes import trial_processes
+from fer_core.experiments.search.study import default_workers
+from fer_core.features.store import FeatureTable
+from fer_core.models.registry import wanted
+from fer_core.reports.cross_database_plot import cross_database_figure
+from fer_core.reports.plots import figure_png
 from fer_core.store import write_atomic
 from fer_core.tracking.run import Run, connect, start_run
 from fer_core.workspace import Workspace
-from flows.artifacts import progress_bar, show_markdown, show_picture
-from flows.corpus import backbone_for, prepare_faces, prepare_features, table_of
-from flows.environment import settle
+from flows.support.artifacts import progress_bar, show_markdown, show_picture
+from flows.support.environment import settle
+from flows.support.prepare import backbone_for, prepare_faces, prepare_features, table_of
 
 
 @flow(name="cross-database", persist_result=False)

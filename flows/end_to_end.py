@@ -11,14 +11,14 @@ from prefect.cache_policies import NO_CACHE
 from fer_core.clips.synthetic import synthesize
 from fer_core.config import RunConfig
 from fer_core.workspace import Workspace
-from flows.artifacts import progress_bar, show_markdown
-from flows.environment import settle
 from flows.preprocess import preprocess_flow
 from flows.promote import promote_flow
 from flows.score import score_flow
 from flows.search import search_flow
+from flows.support.artifacts import progress_bar, show_markdown
+from flows.support.environment import settle
+from flows.support.formatting import told
 from flows.train import train_flow
-from flows.wording import told
 
 SCORED_SUBJECTS = 6  # of the demo's batch: drawn from another seed, so no model has seen them
 

@@ -11,13 +11,13 @@ from prefect import flow
 from fer_core.clips.datasets import may_leave
 from fer_core.config import RunConfig
 from fer_core.corpus import stored_faces, stored_ledgers
-from fer_core.evaluation.plots import contact_sheet, figure_png
 from fer_core.preprocess.frame_table import frame_table, write_table
+from fer_core.reports.plots import contact_sheet, figure_png
 from fer_core.store import write_atomic
 from fer_core.workspace import Workspace
-from flows.artifacts import show_markdown, show_picture, show_table
-from flows.corpus import Prepared, prepare_faces
-from flows.environment import settle
+from flows.support.artifacts import show_markdown, show_picture, show_table
+from flows.support.environment import settle
+from flows.support.prepare import Prepared, prepare_faces
 
 SHEET_COLUMNS = 8
 

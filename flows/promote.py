@@ -12,8 +12,8 @@ from fer_core.evaluation.gate import gate
 from fer_core.tracking.registry import challenger_version, champion_version, load_standing, promote
 from fer_core.tracking.run import connect
 from fer_core.workspace import Workspace
-from flows.artifacts import show_markdown
-from flows.environment import settle
+from flows.support.artifacts import show_markdown
+from flows.support.environment import settle
 
 
 @flow(name="promote", persist_result=False)

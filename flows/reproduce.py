@@ -14,23 +14,23 @@ from fer_core.clips.manifest import read_manifest
 from fer_core.config import RunConfig
 from fer_core.errors import DataError, TrainingError
 from fer_core.evaluation.metrics import Evaluation
-from fer_core.evaluation.plots import curves_figure, figure_png
-from fer_core.evaluation.reproduction import THESIS_RULES, Outcome, Reproduction
-from fer_core.evaluation.reproduction_page import reproduction_html, reproduction_markdown
-from fer_core.exam import exam_clips
-from fer_core.implementation import carry_out, configure, reproduction_of
-from fer_core.model.bundle import ModelBundle
-from fer_core.model.features import FeatureTable
-from fer_core.rivals.catalogue import wanted
-from fer_core.search.processes import trial_processes
-from fer_core.search.study import judge_setting
+from fer_core.experiments.search.processes import trial_processes
+from fer_core.experiments.search.study import judge_setting
+from fer_core.experiments.test_set import exam_clips
+from fer_core.features.store import FeatureTable
+from fer_core.models.bundle import ModelBundle
+from fer_core.models.registry import wanted
+from fer_core.reports.plots import curves_figure, figure_png
 from fer_core.store import write_atomic
+from fer_core.thesis.implementation import carry_out, configure, reproduction_of
+from fer_core.thesis.page import reproduction_html, reproduction_markdown
+from fer_core.thesis.reproduction import THESIS_RULES, Outcome, Reproduction
 from fer_core.tracking.run import Run, connect, start_run
 from fer_core.tracking.trial import tracked_trial
 from fer_core.workspace import Workspace
-from flows.artifacts import progress_bar, show_markdown, show_picture
-from flows.corpus import Prepared, backbone_of, prepare_faces, prepare_features, table_of
-from flows.environment import settle
+from flows.support.artifacts import progress_bar, show_markdown, show_picture
+from flows.support.environment import settle
+from flows.support.prepare import Prepared, backbone_of, prepare_faces, prepare_features, table_of
 
 ALL = (1, 2, 3, 4)
 

@@ -10,24 +10,24 @@ from typing import Any
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 
-from fer_core.candidate import CLIP_RULE, judge_out_of_fold, refit_model
 from fer_core.config import RunConfig
 from fer_core.errors import DataError
-from fer_core.implementation import model_of
-from fer_core.model.features import FeatureTable
-from fer_core.rivals.catalogue import wanted
-from fer_core.search.processes import trial_processes
-from fer_core.search.sided import fit_sides, sides_of
-from fer_core.search.study import judge_setting
-from fer_core.search.trial import TrialResult, run_trial
+from fer_core.experiments.candidate import CLIP_RULE, judge_out_of_fold, refit_model
+from fer_core.experiments.search.processes import trial_processes
+from fer_core.experiments.search.study import judge_setting
+from fer_core.experiments.search.trial import TrialResult, run_trial
+from fer_core.features.store import FeatureTable
+from fer_core.models.registry import wanted
+from fer_core.thesis.holdout_fit import fit_sides, sides_of
+from fer_core.thesis.implementation import model_of
 from fer_core.tracking.confidence import log_confidence
 from fer_core.tracking.recorded import Comparison, Recorded, compare_runs, read_recorded
 from fer_core.tracking.run import Run, connect, start_run
 from fer_core.tracking.trial import run_id_of, tracked_trial
 from fer_core.workspace import Workspace
-from flows.artifacts import show_markdown
-from flows.corpus import Prepared, backbone_for, backbone_of, prepare_faces, prepare_features, table_of
-from flows.environment import settle
+from flows.support.artifacts import show_markdown
+from flows.support.environment import settle
+from flows.support.prepare import Prepared, backbone_for, backbone_of, prepare_faces, prepare_features, table_of
 
 
 @flow(name="rerun", persist_result=False)

@@ -13,9 +13,9 @@ from fer_core.scoring.batch import Batch, score_batch
 from fer_core.scoring.inputs import Item, collect
 from fer_core.scoring.scorer import ClipScorer
 from fer_core.workspace import Workspace
-from flows.artifacts import progress_bar, show_markdown, show_table
-from flows.environment import settle
-from flows.scoring import champion_scorer, summarize
+from flows.support.artifacts import progress_bar, show_markdown, show_table
+from flows.support.champion import champion_scorer, summarize
+from flows.support.environment import settle
 
 
 @flow(name="score", persist_result=False)

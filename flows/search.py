@@ -14,20 +14,20 @@ from prefect import flow, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 
 from fer_core.config import RECIPES, RunConfig
-from fer_core.evaluation.plots import figure_png
-from fer_core.models import HEADED
-from fer_core.rivals.catalogue import wanted
-from fer_core.search.choice import Choice, choose
-from fer_core.search.figures import trials_figure
-from fer_core.search.processes import trial_processes
-from fer_core.search.study import Job, Study, default_workers, open_study, search
-from fer_core.search.trial import TrialResult
+from fer_core.experiments.search.choice import Choice, choose
+from fer_core.experiments.search.processes import trial_processes
+from fer_core.experiments.search.study import Job, Study, default_workers, open_study, search
+from fer_core.experiments.search.trial import TrialResult
+from fer_core.model_names import HEADED
+from fer_core.models.registry import wanted
+from fer_core.reports.plots import figure_png
+from fer_core.reports.trials_plot import trials_figure
 from fer_core.tracking.run import Run, Tracking, connect, reopen_run, start_run
 from fer_core.tracking.trial import send_trial, tracked_trial
 from fer_core.workspace import Workspace
-from flows.artifacts import progress_bar, show_markdown, show_picture, show_table
-from flows.corpus import backbone_for, costs_of, prepare_faces, prepare_features, table_of
-from flows.environment import settle
+from flows.support.artifacts import progress_bar, show_markdown, show_picture, show_table
+from flows.support.environment import settle
+from flows.support.prepare import backbone_for, costs_of, prepare_faces, prepare_features, table_of
 
 
 @flow(name="search", persist_result=False)

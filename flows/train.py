@@ -9,28 +9,28 @@ from typing import Any
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 
-from fer_core.candidate import CLIP_RULE, Candidate, make_candidate
 from fer_core.clips.datasets import may_leave
 from fer_core.config import RunConfig
 from fer_core.errors import ConfigError
 from fer_core.evaluation.metrics import Evaluation
-from fer_core.evaluation.plots import confusion_figure, curves_figure, figure_png
-from fer_core.model.features import FeatureTable, load_table
-from fer_core.models import HEADED, ModelName
-from fer_core.rivals.catalogue import rival_of, wanted
+from fer_core.experiments.candidate import CLIP_RULE, Candidate, make_candidate
+from fer_core.experiments.search.processes import trial_processes
+from fer_core.experiments.search.study import judge_setting
+from fer_core.experiments.search.trial import TrialResult, complete_result, read_spec
+from fer_core.features.store import FeatureTable, load_table
+from fer_core.model_names import HEADED, ModelName
+from fer_core.models.registry import rival_of, wanted
+from fer_core.reports.plots import confusion_figure, curves_figure, figure_png
 from fer_core.rivals.rival import read_of
-from fer_core.search.processes import trial_processes
-from fer_core.search.study import judge_setting
-from fer_core.search.trial import TrialResult, complete_result, read_spec
 from fer_core.tracking.confidence import log_confidence
 from fer_core.tracking.registry import register
 from fer_core.tracking.run import Run, connect, start_run
 from fer_core.tracking.trial import PICTURED, tracked_trial
 from fer_core.workspace import Workspace
-from flows.artifacts import show_markdown, show_picture
-from flows.corpus import Prepared, backbone_for, costs_of, prepare_faces, prepare_features, table_of
-from flows.environment import settle
 from flows.preprocess import apex_sheet
+from flows.support.artifacts import show_markdown, show_picture
+from flows.support.environment import settle
+from flows.support.prepare import Prepared, backbone_for, costs_of, prepare_faces, prepare_features, table_of
 
 
 @flow(name="train", persist_result=False)

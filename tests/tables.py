@@ -10,7 +10,7 @@ from torch import nn
 
 from fer_core.clips.clip import Clip
 from fer_core.emotions import SIX
-from fer_core.model.features import FeatureStore, FeatureTable, build_table
+from fer_core.features.store import FeatureStore, FeatureTable, build_table
 
 
 def drawn_clips(tmp_path, n_subjects: int = 12) -> list[Clip]:

@@ -9,7 +9,7 @@ import numpy as np
 from scipy.optimize import minimize_scalar
 
 from fer_core.errors import ShapeError
-from fer_core.model.verdict import apply_temperature
+from fer_core.models.verdict import apply_temperature
 
 _TINY = 1e-7  # a class no frame voted for still has a probability
 _LOWEST, _HIGHEST = 0.05, 20.0

@@ -12,7 +12,7 @@ from sklearn.metrics import confusion_matrix
 from fer_core.config import Rule
 from fer_core.emotions import SIX, Emotion
 from fer_core.errors import ShapeError
-from fer_core.model.verdict import judge
+from fer_core.models.verdict import judge
 
 RULES: tuple[Rule, ...] = get_args(Rule)
 RESAMPLES = 2000

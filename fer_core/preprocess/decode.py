@@ -18,8 +18,8 @@ import numpy as np
 
 from fer_core.config import LimitsConfig
 from fer_core.errors import ClipError, ClipStatus
-from fer_core.preprocess.census import Census, Report
 from fer_core.preprocess.container import decode, open_video, packets, promised_duration, shows_every_packet
+from fer_core.preprocess.frame_count import Census, Report
 from fer_core.preprocess.gray import (
     HLG,
     MAX_STRETCH,

@@ -12,8 +12,8 @@ import numpy as np
 from fer_core.config import LimitsConfig
 from fer_core.errors import ClipError, ClipStatus
 from fer_core.preprocess.admit import open_regular
-from fer_core.preprocess.census import MIN_SHARE, Report
 from fer_core.preprocess.decode import Frame
+from fer_core.preprocess.frame_count import MIN_SHARE, Report
 from fer_core.preprocess.gray import check_pixels
 
 # How a whole picture ends; OpenCV fills the missing part of a cut one with grey and says nothing.

@@ -17,12 +17,12 @@ from fer_core.config import LimitsConfig, PreprocessConfig
 from fer_core.errors import ClipError, ClipStatus
 from fer_core.preprocess.admit import admit, missing, open_regular
 from fer_core.preprocess.apex import estimate_apex
-from fer_core.preprocess.census import Report
 from fer_core.preprocess.decode import Frame, Media, VideoFile
 from fer_core.preprocess.equalize import equalize_by
 from fer_core.preprocess.face import Detection, FaceFinder, crop, resize
 from fer_core.preprocess.faces import Faces, FrameStatus, Ledger
 from fer_core.preprocess.folder import FrameFolder
+from fer_core.preprocess.frame_count import Report
 from fer_core.preprocess.selection import select
 from fer_core.preprocess.spool import Spool
 from fer_core.preprocess.store import FacesStore, cut_at, faces_key

@@ -94,7 +94,7 @@ def _faces(request: dict[str, Any], limits: LimitsConfig) -> dict[str, Any]:
 
 def _look(request: dict[str, Any], limits: LimitsConfig) -> dict[str, Any]:
     """Hash of whole frames of a clip, as hex digits."""
-    from fer_core.preprocess.look import look
+    from fer_core.preprocess.perceptual_hash import look
 
     return {"hash": look(Path(request["path"]), request["digest"], limits).tobytes().hex()}
 

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from fer_core.model.classifiers.networks import Batch, in_chunks
-from fer_core.model.features import FeatureTable
-from fer_core.model.record import NetworkRecord
+from fer_core.features.store import FeatureTable
+from fer_core.models.clip_network import Batch, in_chunks
+from fer_core.models.record import NetworkRecord
 from fer_core.rivals.nets import ClipNet
 
 THIRDS = 3  # frames of a clip in training

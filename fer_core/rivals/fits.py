@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fer_core.errors import TrainingError
-from fer_core.model.features import FeatureTable
+from fer_core.features.store import FeatureTable
 from fer_core.training.history import Epoch
 
 if TYPE_CHECKING:

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fer_core.model.classifiers.fused import FusedClassifier
-from fer_core.model.descriptors.descriptor import Descriptor
+from fer_core.features.descriptors.descriptor import Descriptor
+from fer_core.models.fusion import FusedClassifier
 from fer_core.rivals.fits import Fits, Side
 from fer_core.rivals.rival import Fitted, Rival
 

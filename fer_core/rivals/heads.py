@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from fer_core.config import Rule, TrainConfig
+from fer_core.features.store import load_block, load_fc
 from fer_core.model.classifiers.head import HeadClassifier
-from fer_core.model.features import load_block, load_fc
 from fer_core.rivals.fits import Fits, Side
 from fer_core.rivals.rival import Fitted, Rival
 from fer_core.training.loop import fit

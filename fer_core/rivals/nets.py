@@ -13,9 +13,9 @@ import numpy as np
 import torch
 
 from fer_core.config import TrainConfig
-from fer_core.model.classifiers.networks import SHOWN, Batch, NetworkClassifier, Standardize, build_network
-from fer_core.model.features import FeatureTable
-from fer_core.model.record import NetworkRecord
+from fer_core.features.store import FeatureTable
+from fer_core.models.clip_network import SHOWN, Batch, NetworkClassifier, Standardize, build_network
+from fer_core.models.record import NetworkRecord
 from fer_core.rivals.fits import Fits, Side
 from fer_core.rivals.rival import Fitted, Rival
 from fer_core.runtime import resolve_device, resolve_threads, set_threads

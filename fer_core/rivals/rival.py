@@ -11,9 +11,9 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from fer_core.model.classifiers.classifier import ClipClassifier
-from fer_core.model.descriptors.descriptor import Descriptor
-from fer_core.model.features import FeatureTable
+from fer_core.features.descriptors.descriptor import Descriptor
+from fer_core.features.store import FeatureTable
+from fer_core.models.base import ClipClassifier
 from fer_core.rivals.fits import Fits, Side
 from fer_core.training.history import History
 

@@ -18,8 +18,8 @@ from fer_core.emotions import Emotion
 from fer_core.errors import ClipError, ClipStatus, StoreError
 from fer_core.preprocess.admit import admit
 from fer_core.preprocess.faces import FrameStatus, Ledger
+from fer_core.reports.scores import write_report
 from fer_core.scoring.inputs import Item
-from fer_core.scoring.report import write_report
 from fer_core.scoring.scorer import ClipScore, ClipScorer
 from fer_core.scoring.tables import write_explanations, write_tables
 from fer_core.store import EntryStore

@@ -5,12 +5,12 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from fer_core.model.bundle import ModelBundle
+from fer_core.features.descriptors.catalogue import DISPLACEMENT
+from fer_core.features.descriptors.motion import tracked_points
 from fer_core.model.classifiers.head import HeadClassifier
-from fer_core.model.classifiers.support_vectors import SupportVectorsClassifier
-from fer_core.model.descriptors.catalogue import DISPLACEMENT
-from fer_core.model.descriptors.motion import tracked_points
-from fer_core.model.grad_cam import grad_cam
+from fer_core.models.bundle import ModelBundle
+from fer_core.models.grad_cam import grad_cam
+from fer_core.models.svm import SupportVectorsClassifier
 
 _STRENGTH = 0.45  # of the colour over the face, at most
 _QUALITY = 85

@@ -19,13 +19,13 @@ from fer_core.clips.clip import Clip
 from fer_core.config import LimitsConfig, PreprocessConfig, Rule, ScoreConfig
 from fer_core.emotions import Emotion
 from fer_core.errors import ClipError, ClipStatus, ConfigError, WeightsError
-from fer_core.model.bundle import ModelBundle
-from fer_core.model.classifiers.classifier import FrameView
-from fer_core.model.descriptors.catalogue import DESCRIPTORS, DISPLACEMENT, describe, of_course
-from fer_core.model.descriptors.descriptor import Source, course_config
-from fer_core.model.features import FeatureStore
-from fer_core.model.inputs import ClipInputs
-from fer_core.model.verdict import apply_temperature, judge
+from fer_core.features.descriptors.catalogue import DESCRIPTORS, DISPLACEMENT, describe, of_course
+from fer_core.features.descriptors.descriptor import Source, course_config
+from fer_core.features.inputs import ClipInputs
+from fer_core.features.store import FeatureStore
+from fer_core.models.base import FrameView
+from fer_core.models.bundle import ModelBundle
+from fer_core.models.verdict import apply_temperature, judge
 from fer_core.preprocess.batch import ClipFaces, preprocess_batch
 from fer_core.preprocess.faces import Faces, Ledger
 from fer_core.preprocess.store import FacesStore, cut_at, faces_key

@@ -19,12 +19,12 @@ from fer_core.evaluation.calibration import (
     negative_log_likelihood,
     reliability,
 )
-from fer_core.evaluation.confidence_plots import coverage_figure, groups_figure, sets_figure
 from fer_core.evaluation.conformal import PredictionSets, prediction_sets
 from fer_core.evaluation.metrics import Evaluation, by_columns, clip_verdicts
-from fer_core.evaluation.plots import reliability_figure
-from fer_core.model.features import FeatureTable
-from fer_core.search.trial import out_of_fold_scores
+from fer_core.experiments.search.trial import out_of_fold_scores
+from fer_core.features.store import FeatureTable
+from fer_core.reports.confidence_plots import coverage_figure, groups_figure, sets_figure
+from fer_core.reports.plots import reliability_figure
 from fer_core.tracking.run import Run
 
 log = logging.getLogger(__name__)

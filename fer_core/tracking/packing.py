@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import yaml
 
 import fer_core
-from fer_core.model.bundle import RECORD, WEIGHTS, ModelBundle
+from fer_core.models.bundle import RECORD, WEIGHTS, ModelBundle
 from fer_core.tracking import pyfunc as door
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ import numpy as np
 
 from fer_core.emotions import Emotion
 from fer_core.errors import RegistryError
-from fer_core.model.bundle import ModelBundle
+from fer_core.models.bundle import ModelBundle
 from fer_core.scoring.scorer import ClipScorer
 
 TOLERANCE = 1e-4

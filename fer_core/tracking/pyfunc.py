@@ -37,8 +37,8 @@ class EmotionModel(PythonModel):
         check_packages()
         folder = Path(context.artifacts["weights"]).parent
         try:
-            from fer_core.model.bundle import read_bundle
-            from fer_core.model.record import FORMAT as readable
+            from fer_core.models.bundle import read_bundle
+            from fer_core.models.record import FORMAT as readable
             from fer_core.scoring.scorer import ClipScorer
         except ImportError as exc:
             raise RuntimeError(f"{_foreign()} cannot read this model ({exc}); {_REMEDY}") from exc

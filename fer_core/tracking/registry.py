@@ -21,8 +21,8 @@ from filelock import FileLock, Timeout
 
 from fer_core.errors import DataError, RegistryError
 from fer_core.evaluation.gate import Standing
-from fer_core.evaluation.report import USE_STATEMENT
-from fer_core.model.bundle import FILES, ModelBundle, read_bundle
+from fer_core.models.bundle import FILES, ModelBundle, read_bundle
+from fer_core.reports.page import USE_STATEMENT
 from fer_core.tracking.connection import Tracking, told
 from fer_core.tracking.packing import pack
 from fer_core.tracking.parity import prove_parity

@@ -20,7 +20,7 @@ from pydantic import BaseModel
 
 from fer_core.errors import TrackingError
 from fer_core.evaluation.metrics import Evaluation
-from fer_core.evaluation.plots import confusion_figure, figure_pixels
+from fer_core.reports.plots import confusion_figure, figure_pixels
 from fer_core.runtime import describe_environment, git_commit
 from fer_core.tracking.connection import Tracking, check_name, connect, told, without_secrets
 from fer_core.training.history import History

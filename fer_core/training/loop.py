@@ -19,8 +19,8 @@ from torch import nn
 
 from fer_core.config import TrainConfig
 from fer_core.errors import TrainingError
-from fer_core.model.features import FeatureTable
-from fer_core.model.head import Head, build_head, start_from
+from fer_core.features.store import FeatureTable
+from fer_core.models.fc_head import Head, build_head, start_from
 from fer_core.runtime import resolve_device, resolve_threads, set_threads
 from fer_core.training.checkpoint import Checkpoint
 from fer_core.training.history import Epoch, History

@@ -9,8 +9,8 @@ from torch import nn
 
 from fer_core.config import TrainConfig
 from fer_core.errors import TrainingError
-from fer_core.model.features import FeatureTable
-from fer_core.model.head import Head
+from fer_core.features.store import FeatureTable
+from fer_core.models.fc_head import Head
 
 
 class BlockAndHead(nn.Module):

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from fer_core.models import COMPARED
+from fer_core.model_names import COMPARED
 from flows.commands.runs import backbone_checked, corpus_checked, run_flow, settled
 from flows.commands.session import Session, command
 
@@ -34,7 +34,7 @@ def compare(
 ) -> dict[str, Any]:
     """Compare models on the training subjects, each clip scored out of fold: one table, one figure."""
     from fer_core.corpus import labelled_clips
-    from fer_core.rivals.catalogue import rivals, wanted_by
+    from fer_core.models.registry import rivals, wanted_by
 
     config = settled(session)
     chosen = rivals(models or COMPARED, config.train)  # refuse an unknown name before anything is done

@@ -123,7 +123,7 @@ def split(
     from fer_core.clips.split_record import write_split
     from fer_core.clips.splits import every_split
     from fer_core.clips.splits import split as split_manifest
-    from fer_core.preprocess.look import look_at
+    from fer_core.preprocess.perceptual_hash import look_at
 
     cfg, limits = session.config.split, session.following(follow_links).limits
     official = cfg.scheme == "official"  # whose sides are in the manifest, for people nobody named
@@ -214,8 +214,8 @@ def _lookalikes(session: Session, manifest: Manifest, limits: LimitsConfig, stor
     """Subjects that may be one person, by the backbone that was measured for it, whatever the settings say."""
     from fer_core.clips.lookalikes import lookalikes
     from fer_core.config import BackboneConfig
-    from fer_core.model.backbone import load_backbone
-    from fer_core.model.neutral import neutral_features
+    from fer_core.features.backbone import load_backbone
+    from fer_core.features.neutral_faces import neutral_features
 
     with session.progress("Comparing people") as progress:
         backbone = load_backbone(BackboneConfig())

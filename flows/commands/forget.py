@@ -20,9 +20,9 @@ def forget(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would go and what would stay.")] = False,
 ) -> dict[str, Any]:
     """Remove a person's faces, features, verdicts, tables and rows of the manifest; list the models trained on them."""
-    from fer_core.forget import forget as forget_subject
+    from fer_core.housekeeping.forget import forget as forget_subject
     from fer_core.workspace import Workspace
-    from flows.environment import settle
+    from flows.support.environment import settle
 
     config = settle(session.config)
     workspace = Workspace.open(config.workspace)
@@ -64,8 +64,8 @@ def forget(
 
 def _versions(config: RunConfig, subject: str) -> tuple[list[int], list[int]]:
     """Registered versions trained on the subject, and those that do not say; none where nothing was ever registered."""
-    from fer_core.tracking.people import versions_trained_on
     from fer_core.tracking.run import connect
+    from fer_core.tracking.subjects import versions_trained_on
 
     workspace = Path(config.workspace)
     if config.tracking.uri == "auto" and not (workspace / "mlflow.db").is_file():

@@ -129,8 +129,8 @@ def _check_run(config: RunConfig, run_id: str) -> None:
 
 def _check(config: RunConfig, setting: str, overrides: list[str], cross_validate: bool) -> None:
     """Refuse now a manifest, split, folds or backbone that the flow would refuse after a server has started."""
-    from fer_core.implementation import configure
-    from fer_core.rivals.catalogue import wanted
+    from fer_core.models.registry import wanted
+    from fer_core.thesis.implementation import configure
 
     first = configure(1, config, setting, overrides=overrides)
     backbone_checked(corpus_checked(first, folded=cross_validate), wanted(first.train))
@@ -148,8 +148,8 @@ def cross_database(
 ) -> dict[str, Any]:
     """Train on each database and test on each other, with intervals; the test set stays shut."""
     from fer_core.corpus import load_corpus, trained_on
-    from fer_core.rivals.catalogue import wanted
-    from fer_core.rivals.cross_database import several
+    from fer_core.experiments.cross_database import several
+    from fer_core.models.registry import wanted
     from fer_core.workspace import Workspace
 
     config = settled(session)

@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING, Annotated, Any, cast, get_args
 import typer
 
 from fer_core.errors import ConfigError, DataError
-from fer_core.models import ModelName
+from fer_core.model_names import ModelName
 from flows.commands.session import BAD_ROWS, FollowLinks, Session, command
-from flows.wording import told
+from flows.support.formatting import told
 
 if TYPE_CHECKING:
     from fer_core.config import RunConfig
@@ -83,7 +83,7 @@ def card(
 @command()
 def search(session: Session) -> dict[str, Any]:
     """Search settings by subject-grouped cross-validation; every trial is an MLflow run."""
-    from fer_core.rivals.catalogue import wanted
+    from fer_core.models.registry import wanted
 
     config = corpus_checked(settled(session), folded=True)
     backbone_checked(config, wanted(config.train, config.search))
@@ -107,8 +107,8 @@ def train(
 ) -> dict[str, Any]:
     """Judge one setting out of fold, fit it on all training subjects, and register it as a candidate."""
     from fer_core.config import load_config
-    from fer_core.rivals.catalogue import wanted
-    from fer_core.search.trial import complete_result
+    from fer_core.experiments.search.trial import complete_result
+    from fer_core.models.registry import wanted
 
     if trial and model:
         raise ConfigError("a trial has its model; name a trial or a model, not both")
@@ -171,7 +171,7 @@ def score(
     """Score videos with the champion: verdicts.csv, verdicts.parquet and report.html, one row a clip whatever it is."""
     from fer_core.scoring.batch import score_batch
     from fer_core.scoring.inputs import collect
-    from flows.scoring import champion_scorer, summarize
+    from flows.support.champion import champion_scorer, summarize
 
     config = settled(session, follow_links)
     if explain is not None:
@@ -195,7 +195,7 @@ def score(
 
 def settled(session: Session, follow_links: bool = False) -> RunConfig:
     """The settings of a run here: workspace and tracking resolved, Prefect pointed at them."""
-    from flows.environment import prepare
+    from flows.support.environment import prepare
 
     return prepare(session.following(follow_links))
 
@@ -214,7 +214,7 @@ def corpus_checked(config: RunConfig, folded: bool = False) -> RunConfig:
 
 def backbone_checked(config: RunConfig, wanted: Wanted) -> RunConfig:
     """Load the backbone, if it is wanted; missing weights must not come to light after the faces are made."""
-    from flows.corpus import backbone_for
+    from flows.support.prepare import backbone_for
 
     backbone_for(config, wanted)
     return config
@@ -222,8 +222,8 @@ def backbone_checked(config: RunConfig, wanted: Wanted) -> RunConfig:
 
 def run_flow(session: Session, module: str, flow: str, config: RunConfig, **arguments: Any) -> dict[str, Any]:
     """Run a flow in this process, on a running server or a temporary one, and tell its result."""
-    from flows.progress import watched_by
-    from flows.temporary import temporary_server
+    from flows.support.progress import watched_by
+    from flows.support.temporary import temporary_server
 
     running = os.environ.get("PREFECT_API_URL")
     where = running or "a temporary one, 10 s to start; 'ferflow up' keeps one running"

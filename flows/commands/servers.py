@@ -109,7 +109,7 @@ def _programs(
     workspace: Path, host: str, mlflow_port: int, prefect_port: int, database: str
 ) -> tuple[list[Program], dict[str, str], tuple[str, str]]:
     """What is started, the environment it gets, and the addresses of MLflow and Prefect."""
-    from flows.environment import prefect_environment
+    from flows.support.environment import prefect_environment
     from mlflow_server import launch
     from mlflow_server.address import answers
     from mlflow_server.supervise import Program

@@ -10,7 +10,7 @@ import numpy as np
 from fer_core.clips.clip import Split
 from fer_core.config import BackboneConfig, PreprocessConfig, SplitConfig, TrainConfig
 from fer_core.evaluation.metrics import evaluate
-from fer_core.evaluation.reproduction import DataFacts, Outcome, Reproduction
+from fer_core.thesis.reproduction import DataFacts, Outcome, Reproduction
 from fer_core.training.history import Epoch, History
 
 LABELS = np.tile(np.arange(6), 20)

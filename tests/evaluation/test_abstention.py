@@ -5,7 +5,7 @@ import pytest
 
 from fer_core.errors import ShapeError
 from fer_core.evaluation.abstention import SHOWN, coverage_curve
-from fer_core.evaluation.confidence_plots import coverage_figure
+from fer_core.reports.confidence_plots import coverage_figure
 
 
 @pytest.fixture(scope="module")

@@ -5,8 +5,8 @@ import pytest
 
 from fer_core.emotions import SIX
 from fer_core.errors import DataError
-from fer_core.evaluation.confidence_plots import sets_figure
 from fer_core.evaluation.conformal import prediction_sets
+from fer_core.reports.confidence_plots import sets_figure
 
 
 @pytest.fixture(scope="module")

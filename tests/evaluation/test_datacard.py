@@ -19,11 +19,11 @@ from fer_core.corpus import prepare_clips
 from fer_core.emotions import SIX, Emotion
 from fer_core.errors import ClipStatus
 from fer_core.evaluation.datacard import SHEET_CLIPS, ClipFacts, DataCard, data_card, judge_blind, lost, worst
-from fer_core.evaluation.datacard_page import card_html, markdown_card
-from fer_core.evaluation.distributions import ledger_svg, spread_svg
-from fer_core.evaluation.report import USE_STATEMENT
 from fer_core.preprocess.faces import FrameStatus
 from fer_core.preprocess.pipeline import preprocess
+from fer_core.reports.datacard import card_html, markdown_card
+from fer_core.reports.distributions import ledger_svg, spread_svg
+from fer_core.reports.page import USE_STATEMENT
 from fer_core.workspace import Workspace
 from tests.preprocess.films import face_frames, plain_frames, write_folder, write_video
 

@@ -17,7 +17,7 @@ from fer_core.evaluation.metrics import (
     paired_difference,
     taken_for,
 )
-from fer_core.model.verdict import judge
+from fer_core.models.verdict import judge
 
 
 @pytest.fixture

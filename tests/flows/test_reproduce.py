@@ -11,7 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from fer_core.config import load_config
-from fer_core.evaluation.thesis import IMPLEMENTATIONS
+from fer_core.published import IMPLEMENTATIONS
 
 SMALL = ["backbone.name=efficientnet-lite0", "preprocess.max_frames=2", "train.epochs=4", "search.folds=2"]
 SETTINGS = [word for setting in SMALL for word in ("--set", setting)]

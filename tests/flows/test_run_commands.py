@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from fer_core.config import TrainConfig
-from fer_core.search.trial import TrialResult
+from fer_core.experiments.search.trial import TrialResult
 from tests.flows.test_cli import manifest, run
 
 

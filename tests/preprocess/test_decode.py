@@ -14,9 +14,9 @@ import pytest
 
 from fer_core.config import LimitsConfig, PreprocessConfig
 from fer_core.errors import ClipError, ClipStatus
-from fer_core.preprocess.census import Report
 from fer_core.preprocess.decode import Frame
 from fer_core.preprocess.faces import FrameStatus
+from fer_core.preprocess.frame_count import Report
 from fer_core.preprocess.gray import gray, upright
 from fer_core.preprocess.pipeline import open_media
 from tests.preprocess.conftest import LIMITS, faces_of

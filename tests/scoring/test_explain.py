@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 
 from fer_core.config import ScoreConfig
+from fer_core.reports.scores import report_html
 from fer_core.scoring.batch import score_batch
 from fer_core.scoring.explain import decisive, margins
 from fer_core.scoring.inputs import collect
-from fer_core.scoring.report import report_html
 from fer_core.scoring.scorer import ClipScorer
 from tests.scoring.conftest import LIMITS
 

@@ -9,8 +9,8 @@ import torch
 from fer_core.clips.clip import Clip, clip_digest
 from fer_core.config import ScoreConfig
 from fer_core.errors import ClipError, ClipStatus
-from fer_core.model.head import frame_scores
-from fer_core.model.verdict import apply_temperature, clip_scores, judge
+from fer_core.models.fc_head import frame_scores
+from fer_core.models.verdict import apply_temperature, clip_scores, judge
 from fer_core.preprocess.pipeline import preprocess
 from fer_core.scoring.inputs import collect
 from fer_core.scoring.scorer import ClipScorer

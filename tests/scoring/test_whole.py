@@ -11,17 +11,17 @@ import torch
 from fer_core.clips.clip import Clip
 from fer_core.config import PreprocessConfig, ScoreConfig
 from fer_core.errors import ClipStatus, ConfigError
-from fer_core.model.bundle import write_bundle
-from fer_core.model.classifiers.fused import FusedClassifier
-from fer_core.model.classifiers.networks import NetworkClassifier, build_network
-from fer_core.model.classifiers.support_vectors import SupportVectorsClassifier
-from fer_core.model.descriptors.catalogue import describe
-from fer_core.model.descriptors.descriptor import course_config
-from fer_core.model.record import ModelFacts, NetworkRecord, SupportVectorsRecord
+from fer_core.features.descriptors.catalogue import describe
+from fer_core.features.descriptors.descriptor import course_config
+from fer_core.models.bundle import write_bundle
+from fer_core.models.clip_network import NetworkClassifier, build_network
+from fer_core.models.fusion import FusedClassifier
+from fer_core.models.record import ModelFacts, NetworkRecord, SupportVectorsRecord
+from fer_core.models.svm import SupportVectorsClassifier
 from fer_core.preprocess.pipeline import preprocess
+from fer_core.reports.scores import report_html
 from fer_core.scoring.batch import score_batch
 from fer_core.scoring.inputs import collect
-from fer_core.scoring.report import report_html
 from fer_core.scoring.scorer import ClipScorer
 from tests.models import lite0, small_bundle
 from tests.scoring.conftest import LIMITS

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from fer_core.config import TrackingConfig
-from fer_core.model.bundle import ModelBundle
+from fer_core.models.bundle import ModelBundle
 from fer_core.tracking.connection import Tracking, connect
 from fer_core.tracking.run import start_run
 from tests.models import small_bundle

@@ -10,8 +10,8 @@ import pytest
 from fer_core.config import TrainConfig, load_config
 from fer_core.errors import ConfigError
 from fer_core.evaluation.metrics import clip_verdicts, evaluate
-from fer_core.model.features import FeatureStore
-from fer_core.search.trial import TrialSpec, out_of_fold_scores, run_trial, write_spec
+from fer_core.experiments.search.trial import TrialSpec, out_of_fold_scores, run_trial, write_spec
+from fer_core.features.store import FeatureStore
 from fer_core.tracking.confidence import judge_confidence, log_confidence
 from fer_core.tracking.run import start_run
 from tests.tables import drawn_table

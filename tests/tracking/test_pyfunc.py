@@ -155,7 +155,7 @@ def test_requirements_name_whatever_scoring_imports(paths, registered, tmp_path)
     folder = str(registered.artifacts(registered.versions[0]) / "artifacts")
     code = (
         "import json, sys; from pathlib import Path; from fer_core.scoring.scorer import ClipScorer;"
-        "from fer_core.model.bundle import read_bundle;"
+        "from fer_core.models.bundle import read_bundle;"
         f"ClipScorer(read_bundle(Path({folder!r}))).score({paths[0]!r});"
         "print(json.dumps([[m.__file__ for n, m in sys.modules.items() if n.startswith('fer_core') and m.__file__],"
         " sorted({n.split('.')[0] for n in sys.modules})]))"

@@ -14,7 +14,7 @@ from fer_core.config import TrackingConfig
 from fer_core.emotions import SIX
 from fer_core.errors import RegistryError, TrackingError
 from fer_core.evaluation.gate import Standing
-from fer_core.model.bundle import FILES, read_bundle
+from fer_core.models.bundle import FILES, read_bundle
 from fer_core.tracking.parity import prove_parity
 from fer_core.tracking.registry import (
     challenger_version,

@@ -6,8 +6,8 @@ import pytest
 
 from fer_core.config import TrackingConfig, TrainConfig
 from fer_core.errors import DataError, TrackingError
-from fer_core.model.features import FeatureStore
-from fer_core.search.trial import TrialSpec, write_spec
+from fer_core.experiments.search.trial import TrialSpec, write_spec
+from fer_core.features.store import FeatureStore
 from fer_core.tracking.run import Run
 from fer_core.tracking.trial import run_id_of, tracked_trial
 from tests.tables import drawn_table

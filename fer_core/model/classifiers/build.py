@@ -5,19 +5,19 @@ from __future__ import annotations
 import torch
 
 from fer_core.errors import WeightsError
-from fer_core.model.classifiers.classifier import ClipClassifier
-from fer_core.model.classifiers.forest import ForestClassifier
-from fer_core.model.classifiers.fused import FusedClassifier
 from fer_core.model.classifiers.head import HeadClassifier
-from fer_core.model.classifiers.networks import NetworkClassifier
-from fer_core.model.classifiers.support_vectors import SupportVectorsClassifier
-from fer_core.model.record import (
+from fer_core.models.base import ClipClassifier
+from fer_core.models.clip_network import NetworkClassifier
+from fer_core.models.forest import ForestClassifier
+from fer_core.models.fusion import FusedClassifier
+from fer_core.models.record import (
     ClassifierRecord,
     ForestRecord,
     FusedRecord,
     HeadRecord,
     NetworkRecord,
 )
+from fer_core.models.svm import SupportVectorsClassifier
 
 
 def build_classifier(record: ClassifierRecord, tensors: dict[str, torch.Tensor], n_classes: int) -> ClipClassifier:

@@ -10,12 +10,12 @@ from torch import nn
 
 from fer_core.config import Rule
 from fer_core.errors import WeightsError
-from fer_core.model.backbone import features_above
-from fer_core.model.classifiers.classifier import ClipClassifier, FrameView
-from fer_core.model.head import Head, frame_scores
-from fer_core.model.inputs import ClipInputs
-from fer_core.model.record import HeadRecord
-from fer_core.model.verdict import judge
+from fer_core.features.backbone import features_above
+from fer_core.features.inputs import ClipInputs
+from fer_core.models.base import ClipClassifier, FrameView
+from fer_core.models.fc_head import Head, frame_scores
+from fer_core.models.record import HeadRecord
+from fer_core.models.verdict import judge
 
 _TIE = 1e-6
 

@@ -1,0 +1,65 @@
+"""Milliseconds a clip, from stored faces to scores: the convolutions, the descriptors, the classifier."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+
+from fer_core.corpus import ClipRow, Wanted, stored_faces
+from fer_core.features.backbone import Backbone
+from fer_core.features.descriptors.catalogue import DESCRIPTORS
+from fer_core.features.inputs import ClipInputs
+from fer_core.models.base import ClipClassifier
+from fer_core.workspace import Workspace
+
+Costs = Mapping[str, float]  # `features`, or the name of a descriptor -> milliseconds a clip
+FEATURES = "features"
+_TIMED_INPUTS, _TIMED_CLIPS = 5, 9
+
+
+def measure_costs(
+    rows: Sequence[ClipRow],
+    course: Sequence[ClipRow],
+    workspace: Workspace,
+    backbone: Backbone | None,
+    wanted: Wanted,
+) -> dict[str, float]:
+    """What it takes to make a classifier's inputs of the faces of clips of about median length.
+
+    Args:
+        rows: of the clips. course: the same of their whole course, where a descriptor is taken of it.
+    Raises:
+        DataError: the store has lost the faces.
+    """
+    found = {}
+    if wanted.plain and backbone is not None:
+        found[FEATURES] = _median_ms(rows, workspace, backbone.features)
+    for name in wanted.descriptors:
+        descriptor = DESCRIPTORS[name]
+        of = rows if descriptor.source == "expression" else course
+        found[name] = _median_ms(of, workspace, descriptor.describe)
+    return found
+
+
+def ms_per_clip(classifier: ClipClassifier, inputs: ClipInputs, clips: np.ndarray, costs: Costs) -> float:
+    """Median time of the classifier over some of the clips, and of what it reads; what was not timed counts nothing."""
+    seconds = []
+    for clip in clips[:_TIMED_CLIPS]:
+        started = time.perf_counter()
+        classifier.scores(inputs, np.array([clip]))
+        seconds.append(time.perf_counter() - started)
+    read = [FEATURES] * classifier.reads_features + list(classifier.descriptors)
+    return 1000 * float(np.median(seconds)) + sum(costs.get(name, 0.0) for name in read)
+
+
+def _median_ms(rows: Sequence[ClipRow], workspace: Workspace, make: Callable[[np.ndarray], np.ndarray]) -> float:
+    lengths = np.array([row.n_used for row in rows])
+    nearest = np.argsort(np.abs(lengths - np.median(lengths)), kind="stable")[:_TIMED_INPUTS]
+    seconds = []
+    for faces in stored_faces([rows[i] for i in nearest], workspace):
+        started = time.perf_counter()
+        make(faces.pixels)
+        seconds.append(time.perf_counter() - started)
+    return 1000 * float(np.median(seconds))

@@ -1,0 +1,157 @@
+"""A candidate: the chosen setting fitted once more on all training subjects, calibrated, put on disk, tested once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from fer_core.clips.manifest import Manifest
+from fer_core.config import Rule, RunConfig
+from fer_core.corpus import ClipRow
+from fer_core.evaluation.calibration import Reliability, calibrated_apart, fit_temperature, reliability
+from fer_core.evaluation.gate import Standing
+from fer_core.evaluation.lockbox import Opening
+from fer_core.evaluation.metrics import Evaluation, clip_verdicts, evaluate
+from fer_core.experiments.search.study import refit
+from fer_core.experiments.search.trial import TrialResult, out_of_fold_scores, read_spec
+from fer_core.experiments.test_set import take_exam
+from fer_core.features.backbone import Backbone, tuned
+from fer_core.features.store import FeatureTable
+from fer_core.models.bundle import ModelBundle, subject_digest, write_bundle
+from fer_core.models.record import ModelFacts
+from fer_core.rivals.rival import Fitted
+from fer_core.runtime import describe_environment
+from fer_core.store import cache_key
+from fer_core.workspace import Workspace
+
+CLIP_RULE: Rule = "mean_scores"  # better than the vote in all four implementations of the thesis (§4.3-4.6)
+
+
+@dataclass(frozen=True)
+class OutOfFold:
+    """What cross-validation says of a setting: each clip judged by a head that never saw its subject.
+
+    Args:
+        evaluations: rule -> evaluation.
+        verdicts: (C,) of the candidate's own rule, in the table's order.
+        temperatures: rule -> temperature of its clip scores.
+        before, after: reliability of the rule's scores, uncalibrated and calibrated on other people's clips.
+    """
+
+    evaluations: Mapping[Rule, Evaluation]
+    verdicts: np.ndarray
+    temperatures: Mapping[Rule, float]
+    before: Reliability
+    after: Reliability
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A model that could become champion.
+
+    Args:
+        bundle: read back from `folder`, every check passed.
+        fitted: the refit.
+        out_of_fold: of the same setting.
+        standing: its out-of-fold record, which the gate compares.
+        test: what the lockbox gave; None when there is no test set.
+    """
+
+    folder: Path
+    bundle: ModelBundle
+    fitted: Fitted
+    out_of_fold: OutOfFold
+    standing: Standing
+    test: Opening | None
+
+
+def judge_out_of_fold(table: FeatureTable, trial_folder: Path) -> OutOfFold:
+    """The out-of-fold numbers and the calibration of a complete trial."""
+    scores, clips = out_of_fold_scores(trial_folder), np.arange(table.n_clips)
+    evaluations: dict[Rule, Evaluation] = {}
+    temperatures: dict[Rule, float] = {}
+    for rule in read_spec(trial_folder).train.rules:
+        verdicts, shares = clip_verdicts(scores, table.offsets, clips, rule)
+        evaluations[rule] = evaluate(verdicts, table.labels, table.subjects, table.classes)
+        temperatures[rule] = fit_temperature(shares, table.labels)
+        if rule == CLIP_RULE:
+            own, calibrated = verdicts, calibrated_apart(shares, table.labels, table.subjects)
+            before, after = reliability(shares, table.labels), reliability(calibrated, table.labels)
+    return OutOfFold(evaluations, own, temperatures, before, after)
+
+
+def make_candidate(
+    table: FeatureTable,
+    trial: TrialResult,
+    trial_folder: Path,
+    backbone: Backbone | None,
+    manifest: Manifest,
+    rows: Sequence[ClipRow],
+    cfg: RunConfig,
+    workspace: Workspace,
+    course: Sequence[ClipRow] = (),
+) -> Candidate:
+    """Refit, calibrate on out-of-fold scores, write the two files, open the lockbox.
+
+    Args:
+        table: train and validation clips. trial: complete, on this table.
+        backbone: needed where the model reads features.
+        rows: usable clips, those of the test set too.
+        course: the same of their whole course, where the model asks for it.
+    Raises:
+        TrainingError: the refit diverges. StoreError: the disk refuses.
+        DataError: the table holds a person or recording of the test set.
+    """
+    judged = judge_out_of_fold(table, trial_folder)
+    name = cache_key(table=table.key, train=trial.train.model_dump(mode="json"), chosen=list(trial.chosen))[:12]
+    folder = workspace.models / name
+    fitted, bundle = refit_model(table, trial, judged, backbone, cfg, folder, workspace)
+    digests = {row.clip: row.digest for row in rows}
+    standing = Standing(
+        fingerprint=bundle.facts.data_fingerprint,
+        classes=table.classes,
+        clips=tuple(digests[c] for c in table.clip_ids),
+        labels=tuple(table.labels.tolist()),
+        subjects=tuple(map(subject_digest, table.subjects)),
+        verdicts=tuple(judged.verdicts.tolist()),
+        calibration_error=judged.after.expected_error,
+        ms_per_clip=trial.ms_per_clip,
+    )
+    tested = take_exam(bundle, manifest, rows, cfg.preprocess, workspace, standing.clips, course)
+    return Candidate(folder, bundle, fitted, judged, standing, tested)
+
+
+def refit_model(
+    table: FeatureTable,
+    trial: TrialResult,
+    judged: OutOfFold,
+    backbone: Backbone | None,
+    cfg: RunConfig,
+    folder: Path,
+    workspace: Workspace,
+) -> tuple[Fitted, ModelBundle]:
+    """The setting fitted once more on all clips of the table, as a model in `folder`.
+
+    Raises:
+        TrainingError: the refit diverges. StoreError: the disk refuses.
+    """
+    fc, block = workspace.features.stored_layers(backbone, table)
+    fitted = refit(table, trial, fc, block)
+    if backbone is not None and fitted.classifier.block is not None:
+        backbone = tuned(backbone, fitted.classifier.block.state_dict())
+    facts = ModelFacts(
+        model=trial.train.model,
+        classes=table.classes,
+        preprocess=cfg.preprocess,
+        rule=CLIP_RULE,
+        temperatures=dict(judged.temperatures),
+        abstain_below=cfg.score.abstain_below,
+        subjects=tuple(sorted({subject_digest(s) for s in table.subjects})),
+        data_fingerprint=table.note["fingerprint"],
+        synthetic=table.synthetic,
+        versions=describe_environment(),
+    )
+    return fitted, write_bundle(folder, fitted.classifier, backbone, cfg.backbone.weights, facts)

@@ -1,0 +1,200 @@
+"""compare: rivals fitted to the same folds and judged on the same clips, with intervals and paired differences."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from fer_core.clips.splits import grouped_folds, inner_split
+from fer_core.emotions import Emotion
+from fer_core.errors import TrainingError
+from fer_core.evaluation.latency import Costs, ms_per_clip
+from fer_core.evaluation.metrics import Difference, Evaluation, evaluate, paired_difference
+from fer_core.features.store import FeatureTable
+from fer_core.rivals.fits import Fits, Side
+from fer_core.rivals.rival import RIVALS_VERSION, Rival, read_of
+from fer_core.store import EntryStore, cache_key
+from fer_core.training.history import History
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What came of one rival.
+
+    Args:
+        scores: (C, k) out-of-fold scores of every clip.
+        evaluation: of their arg-max.
+        difference: in mean recall, this one minus the first, by subject; None for the first.
+        n_parameters: learnt numbers, median of the folds.
+        seconds: of a fit, mean of the folds.
+        ms_per_clip: from stored faces to scores: descriptors or backbone, then the model.
+        histories: one a fold; empty for those without epochs.
+    """
+
+    name: str
+    title: str
+    scores: np.ndarray
+    evaluation: Evaluation
+    difference: Difference | None
+    n_parameters: int
+    seconds: float
+    ms_per_clip: float
+    histories: tuple[History, ...]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Rivals on the same clips and folds.
+
+    Args:
+        entries: in the order asked for; the first is what the others are held against.
+        failed: name -> why it has no entry.
+        folds, seed: of the cross-validation.
+        n_clips, n_subjects: compared on. synthetic: whether any face was drawn or rendered.
+    """
+
+    entries: tuple[Entry, ...]
+    failed: dict[str, str]
+    folds: int
+    seed: int
+    n_clips: int
+    n_subjects: int
+    classes: tuple[Emotion, ...]
+    synthetic: bool
+
+
+@dataclass
+class _Judged:
+    """One rival's folds so far."""
+
+    scores: np.ndarray
+    notes: list[dict[str, Any]] = field(default_factory=list)
+
+
+def compare(
+    rivals: Sequence[Rival],
+    table: FeatureTable,
+    *,
+    folds: int,
+    seed: int,
+    fit_seed: int,
+    inner_share: float,
+    costs: Costs | None = None,
+    store: EntryStore | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Comparison:
+    """Fit every rival on every fold's training side, and judge it on the clips of the other side.
+
+    The folds are those of a search with the same seed. Inside a training side, `inner_share` of its subjects are held
+    out to stop on. A rival that diverges is reported; the others go on.
+
+    Args:
+        seed: of the folds. fit_seed: of all that is random in a fit.
+        costs: of making what rivals read; see `costs.py`.
+        store: keeps every finished fold of a rival, so that what was compared before is not fitted again; None: nothing
+            is kept.
+        progress: called with (fits done, fits in all).
+    Raises:
+        DataError: too few subjects for the folds.
+        TrainingError: a fold's training side lacks a class, or no rival is left.
+    """
+    k = len(table.classes)
+    judged = {rival.name: _Judged(np.full((table.n_clips, k), np.nan)) for rival in rivals}
+    failed: dict[str, str] = {}
+    fits = Fits(table)
+    sides = grouped_folds(table.subjects, table.labels, folds, seed)
+    for fold, (train, held_out) in enumerate(sides):
+        subjects = [table.subjects[c] for c in train]
+        kept, stopped_on = inner_split(subjects, table.labels[train], inner_share, seed)
+        side = Side(train[kept], train[stopped_on], fit_seed)
+        for place, rival in enumerate(rivals):
+            if rival.name not in failed:
+                try:
+                    found = judge(rival, fits, side, held_out, costs or {}, store)
+                except TrainingError as exc:
+                    log.warning("%s is left out: %s", rival.name, exc)
+                    failed[rival.name] = str(exc)
+                else:
+                    judged[rival.name].scores[held_out] = found[0]
+                    judged[rival.name].notes.append(found[1])
+            if progress:
+                progress(fold * len(rivals) + place + 1, len(sides) * len(rivals))
+    whole = [rival for rival in rivals if rival.name not in failed]
+    if not whole:
+        raise TrainingError(f"none of {len(rivals)} models could be fitted: {'; '.join(failed.values())}")
+    reference = judged[whole[0].name].scores.argmax(axis=1)
+    return Comparison(
+        entries=tuple(_entry(rival, judged[rival.name], table, reference, rival is whole[0]) for rival in whole),
+        failed=failed,
+        folds=folds,
+        seed=seed,
+        n_clips=table.n_clips,
+        n_subjects=len(set(table.subjects)),
+        classes=table.classes,
+        synthetic=table.synthetic,
+    )
+
+
+def judge(
+    rival: Rival,
+    fits: Fits,
+    side: Side,
+    judged: np.ndarray,
+    costs: Costs,
+    store: EntryStore | None,
+    on: FeatureTable | None = None,
+) -> tuple[np.ndarray, dict[str, Any]]:
+    """Scores of some clips by a rival fitted to others, and what is to be noted of the fit; stored ones if there are.
+
+    Args:
+        judged: places of the clips to score.
+        on: the table they are in; None: that of the fits.
+    Raises:
+        TrainingError: the rival diverged.
+    """
+    on = on or fits.table
+    key = cache_key(
+        version=RIVALS_VERSION,
+        rival=rival.setting,
+        tables=[read_of(table, rival) for table in (fits.table, on)],
+        clips=[places.tolist() for places in (side.fit, side.stop, judged)],
+        seed=side.seed,
+    )
+    if store is not None and (stored := store.get(key)) is not None:
+        return stored[0]["scores"], stored[1]
+    fitted = fits.fitted(rival, side)
+    scores = fitted.classifier.scores(on, judged)
+    note = {
+        "rival": rival.name,
+        "parameters": fitted.classifier.n_parameters,
+        "seconds": fitted.seconds,
+        "ms": ms_per_clip(fitted.classifier, on, judged, costs),
+        "history": fitted.history.to_rows() if fitted.history else [],
+    }
+    if store is not None:
+        store.put(key, {"scores": scores}, note)
+    return scores, note
+
+
+def _entry(rival: Rival, judged: _Judged, table: FeatureTable, reference: np.ndarray, first: bool) -> Entry:
+    verdicts = judged.scores.argmax(axis=1)
+    histories = [History.from_rows(note["history"]) for note in judged.notes]
+    return Entry(
+        name=rival.name,
+        title=rival.title,
+        scores=judged.scores,
+        evaluation=evaluate(verdicts, table.labels, table.subjects, table.classes),
+        difference=None
+        if first
+        else paired_difference(verdicts, reference, table.labels, table.subjects, len(table.classes)),
+        n_parameters=int(np.median([note["parameters"] for note in judged.notes])),
+        seconds=float(np.mean([note["seconds"] for note in judged.notes])),
+        ms_per_clip=float(np.median([note["ms"] for note in judged.notes])),
+        histories=tuple(history for history in histories if len(history)),
+    )

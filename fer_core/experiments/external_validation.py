@@ -1,0 +1,117 @@
+"""Rivals fitted to all clips that were compared on, and what they make of other people in other pictures."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from fer_core.clips.splits import inner_split
+from fer_core.errors import DataError, TrainingError
+from fer_core.evaluation.latency import Costs
+from fer_core.evaluation.metrics import Evaluation, by_columns, evaluate
+from fer_core.experiments.comparison import judge
+from fer_core.features.store import FeatureTable
+from fer_core.rivals.fits import Fits, Side
+from fer_core.rivals.rival import Rival
+from fer_core.store import EntryStore
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A rival on the other clips: all of them, and by the values of their group columns."""
+
+    evaluation: Evaluation
+    groups: Mapping[str, Mapping[str, Evaluation]]
+
+    def columns(self) -> dict[str, str]:
+        """Mean recall with its interval, of all clips and of each group, as tables show them."""
+        every = {f"all {self.evaluation.n_clips} clips": self.evaluation}
+        for column, values in self.groups.items():
+            every |= {f"{column} {value}, {e.n_clips} clips": e for value, e in values.items()}
+        return {name: str(e.mean_recall) for name, e in every.items()}
+
+
+@dataclass(frozen=True)
+class Elsewhere:
+    """Rivals on other clips.
+
+    Args:
+        name: of these clips. labels: emotions among them; recalls are means over these.
+        judged: one a rival, in the order asked for. failed: name -> why it is not among them.
+        synthetic: whether any of these clips' faces was drawn or rendered.
+    """
+
+    name: str
+    labels: tuple[str, ...]
+    judged: Mapping[str, Judged]
+    failed: Mapping[str, str]
+    synthetic: bool
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON-able numbers."""
+        return {
+            "name": self.name,
+            "labels": list(self.labels),
+            "synthetic": self.synthetic,
+            "rows": [{"model": name, **one.columns()} for name, one in self.judged.items()],
+            "models": {
+                name: {
+                    "evaluation": one.evaluation.to_json(),
+                    "groups": {c: {v: e.to_json() for v, e in vs.items()} for c, vs in one.groups.items()},
+                }
+                for name, one in self.judged.items()
+            },
+            "failed": dict(self.failed),
+        }
+
+
+def judge_elsewhere(
+    rivals: Sequence[Rival],
+    table: FeatureTable,
+    other: FeatureTable,
+    name: str,
+    *,
+    seed: int,
+    fit_seed: int,
+    inner_share: float,
+    costs: Costs | None = None,
+    store: EntryStore | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Elsewhere:
+    """Fit every rival once more, to all clips of the table, and judge the other clips, of which it saw none.
+
+    As in a fold, `inner_share` of the subjects are held out to stop on. A rival that diverges is reported.
+
+    Args:
+        seed: of who is held out. fit_seed: of all that is random in a fit.
+    Raises:
+        DataError: a subject is on both sides.
+    """
+    if shared := sorted(set(table.subjects) & set(other.subjects)):
+        raise DataError(
+            f"subject '{shared[0]}' ({len(shared)} in all) is among the clips trained on and in {name}; "
+            "take these clips out of one of the two"
+        )
+    side = Side(*inner_split(table.subjects, table.labels, inner_share, seed), fit_seed)
+    every, fits = np.arange(other.n_clips), Fits(table)
+    judged, failed = dict[str, Judged](), dict[str, str]()
+    for done, rival in enumerate(rivals, start=1):
+        try:
+            scores, _ = judge(rival, fits, side, every, costs or {}, store, on=other)
+        except TrainingError as exc:
+            log.warning("%s is left out: %s", rival.name, exc)
+            failed[rival.name] = str(exc)
+        else:
+            told = (scores.argmax(axis=1), other.labels, other.subjects)
+            groups = by_columns(*told, other.groups, other.classes)
+            judged[rival.name] = Judged(evaluate(*told, other.classes), groups)
+        if progress:
+            progress(done, len(rivals))
+    labels = tuple(str(other.classes[c]) for c in np.unique(other.labels))
+    return Elsewhere(name, labels, judged, failed, other.synthetic)

@@ -1,0 +1,72 @@
+"""Which trial to keep: the cheapest of those that are not distinguishably worse than the best."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from fer_core.errors import TrainingError
+from fer_core.evaluation.metrics import clip_verdicts, paired_difference
+from fer_core.experiments.search.trial import OBJECTIVE, TrialResult, out_of_fold_scores
+from fer_core.features.store import FeatureTable
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The trial kept, the best by value, and why they may differ."""
+
+    chosen: TrialResult
+    best: TrialResult
+    within: tuple[int, ...]
+    reason: str
+
+
+def choose(trials: Sequence[tuple[TrialResult, Path]], table: FeatureTable) -> Choice:
+    """One-standard-error rule (Breiman et al. 1984): of the trials within one s.e. of the best, the cheapest.
+
+    The s.e. is that of the paired difference in mean recall, resampled by subject. Cheapest in ms per clip (to a tenth,
+    the median of all trials with as many parameters: the clock must not choose between equals), then in parameters,
+    then the better value.
+
+    Args:
+        trials: results and their folders; those not complete are left out.
+    Raises:
+        TrainingError: no trial is complete.
+    """
+    complete = [(result, folder) for result, folder in trials if result.state == "complete"]
+    if not complete:
+        reasons = "; ".join(sorted({r.reason for r, _ in trials if r.reason})) or "all were pruned"
+        raise TrainingError(f"none of {len(trials)} trials is complete ({reasons}); widen the space or add trials")
+    clips = np.arange(table.n_clips)
+    verdicts = {
+        result.number: clip_verdicts(out_of_fold_scores(folder), table.offsets, clips, OBJECTIVE)[0]
+        for result, folder in complete
+    }
+    best = max((result for result, _ in complete), key=lambda r: (r.value, -r.n_weights, -r.number))
+    within = []
+    for result, _ in complete:
+        difference = paired_difference(
+            verdicts[best.number], verdicts[result.number], table.labels, table.subjects, len(table.classes)
+        )
+        if difference.value <= difference.standard_error:
+            within.append(result)
+    times: dict[int, list[float]] = {}
+    for result, _ in complete:
+        times.setdefault(result.n_weights, []).append(result.ms_per_clip)
+    chosen = min(
+        within, key=lambda r: (round(float(np.median(times[r.n_weights])), 1), r.n_weights, -r.value, r.number)
+    )
+    if chosen.number == best.number:
+        reason = (
+            f"trial {best.number} is the best, and the cheapest of the {len(within)} within one standard error of it"
+        )
+    else:
+        reason = (
+            f"trial {best.number} is the best ({100 * best.value:.1f}); {len(within)} are within one standard error, "
+            f"of which trial {chosen.number} ({100 * chosen.value:.1f}) is the cheapest: {chosen.ms_per_clip:.0f} ms a "
+            f"clip and {chosen.n_weights:,} weights against {best.ms_per_clip:.0f} and {best.n_weights:,}"
+        )
+    return Choice(chosen, best, tuple(r.number for r in within), reason)

@@ -1,0 +1,121 @@
+"""The search space: Optuna's draws <-> TrainConfig, and the thesis's own settings to try first."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import optuna
+
+from fer_core.config import RECIPES, SearchConfig, TrainConfig, WeightScheme
+from fer_core.errors import ConfigError
+from fer_core.model_names import HEADED
+
+LINEAR = "linear"
+THESIS_WIDTHS = (4096, 4096)
+# Table 4.1 and §4.2.2 contradict each other; both are tried.
+THESIS_SETTINGS: dict[str, dict[str, Any]] = {
+    "table-4.1": {"lr": 0.005, "batch_size": 20},
+    "section-4.2.2": {"lr": 0.001, "batch_size": 30},
+}
+
+
+def widths_name(widths: tuple[int, ...]) -> str:
+    """`(512, 256)` as Optuna and MLflow show it: `512-256`; no hidden layer is `linear`."""
+    return "-".join(map(str, widths)) or LINEAR
+
+
+def suggest(trial: optuna.Trial, cfg: SearchConfig, base: TrainConfig) -> TrainConfig:
+    """The settings of one trial: what the space draws, the rest from `base`, or from the recipe of the model drawn.
+
+    A model with FC layers over frames is drawn with all that is searched; a network over clips with a learning rate and
+    class weights, the rest being its recipe's; a classical model with class weights alone.
+    """
+    model: Any = trial.suggest_categorical("model", cfg.models) if cfg.models else base.model
+    base = base.with_model(model)
+    scheme = trial.suggest_categorical("class_weights", cfg.class_weights)
+    if model not in HEADED:
+        rate = {"lr": trial.suggest_float("lr", *cfg.lr, log=True)} if model in RECIPES else {}
+        return base.with_model(model, class_weights=scheme, **rate)
+    by_name = {widths_name(w): w for w in cfg.widths}
+    drawn: dict[str, Any] = {
+        "class_weights": scheme,
+        "lr": trial.suggest_float("lr", *cfg.lr, log=True),
+        "batch_size": trial.suggest_categorical("batch_size", cfg.batch_sizes),
+        "widths": by_name[trial.suggest_categorical("widths", tuple(by_name))],
+    }
+    if cfg.sampling:
+        drawn["sampling"] = trial.suggest_categorical("sampling", cfg.sampling)
+    if cfg.transfer:
+        drawn["transfer"] = trial.suggest_categorical("transfer", cfg.transfer)
+    if cfg.views:
+        drawn["augment"] = base.augment.model_dump() | {"views": trial.suggest_categorical("views", cfg.views)}
+    if cfg.full:
+        drawn["optimizer"] = trial.suggest_categorical("optimizer", ("adam", "sgd"))
+        drawn["dropout"] = trial.suggest_float("dropout", 0.0, 0.7)
+        drawn["weight_decay"] = trial.suggest_float("weight_decay", 1e-6, 1e-2, log=True)
+    return base.with_model(model, **drawn)
+
+
+def presets(cfg: SearchConfig, base: TrainConfig) -> dict[str, dict[str, Any]]:
+    """Name -> Optuna parameters to try first: the thesis's settings that lie in the space, each other model's recipe.
+
+    The thesis's two settings come first, on the widest head there is; then, when the space holds 4096-4096, its four
+    implementations: full and narrowed second layer, plain and weighted cross-entropy (§4.3-4.6).
+
+    Args:
+        base: what is not searched; its model is the only one where none are named.
+    Raises:
+        ConfigError: presets are asked for, but the space excludes a learning rate or batch size of theirs.
+    """
+    plain: WeightScheme = "none" if "none" in cfg.class_weights else cfg.class_weights[0]
+    found: dict[str, dict[str, Any]] = {}
+    for model in cfg.models or (base.model,):
+        if model == "head":
+            own = _of_the_thesis(cfg, plain)
+        elif model in HEADED:
+            own = {f"{model}, {name}": _of_the_thesis(cfg, plain)[name] for name in THESIS_SETTINGS}
+        else:
+            rate = {"lr": RECIPES[model]["lr"]} if model in RECIPES else {}
+            own = {model: {"class_weights": plain, **rate}}
+        found |= {name: {**({"model": model} if cfg.models else {}), **params} for name, params in own.items()}
+    return found
+
+
+def _of_the_thesis(cfg: SearchConfig, plain: WeightScheme) -> dict[str, dict[str, Any]]:
+    """Name -> parameters of FC layers over frames, as the thesis has them."""
+    for name, setting in THESIS_SETTINGS.items():
+        if not cfg.lr[0] <= setting["lr"] <= cfg.lr[1] or setting["batch_size"] not in cfg.batch_sizes:
+            raise ConfigError(
+                f"search: the thesis's setting {name} (lr {setting['lr']}, batch {setting['batch_size']}) is outside "
+                "the space; widen search.lr and search.batch_sizes, or set search.presets=false"
+            )
+    widest = max(cfg.widths, key=lambda w: (w[:1], sum(w)))
+    found = {
+        name: {**setting, "widths": widths_name(widest), "class_weights": plain}
+        for name, setting in THESIS_SETTINGS.items()
+    }
+    narrowed = [w for w in cfg.widths if len(w) == 2 and w[0] == THESIS_WIDTHS[0] and w[1] < w[0]]
+    if THESIS_WIDTHS in cfg.widths and narrowed:
+        weighted = "inverse_frequency" if "inverse_frequency" in cfg.class_weights else plain
+        shapes = (THESIS_WIDTHS, max(narrowed))
+        for i, (scheme, shape) in enumerate([(s, w) for s in (plain, weighted) for w in shapes], start=1):
+            found[f"thesis-{i}"] = {
+                **THESIS_SETTINGS["table-4.1"],
+                "widths": widths_name(shape),
+                "class_weights": scheme,
+            }
+    if cfg.full:
+        found = {n: {**p, "optimizer": "adam", "dropout": 0.5, "weight_decay": 1e-6} for n, p in found.items()}
+    extra: dict[str, Any] = {}
+    if cfg.sampling:  # the thesis weighted its loss (§4.5), froze its convolutions and took faces as they are (§4.2)
+        extra["sampling"] = "none" if "none" in cfg.sampling else cfg.sampling[0]
+    if cfg.transfer:
+        extra["transfer"] = "frozen" if "frozen" in cfg.transfer else cfg.transfer[0]
+    if cfg.views:
+        extra["views"] = min(cfg.views)
+    found = {name: {**params, **extra} for name, params in found.items()}
+    distinct: dict[str, dict[str, Any]] = {}
+    for name, params in found.items():
+        if params not in distinct.values():
+            distinct[name] = params
+    return distinct

@@ -1,0 +1,239 @@
+"""One trial: a setting judged by subject-grouped cross-validation, in a process and a folder of its own.
+
+The folder holds `trial.json` (what to do), `progress.jsonl` (what has been done), `fold-*.safetensors` (out-of-fold
+scores and histories), `result.json`, and, from the coordinator, `prune`. A trial that was killed goes on from there.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from pydantic import ConfigDict, Field
+from safetensors import safe_open
+from safetensors.numpy import load_file, save_file
+
+from fer_core.clips.splits import grouped_folds, inner_split
+from fer_core.config import Rule, Settings, TrainConfig
+from fer_core.errors import ConfigError, TrainingError
+from fer_core.evaluation.latency import ms_per_clip
+from fer_core.evaluation.metrics import clip_verdicts, evaluate, mean_recall
+from fer_core.features.store import FeatureTable, load_table
+from fer_core.models.registry import rival_of
+from fer_core.rivals.fits import Fits, Side
+from fer_core.store import publish, write_atomic
+from fer_core.training.history import Epoch, History
+
+log = logging.getLogger(__name__)
+
+OBJECTIVE: Literal["mean_scores"] = "mean_scores"  # the rule trials are compared by; all rules are reported
+
+
+class TrialSpec(Settings):
+    """What a trial is to do; written by the coordinator, read in the child."""
+
+    number: int = Field(ge=0)
+    study: str
+    preset: str = ""
+    train: TrainConfig
+    table: Path
+    fc: Path | None = None
+    block: Path | None = None
+    costs: dict[str, float] = Field(default_factory=dict)
+    folds: int = Field(ge=2)
+    seed: int = Field(ge=0)
+    parent_run: str = ""
+
+
+class TrialResult(Settings):
+    """What came of a trial.
+
+    `complete`: judged on all folds; `pruned`: stopped after the first ones; `failed`: diverged, and why. `chosen`: what
+    each fold chose on the clips it was stopped on; see `rivals.rival.Fitted`.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=True, ser_json_inf_nan="strings")
+
+    number: int
+    state: Literal["complete", "pruned", "failed"]
+    train: TrainConfig
+    preset: str = ""
+    reason: str = ""
+    value: float = float("nan")
+    evaluations: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    chosen: tuple[dict[str, float], ...] = ()
+    best_epochs: tuple[int, ...] = ()
+    n_weights: int = 0
+    ms_per_clip: float = float("nan")
+    pretrained: tuple[int, ...] = ()
+    threads: int = 0
+    seconds: float = 0.0
+
+
+def write_spec(folder: Path, spec: TrialSpec) -> None:
+    """Write what the trial in `folder` is to do."""
+    write_atomic(folder / "trial.json", spec.model_dump_json(indent=1).encode())
+
+
+def read_spec(folder: Path) -> TrialSpec:
+    return TrialSpec.model_validate_json((folder / "trial.json").read_text())
+
+
+def read_result(folder: Path) -> TrialResult | None:
+    """The trial's result; None while there is none."""
+    path = folder / "result.json"
+    if not path.is_file():
+        return None
+    return TrialResult.model_validate_json(path.read_text())
+
+
+def complete_result(folder: Path) -> TrialResult:
+    """The result of a trial that can be built on.
+
+    Raises:
+        ConfigError: it did not end, was pruned or failed; or this is no trial's folder.
+    """
+    result = read_result(folder)
+    if result is None or result.state != "complete":
+        state = "holds no finished trial" if result is None else f"is of a trial that is {result.state}"
+        raise ConfigError(f"{folder} {state}; name the folder of a complete one, or none to use the train settings")
+    return result
+
+
+def fold_values(folder: Path) -> list[float]:
+    """The objective after each finished fold, on the clips of the folds so far."""
+    path = folder / "progress.jsonl"
+    lines = path.read_text().splitlines() if path.is_file() else []
+    rows = [json.loads(line) for line in lines if line.endswith("}")]  # the last line may be half written
+    return [row["value"] for row in rows if "value" in row]
+
+
+def run_trial(folder: Path) -> TrialResult:
+    """Judge the setting in `folder`; the result is also written there. The only thing a child process does.
+
+    Inside a fold, stopping uses subjects held out of the training side, never the clips that are scored.
+    """
+    started = time.monotonic()
+    spec = read_spec(folder)
+    table = load_table(spec.table)
+    progress = folder / "progress.jsonl"
+    progress.unlink(missing_ok=True)
+    scores = np.full((len(table.features), len(table.classes)), np.nan, dtype=np.float32)
+    judged: list[int] = []
+    details: list[dict[str, Any]] = []
+    pruned = False
+    try:
+        folds = grouped_folds(table.subjects, table.labels, spec.folds, spec.seed)
+        for fold, (train, held_out) in enumerate(folds):
+            rows = table.frames_of(held_out)
+            scores[rows], detail = _fold(folder, spec, table, fold, train, held_out)
+            details.append(detail)
+            judged += held_out.tolist()
+            verdicts, _ = clip_verdicts(scores, table.offsets, np.array(judged), OBJECTIVE)
+            value = mean_recall(verdicts, table.labels[judged], len(table.classes))
+            _append(progress, {"fold": fold, "value": value})
+            if (folder / "prune").exists() and fold + 1 < len(folds):
+                pruned = True
+                break
+    except TrainingError as exc:
+        result = TrialResult(
+            number=spec.number, state="failed", train=spec.train, preset=spec.preset, reason=str(exc),
+            seconds=time.monotonic() - started,
+        )  # fmt: skip
+    else:
+        result = TrialResult(
+            number=spec.number,
+            state="pruned" if pruned else "complete",
+            train=spec.train,
+            preset=spec.preset,
+            value=value,
+            evaluations=_evaluations(table, scores, sorted(judged), spec.train.rules),
+            chosen=tuple(d["chosen"] for d in details),
+            best_epochs=tuple(d["best_epoch"] for d in details),
+            n_weights=details[0]["n_weights"],
+            ms_per_clip=float(np.median([d["ms"] for d in details])),
+            pretrained=tuple(details[0]["pretrained"]),
+            threads=details[0]["threads"],
+            seconds=time.monotonic() - started,
+        )
+        _write_scores(folder, scores)
+    write_atomic(folder / "result.json", result.model_dump_json(indent=1).encode())
+    return result
+
+
+def out_of_fold_scores(folder: Path) -> np.ndarray:
+    """(N, k) float32 frame scores of a finished trial, each from a model that never saw the frame's subject."""
+    return load_file(folder / "scores.safetensors")["scores"]
+
+
+def histories(folder: Path) -> list[History]:
+    """The histories of the trial's finished folds, in order."""
+    found = []
+    for path in sorted(folder.glob("fold-*.safetensors")):
+        found.append(History.from_rows(_read_fold(path)[1]["history"]))
+    return found
+
+
+def _fold(
+    folder: Path, spec: TrialSpec, table: FeatureTable, fold: int, train: np.ndarray, held_out: np.ndarray
+) -> tuple[np.ndarray, dict[str, Any]]:
+    """Frame scores of the held-out clips and what was noted of the fit; read back when the fold was done before."""
+    path = folder / f"fold-{fold:02d}.safetensors"
+    if path.is_file():
+        return _read_fold(path)
+    subjects = [table.subjects[c] for c in train]
+    kept, stopped_on = inner_split(subjects, table.labels[train], spec.train.inner_share, spec.seed)
+
+    def on_epoch(epoch: Epoch) -> bool:
+        row = {"fold": fold, "epoch": epoch.number, "validation_accuracy": epoch.validation_accuracy}
+        _append(folder / "progress.jsonl", row)
+        return False
+
+    fits = Fits(table, checkpoint=folder / f"checkpoint-{fold:02d}", on_epoch=on_epoch)
+    rival = rival_of(spec.train, fc=spec.fc, block=spec.block)
+    fitted = fits.fitted(rival, Side(train[kept], train[stopped_on], spec.train.seed))
+    scores = fitted.classifier.frame_scores(table, held_out)
+    detail = {
+        "chosen": dict(fitted.chosen),
+        "best_epoch": fitted.best_epoch,
+        "n_weights": fitted.classifier.n_parameters,
+        "ms": ms_per_clip(fitted.classifier, table, held_out, spec.costs),
+        "pretrained": fitted.pretrained,
+        "threads": fitted.threads,
+        "history": fitted.history.to_rows() if fitted.history else [],
+    }
+    with publish(path) as temporary:
+        save_file({"scores": scores}, temporary, metadata={"detail": json.dumps(detail)})
+    return scores, detail
+
+
+def _read_fold(path: Path) -> tuple[np.ndarray, dict[str, Any]]:
+    with safe_open(path, framework="numpy") as file:
+        return file.get_tensor("scores"), json.loads(file.metadata()["detail"])
+
+
+def _evaluations(
+    table: FeatureTable, scores: np.ndarray, clips: Sequence[int], rules: Sequence[Rule]
+) -> dict[str, dict[str, Any]]:
+    places = np.array(clips)
+    subjects = [table.subjects[c] for c in clips]
+    found: dict[str, dict[str, Any]] = {}
+    for rule in rules:
+        verdicts, _ = clip_verdicts(scores, table.offsets, places, rule)
+        found[rule] = evaluate(verdicts, table.labels[places], subjects, table.classes).to_json()
+    return found
+
+
+def _write_scores(folder: Path, scores: np.ndarray) -> None:
+    with publish(folder / "scores.safetensors") as temporary:
+        save_file({"scores": scores}, temporary)
+
+
+def _append(path: Path, row: dict[str, Any]) -> None:
+    with path.open("a") as file:
+        file.write(json.dumps(row) + "\n")

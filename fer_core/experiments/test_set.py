@@ -1,0 +1,91 @@
+"""The exam: a model on the test clips, once, through the scorer that serves it, and only if it has met none of them."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+
+import numpy as np
+
+from fer_core.clips.clip import Split
+from fer_core.clips.manifest import Manifest, fingerprint
+from fer_core.config import PreprocessConfig
+from fer_core.corpus import ClipRow, stored_faces
+from fer_core.evaluation.lockbox import Opening, open_lockbox, refuse_seen
+from fer_core.evaluation.metrics import clip_verdicts, evaluate
+from fer_core.models.bundle import ModelBundle, subject_digest
+from fer_core.preprocess.faces import Faces
+from fer_core.scoring.scorer import ClipScorer
+from fer_core.store import cache_key
+from fer_core.workspace import Workspace
+
+
+def take_exam(
+    bundle: ModelBundle,
+    manifest: Manifest,
+    rows: Sequence[ClipRow],
+    cfg: PreprocessConfig,
+    workspace: Workspace,
+    seen: Collection[str] = (),
+    course: Sequence[ClipRow] = (),
+) -> Opening | None:
+    """What the model scores on the test clips, by every rule; computed at its first exam, read back at any later one.
+    The same weights on faces cut in another way are another candidate at the same test set.
+
+    Beside an evaluation's numbers each rule has `verdicts`, clip digest -> column, so that two models' exams can be
+    compared clip by clip without another look.
+
+    Args:
+        bundle: its facts name everybody it was fitted, stopped and chosen on.
+        rows: usable clips, those of the test set among them.
+        seen: content digests of the clips it was fitted, stopped and chosen on.
+        course: rows of the clips' whole course, where the model asks for it.
+    Returns:
+        None when there is no test clip.
+    Raises:
+        DataError: the model has seen a person or recording of the test set. StoreError: the record is damaged.
+    """
+    test, chosen = exam_clips(manifest, rows)
+    if not chosen:
+        return None
+    met = {subject_digest(subject): f"subject '{subject}'" for subject in test.subjects}
+    met |= {row.digest: f"clip '{row.clip}'" for row in chosen}
+    refuse_seen(met, {*bundle.facts.subjects, *seen})
+
+    def evaluate_test() -> dict[str, object]:
+        scorer = ClipScorer(bundle, store_root=workspace.store)
+        shown: Iterable[tuple[Faces, Faces | None]] = ((faces, None) for faces in stored_faces(chosen, workspace))
+        if scorer.needs_course:
+            whole = {row.clip: row for row in course}
+            others = stored_faces((whole[row.clip] for row in chosen), workspace)
+            shown = zip(stored_faces(chosen, workspace), others, strict=True)
+        frames = [scorer.judge(faces, other).frames for faces, other in shown]
+        offsets = np.concatenate([[0], np.cumsum([len(f) for f in frames])])
+        labels = np.array([c.emotion.column for c in test.clips if c.emotion])
+        subjects = [c.subject for c in test.clips]
+        found: dict[str, object] = {}
+        for rule in bundle.classifier.rules:
+            verdicts, _ = clip_verdicts(np.concatenate(frames), offsets, np.arange(len(frames)), rule)
+            numbers = evaluate(verdicts, labels, subjects, bundle.classes).to_json()
+            places = {row.digest: int(v) for row, v in zip(chosen, verdicts, strict=True)}
+            found[rule] = {**numbers, "verdicts": places}
+        return found
+
+    candidate = cache_key(
+        weights=bundle.record.weights_sha256,
+        clips=fingerprint(test, {r.clip: r.digest for r in chosen}),
+        preprocess=cfg.model_dump_json(),
+    )
+    return open_lockbox(workspace.lockbox, _identity(manifest.of(Split.TEST)), candidate, evaluate_test)
+
+
+def _identity(test: Manifest) -> str:
+    """Of a test set, by its people and their expressions: cutting faces in another way, or losing a clip by it, does
+    not make it one that nobody has looked at."""
+    return cache_key(test=sorted([c.subject or c.id, str(c.emotion)] for c in test.clips))
+
+
+def exam_clips(manifest: Manifest, rows: Sequence[ClipRow]) -> tuple[Manifest, list[ClipRow]]:
+    """The usable test clips and their rows, in the manifest's order."""
+    by_id = {row.clip: row for row in rows}
+    test = Manifest(tuple(c for c in manifest.of(Split.TEST).clips if c.id in by_id))
+    return test, [by_id[c.id] for c in test.clips]

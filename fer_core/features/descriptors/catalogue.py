@@ -1,0 +1,32 @@
+"""The descriptors by name, and all that a model wants of a clip."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+
+from fer_core.features.descriptors.descriptor import Descriptor, Source
+from fer_core.features.descriptors.motion import displacement, gradient_histograms
+from fer_core.features.descriptors.texture import texture
+from fer_core.features.descriptors.volume import volume
+
+TEXTURE = Descriptor("texture", "expression", texture)
+DISPLACEMENT = Descriptor("displacement", "course", displacement)
+GRADIENTS = Descriptor("gradients", "course", gradient_histograms)
+VOLUME = Descriptor("volume", "course", volume)
+DESCRIPTORS = {d.name: d for d in (TEXTURE, DISPLACEMENT, GRADIENTS, VOLUME)}
+
+
+def of_course(names: Iterable[str]) -> bool:
+    """Whether any of these descriptors is taken of a clip's whole course."""
+    return any(DESCRIPTORS[name].source == "course" for name in names)
+
+
+def describe(names: Iterable[str], faces: Mapping[Source, np.ndarray]) -> dict[str, np.ndarray]:
+    """Name -> (1, ...) descriptor of one clip.
+
+    Args:
+        faces: source -> (n, size, size) uint8 faces, n >= 1, of the sources that are read.
+    """
+    return {name: DESCRIPTORS[name].describe(faces[DESCRIPTORS[name].source])[None] for name in names}

@@ -1,0 +1,299 @@
+"""A model on disk: `weights.safetensors` and `model.json`, nothing else, and nothing in them that runs.
+
+The convolutions travel with the classifier that reads them, so that whoever loads a model needs no other file. Reading
+trusts nobody: file set, size, hashes, schema, tensor list, architecture from a closed list, finite numbers, and at last
+the canary: stored faces must give the stored scores.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import stat
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from pydantic import ValidationError
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from fer_core.emotions import Emotion
+from fer_core.errors import FerError, RegistryError
+from fer_core.features.backbone import NORMALIZATIONS, Backbone, backbone_from_state
+from fer_core.features.descriptors.catalogue import describe
+from fer_core.features.inputs import ClipInputs
+from fer_core.features.weights import StateDict
+from fer_core.model.classifiers.build import build_classifier
+from fer_core.models.base import ClipClassifier
+from fer_core.models.record import FORMAT, BackboneRecord, ModelFacts, ModelRecord, TensorSpec
+from fer_core.preprocess.store import PREPROCESS_VERSION
+from fer_core.store import cache_key, publish, write_atomic
+
+WEIGHTS, RECORD = "weights.safetensors", "model.json"
+FILES = (RECORD, WEIGHTS)
+_LARGEST = {WEIGHTS: 4 * 1024**3, RECORD: 4 * 1024**2}
+_LARGEST_HEADER = 16 * 1024**2
+CANARIES = 4
+TOLERANCE = 1e-3  # of a canary's score, between machines
+_DTYPES = {torch.float64: "F64", torch.float32: "F32", torch.float16: "F16", torch.int64: "I64", torch.uint8: "U8"}
+
+
+@dataclass(frozen=True)
+class ModelBundle:
+    """A model that was read and found sound.
+
+    Args:
+        record: what it says of itself.
+        backbone: ready to use, frozen; None where the classifier reads no features. classifier: likewise.
+        hashes: SHA-256 of both files, as kept on the registry's version.
+    """
+
+    record: ModelRecord
+    backbone: Backbone | None
+    classifier: ClipClassifier
+    hashes: Mapping[str, str]
+
+    @property
+    def facts(self) -> ModelFacts:
+        return self.record.facts
+
+    @property
+    def classes(self) -> tuple[Emotion, ...]:
+        return self.record.facts.classes
+
+    @property
+    def digest(self) -> str:
+        """Identity of the whole model, 32 hex digits."""
+        return cache_key(model=dict(self.hashes))
+
+    def frame_scores(self, inputs: ClipInputs) -> np.ndarray:
+        """(N, k) float32 scores of the frames of all clips of the inputs; see `ClipClassifier.frame_scores`."""
+        return self.classifier.frame_scores(inputs, np.arange(len(inputs.offsets) - 1))
+
+
+def subject_digest(subject: str) -> str:
+    """What a model keeps of a training subject's name: enough to know it again, not to read it."""
+    return hashlib.blake2b(subject.encode(), digest_size=8).hexdigest()
+
+
+def write_bundle(
+    folder: Path, classifier: ClipClassifier, backbone: Backbone | None, source: str, facts: ModelFacts
+) -> ModelBundle:
+    """Write a model's two files into `folder` and give back what is read from them.
+
+    Args:
+        folder: empty or new.
+        backbone: needed, and kept, where the classifier reads features.
+        source: where the convolutions' weights are from; of a path only the name is kept.
+        facts: everything but the tensors.
+    Raises:
+        RegistryError: the folder holds something else, or classifier and backbone do not fit.
+        StoreError: the disk refuses.
+    """
+    if not classifier.reads_features:
+        backbone = None
+    _check_fit(classifier, backbone)
+    folder.mkdir(parents=True, exist_ok=True)
+    for left_over in folder.glob(".tmp-*"):  # of a run that was killed here
+        left_over.unlink()
+    if backbone is not None and backbone.device.type != "cpu":  # what the canary must repeat is not a GPU's rounding
+        backbone = backbone_from_state(backbone.name, backbone.convolutions, backbone.normalization, source)
+    canary = _canary(facts.preprocess.size)
+    described, learnt = classifier.to_record(), classifier.to_tensors()
+    served = build_classifier(described, learnt, len(facts.classes))  # a tuned block is among the convolutions
+    tensors = {f"classifier.{key}": value for key, value in learnt.items()}
+    if backbone is not None:
+        tensors |= {f"backbone.{key}": value for key, value in backbone.convolutions.items()}
+    tensors["canary"] = torch.from_numpy(canary)
+    tensors = {key: value.contiguous() for key, value in tensors.items()}
+    unfit = [key for key, value in tensors.items() if value.dtype not in _DTYPES]
+    if unfit:
+        raise RegistryError(f"{unfit[0]} is {tensors[unfit[0]].dtype}; a model holds {', '.join(map(str, _DTYPES))}")
+    with publish(folder / WEIGHTS) as temporary:
+        save_file(tensors, temporary)
+    record = ModelRecord(
+        format=FORMAT,
+        preprocess_version=PREPROCESS_VERSION,
+        facts=facts,
+        backbone=None
+        if backbone is None
+        else BackboneRecord(
+            name=backbone.name,
+            source=Path(source).name,
+            weights_digest=backbone.weights_digest,
+            normalization=backbone.normalization.name,
+        ),
+        classifier=described,
+        tensors={key: TensorSpec(shape=tuple(v.shape), dtype=_DTYPES[v.dtype]) for key, v in tensors.items()},
+        canary=tuple(map(tuple, _canary_scores(backbone, served, canary).tolist())),
+        weights_sha256=_sha256(folder / WEIGHTS),
+    )
+    write_atomic(folder / RECORD, record.model_dump_json(indent=1).encode())
+    return read_bundle(folder)
+
+
+def read_bundle(
+    folder: Path, expected_hashes: Mapping[str, str] | None = None, device: torch.device | None = None
+) -> ModelBundle:
+    """The model in `folder`, every check passed; nothing in it is executed or unpickled.
+
+    Args:
+        expected_hashes: file name -> SHA-256, from a source that is trusted more than the folder.
+        device: of the convolutions; the classifier stays on the CPU.
+    Raises:
+        RegistryError: naming the check that failed.
+    """
+    _check_files(folder)
+    hashes = {name: _sha256(folder / name) for name in FILES}
+    for name, expected in (expected_hashes or {}).items():
+        if hashes.get(name) != expected:
+            raise RegistryError(
+                f"{folder / name} was altered: its SHA-256 is {hashes.get(name, 'missing')[:12]}…, registered was "
+                f"{expected[:12]}…; do not use it, register the model again"
+            )
+    record = _read_record(folder / RECORD)
+    if record.weights_sha256 != hashes[WEIGHTS]:
+        raise RegistryError(f"{folder / WEIGHTS} is not the file its {RECORD} describes (SHA-256 differs)")
+    tensors = _read_tensors(folder / WEIGHTS, record)
+    bundle = ModelBundle(record, *_build(record, tensors, device), hashes)
+    scores = _canary_scores(bundle.backbone, bundle.classifier, tensors["canary"].numpy())
+    worst = float(np.abs(scores - np.array(record.canary)).max()) if scores.shape == np.shape(record.canary) else 1.0
+    if not worst <= TOLERANCE:
+        raise RegistryError(
+            f"{folder}: this installation gives other scores than the model recorded (off by {worst:.3g}, at most "
+            f"{TOLERANCE:g}); use ferflow {record.facts.versions.get('ferflow', 'of its time')} or train again"
+        )
+    return bundle
+
+
+def _check_files(folder: Path) -> None:
+    try:
+        present = {path.name: path.lstat() for path in folder.iterdir()}
+    except OSError as exc:
+        raise RegistryError(f"no model at {folder} ({exc.strerror or exc})") from exc
+    if set(present) != set(FILES):
+        extra, absent = sorted(set(present) - set(FILES)), sorted(set(FILES) - set(present))
+        raise RegistryError(
+            f"{folder}: a model is exactly {' and '.join(FILES)}; "
+            + "; ".join(f"{what} {names[:3]}" for what, names in (("found also", extra), ("missing", absent)) if names)
+        )
+    for name, status in present.items():
+        if not stat.S_ISREG(status.st_mode):
+            raise RegistryError(f"{folder / name} is no regular file")
+        if status.st_size > _LARGEST[name]:
+            raise RegistryError(f"{folder / name} has {status.st_size} bytes; at most {_LARGEST[name]} are accepted")
+
+
+def _read_record(path: Path) -> ModelRecord:
+    try:
+        record = ModelRecord.model_validate_json(path.read_bytes())
+    except ValidationError as exc:
+        first = exc.errors(include_input=False)[0]
+        where = ".".join(map(str, first["loc"]))[:100]
+        raise RegistryError(
+            f"{path}: no model record this version reads ({where}: {first['msg'][:200]}); it reads format {FORMAT}"
+        ) from exc
+    if record.preprocess_version != PREPROCESS_VERSION:
+        raise RegistryError(
+            f"{path}: the model was trained on faces of preprocessing version {record.preprocess_version}, this "
+            f"installation makes version {PREPROCESS_VERSION}; use the ferflow that made it, or train again"
+        )
+    return record
+
+
+def _read_tensors(path: Path, record: ModelRecord) -> StateDict:
+    with path.open("rb") as file:
+        header = int.from_bytes(file.read(8), "little")
+    needed = 8 + header + sum(spec.n_bytes for spec in record.tensors.values())
+    if header > _LARGEST_HEADER or needed != path.stat().st_size:
+        raise RegistryError(f"{path}: no safetensors file of the tensors in {RECORD} (its header or size is wrong)")
+    try:
+        with safe_open(path, framework="pt") as file:
+            slices = {key: file.get_slice(key) for key in file.keys()}  # noqa: SIM118
+            found = {key: TensorSpec(shape=tuple(s.get_shape()), dtype=s.get_dtype()) for key, s in slices.items()}
+            if found != record.tensors:
+                differing = sorted(k for k in {*found, *record.tensors} if found.get(k) != record.tensors.get(k))
+                raise RegistryError(f"{path}: tensors differ from those in {RECORD}: {differing[:3]}")
+            tensors = {key: file.get_tensor(key) for key in found}
+    except (SafetensorError, ValidationError, OSError) as exc:
+        raise RegistryError(f"{path}: no safetensors file ({' '.join(str(exc).split())[:200]})") from exc
+    broken = [key for key, value in tensors.items() if not torch.isfinite(value).all()]
+    if broken:
+        raise RegistryError(f"{path}: NaN or infinite numbers in {broken[:3]}")
+    return tensors
+
+
+def _build(
+    record: ModelRecord, tensors: StateDict, device: torch.device | None
+) -> tuple[Backbone | None, ClipClassifier]:
+    """Both halves from code, filled strictly: a tensor too many, too few, or of another shape is refused."""
+    parts: dict[str, StateDict] = {"classifier": {}, "backbone": {}}
+    for key, value in tensors.items():
+        part, _, name = key.partition(".")
+        if key != "canary":
+            if part not in parts:
+                raise RegistryError(f"{WEIGHTS}: tensor '{key[:60]}' belongs to no part of a model")
+            parts[part][name] = value
+    facts = record.facts
+    canary = tensors.get("canary")
+    wanted = (len(record.canary), facts.preprocess.size, facts.preprocess.size)
+    if canary is None or canary.dtype != torch.uint8 or canary.shape != wanted:
+        raise RegistryError(f"{WEIGHTS}: needs canary faces {wanted} uint8")
+    named, backbone = record.backbone, None
+    try:
+        if named is not None:
+            normalization = NORMALIZATIONS[named.normalization]
+            backbone = backbone_from_state(named.name, parts["backbone"], normalization, WEIGHTS, device)
+        classifier = build_classifier(record.classifier, parts["classifier"], len(facts.classes))
+        _check_fit(classifier, backbone)
+    except (FerError, RuntimeError) as exc:
+        raise RegistryError(f"{WEIGHTS} does not fit its {RECORD}: {' '.join(str(exc).split())[:300]}") from exc
+    held = backbone.convolutions.keys() if backbone else set()
+    if held != parts["backbone"].keys() or (named and backbone and backbone.weights_digest != named.weights_digest):
+        raise RegistryError(f"{WEIGHTS}: the convolutions are not those its {RECORD} names")
+    return backbone, classifier
+
+
+def _check_fit(classifier: ClipClassifier, backbone: Backbone | None) -> None:
+    """Refuse a classifier that reads other features than the backbone gives. Raises RegistryError."""
+    if classifier.reads_features and backbone is None:
+        raise RegistryError("the classifier reads features, but there are no convolutions")
+    for record in (part.to_record() for part in classifier.parts if part.reads_features):
+        taken = getattr(record, "n_features", 0)
+        if backbone is not None and taken != backbone.n_features:
+            raise RegistryError(f"the classifier takes {taken} features, {backbone.name} gives {backbone.n_features}")
+
+
+def _canary(size: int) -> np.ndarray:
+    """(4, size, size) uint8 soft blotches: nobody's face, but all the convolutions see something."""
+    rng = np.random.default_rng(0)
+    coarse = rng.uniform(0, 255, (CANARIES, 9, 9)).astype(np.float32)
+    smooth = [cv2.resize(c, (size, size), interpolation=cv2.INTER_CUBIC) for c in coarse]
+    return np.clip(np.stack(smooth), 0, 255).astype(np.uint8)
+
+
+def _canary_scores(backbone: Backbone | None, classifier: ClipClassifier, canary: np.ndarray) -> np.ndarray:
+    """(4, k) scores of the canary's faces as one clip, whose course is one of them, stretched a little more each time.
+
+    Tracked points then move smoothly: between unlike faces they would be lost, and found elsewhere on another machine.
+    """
+    features = np.empty((len(canary), 0), np.float16) if backbone is None else backbone.features(canary)
+    course = np.stack([cv2.warpAffine(canary[0], _stretch(i), canary.shape[:0:-1]) for i in range(CANARIES)])
+    inputs = ClipInputs(
+        features=torch.from_numpy(features),
+        offsets=np.array([0, len(canary)]),
+        described=describe(classifier.descriptors, {"expression": canary, "course": course}),
+    )
+    return classifier.frame_scores(inputs, np.array([0]))
+
+
+def _stretch(step: int) -> np.ndarray:
+    return np.array([[1 + 0.01 * step, 0, 0], [0, 1 - 0.01 * step, 0]], dtype=np.float32)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,146 @@
+"""What a model says of itself: the content of `model.json`, beside its weights the only thing a scorer reads."""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from fer_core.config import PreprocessConfig, Rule, Settings
+from fer_core.emotions import SEVEN, SIX, Emotion
+from fer_core.model_names import ModelName
+
+FORMAT = 2
+Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{16,64}$")]
+Score = Annotated[float, Field(ge=0, le=1)]
+Temperature = Annotated[float, Field(gt=0, le=100)]
+
+
+class TensorSpec(Settings):
+    """Shape and type of one tensor of the weights file."""
+
+    shape: tuple[Annotated[int, Field(ge=0)], ...] = Field(max_length=5)
+    dtype: Literal["F64", "F32", "F16", "I64", "U8"]
+
+    @property
+    def n_bytes(self) -> int:
+        return math.prod(self.shape) * {"F64": 8, "F32": 4, "F16": 2, "I64": 8, "U8": 1}[self.dtype]
+
+
+class BackboneRecord(Settings):
+    """The frozen convolutions; their tensors are in the weights file, `weights_digest` is what feature keys hold."""
+
+    name: Literal["efficientnet-lite0", "vgg16", "alexnet", "googlenet", "resnet18", "resnet50"]
+    source: str = Field(max_length=200)
+    weights_digest: Digest
+    normalization: Literal["imagenet", "features", "unit"]
+
+
+class HeadRecord(Settings):
+    """FC layers over frames."""
+
+    kind: Literal["head"] = "head"
+    n_features: int = Field(ge=1, le=100_000)
+    widths: tuple[Annotated[int, Field(ge=1, le=8192)], ...] = Field(max_length=4)
+    dropout: float = Field(ge=0, lt=1)
+
+
+class NetworkRecord(Settings):
+    """A network over whole clips."""
+
+    kind: Literal["attention", "lstm", "c3d"]
+    n_features: int = Field(0, ge=0, le=100_000)
+    hidden: int = Field(0, ge=0, le=8192)
+    relation: bool = False
+    dropout: float = Field(0.0, ge=0, lt=1)
+
+    @model_validator(mode="after")
+    def _sized(self) -> NetworkRecord:
+        if (self.kind != "c3d" and not self.n_features) or (self.kind == "lstm" and not self.hidden):
+            raise ValueError(f"a network of kind '{self.kind}' needs n_features, an lstm hidden too")
+        return self
+
+
+DescriptorName = Literal["texture", "displacement", "gradients", "volume"]
+
+
+class SupportVectorsRecord(Settings):
+    """A linear support vector machine of a descriptor; temperature: of its softmax."""
+
+    kind: Literal["support_vectors"] = "support_vectors"
+    descriptor: DescriptorName
+    n_features: int = Field(ge=1, le=1_000_000)
+    temperature: Temperature
+
+
+class ForestRecord(Settings):
+    """A random forest of a descriptor; temperature: of its shares."""
+
+    kind: Literal["forest"] = "forest"
+    descriptor: DescriptorName
+    n_features: int = Field(ge=1, le=1_000_000)
+    temperature: Temperature
+
+
+PartRecord = Annotated[HeadRecord | NetworkRecord | SupportVectorsRecord | ForestRecord, Field(discriminator="kind")]
+
+
+class FusedRecord(Settings):
+    """Two classifiers and the share of the first."""
+
+    kind: Literal["fused"] = "fused"
+    first: PartRecord
+    second: PartRecord
+    share: float = Field(ge=0, le=1)
+    learned: bool
+
+
+ClassifierRecord = HeadRecord | NetworkRecord | SupportVectorsRecord | ForestRecord | FusedRecord
+
+
+class ModelFacts(Settings):
+    """All of a model but its tensors: how clips are to be preprocessed and judged, and what it was trained on.
+
+    Args:
+        model: name of the model, as in the settings it was trained by.
+        classes: the six, or the seven with neutral last.
+        preprocess: as in training; its `max_frames` is the frame budget of a clip.
+        rule: how frames are joined into a verdict.
+        temperatures: rule -> temperature of its clip scores, fitted out of fold.
+        abstain_below: calibrated confidence under which a clip abstains.
+        subjects: digests of the training subjects (see `subject_digest`).
+        data_fingerprint: of the training manifest.
+        synthetic: whether any training face was drawn or rendered.
+        versions: of the packages that made it.
+    """
+
+    model: ModelName = "head"
+    classes: tuple[Emotion, ...] = SIX
+    preprocess: PreprocessConfig
+    rule: Rule = "mean_scores"
+    temperatures: dict[Rule, Temperature] = Field(default_factory=dict)
+    abstain_below: float = Field(0.0, ge=0, lt=1)
+    subjects: tuple[Digest, ...] = ()
+    data_fingerprint: str = Field("", max_length=64)
+    synthetic: bool
+    versions: dict[str, str] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _known_order(self) -> ModelFacts:
+        if self.classes not in (SIX, SEVEN):
+            raise ValueError(f"classes must be {', '.join(SIX)}[, neutral] in this order")
+        return self
+
+
+class ModelRecord(Settings):
+    """`model.json`."""
+
+    format: Literal[2]
+    preprocess_version: int
+    facts: ModelFacts
+    backbone: BackboneRecord | None = Field(description="None: the classifier reads no features")
+    classifier: Annotated[ClassifierRecord, Field(discriminator="kind")]
+    tensors: dict[str, TensorSpec] = Field(max_length=5000)
+    canary: tuple[tuple[Score, ...], ...] = Field(min_length=1, max_length=64)
+    weights_sha256: str = Field(pattern=r"^[0-9a-f]{64}$")

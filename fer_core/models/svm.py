@@ -1,0 +1,97 @@
+"""A linear support vector machine of one descriptor, as scikit-learn fits it, in four arrays (§1.3.1)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import combinations
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from fer_core.features.inputs import ClipInputs
+from fer_core.models.base import ClipClassifier, take
+from fer_core.models.record import SupportVectorsRecord
+
+if TYPE_CHECKING:
+    from sklearn.pipeline import Pipeline
+
+
+@dataclass(frozen=True)
+class SupportVectorsClassifier(ClipClassifier):
+    """One class against one, votes of the pairs and their sure-footedness added up as scikit-learn does, softmax.
+
+    Args:
+        mean, scale: (d,) of the descriptor's numbers. coef, intercept: (p, d) and (p,), a row a pair of classes i < j,
+            positive for i.
+        n_classes: k, p = k (k - 1) / 2.
+    """
+
+    record: SupportVectorsRecord
+    mean: np.ndarray
+    scale: np.ndarray
+    coef: np.ndarray
+    intercept: np.ndarray
+    n_classes: int
+
+    @property
+    def descriptors(self) -> tuple[str, ...]:
+        return (self.record.descriptor,)
+
+    @property
+    def n_parameters(self) -> int:
+        return sum(a.size for a in (self.mean, self.scale, self.coef, self.intercept))
+
+    def scores(self, inputs: ClipInputs, clips: np.ndarray) -> np.ndarray:
+        rows = inputs.described[self.record.descriptor][clips].reshape(len(clips), -1)
+        values = self.decision((rows - self.mean) / self.scale @ self.coef.T + self.intercept)
+        powers = np.exp((values - values.max(axis=1, keepdims=True)) / self.record.temperature)
+        found: np.ndarray = powers / powers.sum(axis=1, keepdims=True)
+        return found
+
+    def decision(self, pairs: np.ndarray) -> np.ndarray:
+        """(n, k) votes for each class, and for each its summed margins squeezed into (-1/3, 1/3): they break ties.
+
+        Args:
+            pairs: (n, p) margins, positive for the first class of a pair.
+        """
+        votes, sure = np.zeros((2, len(pairs), self.n_classes))
+        for margin, (i, j) in zip(pairs.T, combinations(range(self.n_classes), 2), strict=True):
+            votes[:, i] += margin >= 0
+            votes[:, j] += margin < 0
+            sure[:, i] += margin
+            sure[:, j] -= margin
+        return votes + sure / (3 * (np.abs(sure) + 1))
+
+    def speaking_for(self, row: np.ndarray, column: int) -> np.ndarray:
+        """(d,) what each number of a clip's descriptor adds to the margins of a class over all others.
+
+        Args:
+            row: (d,) the descriptor.
+        """
+        signs = [(i == column) - (j == column) for i, j in combinations(range(self.n_classes), 2)]
+        added: np.ndarray = np.array(signs) @ self.coef * (row - self.mean) / self.scale
+        return added
+
+    def to_record(self) -> SupportVectorsRecord:
+        return self.record
+
+    def to_tensors(self) -> dict[str, torch.Tensor]:
+        arrays = {"mean": self.mean, "scale": self.scale, "coef": self.coef, "intercept": self.intercept}
+        return {name: torch.from_numpy(array) for name, array in arrays.items()}
+
+    @classmethod
+    def of(cls, model: Pipeline, descriptor: str, temperature: float) -> SupportVectorsClassifier:
+        """What a fitted pipeline of StandardScaler and linear SVC has learnt."""
+        scaler, svc = model[0], model[-1]
+        sign = -1.0 if len(svc.classes_) == 2 else 1.0  # with two classes scikit-learn is positive for the second
+        record = SupportVectorsRecord(descriptor=descriptor, n_features=scaler.mean_.size, temperature=temperature)
+        return cls(record, scaler.mean_, scaler.scale_, sign * svc.coef_, sign * svc.intercept_, len(svc.classes_))
+
+    @classmethod
+    def build(
+        cls, record: SupportVectorsRecord, tensors: dict[str, torch.Tensor], n_classes: int
+    ) -> SupportVectorsClassifier:
+        d, p = record.n_features, n_classes * (n_classes - 1) // 2
+        shapes = {"mean": (d,), "scale": (d,), "coef": (p, d), "intercept": (p,)}
+        return cls(record, **take(tensors, shapes, dict.fromkeys(shapes, torch.float64)), n_classes=n_classes)

@@ -1,0 +1,117 @@
+"""A comparison as a page and as Markdown: one table, one figure."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+from fer_core.experiments.comparison import Comparison, Entry
+from fer_core.experiments.external_validation import Elsewhere
+from fer_core.reports.comparison_plot import comparison_figure
+from fer_core.reports.page import data_uri, render_page
+from fer_core.reports.plots import figure_png
+
+COLUMNS = ("mean recall %", "minus first", "parameters", "s to train", "ms a clip")
+
+
+def comparison_row(entry: Entry) -> dict[str, Any]:
+    """An entry as tables show it: texts, in the order of `COLUMNS` after name and title."""
+    difference = "–"
+    if entry.difference is not None:
+        d = entry.difference
+        value, low, high = (f"{round(100 * v, 1) + 0.0:+.1f}" for v in (d.value, d.low, d.high))  # no -0.0
+        difference = f"{value} [{low}, {high}]"
+    texts = (
+        str(entry.evaluation.mean_recall),
+        difference,
+        f"{entry.n_parameters:,}",
+        f"{entry.seconds:.1f}",
+        f"{entry.ms_per_clip:.1f}",
+    )
+    return {"model": entry.name, "what": entry.title, **dict(zip(COLUMNS, texts, strict=True))}
+
+
+def comparison_markdown(comparison: Comparison, elsewhere: Elsewhere | None = None) -> str:
+    """The tables in Markdown, with what they rest on."""
+    rows = [comparison_row(entry) for entry in comparison.entries]
+    names = list(rows[0])
+    lines = ["## Models compared", "", _rests_on(comparison), ""]
+    if comparison.synthetic:
+        lines += ["**Synthetic faces: these numbers say nothing about people.**", ""]
+    lines += [f"| {' | '.join(names)} |", f"|{' --- |' * 2}{' ---: |' * len(COLUMNS)}"]
+    lines += [f"| {' | '.join(row.values())} |" for row in rows]
+    lines += [f"\n{name} has no row: {why}" for name, why in comparison.failed.items()]
+    if elsewhere is not None:
+        rows = [{"model": name, **judged.columns()} for name, judged in elsewhere.judged.items()]
+        lines += ["", f"### On {elsewhere.name}", "", _tells(elsewhere), ""]
+        lines += [f"| {' | '.join(rows[0])} |", f"| --- |{' ---: |' * (len(rows[0]) - 1)}"] if rows else []
+        lines += [f"| {' | '.join(row.values())} |" for row in rows]
+        lines += [f"\n{name} has no row: {why}" for name, why in elsewhere.failed.items()]
+    return "\n".join([*lines, ""])
+
+
+def comparison_json(comparison: Comparison, elsewhere: Elsewhere | None = None) -> dict[str, Any]:
+    """All numbers, JSON-able: `rows` as the tables have them, `models` in full."""
+    return {
+        "elsewhere": elsewhere.to_json() if elsewhere else None,
+        "folds": comparison.folds,
+        "seed": comparison.seed,
+        "clips": comparison.n_clips,
+        "subjects": comparison.n_subjects,
+        "synthetic": comparison.synthetic,
+        "rows": [comparison_row(entry) for entry in comparison.entries],
+        "models": {
+            entry.name: {
+                "evaluation": entry.evaluation.to_json(),
+                "difference": asdict(entry.difference) if entry.difference else None,
+                "parameters": entry.n_parameters,
+                "seconds": entry.seconds,
+                "ms_per_clip": entry.ms_per_clip,
+            }
+            for entry in comparison.entries
+        },
+        "failed": comparison.failed,
+    }
+
+
+def comparison_page(comparison: Comparison, elsewhere: Elsewhere | None = None, *, data: str, backbone: str) -> str:
+    """The self-contained HTML page.
+
+    Args:
+        data: fingerprint of the clips. backbone: name of the one that made the features.
+    """
+    recalls = [
+        (e.name, ["–" if r.value != r.value else f"{100 * r.value:.0f}" for r in e.evaluation.recall])
+        for e in comparison.entries
+    ]
+    return render_page(
+        "compare.html.j2",
+        extra_css="compare.css",
+        rests_on=_rests_on(comparison),
+        synthetic=comparison.synthetic,
+        columns=COLUMNS,
+        rows=[comparison_row(entry) for entry in comparison.entries],
+        classes=[str(c) for c in comparison.classes],
+        recalls=recalls,
+        failed=comparison.failed,
+        elsewhere=elsewhere,
+        tells=_tells(elsewhere) if elsewhere else "",
+        figure=data_uri(figure_png(comparison_figure(comparison), dpi=150), "image/png"),
+        data=data,
+        backbone=backbone,
+    )
+
+
+def _rests_on(comparison: Comparison) -> str:
+    return (
+        f"{comparison.n_clips} clips of {comparison.n_subjects} subjects, {comparison.folds} folds by subject "
+        f"(seed {comparison.seed}); every clip is scored by models that never saw its subject."
+    )
+
+
+def _tells(elsewhere: Elsewhere) -> str:
+    people = "Drawn or rendered faces are among them. " if elsewhere.synthetic else ""
+    return (
+        f"{people}Each model fitted once more, to all clips it was compared on, and shown clips of other people. "
+        f"Recall in %, mean over their emotions ({', '.join(elsewhere.labels)}), with its 95 % interval by subject."
+    )

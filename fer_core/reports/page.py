@@ -1,0 +1,160 @@
+"""Self-contained HTML pages: one file, no network, readable on a phone and in the dark.
+
+Names of files and people go through autoescape; the page's policy allows no script and no style but its own, known by
+their hashes, so that nothing smuggled into a name can run. Pictures are data URIs.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+from collections.abc import Sequence
+from functools import cache
+from importlib import resources
+from typing import Any
+
+import numpy as np
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from fer_core.emotions import SEVEN, Emotion
+from fer_core.reports.palette import COLORS
+
+USE_STATEMENT = (
+    "A face shows an expression, not a feeling: a verdict here says what a face looks like, and it can be wrong.",
+    "Inferring emotions at work or in education is prohibited in the EU (AI Act, Art. 5(1)(f)) except for medical and "
+    "safety reasons, and is high-risk everywhere else.",
+)
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+_POINTS = 40  # of a line in a timeline; more cannot be seen
+
+
+def render_page(template: str, *, extra_css: str = "", **context: Any) -> str:
+    """A whole page.
+
+    Args:
+        template: name of a `.html.j2` in `templates/` that extends `page.html.j2`.
+        extra_css: name of a style sheet in `templates/` that follows `page.css`.
+        context: what it shows; every text is escaped unless it is Markup.
+    """
+    style = _asset("page.css") + (_asset(extra_css) if extra_css else "") + _colors()
+    script = _asset("page.js")
+    policy = (
+        f"default-src 'none'; style-src '{_hash(style)}'; script-src '{_hash(script)}'; img-src data:; "
+        "base-uri 'none'; form-action 'none'"
+    )
+    page = _environment().get_template(template)
+    return page.render(
+        style=Markup(style), script=Markup(script), policy=policy, use_statement=USE_STATEMENT, **context
+    )  # fmt: skip
+
+
+def clean(text: str) -> str:
+    """`text` without control characters: neither a terminal nor a browser obeys what a file name says."""
+    return _CONTROL.sub("\N{REPLACEMENT CHARACTER}", text.encode("utf-8", "replace").decode())
+
+
+def data_uri(picture: bytes, kind: str = "image/jpeg") -> str:
+    """A picture's bytes as a data URI."""
+    return f"data:{kind};base64,{base64.b64encode(picture).decode()}"
+
+
+def bars_svg(probabilities: Sequence[float], classes: Sequence[Emotion]) -> Markup:
+    """A horizontal bar an emotion, named, its percentage beside it from 1 % on."""
+    height = 12 * len(classes)
+    parts = [f'<svg class="bars" viewBox="0 0 190 {height}" role="img" aria-label="{_spoken(probabilities, classes)}">']
+    for place, (emotion, share) in enumerate(zip(classes, probabilities, strict=True)):
+        y = 12 * place
+        width = round(88 * share, 1)
+        parts.append(f'<text class="name" x="60" y="{y + 9}">{emotion}</text>')
+        parts.append(f'<rect class="track" x="66" y="{y + 2}" width="88" height="8" rx="2"/>')
+        if width >= 0.5:
+            parts.append(f'<rect class="{emotion}" x="66" y="{y + 2}" width="{width}" height="8" rx="2"/>')
+        if share >= 0.01:
+            parts.append(f'<text x="160" y="{y + 9}">{100 * share:.0f} %</text>')
+    return Markup("".join(parts) + "</svg>")
+
+
+def timeline_svg(
+    frames: np.ndarray,
+    scores: np.ndarray,
+    classes: Sequence[Emotion],
+    unused: np.ndarray,
+    adds: np.ndarray,
+    marked: Sequence[int] = (),
+) -> Markup:
+    """The scores of a clip's frames over time, one line an emotion; bars below for what each adds to the verdict.
+
+    Args:
+        frames: (n,) numbers of the used frames. scores: (n, k), rows sum to 1.
+        unused: numbers of the others, drawn as ticks.
+        adds: (n,) in [-1, 1]; up speaks for the clip's class, down against it.
+        marked: places among the used frames, drawn as dots.
+    """
+    every = np.concatenate([frames, unused])
+    first, span = int(every.min()), max(int(every.max() - every.min()), 1)
+
+    def across(frame: float) -> float:
+        return 4 + 212 * (frame - first) / span
+
+    groups = np.array_split(np.arange(len(frames)), min(_POINTS, len(frames)))
+    xs = [f"{across(float(frames[g].mean())):.0f}" for g in groups]
+    line = xs * (2 if len(groups) == 1 else 1)  # a line of one point is drawn as a dot only when it has two
+    parts = ['<svg class="timeline" viewBox="0 0 220 92"><path class="grid" d="M4 4H216M4 33H216M4 62H216M4 82H216"/>']
+    winner = int(scores.mean(axis=0).argmax())
+    for place in [*(c for c in range(len(classes)) if c != winner), winner]:
+        ys = [f"{62 - 58 * float(scores[g, place].mean()):.0f}" for g in groups]
+        points = " ".join(f"{x},{y}" for x, y in zip(line, ys * (len(line) // len(ys)), strict=True))
+        strong = " strong" if place == winner else ""
+        parts.append(f'<polyline class="{classes[place]}{strong}" points="{points}"/>')
+    bars = {True: "", False: ""}
+    for x, group in zip(xs, groups, strict=True):
+        share = float(adds[group].mean())
+        bars[share > 0] += f"M{x} 82v{-8 * share + 0:.1f}"
+    for kind, path in ((str(classes[winner]), bars[True]), ("against", bars[False])):
+        if path:
+            parts.append(f'<path class="adds {kind}" d="{path}"/>')
+    parts += [f'<circle class="marked" cx="{across(float(frames[place])):.0f}" cy="62" r="2.6"/>' for place in marked]
+    if len(unused):
+        ticks = sorted({f"{across(float(f)):.0f}" for f in unused}, key=float)
+        parts.append(f'<path class="unused" d="{"".join(f"M{x} 66v5" for x in ticks)}"/>')
+    return Markup("".join(parts) + "</svg>")
+
+
+def shares_svg(counts: Sequence[tuple[str, int]]) -> Markup:
+    """One bar, divided in proportion to named counts; names are those of emotions, or `none`."""
+    total, x = sum(n for _, n in counts), 0.0
+    parts = ['<svg class="shares" viewBox="0 0 1000 18" preserveAspectRatio="none" aria-hidden="true">']
+    for name, n in counts:
+        width = 1000 * n / max(total, 1)
+        parts.append(f'<rect class="{name}" x="{x:.1f}" y="0" width="{max(width - 2, 0):.1f}" height="18"/>')
+        x += width
+    return Markup("".join(parts) + "</svg>")
+
+
+def _spoken(probabilities: Sequence[float], classes: Sequence[Emotion]) -> str:
+    return ", ".join(f"{c} {100 * p:.0f} %" for c, p in zip(classes, probabilities, strict=True))
+
+
+@cache
+def _environment() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("fer_core.evaluation"), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
+        lstrip_blocks=True,
+    )  # fmt: skip
+    environment.filters["clean"] = clean
+    return environment
+
+
+@cache
+def _asset(name: str) -> str:
+    return resources.files("fer_core.reports").joinpath("templates", name).read_text(encoding="utf-8")
+
+
+def _colors() -> str:
+    return "".join(f".{e}{{--c:{COLORS[e]}}}" for e in SEVEN)
+
+
+def _hash(text: str) -> str:
+    return f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}"

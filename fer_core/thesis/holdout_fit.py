@@ -1,0 +1,201 @@
+"""One fit on the manifest's own sides: trained on its training clips, stopped on its validation clips, as the thesis
+did; in a process and folder of its own, like a trial.
+
+The folder holds `fit.json` (what to do), `epochs` (how far it is), `result.json`, and the fitted head.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from concurrent.futures import Executor, wait
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from pydantic import ConfigDict, Field
+from safetensors.torch import load_file, save_file
+
+from fer_core.clips.clip import Split
+from fer_core.clips.manifest import Manifest
+from fer_core.clips.splits import inner_split
+from fer_core.config import Settings, TrainConfig
+from fer_core.errors import TrainingError
+from fer_core.features.store import FeatureTable, load_fc, load_table
+from fer_core.models.fc_head import Head
+from fer_core.runtime import resolve_device
+from fer_core.store import cache_key, publish, write_atomic
+from fer_core.training.history import Epoch, History
+from fer_core.training.loop import fit
+
+log = logging.getLogger(__name__)
+
+_SPEC, _RESULT, _HEAD, _EPOCHS = "fit.json", "result.json", "head.safetensors", "epochs"
+MODEL = "model"  # subfolder of the model that was made of the head
+_POLL_S = 1.0
+
+
+class SidedSpec(Settings):
+    """What a fit is to do; written by its starter, read in the child. Places are those of the table's clips."""
+
+    train: TrainConfig
+    table: Path
+    fc: Path | None = None
+    fit_clips: tuple[int, ...] = Field(min_length=1)
+    stop_clips: tuple[int, ...] = ()
+
+
+class SidedResult(Settings):
+    """What came of a fit: `complete`, or `failed` and why."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=True, ser_json_inf_nan="constants")
+
+    state: Literal["complete", "failed"]
+    reason: str = ""
+    history: tuple[dict[str, Any], ...] = ()
+    steps: int = 0
+    pretrained: tuple[int, ...] = ()
+    n_weights: int = 0
+    threads: int = 0
+    device: str = ""
+
+    @property
+    def epochs(self) -> History:
+        return History.from_rows(list(self.history))
+
+
+@dataclass(frozen=True)
+class Sides:
+    """Places of the clips fitted and stopped on, and what the latter are, in words."""
+
+    fit: np.ndarray
+    stop: np.ndarray
+    stopped_on: str
+
+
+def sides_of(table: FeatureTable, manifest: Manifest, cfg: TrainConfig) -> Sides:
+    """The manifest's training and validation clips; where it has no validation side, a share of the training people.
+
+    Raises:
+        DataError: there is no validation side, and one subject only.
+    """
+    side = {clip.id: clip.split for clip in manifest.clips}
+    fitted = np.flatnonzero([side[c] is Split.TRAIN for c in table.clip_ids])
+    stopped = np.flatnonzero([side[c] is Split.VALIDATION for c in table.clip_ids])
+    if len(stopped):
+        people = _people({table.subjects[c] for c in stopped})
+        return Sides(fitted, stopped, f"stopped on the {len(stopped)} validation clips of {people}")
+    kept, taken = inner_split([table.subjects[c] for c in fitted], table.labels[fitted], cfg.inner_share, cfg.seed)
+    people = _people({table.subjects[fitted[c]] for c in taken})
+    text = f"stopped on {len(taken)} training clips of {people}, as there is no validation side"
+    return Sides(fitted[kept], fitted[taken], text)
+
+
+def _people(subjects: set[str]) -> str:
+    return f"{len(subjects)} {'person' if len(subjects) == 1 else 'people'}"
+
+
+def fit_sides(
+    parent: Path,
+    table: FeatureTable,
+    table_path: Path,
+    sides: Sides,
+    train: TrainConfig,
+    executor: Executor,
+    fc: Path | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> tuple[SidedResult, Path]:
+    """The fit, in a process of its own, and its folder; read back when done before, resumed when interrupted.
+
+    A fit that diverges, or whose process dies, is a failed result.
+
+    Args:
+        parent: holds a folder for every fit.
+        fc: stored FC layers of the backbone to start from.
+        progress: told (epochs done, most epochs) while the fit runs.
+    """
+    places = {"fit": sides.fit.tolist(), "stop": sides.stop.tolist()}
+    identity = cache_key(table=table.key, train=train.model_dump(mode="json"), fc=fc.stem if fc else "", **places)
+    folder = parent / identity[:12]
+    if (result := _done(folder)) is not None:
+        return result, folder
+    folder.mkdir(parents=True, exist_ok=True)
+    spec = SidedSpec(train=train, table=table_path, fc=fc, fit_clips=places["fit"], stop_clips=places["stop"])
+    write_atomic(folder / _SPEC, spec.model_dump_json(indent=1).encode())
+    future = executor.submit(run_sides, folder)
+    while progress and not wait([future], timeout=_POLL_S).done:
+        progress(_epochs_done(folder), train.epochs)
+    try:
+        return future.result(), folder
+    except Exception as exc:  # the child was killed, out of memory perhaps: the other implementations go on
+        log.warning("the fit's process ended without a result (%s: %s)", type(exc).__name__, exc)
+        reason = f"its process ended without a result ({type(exc).__name__})"
+        return SidedResult(state="failed", reason=reason), folder
+
+
+def run_sides(folder: Path) -> SidedResult:
+    """The fit described in `folder`; its result and head are also written there. What the child process does."""
+    spec = SidedSpec.model_validate_json((folder / _SPEC).read_text())
+    table = load_table(spec.table)
+    seen: list[Epoch] = []
+
+    def on_epoch(epoch: Epoch) -> bool:
+        seen.append(epoch)
+        (folder / _EPOCHS).write_text(str(epoch.number))
+        return False
+
+    device = str(resolve_device(spec.train.device))
+    try:
+        fitted = fit(
+            table, np.array(spec.fit_clips), np.array(spec.stop_clips, dtype=np.int64), spec.train,
+            fc=load_fc(spec.fc) if spec.fc else (), checkpoint=folder / "checkpoint", on_epoch=on_epoch,
+        )  # fmt: skip
+    except TrainingError as exc:
+        rows = tuple(History(seen).to_rows())
+        result = SidedResult(state="failed", reason=str(exc), history=rows, device=device)
+    else:
+        with publish(folder / _HEAD) as temporary:
+            save_file(fitted.head.state_dict(), temporary)
+        result = SidedResult(
+            state="complete",
+            history=tuple(fitted.history.to_rows()),
+            steps=fitted.steps,
+            pretrained=tuple(fitted.pretrained),
+            n_weights=fitted.n_weights,
+            threads=fitted.threads,
+            device=device,
+        )
+    write_atomic(folder / _RESULT, result.model_dump_json(indent=1).encode())
+    return result
+
+
+def head_of(folder: Path, table: FeatureTable, train: TrainConfig) -> Head:
+    """The head of a complete fit."""
+    with torch.device("meta"):
+        head = Head(table.n_features, train.widths, len(table.classes), train.dropout)
+    head.load_state_dict(load_file(folder / _HEAD), strict=True, assign=True)
+    return head.eval()
+
+
+def drop_head(folder: Path) -> None:
+    """Remove the head: a model that holds it lies beside it by now, and a wide one has half a gigabyte."""
+    (folder / _HEAD).unlink(missing_ok=True)
+
+
+def _done(folder: Path) -> SidedResult | None:
+    """The result of an earlier fit, if what it made is still there."""
+    path = folder / _RESULT
+    if not path.is_file():
+        return None
+    result = SidedResult.model_validate_json(path.read_text())
+    kept = result.state == "failed" or (folder / _HEAD).is_file() or (folder / MODEL).is_dir()
+    return result if kept else None
+
+
+def _epochs_done(folder: Path) -> int:
+    try:
+        return int((folder / _EPOCHS).read_text() or 0)
+    except FileNotFoundError:
+        return 0

@@ -1,0 +1,202 @@
+"""An implementation of the thesis, run as the thesis ran it: fitted on the training side, stopped on the validation
+side, tested once. It is no candidate: nothing is searched, cross-validated, calibrated or registered.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from fer_core.clips.clip import Split
+from fer_core.clips.manifest import Manifest
+from fer_core.config import PRESETS, RunConfig, load_config
+from fer_core.corpus import ClipRow
+from fer_core.emotions import SIX
+from fer_core.errors import ConfigError, RegistryError
+from fer_core.evaluation.metrics import RULES, Evaluation
+from fer_core.experiments.search.space import THESIS_SETTINGS
+from fer_core.experiments.test_set import exam_clips, take_exam
+from fer_core.features.backbone import Backbone
+from fer_core.features.store import FeatureTable
+from fer_core.model.classifiers.head import HeadClassifier
+from fer_core.models.bundle import ModelBundle, read_bundle, subject_digest, write_bundle
+from fer_core.models.record import ModelFacts
+from fer_core.runtime import describe_environment
+from fer_core.thesis.holdout_fit import MODEL, Sides, drop_head, fit_sides, head_of, sides_of
+from fer_core.thesis.reproduction import DataFacts, Outcome, Reproduction
+from fer_core.workspace import Workspace
+
+log = logging.getLogger(__name__)
+
+SETTINGS = tuple(THESIS_SETTINGS)
+_NOT_ITS = ("epochs", "seed", "device", "threads")  # which the thesis does not decide, or the page says by themselves
+_OF_THE_RUN = ("workspace", "manifest", "preprocess", "limits", "search", "tracking")
+
+
+def configure(
+    number: int,
+    base: RunConfig,
+    setting: str = SETTINGS[0],
+    *,
+    fixed_epochs: bool = False,
+    shrink: int = 1,
+    overrides: Sequence[str] = (),
+) -> RunConfig:
+    """The settings of implementation `number`: as packaged, then the setting's, then the overrides.
+
+    Args:
+        base: gives what the thesis does not decide: workspace, manifest, preprocessing, limits, folds, tracking.
+        setting: `table-4.1` or `section-4.2.2`.
+        fixed_epochs: train for the thesis's number of epochs instead of stopping by its rule.
+        shrink: divide the FC widths by it, for machines too small for 4096.
+        overrides: `train.…=…`, `backbone.…=…` and `split.…=…`, for all implementations alike.
+    Raises:
+        ConfigError: there is no such number or setting, or an override is none.
+    """
+    if f"thesis-{number}" not in PRESETS or setting not in THESIS_SETTINGS or shrink < 1:
+        raise ConfigError(
+            f"the thesis has implementations 1 to 4 and settings {', '.join(SETTINGS)}, and widths shrink by 1 or "
+            f"more; got {number}, {setting}, {shrink}"
+        )
+    lines = [f"train.{name}={value}" for name, value in THESIS_SETTINGS[setting].items()]
+    lines += ["train.stopping=never"] * fixed_epochs
+    config = load_config(PRESETS[f"thesis-{number}"], [*lines, *overrides])
+    if config.train.model != "head":
+        raise ConfigError(f"train.model is '{config.train.model}'; the thesis's implementations are FC heads (§4.2)")
+    if config.train.transfer != "frozen":
+        raise ConfigError("train.transfer is not 'frozen'; the thesis trains FC layers only (§4.2.1)")
+    widths = tuple(max(width // shrink, 1) for width in config.train.widths)
+    train = config.train.model_copy(update={"widths": widths})
+    return config.model_copy(update={"train": train} | {name: getattr(base, name) for name in _OF_THE_RUN})
+
+
+def model_of(folder: Path, table: FeatureTable, backbone: Backbone, cfg: RunConfig) -> ModelBundle:
+    """The model of a complete fit, in two files beside it; its head alone is not kept."""
+    if (folder / MODEL).is_dir():
+        try:
+            return read_bundle(folder / MODEL, device=backbone.device)
+        except RegistryError as exc:  # of a run that was killed here
+            log.warning("the model is written again (%s)", exc)
+    facts = ModelFacts(
+        classes=table.classes,
+        preprocess=cfg.preprocess,
+        subjects=tuple(sorted({subject_digest(s) for s in table.subjects})),
+        data_fingerprint=table.note["fingerprint"],
+        synthetic=table.synthetic,
+        versions=describe_environment(),
+    )
+    head = HeadClassifier(head_of(folder, table, cfg.train))
+    bundle = write_bundle(folder / MODEL, head, backbone, cfg.backbone.weights, facts)
+    drop_head(folder)
+    return bundle
+
+
+def carry_out(
+    number: int,
+    cfg: RunConfig,
+    table: FeatureTable,
+    manifest: Manifest,
+    rows: Sequence[ClipRow],
+    backbone: Backbone,
+    workspace: Workspace,
+    executor: Executor,
+    progress: Callable[[int, int], None] | None = None,
+) -> tuple[Outcome, ModelBundle | None]:
+    """An implementation fitted and tested; one that cannot be trained is an outcome that says so.
+
+    Args:
+        cfg: see `configure`. table: train and validation clips. rows: usable clips, those of the test set too.
+    Raises:
+        DataError: the table holds a person or recording of the test set. StoreError: the disk refuses.
+    """
+    sides = sides_of(table, manifest, cfg.train)
+    parent, table_path = workspace.root / "implementations", workspace.features.tables.path(table.key)
+    fc = workspace.features.store_fc(backbone)
+    result, folder = fit_sides(parent, table, table_path, sides, cfg.train, executor, fc, progress)
+    outcome = Outcome(
+        number=number, train=cfg.train, history=result.epochs, pretrained=result.pretrained,
+        n_weights=result.n_weights, threads=result.threads, device=result.device, reason=result.reason,
+    )  # fmt: skip
+    if result.state == "failed":
+        return outcome, None
+    bundle = model_of(folder, table, backbone, cfg)
+    digests = {row.clip: row.digest for row in rows}
+    seen = {digests[c] for c in table.clip_ids}
+    opening = take_exam(bundle, manifest, rows, cfg.preprocess, workspace, seen)
+    if opening is None:
+        return replace(outcome, reason="there are no test clips"), bundle
+    _, chosen = exam_clips(manifest, rows)
+    given = {rule: opening.evaluations[rule]["verdicts"] for rule in RULES}
+    return replace(
+        outcome,
+        tests={rule: Evaluation.from_json(opening.evaluations[rule]) for rule in RULES},
+        verdicts={rule: np.array([given[rule][row.digest] for row in chosen]) for rule in RULES},
+        opening=opening.number,
+        openings=opening.openings,
+    ), bundle
+
+
+def reproduction_of(
+    outcomes: Sequence[Outcome],
+    cfg: RunConfig,
+    table: FeatureTable,
+    manifest: Manifest,
+    rows: Sequence[ClipRow],
+    backbone: Backbone,
+    *,
+    setting: str,
+    fixed_epochs: bool,
+    shrink: int,
+    own_split: bool,
+) -> Reproduction:
+    """The outcomes of implementations on the same clips, with what a page about them tells.
+
+    Args:
+        cfg: of any of them. own_split: the manifest came with its split.
+    """
+    test, _ = exam_clips(manifest, rows)
+    sides = sides_of(table, manifest, cfg.train)
+    own = [configure(o.number, cfg, setting, fixed_epochs=fixed_epochs, shrink=shrink).train for o in outcomes]
+    return Reproduction(
+        setting=setting,
+        changed=tuple(
+            name
+            for name in type(cfg.train).model_fields
+            if name not in _NOT_ITS
+            and any(getattr(o.train, name) != getattr(t, name) for o, t in zip(outcomes, own, strict=True))
+        ),
+        fixed_epochs=fixed_epochs,
+        shrink=shrink,
+        outcomes=tuple(outcomes),
+        labels=np.array([clip.emotion.column for clip in test.clips if clip.emotion]),
+        subjects=[clip.subject for clip in test.clips],
+        data=_data_facts(manifest, rows, table, sides, own_split),
+        preprocess=cfg.preprocess,
+        split=cfg.split,
+        backbone=cfg.backbone,
+        normalization=backbone.normalization.name,
+        environment=describe_environment(),
+    )
+
+
+def _data_facts(
+    manifest: Manifest, rows: Sequence[ClipRow], table: FeatureTable, sides: Sides, own_split: bool
+) -> DataFacts:
+    usable = {row.clip for row in rows}
+    members = {side: [c for c in manifest.of(side).clips if c.id in usable] for side in Split}
+    frames = np.bincount(table.frame_labels()[table.frames_of(sides.fit)], minlength=len(SIX))
+    return DataFacts(
+        fingerprint=table.note["fingerprint"],
+        datasets=manifest.datasets,
+        synthetic=manifest.synthetic,
+        clips={side: tuple(sum(c.emotion is e for c in clips) for e in SIX) for side, clips in members.items()},
+        people={side: len({c.subject for c in clips}) for side, clips in members.items()},
+        frames=tuple(frames.tolist()),
+        own_split=own_split,
+        stopped_on=sides.stopped_on,
+    )

@@ -1,0 +1,171 @@
+"""What every flow on labelled clips begins with: the corpus, its faces, its features; tasks over batches of clips."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+from prefect import get_run_logger, task
+from prefect.cache_policies import NO_CACHE
+
+from fer_core.clips.clip import Clip
+from fer_core.clips.manifest import Manifest
+from fer_core.config import BackboneConfig, RunConfig
+from fer_core.corpus import (
+    ClipRow,
+    Wanted,
+    check_folds,
+    data_fingerprint,
+    keep_usable,
+    load_corpus,
+    prepare_clips,
+    refuse_leaks,
+    store_features,
+    trained_on,
+    training_table,
+)
+from fer_core.emotions import CLASSES
+from fer_core.evaluation.latency import measure_costs
+from fer_core.features.backbone import Backbone, load_backbone
+from fer_core.features.descriptors.descriptor import course_config
+from fer_core.features.store import FeatureTable
+from fer_core.runtime import resolve_device
+from fer_core.workspace import Workspace
+from flows.support.artifacts import progress_bar
+from flows.support.runner import run_batches
+
+BATCH = 64  # clips a task; a task costs Prefect some 10 ms, a clip some 300
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A corpus whose faces are stored.
+
+    Args:
+        manifest: labelled and split. rows: one per clip. usable: those that can be trained on or tested with.
+        fingerprint: of the usable clips and their split.
+        course: of the usable clips' whole course, where a model asks for it.
+    """
+
+    manifest: Manifest
+    rows: list[ClipRow]
+    usable: list[ClipRow]
+    fingerprint: str
+    course: tuple[ClipRow, ...] = ()
+
+
+@task(task_run_name="faces of clips {first}-{last}", cache_policy=NO_CACHE, persist_result=False)
+def faces_of(clips: Sequence[Clip], config: RunConfig, first: int, last: int) -> list[dict[str, Any]]:
+    """Faces of one batch of clips into the store; a JSON-able row a clip."""
+    rows = prepare_clips(clips, config.preprocess, config.limits, Workspace.open(config.workspace))
+    used, selected = sum(r.n_used for r in rows), sum(r.n_selected for r in rows)
+    cached = sum(r.cached for r in rows)
+    get_run_logger().info(
+        "clips %d-%d: %d faces in %d frames, %d clips from the store", first, last, used, selected, cached
+    )
+    return [row.to_json() for row in rows]
+
+
+@task(task_run_name="features of clips {first}-{last}", cache_policy=NO_CACHE, persist_result=False)
+def features_of(
+    rows: Sequence[ClipRow], config: RunConfig, extra: Wanted, trained: frozenset[str], first: int, last: int
+) -> int:
+    """Features of one batch of clips into the store; how many frames had to be computed."""
+    workspace = Workspace.open(config.workspace)
+    computed = store_features(rows, backbone_of(config), workspace, extra=extra, trained=trained)
+    get_run_logger().info("clips %d-%d: features of %d frames computed", first, last, computed)
+    return computed
+
+
+def prepare_faces(config: RunConfig, wanted: Wanted = Wanted(), *, folded: bool = False) -> Prepared:  # noqa: B008  frozen
+    """The corpus of a run, its faces stored, batch by batch; unusable clips set aside. Call it inside a flow.
+
+    Args:
+        wanted: by the fits to come; where that is a clip's whole course, a clip without a face in it is unusable too.
+        folded: they are judged by `search.folds`.
+    """
+    workspace = Workspace.open(config.workspace)
+    manifest = load_corpus(config, workspace)
+    if folded:
+        check_folds(manifest, config.search)
+    rows = face_rows(manifest.clips, config)
+    move = progress_bar("looks", f"One recording under two names, among {len(manifest.clips)} clips")
+    refuse_leaks(manifest, rows, config, workspace, move)
+    usable, course = with_course(manifest.clips, keep_usable(rows, config.limits), config, wanted)
+    return Prepared(manifest, rows, usable, data_fingerprint(manifest, usable), tuple(course))
+
+
+def with_course(
+    clips: Sequence[Clip], usable: list[ClipRow], config: RunConfig, wanted: Wanted
+) -> tuple[list[ClipRow], list[ClipRow]]:
+    """Usable rows and, where it is wanted, the rows of the same clips' whole course; both or none of a clip."""
+    if not wanted.course:
+        return usable, []
+    whole = config.model_copy(update={"preprocess": course_config(config.preprocess)})
+    known = {row.clip for row in usable}
+    course = keep_usable(face_rows([clip for clip in clips if clip.id in known], whole), config.limits)
+    kept = {row.clip for row in course}
+    return [row for row in usable if row.clip in kept], course
+
+
+def face_rows(clips: Sequence[Clip], config: RunConfig) -> list[ClipRow]:
+    """Faces of all clips into the store, batch by batch; one row a clip, in order, whatever became of it."""
+    move = progress_bar("faces", f"Faces of {len(clips)} clips")
+    batches = [(clips[i : i + BATCH], config, i + 1, min(i + BATCH, len(clips))) for i in range(0, len(clips), BATCH)]
+    rows: list[ClipRow] = []
+    for made in run_batches(faces_of, batches, config.runner):
+        rows += map(ClipRow.from_json, made)
+        move(len(rows), len(clips))
+    return rows
+
+
+def prepare_features(config: RunConfig, prepared: Prepared, extra: Wanted = Wanted()) -> int:  # noqa: B008  frozen
+    """Features of the usable clips, stored, batch by batch; how many frames had to be computed.
+
+    Args:
+        extra: what the fits to come will read; views and maps are of the training side alone.
+    """
+    if not extra.backbone:
+        return 0
+    rows, trained = prepared.usable, frozenset(c.id for c in trained_on(prepared.manifest).clips)
+    move = progress_bar("features", f"{config.backbone.name} features of {len(rows)} clips")
+    computed = 0
+    for start in range(0, len(rows), BATCH):
+        batch = rows[start : start + BATCH]
+        computed += features_of(batch, config, extra, trained, start + 1, start + len(batch))
+        move(start + len(batch), len(rows))
+    return computed
+
+
+def table_of(config: RunConfig, prepared: Prepared, extra: Wanted) -> FeatureTable:
+    """The table that fits read; see `training_table`."""
+    workspace, classes = Workspace.open(config.workspace), CLASSES[config.classes]
+    return training_table(
+        prepared.manifest, prepared.usable, backbone_for(config, extra), config.preprocess, workspace,
+        course=prepared.course, extra=extra, classes=classes,
+    )  # fmt: skip
+
+
+def costs_of(config: RunConfig, prepared: Prepared, extra: Wanted) -> dict[str, float]:
+    """Milliseconds a clip of what models read, measured; see `measure_costs`."""
+    workspace = Workspace.open(config.workspace)
+    return measure_costs(prepared.usable, prepared.course, workspace, backbone_for(config, extra), extra)
+
+
+def backbone_of(config: RunConfig) -> Backbone:
+    """The backbone of a run, loaded once a process."""
+    return _load(config.backbone, str(resolve_device(config.train.device)))
+
+
+def backbone_for(config: RunConfig, wanted: Wanted) -> Backbone | None:
+    """The backbone of a run where anything wanted comes from its convolutions."""
+    return backbone_of(config) if wanted.backbone else None
+
+
+@lru_cache(maxsize=1)
+def _load(cfg: BackboneConfig, device: str) -> Backbone:
+    import torch
+
+    return load_backbone(cfg, torch.device(device))

@@ -1,0 +1,84 @@
+"""A Prefect server for the length of one command.
+
+Prefect would start one itself, in our process group: a Ctrl-C on the terminal ends it first, and the client then asks a
+dead server for minutes. This one has a session of its own, and ends when the pipe to its standard input does.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from fer_core.errors import FerError
+from mlflow_server.address import answers
+
+START_S = 120.0  # 8-13 s on an idle machine
+
+
+@contextmanager
+def temporary_server() -> Iterator[None]:
+    """Flows inside the block run on a server of their own, on the database of $PREFECT_HOME.
+
+    Raises:
+        FerError: it does not start.
+    """
+    from prefect.events.worker import EventsWorker
+    from prefect.logging.handlers import APILogHandler
+    from prefect.settings import PREFECT_API_URL, temporary_settings
+
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = int(probe.getsockname()[1])
+    url = f"http://127.0.0.1:{port}/api"
+    server = subprocess.Popen(
+        [sys.executable, "-P", "-m", "flows.support.temporary", str(port)],
+        stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
+        env={**os.environ, "PREFECT_UI_ENABLED": "0", "PREFECT__SERVER_EPHEMERAL": "1", "PREFECT__SERVER_FINAL": "1"},
+    )  # fmt: skip
+    assert server.stdin is not None
+    try:
+        deadline = time.monotonic() + START_S
+        while not answers(f"{url}/health"):
+            if server.poll() is not None or time.monotonic() > deadline:
+                raise FerError(
+                    f"the temporary Prefect server does not start (in {START_S:.0f} s, exit code {server.poll()}); "
+                    "'ferflow doctor' looks for the cause, and 'ferflow up' keeps a server running"
+                )
+            time.sleep(0.1)
+        with temporary_settings({PREFECT_API_URL: url}):
+            yield
+    finally:
+        APILogHandler().flush()  # what is still to be sent, would be tried for a minute when the server is gone
+        EventsWorker.drain_all()
+        server.stdin.close()
+        try:
+            server.wait(timeout=5)
+        except subprocess.TimeoutExpired:
+            server.kill()
+            server.wait()
+
+
+def _end_with_input() -> None:
+    sys.stdin.read()
+    os._exit(0)
+
+
+def main() -> None:
+    """Serve until standard input closes."""
+    import uvicorn
+
+    threading.Thread(target=_end_with_input, daemon=True).start()
+    uvicorn.run(
+        "prefect.server.api.server:create_app", factory=True, host="127.0.0.1", port=int(sys.argv[1]),
+        log_level="error", lifespan="on",
+    )  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()

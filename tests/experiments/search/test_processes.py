@@ -1,0 +1,81 @@
+"""Trials' processes: what one may do to the others, and when their environment is set."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from concurrent.futures import CancelledError
+from multiprocessing.resource_tracker import ensure_running
+
+import pytest
+from pebble import ProcessExpired
+
+from fer_core.errors import TrainingError
+from fer_core.experiments.search.processes import STARTS, trial_processes
+
+
+def environment_when_torch_comes(names: list[str]) -> dict[str, str | bool]:
+    import sys
+
+    return {"torch already": "torch" in sys.modules, **{name: os.environ.get(name, "") for name in names}}
+
+
+def pid(_: int) -> int:
+    return os.getpid()
+
+
+def die(_: int) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_process_knows_its_environment_before_it_imports_torch(monkeypatch):
+    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+    with trial_processes(1, threads=1) as executor:
+        seen = executor.submit(environment_when_torch_comes, ["OMP_NUM_THREADS", "OMP_WAIT_POLICY"]).result()
+    assert seen == {"torch already": False, "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
+
+
+def test_every_call_has_a_process_of_its_own_and_a_death_is_its_own():
+    with trial_processes(2) as executor:
+        futures = [executor.submit(f, i) for i, f in enumerate((pid, die, pid, pid))]
+        with pytest.raises(ProcessExpired):
+            futures[1].result()
+        assert len({futures[i].result() for i in (0, 2, 3)}) == 3
+
+
+@pytest.fixture
+def stillborn(monkeypatch):
+    """Python cannot start in a child until this is called."""
+    ensure_running()  # multiprocessing's own helper, which starts with the first child
+    monkeypatch.setenv("PYTHONHOME", "/nowhere")
+    return lambda: monkeypatch.delenv("PYTHONHOME")
+
+
+def test_a_process_that_dies_before_it_took_its_work_is_started_again(stillborn, caplog):
+    with trial_processes(1) as executor:
+        future = executor.submit(pid, 0)
+        deadline = time.monotonic() + 60
+        while "it is started again" not in caplog.text and time.monotonic() < deadline:
+            time.sleep(0.005)
+        stillborn()
+        assert future.result(timeout=60) > 0
+
+
+def test_processes_that_never_stay_up_are_told_of(stillborn):
+    with trial_processes(1) as executor:
+        with pytest.raises(TrainingError, match=f"no process for a trial stays up; {STARTS} were started"):
+            executor.submit(pid, 0).result(timeout=60)
+        stillborn()
+        assert executor.submit(pid, 1).result(timeout=60) > 0
+
+
+def test_an_exception_ends_the_processes_at_once():
+    started = time.monotonic()
+    with pytest.raises(KeyboardInterrupt), trial_processes(1) as executor:
+        future = executor.submit(time.sleep, 600)
+        time.sleep(1)
+        raise KeyboardInterrupt
+    assert time.monotonic() - started < 20
+    with pytest.raises(CancelledError):
+        future.result(timeout=1)

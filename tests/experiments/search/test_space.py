@@ -1,0 +1,116 @@
+"""The search space: what is drawn when, and that every draw is a setting."""
+
+from __future__ import annotations
+
+from typing import get_args
+
+import optuna
+import pytest
+
+from fer_core.config import RECIPES, AugmentConfig, SearchConfig, TrainConfig
+from fer_core.experiments.search.space import presets, suggest
+from fer_core.model_names import ModelName
+
+BASE = TrainConfig(sampling="under", transfer="last_block", augment=AugmentConfig(views=3, rotation=4.0))
+TODAY = {"lr", "batch_size", "widths", "class_weights"}
+
+
+def draw(cfg, params=None, seed=0):
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed))
+    if params:
+        study.enqueue_trial(params)
+    trial = study.ask()
+    return trial, suggest(trial, cfg, BASE)
+
+
+@pytest.mark.parametrize(
+    ("listed", "names"),
+    [
+        ({}, set()),
+        ({"transfer": ("frozen", "last_block")}, {"transfer"}),
+        ({"views": (1, 4)}, {"views"}),
+        ({"sampling": ("none", "over")}, {"sampling"}),
+        ({"sampling": ("over",)}, {"sampling"}),
+    ],
+    ids=["nothing", "transfer", "views", "sampling", "one sampler"],
+)
+def test_what_is_listed_is_searched_and_nothing_else(listed, names):
+    cfg = SearchConfig(**listed)
+    trial, drawn = draw(cfg)
+    assert set(trial.params) == TODAY | names
+    if "transfer" not in names:
+        assert drawn.transfer == "last_block"
+    if "views" not in names:
+        assert drawn.augment == BASE.augment
+    assert drawn.sampling in listed.get("sampling", [BASE.sampling])
+    assert all(set(params) == TODAY | names for params in presets(cfg, TrainConfig()).values())
+
+
+def test_views_are_drawn_but_their_ranges_are_the_settings_own():
+    seen = {draw(SearchConfig(views=(1, 4)), seed=s)[1].augment for s in range(12)}
+    assert seen == {BASE.augment.model_copy(update={"views": v}) for v in (1, 4)}
+
+
+def test_the_thesis_is_tried_frozen_unsampled_and_without_views():
+    cfg = SearchConfig(sampling=("over", "none"), transfer=("last_block", "frozen"), views=(4, 1))
+    for params in presets(cfg, TrainConfig()).values():
+        _, drawn = draw(cfg, params)
+        assert (drawn.sampling, drawn.transfer, drawn.augment.views) == ("none", "frozen", 1)
+
+
+EVERY = SearchConfig(models=get_args(ModelName))
+
+
+def test_models_are_drawn_each_with_settings_of_its_own():
+    base = TrainConfig(class_weights="balanced", seed=3)
+    seen = {}
+    for seed in range(80):
+        study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed))
+        trial = study.ask()
+        drawn = suggest(trial, EVERY, base)
+        seen[drawn.model] = set(trial.params)
+        assert drawn.seed == 3 and drawn.class_weights == trial.params["class_weights"]
+        if drawn.model in RECIPES:
+            recipe = RECIPES[drawn.model] | {"lr": trial.params["lr"]}
+            assert {name: getattr(drawn, name) for name in recipe} == recipe
+    assert set(seen) == set(EVERY.models)
+    assert seen["head"] == seen["appearance-displacement"] == TODAY | {"model"}
+    assert seen["fan-self"] == seen["c3d"] == seen["lstm-c3d"] == {"model", "class_weights", "lr"}
+    assert seen["lbp-svm"] == seen["lbp-forest"] == {"model", "class_weights"}
+
+
+def test_models_drawn_keep_what_was_given_and_nothing_of_each_other():
+    base = TrainConfig(epochs=5, widths=(64,), dropout=0.2, sampling="over")
+    for seed in range(40):
+        trial = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed)).ask()
+        drawn = suggest(trial, SearchConfig(models=("head", "lstm", "fan-self", "lbp-svm"), full=True), base)
+        if drawn.model in RECIPES:
+            own = RECIPES[drawn.model] | {"lr": trial.params["lr"], "epochs": 5}
+            own |= {"dropout": 0.2} if drawn.model == "lstm" else {}
+            told = {"model": drawn.model, "class_weights": drawn.class_weights}
+            assert drawn == TrainConfig(**own | told), "nor a sampler or widths, which it does not read"
+        assert drawn.epochs == (60 if drawn.model == "lbp-svm" else 5)
+        assert TrainConfig.model_validate_json(drawn.model_dump_json()) == drawn
+
+
+def test_every_model_is_tried_first_by_its_own_recipe():
+    tried = presets(EVERY, TrainConfig())
+    assert {params["model"] for params in tried.values()} == set(EVERY.models)
+    assert tried["table-4.1"]["model"] == "head" and tried["fan-self"]["lr"] == 4e-3
+    for params in tried.values():
+        study = optuna.create_study()
+        study.enqueue_trial(params)
+        trial = study.ask()
+        suggest(trial, EVERY, TrainConfig())
+        assert trial.params == params, "nothing is left to chance"
+
+
+def test_a_model_that_is_not_searched_is_the_settings_own():
+    _, drawn = draw_from(SearchConfig(), TrainConfig(model="lstm"))
+    assert drawn.model == "lstm" and drawn.epochs == 60
+    assert presets(SearchConfig(), TrainConfig(model="lbp-svm")) == {"lbp-svm": {"class_weights": "none"}}
+
+
+def draw_from(cfg, base):
+    trial = optuna.create_study(sampler=optuna.samplers.RandomSampler(0)).ask()
+    return trial, suggest(trial, cfg, base)
