@@ -15,7 +15,7 @@ from fer_core.clips.duplicates import near_duplicates
 from fer_core.clips.manifest import read_manifest
 from fer_core.clips.synthetic import synthesize
 from fer_core.config import LimitsConfig
-from fer_core.preprocess.perceptual_hash import look_batch
+from fer_core.preprocess.perceptual_hash import hash_batch
 
 SUBJECTS = 6
 
@@ -26,7 +26,7 @@ def main(*manifests: str) -> None:
         drawn = () if manifests else synthesize(Path(folder) / "faces", SUBJECTS, seed=0).clips
         clips = [*drawn, *(clip for manifest in manifests for clip in read_manifest(Path(manifest)).clips)]
         started = time.perf_counter()
-        hashes = {seen.clip.id: seen.hash for seen in look_batch(clips, LimitsConfig(), Path(folder) / "store")}
+        hashes = {seen.clip.id: seen.hash for seen in hash_batch(clips, LimitsConfig(), Path(folder) / "store")}
         each = 1e3 * (time.perf_counter() - started) / len(clips)
     subjects = {clip.id: clip.subject for clip in clips}
     found = near_duplicates({clip: one for clip, one in hashes.items() if one is not None}, subjects)

@@ -13,10 +13,11 @@ import torch
 
 from fer_core.clips.clip import Clip
 from fer_core.config import TrainConfig
+from fer_core.dataset.table import FeatureTable, build_table
 from fer_core.emotions import SIX
-from fer_core.features.store import FeatureStore, FeatureTable, build_table
+from fer_core.features.store import FeatureStore
+from fer_core.models.fc_head import fit_head
 from fer_core.runtime import child_environment
-from fer_core.training.loop import fit
 
 SUBJECTS, FRAMES, FEATURES = 37, 8, 1280  # as many frames as 222 clips have
 SCALE = 0.1
@@ -46,7 +47,7 @@ def whole_fit() -> None:
         torch.set_flush_denormal = lambda mode: False  # type: ignore[assignment]
     with tempfile.TemporaryDirectory() as folder:
         table = drawn_table(Path(folder))
-        found = fit(table, np.arange(table.n_clips), np.arange(0), TRAIN)
+        found = fit_head(table, np.arange(table.n_clips), np.arange(0), TRAIN)
     seconds = [epoch.seconds for epoch in found.history.epochs]
     print(statistics.median(seconds), max(seconds), found.seconds, found.history.epochs[-1].loss)
 

@@ -18,7 +18,7 @@ from fer_core.config import TrainConfig
 from fer_core.models.fc_head import Head, build_head
 from fer_core.models.linear import Linear
 from fer_core.runtime import child_environment, n_cores
-from fer_core.training.loop import build_optimizer
+from fer_core.training.fit_epochs import build_optimizer
 
 THESIS = (25088, (4096, 4096))
 SMALL = (1280, (256, 64))
@@ -59,7 +59,7 @@ def small_step() -> None:
     n, widths = SMALL
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", torch.get_num_threads())))
     head = build_head(n, widths, 6, 0.5, seed=0)
-    optimizer = build_optimizer(head, TrainConfig(), torch.device("cpu"))
+    optimizer = build_optimizer(head, TrainConfig())
     print(1000 * step_seconds(head, optimizer, torch.rand(20, n), SMALL_STEPS))
 
 
@@ -106,7 +106,7 @@ def thesis_step() -> None:
     head: nn.Module = build_head(n, widths, 6, 0.5, seed=0)
     if kind != "ours":
         head = nn.Sequential(*(as_torch_has_it(layer) for layer in head))
-    optimizer = build_optimizer(head, TrainConfig(), torch.device("cpu"))
+    optimizer = build_optimizer(head, TrainConfig())
     if kind == "plain":
         optimizer = torch.optim.Adam(head.parameters(), 1e-3)
     features = torch.rand(20, n)

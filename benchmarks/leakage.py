@@ -17,11 +17,12 @@ from sklearn.model_selection import StratifiedKFold
 from fer_core.clips.splits import grouped_folds
 from fer_core.clips.synthetic import synthesize
 from fer_core.config import LimitsConfig, PreprocessConfig, RunConfig, TrainConfig
-from fer_core.corpus import prepare_clips, store_features, stored_faces
+from fer_core.dataset.prepare import prepare_clips, stored_faces
+from fer_core.dataset.table import FeatureTable, build_table, store_features
 from fer_core.evaluation.metrics import Interval, evaluate
 from fer_core.features.backbone import Backbone, load_backbone
-from fer_core.features.store import FeatureTable, build_table, feature_key
-from fer_core.training.loop import fit
+from fer_core.features.store import feature_key
+from fer_core.models.fc_head import fit_head
 from fer_core.workspace import Workspace
 
 PEOPLE, FOLDS, SEED = 24, 5, 0
@@ -109,7 +110,7 @@ def held_out_accuracy(frames: FeatureTable, folds: Folds) -> Interval:
     """Share of frames judged right by the head that was not trained on them."""
     verdicts = np.zeros(len(frames.labels), dtype=np.int64)
     for train, test in folds:
-        head = fit(frames, train, np.empty(0, dtype=np.int64), TRAIN).head
+        head = fit_head(frames, train, np.empty(0, dtype=np.int64), TRAIN).head
         verdicts[test] = head(frames.features[test].float()).detach().argmax(dim=1).numpy()
     return evaluate(verdicts, frames.labels, frames.subjects).accuracy
 

@@ -12,7 +12,7 @@ from fer_core.features.architectures import ARCHITECTURES
 from fer_core.features.backbone import BATCH, IMAGENET, Backbone
 from fer_core.models.fc_head import build_head
 from fer_core.runtime import resolve_threads
-from fer_core.training.loop import build_optimizer
+from fer_core.training.fit_epochs import build_optimizer
 
 TRIALS, EPOCHS, FRAMES, BATCH_SIZE = 20, 10, 1600, 20
 MEASURED_FRAMES = 32
@@ -34,7 +34,7 @@ def main() -> None:
         forward = seconds(lambda: backbone.features(faces)) / MEASURED_FRAMES
         head = build_head(backbone.n_features, widths, 6, 0.5, seed=0)
         torch.set_num_threads(resolve_threads(0, head.n_weights))
-        optimizer = build_optimizer(head, TrainConfig(), torch.device("cpu"))
+        optimizer = build_optimizer(head, TrainConfig())
         step = step_seconds(head, optimizer, torch.rand(BATCH_SIZE, backbone.n_features), 12)
         torch.set_num_threads(resolve_threads(0, 1 << 30))
         heads = TRIALS * EPOCHS * FRAMES / BATCH_SIZE * step

@@ -13,10 +13,9 @@ from fer_core.config import AugmentConfig, TrainConfig
 from fer_core.features.architectures import ARCHITECTURES
 from fer_core.features.augment import View
 from fer_core.features.backbone import IMAGENET, Backbone
-from fer_core.models.fc_head import build_head
+from fer_core.models.fc_head import BlockAndHead, build_head
 from fer_core.preprocess.faces import Faces, FrameStatus, Ledger
-from fer_core.training.loop import build_optimizer
-from fer_core.training.tuned import BlockAndHead
+from fer_core.training.fit_epochs import build_optimizer
 
 FRAMES = 20  # one batch of Table 4.1
 ROUNDS = 3
@@ -48,7 +47,7 @@ def main() -> None:
 def _step(backbone: Backbone, pixels: np.ndarray) -> float:
     """Seconds of one optimiser step of block and head, on maps that lie in memory."""
     model = BlockAndHead(backbone.block, build_head(backbone.n_features, (256,), 6, 0.5, seed=0)).train()
-    optimizer = build_optimizer(model, TrainConfig(transfer="last_block"), torch.device("cpu"))
+    optimizer = build_optimizer(model, TrainConfig(transfer="last_block"), model.block)
     maps, labels = torch.from_numpy(backbone.maps(pixels)).float(), torch.arange(FRAMES) % 6
 
     def step() -> None:

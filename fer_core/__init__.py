@@ -2,20 +2,22 @@
 
 Follow a clip from file to verdict through the rooms, in this order; a room imports only from rooms above it.
 
-    emotions, errors, models, config, config_errors, runtime, store
+    emotions, errors, model_names, config, config_errors, runtime, store
                   words, settings and what is wrong with them, the machine, the content-addressed store
+    published.py  every number of the thesis and of the papers
     clips/        what we have: files on disk -> Clips, Manifest, splits
     preprocess/   Clip -> Faces (n, 224, 224) uint8 and a ledger of every frame
-    model/        Faces -> features and descriptors -> scores (n, 6) -> Verdict
-    workspace.py  the folder of everything a run makes; corpus.py: a run's clips, faces and features in it;
-                  forget.py: a person taken out of it
-    training/     features and labels -> a fitted head
-    evaluation/   scores and labels -> numbers, pictures, reports
-    rivals/       every way from a clip to a verdict, fitted, and compared on the same faces and folds
-    search/       many trials -> the one to keep
+    features/     what is frozen: Faces -> features of a backbone, descriptors; stored once
+    workspace.py  the folder of everything a run makes
+    dataset/      a run's clips with their faces, and the table of them that training reads
+    training/     the one epoch loop, its checkpoint, stopping, history and class weights
+    models/       every way from a clip to scores (n, k) and a Verdict, one file a model
+    evaluation/   scores and labels -> numbers: metrics, calibration, the gate, the lockbox
     scoring/      ClipScorer: video in, Verdict out; the one inference path
-    candidate.py  a chosen trial -> a model for the registry; exam.py: its one look at the test clips;
-                  implementation.py: one of the thesis's four, fitted and examined
+    experiments/  many fits -> what they show: search, comparison, external validation, a candidate for the registry
+    reports/      every plot and page
+    thesis/       the thesis's four implementations, and ours beside them
+    housekeeping/ what is removed: a person, unused entries
     tracking/     the only room that imports MLflow: runs, registry, the pyfunc model
 
 Nothing here imports Prefect; `flows/` wraps these doors. Importing this package imports nothing heavy.

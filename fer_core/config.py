@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ModelWrapValidatorHandler, Va
 
 from fer_core.config_errors import explain
 from fer_core.errors import ConfigError
-from fer_core.model_names import HEADED, ModelName
+from fer_core.model_names import FC_HEAD_MODELS, ModelName
 
 PRESETS = {path.stem: path for path in sorted((Path(__file__).parent / "presets").glob("*.yaml"))}
 
@@ -56,7 +56,7 @@ class PreprocessConfig(Settings):
     equalize: Literal["thesis", "opencv", "none"] = Field(
         "thesis", description="Histogram equalisation: eq. 3.1-3.4, cv2.equalizeHist, or none"
     )
-    size: int = Field(224, ge=32, le=512, description="Side of a face, pixels")
+    size: int = Field(224, ge=32, le=512, description="FitSplit of a face, pixels")
 
 
 class LimitsConfig(Settings):
@@ -144,7 +144,7 @@ RECIPES: dict[str, dict[str, Any]] = {  # what a network over whole clips is tra
     "lstm-c3d": {**_NETWORK, "epochs": 60},  # the most of its parts, which have their own 60 and 40
     "lstm-c3d-learned": {**_NETWORK, "epochs": 60},
 }
-EVERYONES = ("model", "class_weights", "inner_share", "seed", "threads", "device")
+SHARED_FIELDS = ("model", "class_weights", "inner_share", "seed", "threads", "device")
 _OF_A_NETWORK = (
     "lr", "batch_size", "optimizer", "momentum", "nesterov", "weight_decay", "label_smoothing", "schedule",
     "step_epochs", "step_gamma", "epochs", "stopping", "patience",
@@ -215,7 +215,7 @@ class TrainConfig(Settings):
         if unread := [name for name in self.differing if name not in read]:
             raise ValueError(
                 f"model '{self.model}' does not read {', '.join(unread)}; beside its name it reads "
-                f"{', '.join(read[1:])}. All fields are read by {' and '.join(HEADED)}"
+                f"{', '.join(read[1:])}. All fields are read by {' and '.join(FC_HEAD_MODELS)}"
             )
         return self
 
@@ -246,11 +246,11 @@ class TrainConfig(Settings):
         """
         return self._of(model, _read_by(model), changes)
 
-    def beside(self, model: ModelName) -> TrainConfig:
+    def with_recipe_of(self, model: ModelName) -> TrainConfig:
         """The setting of a model compared with this one's: its recipe, and of this setting what is everyone's; all of
         it where both have FC layers."""
-        alike = model == self.model or {model, self.model} <= set(HEADED)
-        return self._of(model, _read_by(model) if alike else EVERYONES, {})
+        alike = model == self.model or {model, self.model} <= set(FC_HEAD_MODELS)
+        return self._of(model, _read_by(model) if alike else SHARED_FIELDS, {})
 
     def _of(self, model: ModelName, names: Sequence[str], changes: dict[str, Any]) -> TrainConfig:
         kept = {name: value for name, value in self.given.items() if name in names}
@@ -259,11 +259,15 @@ class TrainConfig(Settings):
 
 def _read_by(model: ModelName) -> tuple[str, ...]:
     """The fields that say something to a model."""
-    if model in HEADED:
+    if model in FC_HEAD_MODELS:
         return tuple(TrainConfig.model_fields)
     if model not in RECIPES:
-        return EVERYONES
-    return (*EVERYONES, *_OF_A_NETWORK, *(["dropout"] if "dropout" in RECIPES[model] else []))  # attention has its own
+        return SHARED_FIELDS
+    return (
+        *SHARED_FIELDS,
+        *_OF_A_NETWORK,
+        *(["dropout"] if "dropout" in RECIPES[model] else []),
+    )  # attention has its own
 
 
 class SearchConfig(Settings):

@@ -1,4 +1,4 @@
-"""The models' names: every way from a clip to a verdict; `rivals/catalogue.py` says what they are.
+"""The models' names: every way from a clip to a verdict; `models/catalogue.py` says what they are.
 
 Apart from the settings, so that a command line can list them before anything heavy is imported.
 """
@@ -11,5 +11,5 @@ ModelName = Literal[
     "head", "fan-self", "fan-relation", "lstm", "c3d", "lstm-c3d", "lstm-c3d-learned", "lbp-svm", "lbp-forest",
     "displacement-svm", "appearance-displacement", "gradients-svm",
 ]  # fmt: skip
-HEADED: tuple[ModelName, ...] = ("head", "appearance-displacement")  # FC layers over frames are in them
+FC_HEAD_MODELS: tuple[ModelName, ...] = ("head", "appearance-displacement")  # FC layers over frames are in them
 COMPARED = ("head-mean", "head-vote", "head-log-mean", *get_args(ModelName)[1:])  # the head under each rule

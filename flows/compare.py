@@ -12,29 +12,21 @@ from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 
 from fer_core.config import RunConfig
-from fer_core.corpus import (
-    Wanted,
-    clips_fingerprint,
-    clips_table,
-    data_fingerprint,
-    keep_usable,
-    labelled_clips,
-    refuse_shared,
-    store_features,
-    trained_on,
-)
+from fer_core.dataset.leak_gate import refuse_shared
+from fer_core.dataset.load import labelled_clips, trained_on
+from fer_core.dataset.prepare import clips_fingerprint, data_fingerprint, keep_usable
+from fer_core.dataset.table import FeatureRequirements, FeatureTable, clips_table, store_features
 from fer_core.emotions import CLASSES
 from fer_core.evaluation.latency import Costs
 from fer_core.experiments.comparison import Comparison, Entry, compare
-from fer_core.experiments.external_validation import Elsewhere, judge_elsewhere
+from fer_core.experiments.external_validation import ExternalValidation, validate_externally
 from fer_core.features.augment import PLAIN
-from fer_core.features.store import FeatureTable
 from fer_core.model_names import COMPARED
-from fer_core.models.registry import rivals, wanted, wanted_by
+from fer_core.models.base import ClipModel
+from fer_core.models.registry import joint_requirements, models_of, requirements_of
 from fer_core.reports.comparison import comparison_json, comparison_markdown, comparison_page
 from fer_core.reports.comparison_plot import comparison_figure
 from fer_core.reports.plots import curves_figure, figure_png
-from fer_core.rivals.rival import Rival
 from fer_core.store import EntryStore, write_atomic
 from fer_core.tracking.run import Run, Tracking, connect, start_run
 from fer_core.workspace import Workspace
@@ -70,14 +62,14 @@ def compare_flow(
     config = settle(config)
     workspace = Workspace.open(config.workspace)
     tracking = connect(config.tracking, workspace.root)
-    rivals(models, config.train)  # a name that is unknown is refused before the work begins
-    extra = _wanted(rivals(models or COMPARED, config.train), config)
+    models_of(models, config.train)  # a name that is unknown is refused before the work begins
+    extra = _requirements(models_of(models or COMPARED, config.train), config)
     backbone = backbone_for(config, extra)
     prepared = _training_side(prepare_faces(config, folded=True), config, extra)
     prepare_features(config, prepared, extra)
     table, costs = table_of(config, prepared, extra), costs_of(config, prepared, extra)
-    fc, block = workspace.features.stored_layers(backbone, table)
-    chosen = rivals(models or COMPARED, config.train, epochs=epochs, fc=fc, block=block)
+    fc, block = workspace.features.stored_layers(backbone, block=bool(table.maps))
+    chosen = models_of(models or COMPARED, config.train, epochs=epochs, fc=fc, block=block)
     other = _other_side(prepared, extra, config, workspace, elsewhere) if elsewhere else None
     with start_run(tracking, "compare") as run:
         run.log_config(config)
@@ -101,7 +93,7 @@ def compare_flow(
 
 
 @task(task_run_name="fit and judge", cache_policy=NO_CACHE, persist_result=False)
-def fit_and_judge(chosen: Sequence[Rival], table: FeatureTable, costs: Costs, config: RunConfig) -> Comparison:
+def fit_and_judge(chosen: Sequence[ClipModel], table: FeatureTable, costs: Costs, config: RunConfig) -> Comparison:
     """Every model on every fold; those done before are read from the store."""
     return compare(
         chosen, table, folds=config.search.folds, seed=config.search.seed, fit_seed=config.train.seed,
@@ -113,10 +105,10 @@ def fit_and_judge(chosen: Sequence[Rival], table: FeatureTable, costs: Costs, co
 
 @task(task_run_name="fit and judge elsewhere", cache_policy=NO_CACHE, persist_result=False)
 def fit_and_judge_elsewhere(
-    chosen: Sequence[Rival], table: FeatureTable, other: FeatureTable, name: str, config: RunConfig
-) -> Elsewhere:
+    chosen: Sequence[ClipModel], table: FeatureTable, other: FeatureTable, name: str, config: RunConfig
+) -> ExternalValidation:
     """Every model on all clips compared on, then shown the other ones; those done before are read from the store."""
-    return judge_elsewhere(
+    return validate_externally(
         chosen, table, other, name, seed=config.search.seed, fit_seed=config.train.seed,
         inner_share=config.train.inner_share,
         store=EntryStore(Workspace.open(config.workspace).store, "comparisons"),
@@ -124,16 +116,16 @@ def fit_and_judge_elsewhere(
     )  # fmt: skip
 
 
-def _wanted(chosen: Sequence[Rival], config: RunConfig) -> Wanted:
+def _requirements(chosen: Sequence[ClipModel], config: RunConfig) -> FeatureRequirements:
     """What they read; views and maps are the head's."""
-    found = wanted_by(chosen)
+    found = joint_requirements(chosen)
     if not found.plain:
         return found
-    return replace(wanted(config.train.with_model("head")), descriptors=found.descriptors)
+    return replace(requirements_of(config.train.with_model("head")), descriptors=found.descriptors)
 
 
 def _other_side(
-    prepared: Prepared, extra: Wanted, config: RunConfig, workspace: Workspace, manifest: str
+    prepared: Prepared, extra: FeatureRequirements, config: RunConfig, workspace: Workspace, manifest: str
 ) -> FeatureTable:
     """The clips of another manifest, all of them, whatever split it has; nothing is ever fitted to them."""
     path = Path(manifest).expanduser().absolute()
@@ -153,7 +145,7 @@ def _other_side(
     )  # fmt: skip
 
 
-def _training_side(prepared: Prepared, config: RunConfig, extra: Wanted) -> Prepared:
+def _training_side(prepared: Prepared, config: RunConfig, extra: FeatureRequirements) -> Prepared:
     """The clips compared on, none of the test set; with their whole course where it is wanted."""
     clips = trained_on(prepared.manifest).clips
     own = {clip.id for clip in clips}
@@ -166,7 +158,7 @@ def _record(
     tracking: Tracking,
     run: Run,
     found: Comparison,
-    abroad: Elsewhere | None,
+    abroad: ExternalValidation | None,
     prepared: Prepared,
     config: RunConfig,
     page: Path,
@@ -190,7 +182,9 @@ def _record(
     show_markdown("comparison-report", markdown + (f"\n[The runs in MLflow]({run.url})\n" if run.url else ""))
 
 
-def _record_model(run: Run, entry: Entry, found: Comparison, abroad: Elsewhere | None, prepared: Prepared) -> None:
+def _record_model(
+    run: Run, entry: Entry, found: Comparison, abroad: ExternalValidation | None, prepared: Prepared
+) -> None:
     run.log_data("clips", prepared.fingerprint, synthetic=found.synthetic)
     run.log_evaluation(entry.evaluation)
     run.log_confusion(entry.evaluation, "confusion", f"Out of fold, {entry.title}")

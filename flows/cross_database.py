@@ -10,11 +10,11 @@ from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 
 from fer_core.config import RunConfig
+from fer_core.dataset.table import FeatureTable
 from fer_core.experiments.cross_database import CrossDatabase, cross_database
 from fer_core.experiments.search.processes import trial_processes
 from fer_core.experiments.search.study import default_workers
-from fer_core.features.store import FeatureTable
-from fer_core.models.registry import wanted
+from fer_core.models.registry import requirements_of
 from fer_core.reports.cross_database_plot import cross_database_figure
 from fer_core.reports.plots import figure_png
 from fer_core.store import write_atomic
@@ -36,7 +36,7 @@ def cross_database_flow(out: str = "", config: RunConfig = RunConfig()) -> dict[
     config = settle(config)
     workspace = Workspace.open(config.workspace)
     tracking = connect(config.tracking, workspace.root)
-    extra = wanted(config.train)
+    extra = requirements_of(config.train)
     prepared = prepare_faces(config, extra)
     prepare_features(config, prepared, extra)
     table = table_of(config, prepared, extra)
@@ -59,7 +59,7 @@ def cross_database_flow(out: str = "", config: RunConfig = RunConfig()) -> dict[
 def matrix_task(config: RunConfig, table: FeatureTable) -> CrossDatabase:
     """Every cell; a process for each database trained on."""
     features = Workspace.open(config.workspace).features
-    fc, block = features.stored_layers(backbone_for(config, wanted(config.train)), table)
+    fc, block = features.stored_layers(backbone_for(config, requirements_of(config.train)), block=bool(table.maps))
     with trial_processes(default_workers(config.search, config.train)) as executor:
         return cross_database(
             table, features.tables.path(table.key), config.train, executor,

@@ -17,7 +17,7 @@ from flows.score import score_flow
 from flows.search import search_flow
 from flows.support.artifacts import progress_bar, show_markdown
 from flows.support.environment import settle
-from flows.support.formatting import told
+from flows.support.formatting import format_result
 from flows.train import train_flow
 
 SCORED_SUBJECTS = 6  # of the demo's batch: drawn from another seed, so no model has seen them
@@ -64,7 +64,9 @@ def end_to_end_flow(subjects: int = 24, config: RunConfig = RunConfig()) -> dict
     }
     show_markdown(
         "summary",
-        "\n".join(["## End to end", "", *(f"- {k.replace('_', ' ')}: {told(k, v)}" for k, v in result.items())]),
+        "\n".join(
+            ["## End to end", "", *(f"- {k.replace('_', ' ')}: {format_result(k, v)}" for k, v in result.items())]
+        ),
     )
     return result
 

@@ -10,7 +10,7 @@ from prefect import flow
 
 from fer_core.clips.datasets import may_leave
 from fer_core.config import RunConfig
-from fer_core.corpus import stored_faces, stored_ledgers
+from fer_core.dataset.prepare import stored_faces, stored_ledgers
 from fer_core.preprocess.frame_table import frame_table, write_table
 from fer_core.reports.plots import contact_sheet, figure_png
 from fer_core.store import write_atomic

@@ -9,7 +9,7 @@ from prefect import flow
 from fer_core.config import RunConfig
 from fer_core.errors import RegistryError
 from fer_core.evaluation.gate import gate
-from fer_core.tracking.registry import challenger_version, champion_version, load_standing, promote
+from fer_core.tracking.registry import challenger_version, champion_version, load_out_of_fold_record, promote
 from fer_core.tracking.run import connect
 from fer_core.workspace import Workspace
 from flows.support.artifacts import show_markdown
@@ -30,10 +30,10 @@ def promote_flow(version: int = 0, config: RunConfig = RunConfig()) -> dict[str,
     champion = champion_version(tracking)
     if champion == version:
         return {"champion": version, "previous": None, "passed": True, "reason": "it is champion already"}
-    standing = load_standing(tracking, version)
+    standing = load_out_of_fold_record(tracking, version)
     if standing is None:
         raise RegistryError(f"version {version} has no out-of-fold record for the gate; make it with 'ferflow train'")
-    against = load_standing(tracking, champion) if champion else None
+    against = load_out_of_fold_record(tracking, champion) if champion else None
     if champion and against is None and not config.promote.force:
         raise RegistryError(
             f"champion version {champion} has no out-of-fold record to be compared with; set promote.force=true to "

@@ -12,17 +12,17 @@ from prefect.cache_policies import NO_CACHE
 
 from fer_core.clips.manifest import read_manifest
 from fer_core.config import RunConfig
+from fer_core.dataset.table import FeatureTable
 from fer_core.errors import DataError, TrainingError
 from fer_core.evaluation.metrics import Evaluation
 from fer_core.experiments.search.processes import trial_processes
-from fer_core.experiments.search.study import judge_setting
-from fer_core.experiments.test_set import exam_clips
-from fer_core.features.store import FeatureTable
+from fer_core.experiments.search.study import cross_validate
+from fer_core.experiments.test_set import test_clips
 from fer_core.models.bundle import ModelBundle
-from fer_core.models.registry import wanted
+from fer_core.models.registry import requirements_of
 from fer_core.reports.plots import curves_figure, figure_png
 from fer_core.store import write_atomic
-from fer_core.thesis.implementation import carry_out, configure, reproduction_of
+from fer_core.thesis.implementation import configure, reproduction_of, run_implementation
 from fer_core.thesis.page import reproduction_html, reproduction_markdown
 from fer_core.thesis.reproduction import THESIS_RULES, Outcome, Reproduction
 from fer_core.tracking.run import Run, connect, start_run
@@ -68,9 +68,9 @@ def reproduce_thesis_flow(
     }
     first = next(iter(configs.values()))
     prepared = prepare_faces(first, folded=cross_validate)
-    if not exam_clips(prepared.manifest, prepared.usable)[1]:
+    if not test_clips(prepared.manifest, prepared.usable)[1]:
         raise DataError("the split has no test side, on which the thesis's numbers are taken; split the manifest anew")
-    extra = wanted(first.train)
+    extra = requirements_of(first.train)
     prepare_features(first, prepared, extra)
     table = table_of(first, prepared, extra)
     source = Path(first.manifest) if first.manifest else workspace.manifest
@@ -113,7 +113,7 @@ def implementation_task(
     """Fit, stop and test one implementation."""
     move = progress_bar(f"implementation-{number}", f"Epochs of implementation {number}")
     with trial_processes(1) as executor:
-        return carry_out(
+        return run_implementation(
             number, config, table, prepared.manifest, prepared.usable, backbone_of(config),
             Workspace.open(config.workspace), executor, move,
         )  # fmt: skip
@@ -124,7 +124,7 @@ def _cross_validated(config: RunConfig, table: FeatureTable, run: Run) -> dict[A
     workspace = Workspace.open(config.workspace)
     with trial_processes(1) as executor:
         try:
-            result, _ = judge_setting(
+            result, _ = cross_validate(
                 workspace.root, table, workspace.features.tables.path(table.key), config.search, config.train, executor,
                 job=partial(tracked_trial, config.tracking, workspace.root),
                 fc=workspace.features.store_fc(backbone_of(config)), parent_run=run.id,

@@ -11,14 +11,14 @@ from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 
 from fer_core.config import RunConfig
+from fer_core.dataset.table import FeatureTable
 from fer_core.errors import DataError
 from fer_core.experiments.candidate import CLIP_RULE, judge_out_of_fold, refit_model
 from fer_core.experiments.search.processes import trial_processes
-from fer_core.experiments.search.study import judge_setting
+from fer_core.experiments.search.study import cross_validate
 from fer_core.experiments.search.trial import TrialResult, run_trial
-from fer_core.features.store import FeatureTable
-from fer_core.models.registry import wanted
-from fer_core.thesis.holdout_fit import fit_sides, sides_of
+from fer_core.models.registry import requirements_of
+from fer_core.thesis.holdout_fit import fit_holdout, holdout_split
 from fer_core.thesis.implementation import model_of
 from fer_core.tracking.confidence import log_confidence
 from fer_core.tracking.recorded import Comparison, Recorded, compare_runs, read_recorded
@@ -49,7 +49,7 @@ def rerun_flow(run_id: str = "", manifest: str = "", config: RunConfig = RunConf
     if recorded.threads:
         here["train"] = recorded.config.train.model_copy(update={"threads": recorded.threads})
     again = recorded.config.model_copy(update=here)
-    extra = wanted(again.train)
+    extra = requirements_of(again.train)
     prepared = prepare_faces(again, extra)
     if prepared.fingerprint != recorded.fingerprint:
         raise DataError(
@@ -92,7 +92,7 @@ def _candidate(config: RunConfig, table: FeatureTable, prepared: Prepared, run: 
     """The setting judged, refitted and calibrated, recorded in `run`; not tested, not registered."""
     result, folder = judge_task(config, table, run, tracked=False)
     judged = judge_out_of_fold(table, folder)
-    backbone, workspace = backbone_for(config, wanted(config.train)), Workspace.open(config.workspace)
+    backbone, workspace = backbone_for(config, requirements_of(config.train)), Workspace.open(config.workspace)
     fitted, bundle = refit_model(table, result, judged, backbone, config, _fresh(config, "model"), workspace)
     if fitted.history:
         run.log_history(fitted.history)
@@ -105,11 +105,11 @@ def _candidate(config: RunConfig, table: FeatureTable, prepared: Prepared, run: 
 
 def _implementation(config: RunConfig, table: FeatureTable, prepared: Prepared, run: Run) -> str:
     """The implementation fitted on its sides, recorded in `run`; not tested."""
-    sides = sides_of(table, prepared.manifest, config.train)
+    sides = holdout_split(table, prepared.manifest, config.train)
     features = Workspace.open(config.workspace).features
     backbone = backbone_of(config)
     with trial_processes(1) as executor:
-        result, folder = fit_sides(
+        result, folder = fit_holdout(
             _fresh(config, "fits"), table, features.tables.path(table.key), sides, config.train, executor,
             features.store_fc(backbone),
         )  # fmt: skip
@@ -127,9 +127,9 @@ def judge_task(config: RunConfig, table: FeatureTable, run: Run, tracked: bool) 
     """The setting judged anew, in a folder that knows nothing of the first time."""
     workspace = Workspace.open(config.workspace)
     features = workspace.features
-    fc, block = features.stored_layers(backbone_for(config, wanted(config.train)), table)
+    fc, block = features.stored_layers(backbone_for(config, requirements_of(config.train)), block=bool(table.maps))
     with trial_processes(1) as executor:
-        return judge_setting(
+        return cross_validate(
             _fresh(config, "judged"), table, features.tables.path(table.key), config.search, config.train, executor,
             job=partial(tracked_trial, config.tracking, workspace.root) if tracked else run_trial,
             fc=fc, block=block, parent_run=run.id,

@@ -9,12 +9,12 @@ from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 
 from fer_core.config import RunConfig
-from fer_core.scoring.batch import Batch, score_batch
+from fer_core.scoring.batch import Batch
 from fer_core.scoring.inputs import Item, collect
 from fer_core.scoring.scorer import ClipScorer
 from fer_core.workspace import Workspace
 from flows.support.artifacts import progress_bar, show_markdown, show_table
-from flows.support.champion import champion_scorer, summarize
+from flows.support.champion import champion_scorer, score_into, summarize
 from flows.support.environment import settle
 
 
@@ -47,4 +47,4 @@ def score_flow(paths: list[str] = [], out: str = "", config: RunConfig = RunConf
 @task(task_run_name="score clips", cache_policy=NO_CACHE, persist_result=False)
 def score_items(scorer: ClipScorer, items: list[Item], out: Path, store: Path) -> Batch:
     """A row for every item; rows are kept as they are made, so a killed batch goes on where it was."""
-    return score_batch(scorer, items, out, store, progress_bar("clips", f"Scoring {len(items)} clips"))
+    return score_into(scorer, items, out, store, progress_bar("clips", f"Scoring {len(items)} clips"))

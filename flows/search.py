@@ -18,8 +18,8 @@ from fer_core.experiments.search.choice import Choice, choose
 from fer_core.experiments.search.processes import trial_processes
 from fer_core.experiments.search.study import Job, Study, default_workers, open_study, search
 from fer_core.experiments.search.trial import TrialResult
-from fer_core.model_names import HEADED
-from fer_core.models.registry import wanted
+from fer_core.model_names import FC_HEAD_MODELS
+from fer_core.models.registry import requirements_of
 from fer_core.reports.plots import figure_png
 from fer_core.reports.trials_plot import trials_figure
 from fer_core.tracking.run import Run, Tracking, connect, reopen_run, start_run
@@ -40,13 +40,13 @@ def search_flow(config: RunConfig = RunConfig()) -> dict[str, Any]:  # noqa: B00
     config = settle(config)
     workspace = Workspace.open(config.workspace)
     tracking = connect(config.tracking, workspace.root)
-    extra = wanted(config.train, config.search)
+    extra = requirements_of(config.train, config.search)
     backbone = backbone_for(config, extra)  # missing weights come to light before any work
     prepared = prepare_faces(config, extra, folded=True)
     prepare_features(config, prepared, extra)
     table = table_of(config, prepared, extra)
     costs = costs_of(config, prepared, extra)
-    fc, block = workspace.features.stored_layers(backbone, table)
+    fc, block = workspace.features.stored_layers(backbone, block=bool(table.maps))
     study = open_study(workspace.root, table, config.search, config.train, fc=fc, block=block)
     with _study_run(tracking, study) as run:
         run.log_config(config)
@@ -148,7 +148,7 @@ def trial_row(result: TrialResult, choice: Choice) -> dict[str, Any]:
     """A trial as a table shows it."""
     interval = result.evaluations.get("mean_scores", {}).get("mean_recall") or (None, None, None)
     shown = " ".join(f"{100 * v:.1f}" for v in interval if v is not None)
-    train, headed = result.train, result.train.model in HEADED
+    train, headed = result.train, result.train.model in FC_HEAD_MODELS
     learns = headed or train.model in RECIPES
     marks = ["chosen"] * (result.number == choice.chosen.number) + ["best"] * (result.number == choice.best.number)
     return {

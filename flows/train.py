@@ -11,17 +11,17 @@ from prefect.cache_policies import NO_CACHE
 
 from fer_core.clips.datasets import may_leave
 from fer_core.config import RunConfig
+from fer_core.dataset.table import FeatureTable, load_table
 from fer_core.errors import ConfigError
 from fer_core.evaluation.metrics import Evaluation
 from fer_core.experiments.candidate import CLIP_RULE, Candidate, make_candidate
 from fer_core.experiments.search.processes import trial_processes
-from fer_core.experiments.search.study import judge_setting
+from fer_core.experiments.search.study import cross_validate
 from fer_core.experiments.search.trial import TrialResult, complete_result, read_spec
-from fer_core.features.store import FeatureTable, load_table
-from fer_core.model_names import HEADED, ModelName
-from fer_core.models.registry import rival_of, wanted
+from fer_core.model_names import FC_HEAD_MODELS, ModelName
+from fer_core.models.base import read_of
+from fer_core.models.registry import model_of, requirements_of
 from fer_core.reports.plots import confusion_figure, curves_figure, figure_png
-from fer_core.rivals.rival import read_of
 from fer_core.tracking.confidence import log_confidence
 from fer_core.tracking.registry import register
 from fer_core.tracking.run import Run, connect, start_run
@@ -57,7 +57,7 @@ def train_flow(
         config = config.model_copy(update={"train": train, "search": folds})
     if model:
         config = config.model_copy(update={"train": config.train.with_model(model)})
-    extra = wanted(config.train)
+    extra = requirements_of(config.train)
     backbone_for(config, extra)  # missing weights come to light before any work
     prepared = prepare_faces(config, extra, folded=not trial)
     prepare_features(config, prepared, extra)
@@ -93,7 +93,7 @@ def train_flow(
 def _refit(
     table: FeatureTable, result: TrialResult, folder: Path, prepared: Prepared, config: RunConfig, workspace: Workspace
 ) -> Candidate:
-    backbone = backbone_for(config, wanted(config.train))
+    backbone = backbone_for(config, requirements_of(config.train))
     return make_candidate(
         table, result, folder, backbone, prepared.manifest, prepared.usable, config, workspace, prepared.course
     )
@@ -104,14 +104,14 @@ def _judged(
 ) -> tuple[TrialResult, Path]:
     """The setting's cross-validation: the named trial's, else made now."""
     if trial:
-        rival, judged_on = rival_of(config.train), load_table(read_spec(Path(trial)).table)
-        if read_of(judged_on, rival) != read_of(table, rival):
+        model, judged_on = model_of(config.train), load_table(read_spec(Path(trial)).table)
+        if read_of(judged_on, model) != read_of(table, model):
             raise ConfigError(f"{trial} was judged on other clips, faces or features; search again on these")
         return complete_result(Path(trial)), Path(trial)
-    extra = wanted(config.train)
-    fc, block = workspace.features.stored_layers(backbone_for(config, extra), table)
+    extra = requirements_of(config.train)
+    fc, block = workspace.features.stored_layers(backbone_for(config, extra), block=bool(table.maps))
     with trial_processes(1) as executor:
-        return judge_setting(
+        return cross_validate(
             workspace.root, table, workspace.features.tables.path(table.key), config.search, config.train, executor,
             job=partial(tracked_trial, config.tracking, workspace.root), fc=fc, block=block,
             costs=costs_of(config, prepared, extra), parent_run=run.id,
@@ -157,7 +157,7 @@ def _told(candidate: Candidate, config: RunConfig) -> str:
     fitted, train = candidate.fitted, config.train
     chosen = ", ".join(f"{name.replace('.', ' ')} {value:.4g}" for name, value in fitted.chosen.items())
     text = f"Model {train.model}, {fitted.classifier.n_parameters:,} learnt numbers; by the folds: {chosen}."
-    if train.model in HEADED:
+    if train.model in FC_HEAD_MODELS:
         start = "from ImageNet weights" if fitted.pretrained else "from random weights"
         text += f" FC layers started {start}."
     return text + (f" Rule {candidate.bundle.facts.rule}." if train.model == "head" else " It judges a clip whole.")

@@ -10,7 +10,7 @@ import numpy as np
 
 from fer_core.clips.clip import Clip, Split
 from fer_core.clips.manifest import Manifest
-from fer_core.corpus import ClipRow
+from fer_core.dataset.prepare import ClipRow
 from fer_core.emotions import SIX
 from fer_core.errors import ClipStatus
 from fer_core.preprocess.faces import Faces, FrameStatus, Ledger

@@ -9,8 +9,9 @@ import torch
 from torch import nn
 
 from fer_core.clips.clip import Clip
+from fer_core.dataset.table import FeatureTable, build_table
 from fer_core.emotions import SIX
-from fer_core.features.store import FeatureStore, FeatureTable, build_table
+from fer_core.features.store import FeatureStore
 
 
 def drawn_clips(tmp_path, n_subjects: int = 12) -> list[Clip]:

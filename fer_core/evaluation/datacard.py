@@ -19,7 +19,7 @@ from fer_core.clips.leaks import check_leaks
 from fer_core.clips.manifest import Manifest
 from fer_core.clips.splits import check_split, grouped_folds
 from fer_core.config import LimitsConfig, PreprocessConfig
-from fer_core.corpus import ClipRow, data_fingerprint
+from fer_core.dataset.prepare import ClipRow, data_fingerprint
 from fer_core.emotions import Emotion
 from fer_core.errors import ClipStatus, DataError
 from fer_core.evaluation.metrics import Interval, evaluate

@@ -17,7 +17,7 @@ FEWEST_SUBJECTS = 20  # a comparison on a part of the clips needs; fewer people 
 
 
 @dataclass(frozen=True)
-class Standing:
+class OutOfFoldRecord:
     """How a model stands: what cross-validation of its setting said, clip by clip.
 
     Args:
@@ -57,7 +57,7 @@ class Standing:
         return {k: list(v) if isinstance(v, tuple) else v for k, v in values.items()}
 
     @classmethod
-    def from_json(cls, data: dict[str, Any]) -> Standing:
+    def from_json(cls, data: dict[str, Any]) -> OutOfFoldRecord:
         """What `to_json` gave. Raises DataError when it is something else."""
         try:
             values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in data.items()}
@@ -110,7 +110,7 @@ class GateVerdict:
         return "\n".join([*lines, ""])
 
 
-def gate(candidate: Standing, champion: Standing | None, cfg: PromoteConfig) -> GateVerdict:
+def gate(candidate: OutOfFoldRecord, champion: OutOfFoldRecord | None, cfg: PromoteConfig) -> GateVerdict:
     """Whether the candidate may replace the champion.
 
     Floors and ceilings are the candidate's own. Against a champion its mean recall must be no lower on the clips that
@@ -143,7 +143,7 @@ def gate(candidate: Standing, champion: Standing | None, cfg: PromoteConfig) -> 
     return GateVerdict(tuple(checks), difference, compared)
 
 
-def _floors(candidate: Standing, cfg: PromoteConfig) -> list[Check]:
+def _floors(candidate: OutOfFoldRecord, cfg: PromoteConfig) -> list[Check]:
     numbers = candidate.evaluation()
     weakest = min(
         ((r.value, c) for r, c in zip(numbers.recall, numbers.classes, strict=True) if not np.isnan(r.value)),
@@ -166,7 +166,7 @@ def _floors(candidate: Standing, cfg: PromoteConfig) -> list[Check]:
 
 
 def _shared(
-    candidate: Standing, champion: Standing
+    candidate: OutOfFoldRecord, champion: OutOfFoldRecord
 ) -> tuple[tuple[np.ndarray, np.ndarray, np.ndarray, Sequence[str]], set[str]]:
     """Both sides' verdicts on the clips they share: same content, label and subject."""
     theirs = dict(zip(_keys(champion), champion.verdicts, strict=True))
@@ -182,7 +182,7 @@ def _shared(
     return (ours, other, labels, names), set(names)
 
 
-def _keys(standing: Standing) -> list[tuple[str, int, str]]:
+def _keys(standing: OutOfFoldRecord) -> list[tuple[str, int, str]]:
     return list(zip(standing.clips, standing.labels, standing.subjects, strict=True))
 
 

@@ -7,7 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from fer_core.corpus import ClipRow, Wanted, stored_faces
+from fer_core.dataset.prepare import ClipRow, stored_faces
+from fer_core.dataset.table import FeatureRequirements
 from fer_core.features.backbone import Backbone
 from fer_core.features.descriptors.catalogue import DESCRIPTORS
 from fer_core.features.inputs import ClipInputs
@@ -24,7 +25,7 @@ def measure_costs(
     course: Sequence[ClipRow],
     workspace: Workspace,
     backbone: Backbone | None,
-    wanted: Wanted,
+    wanted: FeatureRequirements,
 ) -> dict[str, float]:
     """What it takes to make a classifier's inputs of the faces of clips of about median length.
 

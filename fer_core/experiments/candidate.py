@@ -10,19 +10,20 @@ import numpy as np
 
 from fer_core.clips.manifest import Manifest
 from fer_core.config import Rule, RunConfig
-from fer_core.corpus import ClipRow
-from fer_core.evaluation.calibration import Reliability, calibrated_apart, fit_temperature, reliability
-from fer_core.evaluation.gate import Standing
+from fer_core.dataset.prepare import ClipRow
+from fer_core.dataset.table import FeatureTable
+from fer_core.evaluation.calibration import Reliability, calibrated_apart, reliability
+from fer_core.evaluation.gate import OutOfFoldRecord
 from fer_core.evaluation.lockbox import Opening
 from fer_core.evaluation.metrics import Evaluation, clip_verdicts, evaluate
 from fer_core.experiments.search.study import refit
 from fer_core.experiments.search.trial import TrialResult, out_of_fold_scores, read_spec
-from fer_core.experiments.test_set import take_exam
+from fer_core.experiments.test_set import evaluate_on_test_set
 from fer_core.features.backbone import Backbone, tuned
-from fer_core.features.store import FeatureTable
+from fer_core.models.base import Fitted
 from fer_core.models.bundle import ModelBundle, subject_digest, write_bundle
 from fer_core.models.record import ModelFacts
-from fer_core.rivals.rival import Fitted
+from fer_core.models.temperature import fit_temperature
 from fer_core.runtime import describe_environment
 from fer_core.store import cache_key
 from fer_core.workspace import Workspace
@@ -64,7 +65,7 @@ class Candidate:
     bundle: ModelBundle
     fitted: Fitted
     out_of_fold: OutOfFold
-    standing: Standing
+    standing: OutOfFoldRecord
     test: Opening | None
 
 
@@ -110,7 +111,7 @@ def make_candidate(
     folder = workspace.models / name
     fitted, bundle = refit_model(table, trial, judged, backbone, cfg, folder, workspace)
     digests = {row.clip: row.digest for row in rows}
-    standing = Standing(
+    standing = OutOfFoldRecord(
         fingerprint=bundle.facts.data_fingerprint,
         classes=table.classes,
         clips=tuple(digests[c] for c in table.clip_ids),
@@ -120,7 +121,7 @@ def make_candidate(
         calibration_error=judged.after.expected_error,
         ms_per_clip=trial.ms_per_clip,
     )
-    tested = take_exam(bundle, manifest, rows, cfg.preprocess, workspace, standing.clips, course)
+    tested = evaluate_on_test_set(bundle, manifest, rows, cfg.preprocess, workspace, standing.clips, course)
     return Candidate(folder, bundle, fitted, judged, standing, tested)
 
 
@@ -138,7 +139,7 @@ def refit_model(
     Raises:
         TrainingError: the refit diverges. StoreError: the disk refuses.
     """
-    fc, block = workspace.features.stored_layers(backbone, table)
+    fc, block = workspace.features.stored_layers(backbone, block=bool(table.maps))
     fitted = refit(table, trial, fc, block)
     if backbone is not None and fitted.classifier.block is not None:
         backbone = tuned(backbone, fitted.classifier.block.state_dict())

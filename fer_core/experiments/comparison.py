@@ -1,4 +1,4 @@
-"""compare: rivals fitted to the same folds and judged on the same clips, with intervals and paired differences."""
+"""compare: models fitted to the same folds and judged on the same clips, with intervals and paired differences."""
 
 from __future__ import annotations
 
@@ -10,13 +10,12 @@ from typing import Any
 import numpy as np
 
 from fer_core.clips.splits import grouped_folds, inner_split
+from fer_core.dataset.table import FeatureTable
 from fer_core.emotions import Emotion
 from fer_core.errors import TrainingError
 from fer_core.evaluation.latency import Costs, ms_per_clip
 from fer_core.evaluation.metrics import Difference, Evaluation, evaluate, paired_difference
-from fer_core.features.store import FeatureTable
-from fer_core.rivals.fits import Fits, Side
-from fer_core.rivals.rival import RIVALS_VERSION, Rival, read_of
+from fer_core.models.base import MODELS_VERSION, ClipModel, Fits, FitSplit, read_of
 from fer_core.store import EntryStore, cache_key
 from fer_core.training.history import History
 
@@ -25,7 +24,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Entry:
-    """What came of one rival.
+    """What came of one model.
 
     Args:
         scores: (C, k) out-of-fold scores of every clip.
@@ -50,7 +49,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Rivals on the same clips and folds.
+    """Models on the same clips and folds.
 
     Args:
         entries: in the order asked for; the first is what the others are held against.
@@ -71,14 +70,14 @@ class Comparison:
 
 @dataclass
 class _Judged:
-    """One rival's folds so far."""
+    """One model's folds so far."""
 
     scores: np.ndarray
     notes: list[dict[str, Any]] = field(default_factory=list)
 
 
 def compare(
-    rivals: Sequence[Rival],
+    models: Sequence[ClipModel],
     table: FeatureTable,
     *,
     folds: int,
@@ -89,48 +88,48 @@ def compare(
     store: EntryStore | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Comparison:
-    """Fit every rival on every fold's training side, and judge it on the clips of the other side.
+    """Fit every model on every fold's training side, and judge it on the clips of the other side.
 
     The folds are those of a search with the same seed. Inside a training side, `inner_share` of its subjects are held
-    out to stop on. A rival that diverges is reported; the others go on.
+    out to stop on. A model that diverges is reported; the others go on.
 
     Args:
         seed: of the folds. fit_seed: of all that is random in a fit.
-        costs: of making what rivals read; see `costs.py`.
-        store: keeps every finished fold of a rival, so that what was compared before is not fitted again; None: nothing
+        costs: of making what models read; see `costs.py`.
+        store: keeps every finished fold of a model, so that what was compared before is not fitted again; None: nothing
             is kept.
         progress: called with (fits done, fits in all).
     Raises:
         DataError: too few subjects for the folds.
-        TrainingError: a fold's training side lacks a class, or no rival is left.
+        TrainingError: a fold's training side lacks a class, or no model is left.
     """
     k = len(table.classes)
-    judged = {rival.name: _Judged(np.full((table.n_clips, k), np.nan)) for rival in rivals}
+    judged = {model.name: _Judged(np.full((table.n_clips, k), np.nan)) for model in models}
     failed: dict[str, str] = {}
     fits = Fits(table)
     sides = grouped_folds(table.subjects, table.labels, folds, seed)
     for fold, (train, held_out) in enumerate(sides):
         subjects = [table.subjects[c] for c in train]
         kept, stopped_on = inner_split(subjects, table.labels[train], inner_share, seed)
-        side = Side(train[kept], train[stopped_on], fit_seed)
-        for place, rival in enumerate(rivals):
-            if rival.name not in failed:
+        side = FitSplit(train[kept], train[stopped_on], fit_seed)
+        for place, model in enumerate(models):
+            if model.name not in failed:
                 try:
-                    found = judge(rival, fits, side, held_out, costs or {}, store)
+                    found = judge(model, fits, side, held_out, costs or {}, store)
                 except TrainingError as exc:
-                    log.warning("%s is left out: %s", rival.name, exc)
-                    failed[rival.name] = str(exc)
+                    log.warning("%s is left out: %s", model.name, exc)
+                    failed[model.name] = str(exc)
                 else:
-                    judged[rival.name].scores[held_out] = found[0]
-                    judged[rival.name].notes.append(found[1])
+                    judged[model.name].scores[held_out] = found[0]
+                    judged[model.name].notes.append(found[1])
             if progress:
-                progress(fold * len(rivals) + place + 1, len(sides) * len(rivals))
-    whole = [rival for rival in rivals if rival.name not in failed]
+                progress(fold * len(models) + place + 1, len(sides) * len(models))
+    whole = [model for model in models if model.name not in failed]
     if not whole:
-        raise TrainingError(f"none of {len(rivals)} models could be fitted: {'; '.join(failed.values())}")
+        raise TrainingError(f"none of {len(models)} models could be fitted: {'; '.join(failed.values())}")
     reference = judged[whole[0].name].scores.argmax(axis=1)
     return Comparison(
-        entries=tuple(_entry(rival, judged[rival.name], table, reference, rival is whole[0]) for rival in whole),
+        entries=tuple(_entry(model, judged[model.name], table, reference, model is whole[0]) for model in whole),
         failed=failed,
         folds=folds,
         seed=seed,
@@ -142,36 +141,36 @@ def compare(
 
 
 def judge(
-    rival: Rival,
+    model: ClipModel,
     fits: Fits,
-    side: Side,
+    side: FitSplit,
     judged: np.ndarray,
     costs: Costs,
     store: EntryStore | None,
     on: FeatureTable | None = None,
 ) -> tuple[np.ndarray, dict[str, Any]]:
-    """Scores of some clips by a rival fitted to others, and what is to be noted of the fit; stored ones if there are.
+    """Scores of some clips by a model fitted to others, and what is to be noted of the fit; stored ones if there are.
 
     Args:
         judged: places of the clips to score.
         on: the table they are in; None: that of the fits.
     Raises:
-        TrainingError: the rival diverged.
+        TrainingError: the model diverged.
     """
     on = on or fits.table
     key = cache_key(
-        version=RIVALS_VERSION,
-        rival=rival.setting,
-        tables=[read_of(table, rival) for table in (fits.table, on)],
+        version=MODELS_VERSION,
+        model=model.setting,
+        tables=[read_of(table, model) for table in (fits.table, on)],
         clips=[places.tolist() for places in (side.fit, side.stop, judged)],
         seed=side.seed,
     )
     if store is not None and (stored := store.get(key)) is not None:
         return stored[0]["scores"], stored[1]
-    fitted = fits.fitted(rival, side)
+    fitted = fits.fitted(model, side)
     scores = fitted.classifier.scores(on, judged)
     note = {
-        "rival": rival.name,
+        "model": model.name,
         "parameters": fitted.classifier.n_parameters,
         "seconds": fitted.seconds,
         "ms": ms_per_clip(fitted.classifier, on, judged, costs),
@@ -182,12 +181,12 @@ def judge(
     return scores, note
 
 
-def _entry(rival: Rival, judged: _Judged, table: FeatureTable, reference: np.ndarray, first: bool) -> Entry:
+def _entry(model: ClipModel, judged: _Judged, table: FeatureTable, reference: np.ndarray, first: bool) -> Entry:
     verdicts = judged.scores.argmax(axis=1)
     histories = [History.from_rows(note["history"]) for note in judged.notes]
     return Entry(
-        name=rival.name,
-        title=rival.title,
+        name=model.name,
+        title=model.title,
         scores=judged.scores,
         evaluation=evaluate(verdicts, table.labels, table.subjects, table.classes),
         difference=None

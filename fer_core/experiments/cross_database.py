@@ -16,12 +16,12 @@ import numpy as np
 
 from fer_core.clips.splits import grouped_folds, inner_split
 from fer_core.config import Rule, TrainConfig
+from fer_core.dataset.table import FeatureTable, load_table
 from fer_core.emotions import Emotion
 from fer_core.errors import DataError, FerError
 from fer_core.evaluation.metrics import RULES, Difference, Evaluation, clip_verdicts, evaluate, paired_difference
-from fer_core.features.store import FeatureTable, load_table
-from fer_core.models.registry import rival_of
-from fer_core.rivals.fits import Fits, Side
+from fer_core.models.base import Fits, FitSplit
+from fer_core.models.registry import model_of
 
 
 @dataclass(frozen=True)
@@ -186,8 +186,8 @@ def cells_of(
         """(m, k) scores of the judged clips' frames, by a model fitted to the trained ones."""
         subjects = [table.subjects[c] for c in trained]
         kept, stopped_on = inner_split(subjects, table.labels[trained], train.inner_share, seed)
-        rival = rival_of(train, fc=fc, block=block)
-        fitted = Fits(table).fitted(rival, Side(trained[kept], trained[stopped_on], train.seed))
+        model = model_of(train, fc=fc, block=block)
+        fitted = Fits(table).fitted(model, FitSplit(trained[kept], trained[stopped_on], train.seed))
         return fitted.classifier.frame_scores(table, judged)
 
     def within() -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Rivals fitted to all clips that were compared on, and what they make of other people in other pictures."""
+"""Models fitted to all clips that were compared on, and what they make of other people in other pictures."""
 
 from __future__ import annotations
 
@@ -10,13 +10,12 @@ from typing import Any
 import numpy as np
 
 from fer_core.clips.splits import inner_split
+from fer_core.dataset.table import FeatureTable
 from fer_core.errors import DataError, TrainingError
 from fer_core.evaluation.latency import Costs
 from fer_core.evaluation.metrics import Evaluation, by_columns, evaluate
 from fer_core.experiments.comparison import judge
-from fer_core.features.store import FeatureTable
-from fer_core.rivals.fits import Fits, Side
-from fer_core.rivals.rival import Rival
+from fer_core.models.base import ClipModel, Fits, FitSplit
 from fer_core.store import EntryStore
 
 log = logging.getLogger(__name__)
@@ -24,7 +23,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Judged:
-    """A rival on the other clips: all of them, and by the values of their group columns."""
+    """A model on the other clips: all of them, and by the values of their group columns."""
 
     evaluation: Evaluation
     groups: Mapping[str, Mapping[str, Evaluation]]
@@ -38,12 +37,12 @@ class Judged:
 
 
 @dataclass(frozen=True)
-class Elsewhere:
-    """Rivals on other clips.
+class ExternalValidation:
+    """Models on other clips.
 
     Args:
         name: of these clips. labels: emotions among them; recalls are means over these.
-        judged: one a rival, in the order asked for. failed: name -> why it is not among them.
+        judged: one a model, in the order asked for. failed: name -> why it is not among them.
         synthetic: whether any of these clips' faces was drawn or rendered.
     """
 
@@ -71,8 +70,8 @@ class Elsewhere:
         }
 
 
-def judge_elsewhere(
-    rivals: Sequence[Rival],
+def validate_externally(
+    models: Sequence[ClipModel],
     table: FeatureTable,
     other: FeatureTable,
     name: str,
@@ -83,10 +82,10 @@ def judge_elsewhere(
     costs: Costs | None = None,
     store: EntryStore | None = None,
     progress: Callable[[int, int], None] | None = None,
-) -> Elsewhere:
-    """Fit every rival once more, to all clips of the table, and judge the other clips, of which it saw none.
+) -> ExternalValidation:
+    """Fit every model once more, to all clips of the table, and judge the other clips, of which it saw none.
 
-    As in a fold, `inner_share` of the subjects are held out to stop on. A rival that diverges is reported.
+    As in a fold, `inner_share` of the subjects are held out to stop on. A model that diverges is reported.
 
     Args:
         seed: of who is held out. fit_seed: of all that is random in a fit.
@@ -98,20 +97,20 @@ def judge_elsewhere(
             f"subject '{shared[0]}' ({len(shared)} in all) is among the clips trained on and in {name}; "
             "take these clips out of one of the two"
         )
-    side = Side(*inner_split(table.subjects, table.labels, inner_share, seed), fit_seed)
+    side = FitSplit(*inner_split(table.subjects, table.labels, inner_share, seed), fit_seed)
     every, fits = np.arange(other.n_clips), Fits(table)
     judged, failed = dict[str, Judged](), dict[str, str]()
-    for done, rival in enumerate(rivals, start=1):
+    for done, model in enumerate(models, start=1):
         try:
-            scores, _ = judge(rival, fits, side, every, costs or {}, store, on=other)
+            scores, _ = judge(model, fits, side, every, costs or {}, store, on=other)
         except TrainingError as exc:
-            log.warning("%s is left out: %s", rival.name, exc)
-            failed[rival.name] = str(exc)
+            log.warning("%s is left out: %s", model.name, exc)
+            failed[model.name] = str(exc)
         else:
             told = (scores.argmax(axis=1), other.labels, other.subjects)
             groups = by_columns(*told, other.groups, other.classes)
-            judged[rival.name] = Judged(evaluate(*told, other.classes), groups)
+            judged[model.name] = Judged(evaluate(*told, other.classes), groups)
         if progress:
-            progress(done, len(rivals))
+            progress(done, len(models))
     labels = tuple(str(other.classes[c]) for c in np.unique(other.labels))
-    return Elsewhere(name, labels, judged, failed, other.synthetic)
+    return ExternalValidation(name, labels, judged, failed, other.synthetic)

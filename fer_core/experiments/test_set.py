@@ -9,7 +9,7 @@ import numpy as np
 from fer_core.clips.clip import Split
 from fer_core.clips.manifest import Manifest, fingerprint
 from fer_core.config import PreprocessConfig
-from fer_core.corpus import ClipRow, stored_faces
+from fer_core.dataset.prepare import ClipRow, stored_faces
 from fer_core.evaluation.lockbox import Opening, open_lockbox, refuse_seen
 from fer_core.evaluation.metrics import clip_verdicts, evaluate
 from fer_core.models.bundle import ModelBundle, subject_digest
@@ -19,7 +19,7 @@ from fer_core.store import cache_key
 from fer_core.workspace import Workspace
 
 
-def take_exam(
+def evaluate_on_test_set(
     bundle: ModelBundle,
     manifest: Manifest,
     rows: Sequence[ClipRow],
@@ -44,7 +44,7 @@ def take_exam(
     Raises:
         DataError: the model has seen a person or recording of the test set. StoreError: the record is damaged.
     """
-    test, chosen = exam_clips(manifest, rows)
+    test, chosen = test_clips(manifest, rows)
     if not chosen:
         return None
     met = {subject_digest(subject): f"subject '{subject}'" for subject in test.subjects}
@@ -84,7 +84,7 @@ def _identity(test: Manifest) -> str:
     return cache_key(test=sorted([c.subject or c.id, str(c.emotion)] for c in test.clips))
 
 
-def exam_clips(manifest: Manifest, rows: Sequence[ClipRow]) -> tuple[Manifest, list[ClipRow]]:
+def test_clips(manifest: Manifest, rows: Sequence[ClipRow]) -> tuple[Manifest, list[ClipRow]]:
     """The usable test clips and their rows, in the manifest's order."""
     by_id = {row.clip: row for row in rows}
     test = Manifest(tuple(c for c in manifest.of(Split.TEST).clips if c.id in by_id))

@@ -2,9 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal, cast
+
+import numpy as np
 import torch
+from pydantic import Field
 from torch import nn
 
+from fer_core.dataset.table import FeatureTable
+from fer_core.features.inputs import ClipInputs
+from fer_core.models.base import ClassifierRecord, FrameView
+from fer_core.models.clip_network import CLIPS_AT_ONCE, Batch, ClipNetwork, NetworkClassifier, Standardize, in_chunks
+
+THIRDS = 3  # frames of a clip in training
 BEFORE_WEIGHTS, BEFORE_SCORES = 0.5, 0.6  # dropout before q₀, q₁ and W₁; before W₂
 
 
@@ -59,3 +71,80 @@ class FrameAttention(nn.Module):
             both = alpha * torch.sigmoid(self.beta(self.dropout(frames)))
             share = both / both.sum(dim=1, keepdim=True)
         return frames, share
+
+
+class AttentionRecord(ClassifierRecord):
+    """Frame attention over standardised features."""
+
+    kind: Literal["attention"] = "attention"
+    n_features: int = Field(ge=1, le=100_000)
+    relation: bool
+
+
+class AttentionClassifier(NetworkClassifier):
+    """Fitted frame attention."""
+
+    Record = AttentionRecord
+
+    @property
+    def reads_features(self) -> bool:
+        return True
+
+    @classmethod
+    def network(cls, record: ClassifierRecord, n_classes: int) -> nn.Module:
+        record = cast(AttentionRecord, record)
+        attention = FrameAttention(record.n_features, n_classes, relation=record.relation)
+        return nn.Sequential(Standardize(record.n_features), attention)
+
+    @classmethod
+    def batches(cls, inputs: ClipInputs, clips: np.ndarray, size: int = CLIPS_AT_ONCE) -> Iterator[Batch]:
+        """All frames of every clip; clips of the same length go together."""
+        lengths = inputs.lengths[clips]
+        for n in np.unique(lengths):
+            for batch in in_chunks(clips[lengths == n], size):
+                rows = inputs.offsets[batch][:, None] + np.arange(n)
+                yield inputs.features[torch.from_numpy(rows)], batch
+
+    @torch.inference_mode()
+    def frames_in(self, inputs: ClipInputs, clip: int) -> FrameView:
+        """The clip's logits are the mean of its frames' by their weights."""
+        standardize, attention = cast(nn.Sequential, self.net)
+        [(frames, _)] = self.batches(inputs, np.array([clip]))
+        logits, shares = cast(FrameAttention, attention).by_frame(standardize(frames))
+        return FrameView(logits[0].double().softmax(dim=1).numpy(), shares[0].double().numpy())
+
+
+@dataclass(frozen=True)
+class Attention(ClipNetwork):
+    """Self-attention, or self + relation; three frames a clip in training, all of them in evaluation.
+
+    Other than in the appendix all convolutions are frozen, so only q and W learn.
+    """
+
+    classifier = AttentionClassifier
+    relation: bool
+
+    @property
+    def reads_features(self) -> bool:
+        return True
+
+    def record(self, table: FeatureTable) -> AttentionRecord:
+        return AttentionRecord(n_features=table.n_features, relation=self.relation)
+
+    def drawn(self, table: FeatureTable, clips: np.ndarray) -> np.ndarray:
+        """A clip as often as it has frames."""
+        return np.repeat(clips, table.lengths[clips])
+
+    def training(self, table: FeatureTable, clips: np.ndarray, rng: np.random.Generator) -> Iterator[Batch]:
+        """A draw is one frame of a clip's first, second and last third."""
+        for batch in in_chunks(rng.permutation(self.drawn(table, clips)), self.recipe.batch_size):
+            first, n = table.offsets[batch], table.lengths[batch]
+            rows = first[:, None] + thirds(n, rng)
+            yield table.features[torch.from_numpy(rows)], batch
+
+
+def thirds(n: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """(b, 3) one random frame of each third of clips with (b,) n frames; thirds of a clip of one or two overlap."""
+    edges = np.arange(THIRDS + 1) * n[:, None] // THIRDS
+    low, high = edges[:, :-1], np.maximum(edges[:, 1:], edges[:, :-1] + 1)
+    return np.minimum(rng.integers(low, high), n[:, None] - 1)

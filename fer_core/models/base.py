@@ -1,20 +1,26 @@
-"""What a classifier is."""
+"""What a model is: `ClipModel` is fitted, and what comes of it is a `ClipClassifier`, kept as a record and tensors."""
 
 from __future__ import annotations
 
+import dataclasses
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from typing import get_args
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, get_args
 
 import numpy as np
 import torch
+from pydantic import BaseModel, BeforeValidator, Field, SerializeAsAny
 from torch import nn
 
-from fer_core.config import Rule
-from fer_core.errors import WeightsError
+from fer_core.config import Rule, Settings
+from fer_core.dataset.table import FeatureTable
+from fer_core.errors import TrainingError, WeightsError
+from fer_core.features.descriptors.descriptor import Descriptor
 from fer_core.features.inputs import ClipInputs
-from fer_core.models.record import ClassifierRecord
+from fer_core.training.fit_epochs import Length
+from fer_core.training.history import Epoch, History
 
 
 @dataclass(frozen=True)
@@ -29,8 +35,30 @@ class FrameView:
     shares: np.ndarray
 
 
+Temperature = Annotated[float, Field(gt=0, le=100)]
+
+
+class ClassifierRecord(Settings):
+    """What a classifier is, beside its tensors; each kind of classifier has a record of its own."""
+
+    kind: str
+
+
+CLASSIFIERS: dict[str, type[ClipClassifier]] = {}  # kind of record -> its classifier; filled as classes are defined
+
+
 class ClipClassifier(ABC):
-    """Scores of clips; it learns nothing any more."""
+    """Scores of clips; it learns nothing any more.
+
+    A class that names its `Record` is found by the record's kind from then on.
+    """
+
+    Record: ClassVar[type[ClassifierRecord]]
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "Record" in cls.__dict__:
+            CLASSIFIERS[cls.Record.model_fields["kind"].default] = cls
 
     @property
     def reads_features(self) -> bool:
@@ -87,6 +115,33 @@ class ClipClassifier(ABC):
     def to_tensors(self) -> dict[str, torch.Tensor]:
         """All it has learnt, on the CPU."""
 
+    @classmethod
+    @abstractmethod
+    def build(cls, record: Any, tensors: dict[str, torch.Tensor], n_classes: int) -> ClipClassifier:
+        """The classifier of a record, filled strictly. Both may be anybody's: whatever does not fit is refused.
+
+        Raises:
+            WeightsError, RuntimeError: a tensor too many, too few, or of another shape or type.
+        """
+
+
+def _by_kind(value: Any) -> Any:
+    """A record of the class that its kind names."""
+    if isinstance(value, ClassifierRecord):
+        return value
+    kind = value.get("kind") if isinstance(value, dict) else None
+    if kind not in CLASSIFIERS:
+        raise ValueError(f"kind must be one of {', '.join(sorted(CLASSIFIERS))}; got {str(kind)[:60]!r}")
+    return CLASSIFIERS[kind].Record.model_validate(value)
+
+
+AnyRecord = Annotated[SerializeAsAny[ClassifierRecord], BeforeValidator(_by_kind)]
+
+
+def build_classifier(record: ClassifierRecord, tensors: dict[str, torch.Tensor], n_classes: int) -> ClipClassifier:
+    """The classifier of a record; errors as of `ClipClassifier.build`."""
+    return CLASSIFIERS[record.kind].build(record, tensors, n_classes)
+
 
 def take(
     tensors: Mapping[str, torch.Tensor], shapes: Mapping[str, tuple[int, ...]], dtypes: Mapping[str, torch.dtype]
@@ -108,3 +163,159 @@ def take(
 
 def _list(names: Iterable[str]) -> str:
     return ", ".join(sorted(names)[:6]) or "none"
+
+
+@dataclass(frozen=True, eq=False)
+class FitSplit:
+    """The clips of a table that a model is fitted to, and how; every class is among them.
+
+    Args:
+        fit: places of the clips trained on. stop: of other subjects; for stopping, and for the few settings that are
+            chosen inside a fold. Neither holds a clip that is scored later.
+        seed: of all that is random.
+        chosen: what earlier fits have chosen; nothing is stopped or chosen then, and no clips are needed for it.
+    """
+
+    fit: np.ndarray
+    stop: np.ndarray
+    seed: int
+    chosen: Mapping[str, float] | None = None
+
+    @property
+    def key(self) -> tuple[Any, ...]:
+        return self.fit.tobytes(), self.stop.tobytes(), self.seed, tuple(sorted((self.chosen or {}).items()))
+
+    @property
+    def length(self) -> Length | None:
+        """How long a network is fitted where earlier fits have chosen it."""
+        if self.chosen is None:
+            return None
+        return Length(max(1, round(self.chosen["steps"])), self.chosen["steps"] / self.chosen["epochs"])
+
+    def part(self, name: str) -> FitSplit:
+        """The side with what was chosen for a part, by the names `<part>.<setting>`."""
+        if self.chosen is None:
+            return self
+        own = {key.removeprefix(f"{name}."): v for key, v in self.chosen.items() if key.startswith(f"{name}.")}
+        return replace(self, chosen=own)
+
+
+@dataclass(frozen=True)
+class Fits:
+    """A table and the fits made of it.
+
+    Args:
+        table: what the models read.
+        checkpoint: where a head's long fit is saved, and resumed from; None: nowhere.
+        on_epoch: told every epoch of a head or network; it stops when that answers True.
+    """
+
+    table: FeatureTable
+    checkpoint: Path | None = None
+    on_epoch: Callable[[Epoch], bool] | None = None
+    _fits: dict[Any, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
+
+    def checkpoint_of(self, model: ClipModel) -> Path | None:
+        """Where a model's fit is saved: the models of a fusion are fitted one after the other."""
+        return self.checkpoint / model.name if self.checkpoint else None
+
+    def fitted(self, model: ClipModel, side: FitSplit) -> Fitted:
+        """`model.fit`; the last side's fits are kept, so that models can share parts.
+
+        Raises:
+            TrainingError: a class has no clip to be fitted to, or the fit diverged.
+        """
+        present = np.bincount(self.table.labels[side.fit], minlength=len(self.table.classes)) > 0
+        if not present.all():
+            missing = ", ".join(str(c) for c, there in zip(self.table.classes, present, strict=True) if not there)
+            raise TrainingError(
+                f"no training clips of {missing}; every class needs clips of several subjects, or fewer folds "
+                "(search.folds)"
+            )
+        if side.key not in self._fits:
+            self._fits.clear()
+        fits: dict[ClipModel, Fitted] = self._fits.setdefault(side.key, {})
+        if model not in fits:
+            fits[model] = model.fit(self, side)
+        return fits[model]
+
+
+MODELS_VERSION = 7  # raised whenever the same setting and clips give other scores
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A fitted model.
+
+    Args:
+        classifier: on the CPU, ready to judge.
+        seconds: wall clock of the fit, that of its parts included.
+        chosen: what was chosen on the clips stopped on, by name (optimiser steps, a cost, a share): what a refit on all
+            clips needs to be told.
+        history: its epochs; None for those that have none. best_epoch: counted from 1.
+        pretrained: places of FC layers that started from the backbone's checkpoint.
+        threads: torch threads used; the same number is needed for the same bytes.
+    """
+
+    classifier: ClipClassifier
+    seconds: float
+    chosen: Mapping[str, float] = field(default_factory=dict)
+    history: History | None = None
+    best_epoch: int = 0
+    pretrained: tuple[int, ...] = ()
+    threads: int = 1
+
+
+@dataclass(frozen=True)
+class ClipModel(ABC):
+    """One system: its name and settings; `fit` does the work.
+
+    Args:
+        name: one word, as typed on the command line.
+        title: a few words for tables, with the section of the thesis that names it.
+    """
+
+    name: str
+    title: str
+
+    @abstractmethod
+    def fit(self, fits: Fits, side: FitSplit) -> Fitted:
+        """Fit to the clips of a side.
+
+        Args:
+            fits: the clips' table, and where a fused model has its parts fitted.
+        Raises:
+            TrainingError: it diverged.
+        """
+
+    @property
+    def descriptors(self) -> tuple[Descriptor, ...]:
+        """What it reads of the faces."""
+        return ()
+
+    @property
+    def reads_features(self) -> bool:
+        """Whether it reads the backbone's features."""
+        return False
+
+    @property
+    def setting(self) -> dict[str, Any]:
+        """All that decides what it learns, JSON-able; part of the key its results are stored under."""
+        fields = {f.name: _plain(getattr(self, f.name)) for f in dataclasses.fields(self) if f.name != "title"}
+        return {"kind": type(self).__name__, **fields}
+
+
+def read_of(table: FeatureTable, model: ClipModel) -> dict[str, str]:
+    """Identity of what a model reads of a table: other parts of it change nothing."""
+    names = ["people"] + ["features"] * model.reads_features + [d.name for d in model.descriptors]
+    return {name: table.part_keys[name] for name in names}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, ClipModel):
+        return value.setting
+    if isinstance(value, Descriptor):
+        return value.identity
+    if isinstance(value, BaseModel):
+        return value.model_dump(mode="json")
+    return value.stem if isinstance(value, Path) else value  # stored layers are named by their content

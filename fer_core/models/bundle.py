@@ -20,14 +20,14 @@ from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
+import fer_core.models.registry  # noqa: F401  every kind of classifier is known from here on
 from fer_core.emotions import Emotion
 from fer_core.errors import FerError, RegistryError
 from fer_core.features.backbone import NORMALIZATIONS, Backbone, backbone_from_state
 from fer_core.features.descriptors.catalogue import describe
 from fer_core.features.inputs import ClipInputs
 from fer_core.features.weights import StateDict
-from fer_core.model.classifiers.build import build_classifier
-from fer_core.models.base import ClipClassifier
+from fer_core.models.base import ClipClassifier, build_classifier
 from fer_core.models.record import FORMAT, BackboneRecord, ModelFacts, ModelRecord, TensorSpec
 from fer_core.preprocess.store import PREPROCESS_VERSION
 from fer_core.store import cache_key, publish, write_atomic

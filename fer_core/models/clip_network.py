@@ -1,28 +1,144 @@
-"""Networks over whole clips: frame attention (appendix), LSTM and C3D (§1.3.2); what each is shown of a clip."""
+"""Networks over whole clips: how they are fitted and judge; each network has a file of its own."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import logging
+import math
+import time
+from abc import abstractmethod
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import ClassVar, Self
 
 import numpy as np
 import torch
 from torch import nn
 
+from fer_core.config import TrainConfig
+from fer_core.dataset.table import FeatureTable
 from fer_core.errors import WeightsError
-from fer_core.features.descriptors.catalogue import VOLUME
-from fer_core.features.descriptors.descriptor import COURSE_FRAMES, frames_evenly
-from fer_core.features.descriptors.volume import SIDE
 from fer_core.features.inputs import ClipInputs
-from fer_core.models.attention import FrameAttention
-from fer_core.models.base import ClipClassifier, FrameView
-from fer_core.models.record import NetworkRecord
+from fer_core.models.base import ClassifierRecord, ClipClassifier, ClipModel, Fits, FitSplit, Fitted
+from fer_core.runtime import resolve_device
+from fer_core.training.fit_epochs import build_loss, fit_epochs
+from fer_core.training.imbalance import class_weights
+
+log = logging.getLogger(__name__)
 
 Batch = tuple[torch.Tensor, np.ndarray]  # inputs of some clips, the clips' places
-STEPS = 8  # frames an LSTM reads of a clip
-CHANNELS = (8, 16, 32, 64)  # of C3D-small
 CLIPS_AT_ONCE = 16
-_LAYOUT = torch.channels_last_3d  # a third faster on a CPU
+LENGTH = 512  # features whose length a frame may have
+_AT_ONCE = 1024  # frames
+_CONSTANT = 1e-8  # share of a feature's mean square under which its variance is rounding
+
+
+@dataclass(frozen=True)
+class NetworkClassifier(ClipClassifier):
+    """A fitted network, in evaluation mode."""
+
+    record: ClassifierRecord
+    net: nn.Module
+
+    @classmethod
+    @abstractmethod
+    def network(cls, record: ClassifierRecord, n_classes: int) -> nn.Module:
+        """The network of a record with random weights: (b, ...) of what it reads -> (b, k) logits."""
+
+    @classmethod
+    @abstractmethod
+    def batches(cls, inputs: ClipInputs, clips: np.ndarray, size: int = CLIPS_AT_ONCE) -> Iterator[Batch]:
+        """What it reads of every clip once and whole, in batches of at most `size` clips."""
+
+    @property
+    def n_parameters(self) -> int:
+        """Weights, and the means and scales of standardisation and batch normalisation; counters of batches are not."""
+        return sum(t.numel() for t in self.net.state_dict().values() if t.is_floating_point())
+
+    @torch.inference_mode()
+    def scores(self, inputs: ClipInputs, clips: np.ndarray) -> np.ndarray:
+        device = next(self.net.parameters()).device
+        place = {int(clip): i for i, clip in enumerate(clips)}
+        found: dict[int, np.ndarray] = {}
+        for read, batch in self.batches(inputs, clips):
+            logits = self.net(read.to(device)).double()
+            found |= dict(zip((place[int(c)] for c in batch), logits.softmax(dim=1).cpu().numpy(), strict=True))
+        return np.stack([found[i] for i in range(len(clips))])
+
+    def to_record(self) -> ClassifierRecord:
+        return self.record
+
+    def to_tensors(self) -> dict[str, torch.Tensor]:
+        return {key: value.detach().cpu() for key, value in self.net.state_dict().items()}
+
+    @classmethod
+    def build(cls, record: ClassifierRecord, tensors: dict[str, torch.Tensor], n_classes: int) -> Self:
+        net = cls.network(record, n_classes)
+        net.load_state_dict(tensors, strict=True)
+        if any(tensors[key].dtype != value.dtype for key, value in net.state_dict().items()):
+            raise WeightsError("a network's tensors must be float32")
+        return cls(record, net.eval().requires_grad_(False))
+
+
+@dataclass(frozen=True)
+class ClipNetwork(ClipModel):
+    """A network over whole clips.
+
+    Args:
+        recipe: how it is trained; `batch_size` counts clips, `epochs` and `stopping` are as for a head, the fields of
+            the FC layers say nothing here.
+    """
+
+    classifier: ClassVar[type[NetworkClassifier]]
+    recipe: TrainConfig
+
+    @abstractmethod
+    def record(self, table: FeatureTable) -> ClassifierRecord:
+        """Which network it is, for the features of a table."""
+
+    @abstractmethod
+    def training(self, table: FeatureTable, clips: np.ndarray, rng: np.random.Generator) -> Iterator[Batch]:
+        """One epoch's batches, drawn anew."""
+
+    def drawn(self, table: FeatureTable, clips: np.ndarray) -> np.ndarray:
+        """The clips of one epoch's batches, each as often as it is drawn; class weights are of these counts."""
+        return clips
+
+    def whole(self, table: FeatureTable, clips: np.ndarray) -> Iterator[Batch]:
+        """Batches that hold every clip once and whole, as it is read to be judged."""
+        return self.classifier.batches(table, clips, self.recipe.batch_size)
+
+    def fit(self, fits: Fits, side: FitSplit) -> Fitted:
+        started = time.monotonic()
+        table, labels = fits.table, fits.table.labels
+        cfg = self.recipe.model_copy(update={"seed": side.seed} | ({"stopping": "never"} if side.chosen else {}))
+        device, record = resolve_device(cfg.device), self.record(table)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(side.seed)
+            net = self.classifier.network(record, len(table.classes))
+        for layer in net.modules():
+            if isinstance(layer, Standardize):
+                standardize(layer, table, side.fit)
+        counts = np.bincount(labels[self.drawn(table, side.fit)], minlength=len(table.classes))
+
+        def labelled(batches: Iterable[Batch]) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+            for inputs, clips in batches:
+                yield inputs.to(device), torch.from_numpy(labels[clips]).to(device)
+
+        found = fit_epochs(
+            net.to(device), cfg, build_loss(class_weights(counts, cfg.class_weights), cfg).to(device),
+            lambda rng: labelled(self.training(table, side.fit, rng)),
+            (lambda: labelled(self.whole(table, side.stop))) if len(side.stop) else None,
+            length=side.length, checkpoint=fits.checkpoint_of(self), on_epoch=fits.on_epoch,
+        )  # fmt: skip
+        log.info("%s: best of %d epochs is %d", self.name, len(found.history), found.best_epoch)
+        return Fitted(
+            classifier=self.classifier(record, net.cpu().eval().requires_grad_(False)),
+            seconds=time.monotonic() - started,
+            chosen={"steps": found.steps, "epochs": found.best_epoch},
+            history=found.history,
+            best_epoch=found.best_epoch,
+            threads=found.threads,
+        )
 
 
 class Standardize(nn.Module):
@@ -44,133 +160,20 @@ class Standardize(nn.Module):
         return (features.float() - self.mean) * self.scale
 
 
-class LastState(nn.Module):
-    """The hidden state of an LSTM after the last frame."""
-
-    def __init__(self, n_features: int, hidden: int) -> None:
-        super().__init__()
-        self.lstm = nn.LSTM(n_features, hidden, batch_first=True)
-
-    def forward(self, frames: torch.Tensor) -> torch.Tensor:
-        """(b, hidden) of (b, n, d) frames."""
-        return self.lstm(frames)[1][0][-1]
-
-
-def c3d_small(n_classes: int, dropout: float) -> nn.Sequential:
-    """C3D's plan (Tran et al. 2015), narrow: 3×3×3 convolutions, pooled in space, all but the first in time too.
-
-    Batch normalisation, which C3D did without, lets it learn from a few hundred clips and no pretraining.
-    """
-    layers: list[nn.Module] = []
-    before = 1
-    for place, channels in enumerate(CHANNELS):
-        layers += [
-            nn.Conv3d(before, channels, 3, padding=1, bias=False),
-            nn.BatchNorm3d(channels),
-            nn.ReLU(inplace=True),
-            nn.MaxPool3d((1, 2, 2) if place == 0 else (2, 2, 2)),
-        ]
-        before = channels
-    n = before * (COURSE_FRAMES // 8) * (SIDE // 16) ** 2
-    return nn.Sequential(*layers, nn.Flatten(), nn.Dropout(dropout), nn.Linear(n, n_classes))
-
-
-def build_network(record: NetworkRecord, n_classes: int) -> nn.Module:
-    """The network with random weights: (b, ...) of what it is shown -> (b, k) logits."""
-    d = record.n_features
-    if record.kind == "attention":
-        return nn.Sequential(Standardize(d), FrameAttention(d, n_classes, relation=record.relation))
-    if record.kind == "lstm":
-        return nn.Sequential(
-            Standardize(d), nn.Dropout(record.dropout), LastState(d, record.hidden), nn.Dropout(record.dropout),
-            nn.Linear(record.hidden, n_classes),
-        )  # fmt: skip
-    return c3d_small(n_classes, record.dropout).to(memory_format=_LAYOUT)
-
-
-def all_frames(inputs: ClipInputs, clips: np.ndarray, size: int = CLIPS_AT_ONCE) -> Iterator[Batch]:
-    """Every clip once by all its frames; clips of the same length go together."""
-    lengths = inputs.lengths[clips]
-    for n in np.unique(lengths):
-        for chosen in in_chunks(clips[lengths == n], size):
-            rows = inputs.offsets[chosen][:, None] + np.arange(n)
-            yield inputs.features[torch.from_numpy(rows)], chosen
-
-
-def frames_in_steps(inputs: ClipInputs, clips: np.ndarray, size: int = CLIPS_AT_ONCE) -> Iterator[Batch]:
-    """Every clip once, by eight frames from its first to its last."""
-    for chosen in in_chunks(clips, size):
-        places = np.stack([frames_evenly(int(n), STEPS) for n in inputs.lengths[chosen]])
-        yield inputs.features[torch.from_numpy(places + inputs.offsets[chosen][:, None])], chosen
-
-
-def volumes(inputs: ClipInputs, clips: np.ndarray, size: int = CLIPS_AT_ONCE) -> Iterator[Batch]:
-    """Every clip once, by the faces of its course."""
-    faces = inputs.described[VOLUME.name]
-    for chosen in in_chunks(clips, size):
-        grey = torch.from_numpy(faces[chosen]).float()
-        yield ((grey.unsqueeze(1) - 127.5) / 64).contiguous(memory_format=_LAYOUT), chosen
-
-
-SHOWN: dict[str, Callable[[ClipInputs, np.ndarray, int], Iterator[Batch]]] = {
-    "attention": all_frames,
-    "lstm": frames_in_steps,
-    "c3d": volumes,
-}
-
-
-@dataclass(frozen=True)
-class NetworkClassifier(ClipClassifier):
-    """A fitted network, in evaluation mode."""
-
-    record: NetworkRecord
-    net: nn.Module
-
-    @property
-    def reads_features(self) -> bool:
-        return self.record.kind != "c3d"
-
-    @property
-    def descriptors(self) -> tuple[str, ...]:
-        return (VOLUME.name,) if self.record.kind == "c3d" else ()
-
-    @property
-    def n_parameters(self) -> int:
-        """Weights, and the means and scales of standardisation and batch normalisation; counters of batches are not."""
-        return sum(t.numel() for t in self.net.state_dict().values() if t.is_floating_point())
-
-    @torch.inference_mode()
-    def scores(self, inputs: ClipInputs, clips: np.ndarray) -> np.ndarray:
-        device = next(self.net.parameters()).device
-        place = {int(clip): i for i, clip in enumerate(clips)}
-        found: dict[int, np.ndarray] = {}
-        for shown, chosen in SHOWN[self.record.kind](inputs, clips, CLIPS_AT_ONCE):
-            logits = self.net(shown.to(device)).double()
-            found |= dict(zip((place[int(c)] for c in chosen), logits.softmax(dim=1).cpu().numpy(), strict=True))
-        return np.stack([found[i] for i in range(len(clips))])
-
-    @torch.inference_mode()
-    def frames_in(self, inputs: ClipInputs, clip: int) -> FrameView | None:
-        """Of attention: the clip's logits are the mean of its frames' by their weights."""
-        if not isinstance(self.net, nn.Sequential) or not isinstance(self.net[-1], FrameAttention):
-            return None
-        [(shown, _)] = all_frames(inputs, np.array([clip]))
-        logits, shares = self.net[-1].by_frame(self.net[:-1](shown))
-        return FrameView(logits[0].double().softmax(dim=1).numpy(), shares[0].double().numpy())
-
-    def to_record(self) -> NetworkRecord:
-        return self.record
-
-    def to_tensors(self) -> dict[str, torch.Tensor]:
-        return {key: value.detach().cpu() for key, value in self.net.state_dict().items()}
-
-    @classmethod
-    def build(cls, record: NetworkRecord, tensors: dict[str, torch.Tensor], n_classes: int) -> NetworkClassifier:
-        net = build_network(record, n_classes)
-        net.load_state_dict(tensors, strict=True)
-        if any(tensors[key].dtype != value.dtype for key, value in net.state_dict().items()):
-            raise WeightsError("a network's tensors must be float32")
-        return cls(record, net.eval().requires_grad_(False))
+def standardize(layer: Standardize, table: FeatureTable, clips: np.ndarray) -> None:
+    """Give a layer mean and scale of the features of some clips' frames; the constant ones become 0."""
+    rows = torch.from_numpy(table.frames_of(clips))
+    total, squares = torch.zeros(2, table.n_features, dtype=torch.float64)
+    for some in rows.split(_AT_ONCE):
+        features = table.features[some].double()
+        total += features.sum(dim=0)
+        squares += features.square().sum(dim=0)
+    mean, square = total / len(rows), squares / len(rows)
+    variance = square - mean.square()
+    varies = variance > _CONSTANT * square
+    layer.mean.copy_(mean)
+    deviation = min(1.0, math.sqrt(LENGTH / table.n_features))
+    layer.scale.copy_(torch.where(varies, deviation * variance.clamp(min=1e-30).rsqrt(), 0.0))
 
 
 def in_chunks(clips: np.ndarray, size: int) -> Iterator[np.ndarray]:

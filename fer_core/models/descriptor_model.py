@@ -8,28 +8,42 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
-from sklearn.ensemble import RandomForestClassifier
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
-from sklearn.svm import SVC
+from pydantic import Field
 
 from fer_core.config import WeightScheme
-from fer_core.evaluation.calibration import fit_temperature
-from fer_core.evaluation.metrics import mean_recall
+from fer_core.features.descriptors.catalogue import DescriptorName
 from fer_core.features.descriptors.descriptor import Descriptor
-from fer_core.models.forest import ForestClassifier
-from fer_core.models.svm import SupportVectorsClassifier
-from fer_core.rivals.fits import Fits, Side
-from fer_core.rivals.rival import Fitted, Rival
+from fer_core.models.base import ClassifierRecord, ClipClassifier, ClipModel, Fits, FitSplit, Fitted, Temperature
+from fer_core.models.temperature import fit_temperature
 from fer_core.training.imbalance import class_weights
 
-COSTS = (0.001, 0.01, 0.1, 1.0, 10.0)  # tried for C
-TREES = 400
 SHARPEST = 0.25  # temperature: a few dozen clips that are all right must not make a part certain
 
 
+class DescriptorRecord(ClassifierRecord):
+    """A classifier of one descriptor; temperature: of its scores."""
+
+    descriptor: DescriptorName
+    n_features: int = Field(ge=1, le=1_000_000)
+    temperature: Temperature
+
+
 @dataclass(frozen=True)
-class Classical(Rival):
+class DescriptorClassifier(ClipClassifier):
+    """A fitted classifier of one descriptor."""
+
+    record: DescriptorRecord
+
+    @property
+    def descriptors(self) -> tuple[str, ...]:
+        return (self.record.descriptor,)
+
+    def to_record(self) -> DescriptorRecord:
+        return self.record
+
+
+@dataclass(frozen=True)
+class DescriptorModel(ClipModel):
     """A classifier of one descriptor.
 
     Args:
@@ -55,10 +69,12 @@ class Classical(Rival):
     @abstractmethod
     def learn(
         self, rows: np.ndarray, labels: np.ndarray, weights: dict[int, float], seed: int, choice: Mapping[str, float]
-    ) -> SupportVectorsClassifier | ForestClassifier:
+    ) -> DescriptorClassifier:
         """A classifier of (n, d) rows and their labels, its temperature still 1."""
 
-    def fit(self, fits: Fits, side: Side) -> Fitted:
+    def fit(self, fits: Fits, side: FitSplit) -> Fitted:
+        from sklearn.metrics import balanced_accuracy_score  # a second of import that scoring does without
+
         table, labels, chosen = fits.table, fits.table.labels, side.chosen
         described = table.described[self.descriptor.name]
         rows, k = described.reshape(len(described), -1)[side.fit], len(table.classes)
@@ -71,7 +87,7 @@ class Classical(Rival):
             recall = 0.0
             if len(side.stop):
                 scores = classifier.scores(table, side.stop)
-                recall = mean_recall(scores.argmax(axis=1), labels[side.stop], k)
+                recall = float(balanced_accuracy_score(labels[side.stop], scores.argmax(axis=1)))
             if recall > reached:
                 best, kept, reached = classifier, choice, recall
         if chosen is not None:
@@ -80,37 +96,7 @@ class Classical(Rival):
             temperature = max(fit_temperature(best.scores(table, side.stop), labels[side.stop]), SHARPEST)
         record = best.record.model_copy(update={"temperature": temperature})
         return Fitted(
-            classifier=replace(best, record=record),  # type: ignore[arg-type]
+            classifier=replace(best, record=record),
             seconds=time.monotonic() - started,
             chosen={**kept, "temperature": temperature},
         )
-
-
-@dataclass(frozen=True)
-class SupportVectors(Classical):
-    """A linear support vector machine on standardised numbers, one class against one; C chosen inside the fold."""
-
-    @property
-    def choices(self) -> tuple[Mapping[str, float], ...]:
-        return tuple({"cost": cost} for cost in COSTS)
-
-    def learn(
-        self, rows: np.ndarray, labels: np.ndarray, weights: dict[int, float], seed: int, choice: Mapping[str, float]
-    ) -> SupportVectorsClassifier:
-        model = make_pipeline(StandardScaler(), SVC(kernel="linear", C=choice["cost"], class_weight=weights))
-        return SupportVectorsClassifier.of(model.fit(rows, labels), self.descriptor.name, 1.0)
-
-
-@dataclass(frozen=True)
-class Forest(Classical):
-    """A random forest (Breiman 2001)."""
-
-    @property
-    def choices(self) -> tuple[Mapping[str, float], ...]:
-        return ({},)
-
-    def learn(
-        self, rows: np.ndarray, labels: np.ndarray, weights: dict[int, float], seed: int, choice: Mapping[str, float]
-    ) -> ForestClassifier:
-        model = RandomForestClassifier(TREES, class_weight=weights, random_state=seed)
-        return ForestClassifier.of(model.fit(rows, labels), self.descriptor.name, 1.0)

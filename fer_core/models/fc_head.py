@@ -1,13 +1,45 @@
-"""The head: the fully connected layers that are trained (§4.2)."""
+"""The thesis's model: FC layers fitted to frames (§4.2), and a rule that joins the frames' scores (§4.1).
+
+The backbone's last block is fine-tuned with the head if asked (§2.8).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import copy
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated, Literal
 
+import numpy as np
 import torch
+from pydantic import Field
 from torch import nn
 
+from fer_core.config import Rule, TrainConfig
+from fer_core.dataset.table import FeatureTable
+from fer_core.errors import TrainingError, WeightsError
+from fer_core.features.backbone import features_above
+from fer_core.features.inputs import ClipInputs
+from fer_core.features.store import load_block, load_fc
+from fer_core.models.base import (
+    ClassifierRecord,
+    ClipClassifier,
+    ClipModel,
+    Fits,
+    FitSplit,
+    Fitted,
+    FrameView,
+)
 from fer_core.models.linear import Linear
+from fer_core.models.verdict import judge
+from fer_core.runtime import resolve_device
+from fer_core.training.fit_epochs import Length, build_loss, fit_epochs
+from fer_core.training.history import Epoch, History
+from fer_core.training.imbalance import class_weights, sample
+
+FullyConnected = Sequence[tuple[torch.Tensor, torch.Tensor]]
 
 
 class Head(nn.Sequential):
@@ -75,3 +107,316 @@ def frame_scores(head: Head, features: torch.Tensor, batch: int = 32) -> torch.T
         padded[: len(rows)] = rows
         out[start : start + len(rows)] = head(padded)[: len(rows)].softmax(dim=1).cpu()
     return out
+
+
+_TIE = 1e-6
+
+
+class HeadRecord(ClassifierRecord):
+    """FC layers over frames."""
+
+    kind: Literal["head"] = "head"
+    n_features: int = Field(ge=1, le=100_000)
+    widths: tuple[Annotated[int, Field(ge=1, le=8192)], ...] = Field(max_length=4)
+    dropout: float = Field(ge=0, lt=1)
+
+
+@dataclass(frozen=True)
+class HeadClassifier(ClipClassifier):
+    """A head under a rule.
+
+    Args:
+        head: on the CPU, in evaluation mode.
+        tuned: a last block fine-tuned with it; it reads maps then. None: it reads features.
+        rule: by which `scores` joins frames.
+    """
+
+    Record = HeadRecord
+
+    head: Head
+    tuned: nn.Module | None = None
+    rule: Rule = "mean_scores"
+
+    @property
+    def reads_features(self) -> bool:
+        return True
+
+    @property
+    def judges_frames(self) -> bool:
+        return True
+
+    @property
+    def block(self) -> nn.Module | None:
+        return self.tuned
+
+    @property
+    def n_parameters(self) -> int:
+        return self.head.n_weights + (sum(p.numel() for p in self.tuned.parameters()) if self.tuned else 0)
+
+    def frame_scores(self, inputs: ClipInputs, clips: np.ndarray) -> np.ndarray:
+        rows = inputs.frames_of(clips)
+        if self.tuned is None:
+            features = inputs.features[rows]
+        else:
+            features = torch.from_numpy(features_above(self.tuned, inputs.maps[0][rows]))
+        found: np.ndarray = frame_scores(self.head, features).numpy()
+        return found
+
+    def frames_in(self, inputs: ClipInputs, clip: int) -> FrameView:
+        scores = self.frame_scores(inputs, np.array([clip]))
+        return FrameView(scores, np.full(len(scores), 1 / len(scores)))
+
+    def scores(self, inputs: ClipInputs, clips: np.ndarray) -> np.ndarray:
+        """Clip scores by the rule; where votes are tied, the class of the rule's verdict is a hair ahead."""
+        parts = np.split(self.frame_scores(inputs, clips), np.cumsum(inputs.lengths[clips])[:-1])
+        verdicts = [judge(frames, self.rule) for frames in parts]
+        shares = np.stack([verdict.scores for verdict in verdicts])
+        ahead = np.eye(shares.shape[1])[[verdict.index for verdict in verdicts]]
+        return (shares + _TIE * ahead) / (1 + _TIE)
+
+    def to_record(self) -> HeadRecord:
+        hidden = tuple(layer.out_features for layer in self.head.linears[:-1])
+        dropout = next((float(layer.p) for layer in self.head if isinstance(layer, nn.Dropout)), 0.0)
+        return HeadRecord(n_features=self.head.linears[0].in_features, widths=hidden, dropout=dropout)
+
+    def to_tensors(self) -> dict[str, torch.Tensor]:
+        return {key: value.detach().cpu() for key, value in self.head.state_dict().items()}
+
+    @classmethod
+    def build(cls, record: HeadRecord, tensors: dict[str, torch.Tensor], n_classes: int) -> HeadClassifier:
+        with torch.device("meta"):
+            head = Head(record.n_features, record.widths, n_classes, record.dropout)
+        head.load_state_dict(tensors, strict=True, assign=True)
+        if any(p.dtype != torch.float32 for p in head.parameters()):
+            raise WeightsError("the head must be float32")
+        return cls(head.eval().requires_grad_(False))
+
+
+class BlockAndHead(nn.Module):
+    """A backbone's last block under a head, fine-tuned together; its batch normalisation keeps its statistics.
+
+    With some twenty frames of a few people in a batch, batch statistics would be those of the people in it; scale and
+    shift are trained, as all other weights of the block.
+    """
+
+    def __init__(self, block: nn.Module, head: Head) -> None:
+        super().__init__()
+        # contiguous weights: optimiser states read back from a checkpoint have this layout
+        self.block = copy.deepcopy(block).to(memory_format=torch.contiguous_format).requires_grad_(True)
+        self.head = head
+
+    def forward(self, maps: torch.Tensor) -> torch.Tensor:
+        logits: torch.Tensor = self.head(self.block(maps.contiguous(memory_format=torch.channels_last)))
+        return logits
+
+    def fitted_block(self) -> nn.Module:
+        """The block, frozen on the CPU in the layout of a `Backbone`'s."""
+        block: nn.Module = self.block.cpu().eval().requires_grad_(False).to(memory_format=torch.channels_last)
+        return block
+
+    def train(self, mode: bool = True) -> BlockAndHead:
+        super().train(mode)
+        self.block.eval()  # it has no dropout
+        return self
+
+
+def sources(table: FeatureTable, cfg: TrainConfig, block: nn.Module | None) -> tuple[torch.Tensor, ...]:
+    """The tensors a fit reads its frames from, one a view, the plain one first.
+
+    Raises:
+        TrainingError: the table was made for another setting and lacks them.
+    """
+    found = table.maps if cfg.transfer == "last_block" else (table.features, *table.views)
+    if cfg.transfer == "last_block" and (block is None or not found):
+        raise TrainingError("train.transfer is 'last_block', but the table holds no maps to fine-tune a block on")
+    if len(found) < cfg.augment.views:
+        raise TrainingError(f"train.augment.views is {cfg.augment.views}, but the table holds {len(found)} views")
+    return found[: cfg.augment.views]
+
+
+@dataclass(frozen=True)
+class HeadFit:
+    """A fitted head.
+
+    Args:
+        head: on the CPU, in evaluation mode, with the weights of `best_epoch`.
+        block: the fine-tuned last block, likewise; None when it stayed frozen.
+        history: every epoch run.
+        best_epoch: counted from 1.
+        steps: optimiser steps up to and including `best_epoch`.
+        pretrained: places of the FC layers that started from the backbone's checkpoint.
+        class_weights: (k,) of the loss.
+        threads: torch threads used; the same number is needed for the same bytes.
+        seconds: wall clock of the fit.
+    """
+
+    head: Head
+    history: History
+    best_epoch: int
+    steps: int
+    pretrained: list[int]
+    class_weights: np.ndarray
+    threads: int
+    seconds: float
+    block: nn.Module | None = None
+
+    @property
+    def n_weights(self) -> int:
+        """Trained numbers."""
+        return self.head.n_weights + (sum(p.numel() for p in self.block.parameters()) if self.block else 0)
+
+
+@dataclass(frozen=True)
+class FrameBatches:
+    """Frames of one epoch, in batches, on the device of the model.
+
+    Args:
+        sources: one tensor of all frames a view.
+        rows, views: (n,) which frames, and each one's view; None: all by the plain one.
+    """
+
+    sources: tuple[torch.Tensor, ...]
+    labels: torch.Tensor
+    rows: np.ndarray
+    size: int
+    device: torch.device
+    views: np.ndarray | None = None
+
+    def __iter__(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        for start in range(0, len(self.rows), self.size):
+            rows = torch.from_numpy(self.rows[start : start + self.size])
+            if self.views is None:
+                frames = self.sources[0][rows]
+            else:
+                frames = self._by_view(rows, torch.from_numpy(self.views[start : start + self.size]))
+            yield frames.to(self.device).float(), self.labels[rows].to(self.device)
+
+    def _by_view(self, rows: torch.Tensor, views: torch.Tensor) -> torch.Tensor:
+        frames = self.sources[0].new_empty((len(rows), *self.sources[0].shape[1:]))
+        for view in views.unique().tolist():
+            here = views == view
+            frames[here] = self.sources[view][rows[here]]
+        return frames
+
+
+def fit_head(
+    table: FeatureTable,
+    fit_clips: np.ndarray,
+    stop_clips: np.ndarray,
+    cfg: TrainConfig,
+    *,
+    fc: FullyConnected = (),
+    block: nn.Module | None = None,
+    length: Length | None = None,
+    checkpoint: Path | None = None,
+    on_epoch: Callable[[Epoch], bool] | None = None,
+) -> HeadFit:
+    """Fit a head to the frames of some clips (§4.2), with `transfer: last_block` the block under it too (§2.8).
+
+    An epoch shows each training frame by a view drawn anew; stopping looks at plain frames only.
+
+    Args:
+        table: the frames of all clips, by the views and at the layer that `cfg` asks for.
+        fit_clips, stop_clips: places of the clips trained on and stopped on; disjoint; the latter may be empty, then
+            all epochs are run.
+        fc: the backbone's own FC layers, to start from where the shapes match.
+        block: the backbone's last block, copied and fine-tuned; needed for `last_block` only.
+        length, checkpoint, on_epoch: as of `fit_epochs`.
+    Raises:
+        TrainingError: the fit has diverged, a class has no training frames, or the table lacks what `cfg` asks for.
+        ConfigError: the device asked for is not there.
+    """
+    started = time.monotonic()
+    device = resolve_device(cfg.device)
+    views = sources(table, cfg, block)
+    head = build_head(table.n_features, cfg.widths, len(table.classes), cfg.dropout, cfg.seed)
+    pretrained = start_from(head, fc) if cfg.pretrained_fc else []
+    tuning = BlockAndHead(block, head) if block is not None and cfg.transfer == "last_block" else None
+    all_labels = table.frame_labels()
+    labels = torch.from_numpy(all_labels)
+    fit_rows, stop_rows = table.frames_of(fit_clips), table.frames_of(stop_clips)
+    weights = class_weights(_counts(all_labels[fit_rows], table), cfg.class_weights)
+
+    def training(rng: np.random.Generator) -> FrameBatches:
+        rows = rng.permutation(sample(fit_rows, all_labels[fit_rows], cfg.sampling, rng))
+        drawn = rng.integers(len(views), size=len(rows)) if len(views) > 1 else None
+        return FrameBatches(views, labels, rows, cfg.batch_size, device, drawn)
+
+    size = max(cfg.batch_size, 64 if tuning else 256)
+    validation = FrameBatches(views[:1], labels, stop_rows, size, device) if len(stop_rows) else None
+    found = fit_epochs(
+        (tuning or head).to(device), cfg, build_loss(weights, cfg).to(device), training,
+        (lambda: validation) if validation else None, block=tuning.block if tuning else None, length=length,
+        checkpoint=checkpoint, on_epoch=on_epoch,
+    )  # fmt: skip
+    return HeadFit(
+        head=head.cpu().eval(),
+        block=tuning.fitted_block() if tuning else None,
+        history=found.history,
+        best_epoch=found.best_epoch,
+        steps=found.steps,
+        pretrained=pretrained,
+        class_weights=weights,
+        threads=found.threads,
+        seconds=time.monotonic() - started,
+    )
+
+
+def _counts(labels: np.ndarray, table: FeatureTable) -> np.ndarray:
+    """(k,) training frames of each class, none of them 0. Raises TrainingError."""
+    counts = np.bincount(labels, minlength=len(table.classes))
+    if (counts == 0).any():
+        missing = ", ".join(str(c) for c, n in zip(table.classes, counts, strict=True) if n == 0)
+        raise TrainingError(f"no training frames of {missing}; every class needs clips on the training side")
+    return counts
+
+
+@dataclass(frozen=True)
+class FCHead(ClipModel):
+    """FC layers fitted to frames, judging by mean scores.
+
+    Args:
+        train: the setting. fc, block: stored FC layers and last block of the backbone to start from.
+    """
+
+    train: TrainConfig
+    fc: Path | None = None
+    block: Path | None = None
+
+    @property
+    def reads_features(self) -> bool:
+        return True
+
+    def fit(self, fits: Fits, side: FitSplit) -> Fitted:
+        cfg = self.train.model_copy(update={"seed": side.seed} | ({"stopping": "never"} if side.chosen else {}))
+        found = fit_head(
+            fits.table, side.fit, side.stop, cfg,
+            fc=load_fc(self.fc) if self.fc else (), block=load_block(self.block) if self.block else None,
+            length=side.length, checkpoint=fits.checkpoint_of(self), on_epoch=fits.on_epoch,
+        )  # fmt: skip
+        return Fitted(
+            classifier=HeadClassifier(found.head, found.block),
+            seconds=found.seconds,
+            chosen={"steps": found.steps, "epochs": found.best_epoch},
+            history=found.history,
+            best_epoch=found.best_epoch,
+            pretrained=tuple(found.pretrained),
+            threads=found.threads,
+        )
+
+
+@dataclass(frozen=True)
+class FCHeadRule(ClipModel):
+    """The verdicts of a head by one rule; the rules of a comparison share one fit."""
+
+    head: FCHead
+    rule: Rule
+
+    @property
+    def reads_features(self) -> bool:
+        return True
+
+    def fit(self, fits: Fits, side: FitSplit) -> Fitted:
+        fitted = fits.fitted(self.head, side)
+        assert isinstance(fitted.classifier, HeadClassifier)
+        return replace(fitted, classifier=replace(fitted.classifier, rule=self.rule))

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import torch
 
 from fer_core.errors import WeightsError
 from fer_core.features.inputs import ClipInputs
-from fer_core.models.base import ClipClassifier, take
-from fer_core.models.record import ForestRecord
+from fer_core.models.base import take
+from fer_core.models.descriptor_model import DescriptorClassifier, DescriptorModel, DescriptorRecord
 from fer_core.models.verdict import apply_temperature
 
 if TYPE_CHECKING:
     from sklearn.ensemble import RandomForestClassifier
+
 
 _DTYPES = {
     "roots": torch.int64, "left": torch.int64, "right": torch.int64, "feature": torch.int64,
@@ -23,8 +25,14 @@ _DTYPES = {
 }  # fmt: skip
 
 
+class ForestRecord(DescriptorRecord):
+    """A random forest of a descriptor; temperature: of its shares."""
+
+    kind: Literal["forest"] = "forest"
+
+
 @dataclass(frozen=True)
-class ForestClassifier(ClipClassifier):
+class ForestClassifier(DescriptorClassifier):
     """The mean of the shares of the classes in the leaf that a clip comes to in each tree.
 
     Args:
@@ -33,17 +41,14 @@ class ForestClassifier(ClipClassifier):
         shares: (m, k) of the classes in a node.
     """
 
-    record: ForestRecord
+    Record = ForestRecord
+
     roots: np.ndarray
     left: np.ndarray
     right: np.ndarray
     feature: np.ndarray
     threshold: np.ndarray
     shares: np.ndarray
-
-    @property
-    def descriptors(self) -> tuple[str, ...]:
-        return (self.record.descriptor,)
 
     @property
     def n_parameters(self) -> int:
@@ -60,9 +65,6 @@ class ForestClassifier(ClipClassifier):
             node = np.where(inner, child, node)
         shares: np.ndarray = self.shares[node].mean(axis=1)
         return apply_temperature(shares / shares.sum(axis=1, keepdims=True), self.record.temperature)
-
-    def to_record(self) -> ForestRecord:
-        return self.record
 
     def to_tensors(self) -> dict[str, torch.Tensor]:
         return {name: torch.from_numpy(getattr(self, name)) for name in _DTYPES}
@@ -98,3 +100,23 @@ class ForestClassifier(ClipClassifier):
         if not (ahead and known and rooted):
             raise WeightsError("the forest's trees do not lead from roots to leaves")
         return found
+
+
+TREES = 400
+
+
+@dataclass(frozen=True)
+class Forest(DescriptorModel):
+    """A random forest (Breiman 2001)."""
+
+    @property
+    def choices(self) -> tuple[Mapping[str, float], ...]:
+        return ({},)
+
+    def learn(
+        self, rows: np.ndarray, labels: np.ndarray, weights: dict[int, float], seed: int, choice: Mapping[str, float]
+    ) -> ForestClassifier:
+        from sklearn.ensemble import RandomForestClassifier  # a second of import that scoring does without
+
+        model = RandomForestClassifier(TREES, class_weight=weights, random_state=seed)
+        return ForestClassifier.of(model.fit(rows, labels), self.descriptor.name, 1.0)

@@ -2,20 +2,54 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import torch
+from pydantic import Field, model_validator
 from torch import nn
 
+from fer_core.errors import WeightsError
+from fer_core.features.descriptors.descriptor import Descriptor
 from fer_core.features.inputs import ClipInputs
-from fer_core.models.base import ClipClassifier
-from fer_core.models.record import FusedRecord
+from fer_core.models.base import (
+    AnyRecord,
+    ClassifierRecord,
+    ClipClassifier,
+    ClipModel,
+    Fits,
+    FitSplit,
+    Fitted,
+    build_classifier,
+)
+
+_SHARES = np.linspace(0, 1, 21)
+_TINY = 1e-7
+
+
+class FusionRecord(ClassifierRecord):
+    """Two classifiers and the share of the first."""
+
+    kind: Literal["fused"] = "fused"
+    first: AnyRecord
+    second: AnyRecord
+    share: float = Field(ge=0, le=1)
+    learned: bool
+
+    @model_validator(mode="after")
+    def _of_two(self) -> FusionRecord:
+        if "fused" in (self.first.kind, self.second.kind):
+            raise ValueError("the parts of a fused model are no fused models themselves")
+        return self
 
 
 @dataclass(frozen=True)
-class FusedClassifier(ClipClassifier):
+class FusionClassifier(ClipClassifier):
     """Two classifiers, and the share of the first; `learned` says whether that was learnt."""
+
+    Record = FusionRecord
 
     first: ClipClassifier
     second: ClipClassifier
@@ -45,12 +79,78 @@ class FusedClassifier(ClipClassifier):
     def parts(self) -> tuple[ClipClassifier, ...]:
         return (*self.first.parts, *self.second.parts)
 
-    def to_record(self) -> FusedRecord:
+    def to_record(self) -> FusionRecord:
         first, second = (part.to_record().model_dump() for part in (self.first, self.second))
-        return FusedRecord.model_validate(
+        return FusionRecord.model_validate(
             {"first": first, "second": second, "share": self.share, "learned": self.learned}
         )
 
     def to_tensors(self) -> dict[str, torch.Tensor]:
         parts = {"first": self.first, "second": self.second}
         return {f"{name}.{key}": value for name, part in parts.items() for key, value in part.to_tensors().items()}
+
+    @classmethod
+    def build(cls, record: FusionRecord, tensors: dict[str, torch.Tensor], n_classes: int) -> FusionClassifier:
+        parts: dict[str, dict[str, torch.Tensor]] = {"first": {}, "second": {}}
+        for key, value in tensors.items():
+            part, _, name = key.partition(".")
+            if part not in parts:
+                raise WeightsError(f"tensor '{key[:60]}' belongs to neither part of a fused model")
+            parts[part][name] = value
+        first = build_classifier(record.first, parts["first"], n_classes)
+        second = build_classifier(record.second, parts["second"], n_classes)
+        return cls(first, second, record.share, record.learned)
+
+
+@dataclass(frozen=True)
+class Fusion(ClipModel):
+    """The mean of two models' scores, weighed evenly or by a share learnt in the fold.
+
+    Args:
+        first, second: the parts; fitted once, whoever else asks for them.
+        learned: whether the first's share is learnt on the clips stopped on (`learned_share`); else it is 1/2.
+    """
+
+    first: ClipModel
+    second: ClipModel
+    learned: bool
+
+    @property
+    def descriptors(self) -> tuple[Descriptor, ...]:
+        return tuple(dict.fromkeys((*self.first.descriptors, *self.second.descriptors)))
+
+    @property
+    def reads_features(self) -> bool:
+        return self.first.reads_features or self.second.reads_features
+
+    def fit(self, fits: Fits, side: FitSplit) -> Fitted:
+        first, second = fits.fitted(self.first, side.part("first")), fits.fitted(self.second, side.part("second"))
+        started = time.monotonic()
+        share = 0.5 if side.chosen is None else side.chosen["share"]
+        if self.learned and side.chosen is None and len(side.stop):
+            ours, theirs = (part.classifier.scores(fits.table, side.stop) for part in (first, second))
+            share = learned_share(ours, theirs, fits.table.labels[side.stop])
+        parts = {"first": first, "second": second}
+        decided = {f"{name}.{key}": value for name, part in parts.items() for key, value in part.chosen.items()}
+        return Fitted(
+            classifier=FusionClassifier(first.classifier, second.classifier, share, self.learned),
+            seconds=first.seconds + second.seconds + time.monotonic() - started,
+            chosen={"share": share, **decided},
+            pretrained=first.pretrained or second.pretrained,
+            threads=max(first.threads, second.threads),
+        )
+
+
+def learned_share(first: np.ndarray, second: np.ndarray, labels: np.ndarray) -> float:
+    """The first's share by the one-standard-error rule: of those whose cross-entropy is within one standard error of
+    the least, the one nearest to an even split. A few dozen clips tell a useless part from a good one, and no more.
+
+    Args:
+        first, second: (n, k) scores of the same clips. labels: (n,) columns.
+    """
+    a, b = (scores[np.arange(len(labels)), labels] for scores in (first, second))
+    shares = _SHARES[:, None]
+    losses = -np.log(np.maximum(shares * a + (1 - shares) * b, _TINY))  # (shares, n)
+    behind = losses - losses[losses.mean(axis=1).argmin()]
+    near = behind.mean(axis=1) <= behind.std(axis=1) / np.sqrt(len(labels))
+    return float(min(_SHARES[near], key=lambda share: abs(share - 0.5)))

@@ -10,11 +10,11 @@ from pydantic import Field, model_validator
 from fer_core.config import PreprocessConfig, Rule, Settings
 from fer_core.emotions import SEVEN, SIX, Emotion
 from fer_core.model_names import ModelName
+from fer_core.models.base import AnyRecord, Temperature
 
 FORMAT = 2
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{16,64}$")]
 Score = Annotated[float, Field(ge=0, le=1)]
-Temperature = Annotated[float, Field(gt=0, le=100)]
 
 
 class TensorSpec(Settings):
@@ -35,68 +35,6 @@ class BackboneRecord(Settings):
     source: str = Field(max_length=200)
     weights_digest: Digest
     normalization: Literal["imagenet", "features", "unit"]
-
-
-class HeadRecord(Settings):
-    """FC layers over frames."""
-
-    kind: Literal["head"] = "head"
-    n_features: int = Field(ge=1, le=100_000)
-    widths: tuple[Annotated[int, Field(ge=1, le=8192)], ...] = Field(max_length=4)
-    dropout: float = Field(ge=0, lt=1)
-
-
-class NetworkRecord(Settings):
-    """A network over whole clips."""
-
-    kind: Literal["attention", "lstm", "c3d"]
-    n_features: int = Field(0, ge=0, le=100_000)
-    hidden: int = Field(0, ge=0, le=8192)
-    relation: bool = False
-    dropout: float = Field(0.0, ge=0, lt=1)
-
-    @model_validator(mode="after")
-    def _sized(self) -> NetworkRecord:
-        if (self.kind != "c3d" and not self.n_features) or (self.kind == "lstm" and not self.hidden):
-            raise ValueError(f"a network of kind '{self.kind}' needs n_features, an lstm hidden too")
-        return self
-
-
-DescriptorName = Literal["texture", "displacement", "gradients", "volume"]
-
-
-class SupportVectorsRecord(Settings):
-    """A linear support vector machine of a descriptor; temperature: of its softmax."""
-
-    kind: Literal["support_vectors"] = "support_vectors"
-    descriptor: DescriptorName
-    n_features: int = Field(ge=1, le=1_000_000)
-    temperature: Temperature
-
-
-class ForestRecord(Settings):
-    """A random forest of a descriptor; temperature: of its shares."""
-
-    kind: Literal["forest"] = "forest"
-    descriptor: DescriptorName
-    n_features: int = Field(ge=1, le=1_000_000)
-    temperature: Temperature
-
-
-PartRecord = Annotated[HeadRecord | NetworkRecord | SupportVectorsRecord | ForestRecord, Field(discriminator="kind")]
-
-
-class FusedRecord(Settings):
-    """Two classifiers and the share of the first."""
-
-    kind: Literal["fused"] = "fused"
-    first: PartRecord
-    second: PartRecord
-    share: float = Field(ge=0, le=1)
-    learned: bool
-
-
-ClassifierRecord = HeadRecord | NetworkRecord | SupportVectorsRecord | ForestRecord | FusedRecord
 
 
 class ModelFacts(Settings):
@@ -140,7 +78,7 @@ class ModelRecord(Settings):
     preprocess_version: int
     facts: ModelFacts
     backbone: BackboneRecord | None = Field(description="None: the classifier reads no features")
-    classifier: Annotated[ClassifierRecord, Field(discriminator="kind")]
+    classifier: AnyRecord
     tensors: dict[str, TensorSpec] = Field(max_length=5000)
     canary: tuple[tuple[Score, ...], ...] = Field(min_length=1, max_length=64)
     weights_sha256: str = Field(pattern=r"^[0-9a-f]{64}$")

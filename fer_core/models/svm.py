@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import combinations
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import torch
 
 from fer_core.features.inputs import ClipInputs
-from fer_core.models.base import ClipClassifier, take
-from fer_core.models.record import SupportVectorsRecord
+from fer_core.models.base import take
+from fer_core.models.descriptor_model import DescriptorClassifier, DescriptorModel, DescriptorRecord
 
 if TYPE_CHECKING:
     from sklearn.pipeline import Pipeline
 
 
+class SupportVectorsRecord(DescriptorRecord):
+    """A linear support vector machine of a descriptor; temperature: of its softmax."""
+
+    kind: Literal["support_vectors"] = "support_vectors"
+
+
 @dataclass(frozen=True)
-class SupportVectorsClassifier(ClipClassifier):
+class SupportVectorsClassifier(DescriptorClassifier):
     """One class against one, votes of the pairs and their sure-footedness added up as scikit-learn does, softmax.
 
     Args:
@@ -27,16 +34,13 @@ class SupportVectorsClassifier(ClipClassifier):
         n_classes: k, p = k (k - 1) / 2.
     """
 
-    record: SupportVectorsRecord
+    Record = SupportVectorsRecord
+
     mean: np.ndarray
     scale: np.ndarray
     coef: np.ndarray
     intercept: np.ndarray
     n_classes: int
-
-    @property
-    def descriptors(self) -> tuple[str, ...]:
-        return (self.record.descriptor,)
 
     @property
     def n_parameters(self) -> int:
@@ -73,9 +77,6 @@ class SupportVectorsClassifier(ClipClassifier):
         added: np.ndarray = np.array(signs) @ self.coef * (row - self.mean) / self.scale
         return added
 
-    def to_record(self) -> SupportVectorsRecord:
-        return self.record
-
     def to_tensors(self) -> dict[str, torch.Tensor]:
         arrays = {"mean": self.mean, "scale": self.scale, "coef": self.coef, "intercept": self.intercept}
         return {name: torch.from_numpy(array) for name, array in arrays.items()}
@@ -95,3 +96,26 @@ class SupportVectorsClassifier(ClipClassifier):
         d, p = record.n_features, n_classes * (n_classes - 1) // 2
         shapes = {"mean": (d,), "scale": (d,), "coef": (p, d), "intercept": (p,)}
         return cls(record, **take(tensors, shapes, dict.fromkeys(shapes, torch.float64)), n_classes=n_classes)
+
+
+COSTS = (0.001, 0.01, 0.1, 1.0, 10.0)  # tried for C
+
+
+@dataclass(frozen=True)
+class SupportVectors(DescriptorModel):
+    """A linear support vector machine on standardised numbers, one class against one; C chosen inside the fold."""
+
+    @property
+    def choices(self) -> tuple[Mapping[str, float], ...]:
+        return tuple({"cost": cost} for cost in COSTS)
+
+    def learn(
+        self, rows: np.ndarray, labels: np.ndarray, weights: dict[int, float], seed: int, choice: Mapping[str, float]
+    ) -> SupportVectorsClassifier:
+        # a second of import that scoring does without
+        from sklearn.pipeline import make_pipeline
+        from sklearn.preprocessing import StandardScaler
+        from sklearn.svm import SVC
+
+        model = make_pipeline(StandardScaler(), SVC(kernel="linear", C=choice["cost"], class_weight=weights))
+        return SupportVectorsClassifier.of(model.fit(rows, labels), self.descriptor.name, 1.0)

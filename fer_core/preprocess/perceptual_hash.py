@@ -62,13 +62,13 @@ def look_at(
     store_root: Path,
     progress: Callable[[int, int], None] | None = None,
 ) -> Looks:
-    """Digests and hashes of clips; arguments as `look_batch`.
+    """Digests and hashes of clips; arguments as `hash_batch`.
 
     Raises:
         DataError: a clip cannot be read at all, so that its content has no identity.
     """
     digests, hashes, unseen = {}, {}, {}
-    for seen in look_batch(clips, limits, store_root, progress):
+    for seen in hash_batch(clips, limits, store_root, progress):
         name = seen.clip.id
         if not seen.digest:
             assert seen.error is not None
@@ -81,7 +81,7 @@ def look_at(
     return Looks(digests, hashes, unseen)
 
 
-def look_batch(
+def hash_batch(
     clips: Sequence[Clip],
     limits: LimitsConfig,
     store_root: Path,

@@ -6,7 +6,7 @@ from dataclasses import asdict
 from typing import Any
 
 from fer_core.experiments.comparison import Comparison, Entry
-from fer_core.experiments.external_validation import Elsewhere
+from fer_core.experiments.external_validation import ExternalValidation
 from fer_core.reports.comparison_plot import comparison_figure
 from fer_core.reports.page import data_uri, render_page
 from fer_core.reports.plots import figure_png
@@ -31,7 +31,7 @@ def comparison_row(entry: Entry) -> dict[str, Any]:
     return {"model": entry.name, "what": entry.title, **dict(zip(COLUMNS, texts, strict=True))}
 
 
-def comparison_markdown(comparison: Comparison, elsewhere: Elsewhere | None = None) -> str:
+def comparison_markdown(comparison: Comparison, elsewhere: ExternalValidation | None = None) -> str:
     """The tables in Markdown, with what they rest on."""
     rows = [comparison_row(entry) for entry in comparison.entries]
     names = list(rows[0])
@@ -50,7 +50,7 @@ def comparison_markdown(comparison: Comparison, elsewhere: Elsewhere | None = No
     return "\n".join([*lines, ""])
 
 
-def comparison_json(comparison: Comparison, elsewhere: Elsewhere | None = None) -> dict[str, Any]:
+def comparison_json(comparison: Comparison, elsewhere: ExternalValidation | None = None) -> dict[str, Any]:
     """All numbers, JSON-able: `rows` as the tables have them, `models` in full."""
     return {
         "elsewhere": elsewhere.to_json() if elsewhere else None,
@@ -74,7 +74,9 @@ def comparison_json(comparison: Comparison, elsewhere: Elsewhere | None = None) 
     }
 
 
-def comparison_page(comparison: Comparison, elsewhere: Elsewhere | None = None, *, data: str, backbone: str) -> str:
+def comparison_page(
+    comparison: Comparison, elsewhere: ExternalValidation | None = None, *, data: str, backbone: str
+) -> str:
     """The self-contained HTML page.
 
     Args:
@@ -109,7 +111,7 @@ def _rests_on(comparison: Comparison) -> str:
     )
 
 
-def _tells(elsewhere: Elsewhere) -> str:
+def _tells(elsewhere: ExternalValidation) -> str:
     people = "Drawn or rendered faces are among them. " if elsewhere.synthetic else ""
     return (
         f"{people}Each model fitted once more, to all clips it was compared on, and shown clips of other people. "

@@ -140,7 +140,7 @@ def _spoken(probabilities: Sequence[float], classes: Sequence[Emotion]) -> str:
 @cache
 def _environment() -> Environment:
     environment = Environment(
-        loader=PackageLoader("fer_core.evaluation"), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
+        loader=PackageLoader("fer_core.reports"), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
         lstrip_blocks=True,
     )  # fmt: skip
     environment.filters["clean"] = clean

@@ -18,7 +18,6 @@ from fer_core.emotions import Emotion
 from fer_core.errors import ClipError, ClipStatus, StoreError
 from fer_core.preprocess.admit import admit
 from fer_core.preprocess.faces import FrameStatus, Ledger
-from fer_core.reports.scores import write_report
 from fer_core.scoring.inputs import Item
 from fer_core.scoring.scorer import ClipScore, ClipScorer
 from fer_core.scoring.tables import write_explanations, write_tables
@@ -93,7 +92,6 @@ def score_batch(
     batch = Batch(tuple(found[place] for place in range(len(items))), out, remembered)
     write_explanations(batch.rows, out)
     write_tables(batch.rows, scorer, out)
-    write_report(batch.rows, scorer, out / "report.html")
     log.info("%d rows (%s) in %s", len(batch.rows), ", ".join(f"{n} {s}" for s, n in batch.counts.items()), out)
     return batch
 

@@ -7,8 +7,8 @@ import numpy as np
 
 from fer_core.features.descriptors.catalogue import DISPLACEMENT
 from fer_core.features.descriptors.motion import tracked_points
-from fer_core.model.classifiers.head import HeadClassifier
 from fer_core.models.bundle import ModelBundle
+from fer_core.models.fc_head import HeadClassifier
 from fer_core.models.grad_cam import grad_cam
 from fer_core.models.svm import SupportVectorsClassifier
 

@@ -47,7 +47,7 @@ def points(value: float) -> str:
     return "0.0" if text in ("+0.0", "-0.0") else text.replace("-", "\N{MINUS SIGN}")
 
 
-def told(difference: Difference) -> str:
+def format_difference(difference: Difference) -> str:
     """A difference with its interval."""
     return f"{points(difference.value)} [{points(difference.low)}, {points(difference.high)}]"
 
@@ -57,7 +57,7 @@ def _mean_beats_vote(found: Reproduction) -> Claim | None:
         return None
     ours = [found.rule_difference(o) for o in found.tested]
     rows = tuple(
-        (f"{o.number}", f"{o.thesis.average[MEAN] - o.thesis.average[VOTE]:+.2f}", told(d))
+        (f"{o.number}", f"{o.thesis.average[MEAN] - o.thesis.average[VOTE]:+.2f}", format_difference(d))
         for o, d in zip(found.tested, ours, strict=True)
     )
     return Claim(
@@ -103,7 +103,7 @@ def _changes_help(found: Reproduction) -> Claim | None:
         if difference is None:
             continue
         thesis = BY_NUMBER[number].average[MEAN] - BY_NUMBER[other].average[MEAN]
-        rows.append((f"{number} against {other}: {what}", f"{thesis:+.2f}", told(difference)))
+        rows.append((f"{number} against {other}: {what}", f"{thesis:+.2f}", format_difference(difference)))
         ours.append(difference)
     if not rows:
         return None

@@ -22,13 +22,13 @@ from fer_core.clips.clip import Split
 from fer_core.clips.manifest import Manifest
 from fer_core.clips.splits import inner_split
 from fer_core.config import Settings, TrainConfig
+from fer_core.dataset.table import FeatureTable, load_table
 from fer_core.errors import TrainingError
-from fer_core.features.store import FeatureTable, load_fc, load_table
-from fer_core.models.fc_head import Head
+from fer_core.features.store import load_fc
+from fer_core.models.fc_head import Head, fit_head
 from fer_core.runtime import resolve_device
 from fer_core.store import cache_key, publish, write_atomic
 from fer_core.training.history import Epoch, History
-from fer_core.training.loop import fit
 
 log = logging.getLogger(__name__)
 
@@ -67,7 +67,7 @@ class SidedResult(Settings):
 
 
 @dataclass(frozen=True)
-class Sides:
+class HoldoutSplit:
     """Places of the clips fitted and stopped on, and what the latter are, in words."""
 
     fit: np.ndarray
@@ -75,7 +75,7 @@ class Sides:
     stopped_on: str
 
 
-def sides_of(table: FeatureTable, manifest: Manifest, cfg: TrainConfig) -> Sides:
+def holdout_split(table: FeatureTable, manifest: Manifest, cfg: TrainConfig) -> HoldoutSplit:
     """The manifest's training and validation clips; where it has no validation side, a share of the training people.
 
     Raises:
@@ -86,22 +86,22 @@ def sides_of(table: FeatureTable, manifest: Manifest, cfg: TrainConfig) -> Sides
     stopped = np.flatnonzero([side[c] is Split.VALIDATION for c in table.clip_ids])
     if len(stopped):
         people = _people({table.subjects[c] for c in stopped})
-        return Sides(fitted, stopped, f"stopped on the {len(stopped)} validation clips of {people}")
+        return HoldoutSplit(fitted, stopped, f"stopped on the {len(stopped)} validation clips of {people}")
     kept, taken = inner_split([table.subjects[c] for c in fitted], table.labels[fitted], cfg.inner_share, cfg.seed)
     people = _people({table.subjects[fitted[c]] for c in taken})
     text = f"stopped on {len(taken)} training clips of {people}, as there is no validation side"
-    return Sides(fitted[kept], fitted[taken], text)
+    return HoldoutSplit(fitted[kept], fitted[taken], text)
 
 
 def _people(subjects: set[str]) -> str:
     return f"{len(subjects)} {'person' if len(subjects) == 1 else 'people'}"
 
 
-def fit_sides(
+def fit_holdout(
     parent: Path,
     table: FeatureTable,
     table_path: Path,
-    sides: Sides,
+    sides: HoldoutSplit,
     train: TrainConfig,
     executor: Executor,
     fc: Path | None = None,
@@ -148,7 +148,7 @@ def run_sides(folder: Path) -> SidedResult:
 
     device = str(resolve_device(spec.train.device))
     try:
-        fitted = fit(
+        fitted = fit_head(
             table, np.array(spec.fit_clips), np.array(spec.stop_clips, dtype=np.int64), spec.train,
             fc=load_fc(spec.fc) if spec.fc else (), checkpoint=folder / "checkpoint", on_epoch=on_epoch,
         )  # fmt: skip

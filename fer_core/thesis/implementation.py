@@ -15,19 +15,19 @@ import numpy as np
 from fer_core.clips.clip import Split
 from fer_core.clips.manifest import Manifest
 from fer_core.config import PRESETS, RunConfig, load_config
-from fer_core.corpus import ClipRow
+from fer_core.dataset.prepare import ClipRow
+from fer_core.dataset.table import FeatureTable
 from fer_core.emotions import SIX
 from fer_core.errors import ConfigError, RegistryError
 from fer_core.evaluation.metrics import RULES, Evaluation
 from fer_core.experiments.search.space import THESIS_SETTINGS
-from fer_core.experiments.test_set import exam_clips, take_exam
+from fer_core.experiments.test_set import evaluate_on_test_set, test_clips
 from fer_core.features.backbone import Backbone
-from fer_core.features.store import FeatureTable
-from fer_core.model.classifiers.head import HeadClassifier
 from fer_core.models.bundle import ModelBundle, read_bundle, subject_digest, write_bundle
+from fer_core.models.fc_head import HeadClassifier
 from fer_core.models.record import ModelFacts
 from fer_core.runtime import describe_environment
-from fer_core.thesis.holdout_fit import MODEL, Sides, drop_head, fit_sides, head_of, sides_of
+from fer_core.thesis.holdout_fit import MODEL, HoldoutSplit, drop_head, fit_holdout, head_of, holdout_split
 from fer_core.thesis.reproduction import DataFacts, Outcome, Reproduction
 from fer_core.workspace import Workspace
 
@@ -96,7 +96,7 @@ def model_of(folder: Path, table: FeatureTable, backbone: Backbone, cfg: RunConf
     return bundle
 
 
-def carry_out(
+def run_implementation(
     number: int,
     cfg: RunConfig,
     table: FeatureTable,
@@ -114,10 +114,10 @@ def carry_out(
     Raises:
         DataError: the table holds a person or recording of the test set. StoreError: the disk refuses.
     """
-    sides = sides_of(table, manifest, cfg.train)
+    sides = holdout_split(table, manifest, cfg.train)
     parent, table_path = workspace.root / "implementations", workspace.features.tables.path(table.key)
     fc = workspace.features.store_fc(backbone)
-    result, folder = fit_sides(parent, table, table_path, sides, cfg.train, executor, fc, progress)
+    result, folder = fit_holdout(parent, table, table_path, sides, cfg.train, executor, fc, progress)
     outcome = Outcome(
         number=number, train=cfg.train, history=result.epochs, pretrained=result.pretrained,
         n_weights=result.n_weights, threads=result.threads, device=result.device, reason=result.reason,
@@ -127,10 +127,10 @@ def carry_out(
     bundle = model_of(folder, table, backbone, cfg)
     digests = {row.clip: row.digest for row in rows}
     seen = {digests[c] for c in table.clip_ids}
-    opening = take_exam(bundle, manifest, rows, cfg.preprocess, workspace, seen)
+    opening = evaluate_on_test_set(bundle, manifest, rows, cfg.preprocess, workspace, seen)
     if opening is None:
         return replace(outcome, reason="there are no test clips"), bundle
-    _, chosen = exam_clips(manifest, rows)
+    _, chosen = test_clips(manifest, rows)
     given = {rule: opening.evaluations[rule]["verdicts"] for rule in RULES}
     return replace(
         outcome,
@@ -159,8 +159,8 @@ def reproduction_of(
     Args:
         cfg: of any of them. own_split: the manifest came with its split.
     """
-    test, _ = exam_clips(manifest, rows)
-    sides = sides_of(table, manifest, cfg.train)
+    test, _ = test_clips(manifest, rows)
+    sides = holdout_split(table, manifest, cfg.train)
     own = [configure(o.number, cfg, setting, fixed_epochs=fixed_epochs, shrink=shrink).train for o in outcomes]
     return Reproduction(
         setting=setting,
@@ -185,7 +185,7 @@ def reproduction_of(
 
 
 def _data_facts(
-    manifest: Manifest, rows: Sequence[ClipRow], table: FeatureTable, sides: Sides, own_split: bool
+    manifest: Manifest, rows: Sequence[ClipRow], table: FeatureTable, sides: HoldoutSplit, own_split: bool
 ) -> DataFacts:
     usable = {row.clip for row in rows}
     members = {side: [c for c in manifest.of(side).clips if c.id in usable] for side in Split}

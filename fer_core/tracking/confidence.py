@@ -10,19 +10,14 @@ from pathlib import Path
 import numpy as np
 
 from fer_core.config import Rule
+from fer_core.dataset.table import FeatureTable
 from fer_core.errors import DataError
 from fer_core.evaluation.abstention import SHOWN, CoverageCurve, coverage_curve
-from fer_core.evaluation.calibration import (
-    Reliability,
-    brier_score,
-    calibrated_apart,
-    negative_log_likelihood,
-    reliability,
-)
+from fer_core.evaluation.calibration import Reliability, brier_score, calibrated_apart, reliability
 from fer_core.evaluation.conformal import PredictionSets, prediction_sets
 from fer_core.evaluation.metrics import Evaluation, by_columns, clip_verdicts
 from fer_core.experiments.search.trial import out_of_fold_scores
-from fer_core.features.store import FeatureTable
+from fer_core.models.temperature import negative_log_likelihood
 from fer_core.reports.confidence_plots import coverage_figure, groups_figure, sets_figure
 from fer_core.reports.plots import reliability_figure
 from fer_core.tracking.run import Run

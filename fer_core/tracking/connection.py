@@ -83,7 +83,7 @@ def connect(cfg: TrackingConfig, workspace: Path) -> Tracking:
     if _is_server(uri):
         _probe(uri)
     local = workspace / "artifacts" if scheme == "sqlite" else None
-    with _one_at_a_time(workspace, locked=scheme == "sqlite"), told(f"MLflow at {without_secrets(uri)}"):
+    with _one_at_a_time(workspace, locked=scheme == "sqlite"), mlflow_errors(f"MLflow at {without_secrets(uri)}"):
         client = _client(uri)
         experiment_id = _experiment(client, cfg.experiment, local)
     return Tracking(client, uri, experiment_id, cfg, workspace)
@@ -114,7 +114,7 @@ def without_secrets(text: str) -> str:
 
 
 @contextlib.contextmanager
-def told(where: str, error: type[FerError] = TrackingError) -> Iterator[None]:
+def mlflow_errors(where: str, error: type[FerError] = TrackingError) -> Iterator[None]:
     """What MLflow or its store refuses, as one sentence."""
     from mlflow.exceptions import MlflowException
     from requests import RequestException

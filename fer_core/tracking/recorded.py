@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from fer_core.config import RunConfig, load_config
 from fer_core.errors import ConfigError, TrackingError
-from fer_core.tracking.connection import Tracking, told
+from fer_core.tracking.connection import Tracking, mlflow_errors
 from fer_core.tracking.run import CURVES
 
 if TYPE_CHECKING:
@@ -169,7 +169,7 @@ def _compared(tracking: Tracking, name: str, first: MlflowRun, second: MlflowRun
 
 
 def _curve(tracking: Tracking, run_id: str, name: str) -> list[float]:
-    with told(f"run {run_id}"):
+    with mlflow_errors(f"run {run_id}"):
         history = tracking.client.get_metric_history(run_id, name)
     return [metric.value for metric in sorted(history, key=lambda m: m.step)]
 
@@ -178,7 +178,7 @@ def _get(tracking: Tracking, run_id: str) -> MlflowRun:
     from mlflow.exceptions import MlflowException
 
     shown = f"run '{run_id[:64]}' cannot be read"
-    with told(shown):
+    with mlflow_errors(shown):
         try:
             return tracking.client.get_run(run_id)
         except MlflowException as exc:
@@ -227,7 +227,7 @@ def load_from(tracking: Tracking, run_id: str, under: str = "") -> RunConfig:
         under: section that the file is, when it is not all of them.
     """
     with tempfile.TemporaryDirectory(prefix="ferflow-config-") as folder:
-        with told(f"settings of run {run_id}"):
+        with mlflow_errors(f"settings of run {run_id}"):
             file = Path(tracking.client.download_artifacts(run_id, "config.yaml", folder))
         if file.stat().st_size > _LARGEST_CONFIG:
             raise ConfigError(f"run {run_id}: its config.yaml is no settings file ({file.stat().st_size} bytes)")

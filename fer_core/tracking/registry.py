@@ -20,10 +20,10 @@ from typing import TYPE_CHECKING
 from filelock import FileLock, Timeout
 
 from fer_core.errors import DataError, RegistryError
-from fer_core.evaluation.gate import Standing
+from fer_core.evaluation.gate import OutOfFoldRecord
 from fer_core.models.bundle import FILES, ModelBundle, read_bundle
 from fer_core.reports.page import USE_STATEMENT
-from fer_core.tracking.connection import Tracking, told
+from fer_core.tracking.connection import Tracking, mlflow_errors
 from fer_core.tracking.packing import pack
 from fer_core.tracking.parity import prove_parity
 from fer_core.tracking.run import Run
@@ -55,7 +55,7 @@ class RegisteredModel:
 
 
 def register(
-    tracking: Tracking, bundle: ModelBundle, folder: Path, run_id: str, standing: Standing | None = None
+    tracking: Tracking, bundle: ModelBundle, folder: Path, run_id: str, standing: OutOfFoldRecord | None = None
 ) -> int:
     """Make a version of a model, proven to score the same in a fresh process; it becomes `challenger`.
 
@@ -88,7 +88,7 @@ def register(
             "format": str(bundle.record.format),
             "parity": f"{worst:.1e}",
         }
-        with told(f"registering '{name}'"):
+        with mlflow_errors(f"registering '{name}'"):
             logged = client.create_logged_model(tracking.experiment_id, name=name, source_run_id=run_id, tags=tags)
             client.log_model_artifacts(logged.model_id, str(packed))
             client.finalize_logged_model(logged.model_id, "READY")
@@ -165,21 +165,21 @@ def load_version(tracking: Tracking, version: int) -> RegisteredModel:
     return RegisteredModel(name, version, bundle, kept)
 
 
-def load_standing(tracking: Tracking, version: int) -> Standing | None:
+def load_out_of_fold_record(tracking: Tracking, version: int) -> OutOfFoldRecord | None:
     """The out-of-fold record of a version; None when it was registered without one.
 
     Raises:
         RegistryError: there is no such version, or its record is damaged.
     """
     run_id = _version(tracking, version).run_id or ""
-    with told(f"out-of-fold record of version {version}", RegistryError):
+    with mlflow_errors(f"out-of-fold record of version {version}", RegistryError):
         if not run_id or STANDING not in {file.path for file in tracking.client.list_artifacts(run_id)}:
             return None
         with tempfile.TemporaryDirectory() as folder:
             path = tracking.client.download_artifacts(run_id, STANDING, folder)
             text = Path(path).read_text()
     try:
-        return Standing.from_json(json.loads(text))
+        return OutOfFoldRecord.from_json(json.loads(text))
     except (DataError, ValueError) as exc:
         raise RegistryError(f"the out-of-fold record of version {version} is damaged ({exc}); train it again") from exc
 
@@ -206,7 +206,7 @@ def promote(tracking: Tracking, version: int, *, replacing: int | None, note: st
             )
         if now == version:
             return
-        with told(f"promoting version {version}", RegistryError):
+        with mlflow_errors(f"promoting version {version}", RegistryError):
             client.set_model_version_tag(name, str(version), "promotion", note[:4900] or "promoted")
             if now is not None:
                 client.set_registered_model_alias(name, PREVIOUS, str(now))
@@ -230,7 +230,7 @@ def rollback(tracking: Tracking) -> tuple[int, int]:
         if now is None or before is None or now == before:
             raise RegistryError(f"'{name}' has no previous champion to go back to; promote a version instead")
         load_version(tracking, before)
-        with told(f"rolling back to version {before}", RegistryError):
+        with mlflow_errors(f"rolling back to version {before}", RegistryError):
             client.set_registered_model_alias(name, CHAMPION, str(before))
             client.set_registered_model_alias(name, PREVIOUS, str(now))
     log.info("version %d of '%s' is champion again, after version %d", before, name, now)
@@ -254,7 +254,7 @@ def _alias(tracking: Tracking, alias: str) -> int | None:
     """The version an alias is on. `search_model_versions` returns no aliases (mlflow#16734), so it is asked for."""
     from mlflow.exceptions import MlflowException
 
-    with told(f"alias '{alias}' of '{tracking.cfg.model}'"):
+    with mlflow_errors(f"alias '{alias}' of '{tracking.cfg.model}'"):
         try:
             return int(tracking.client.get_model_version_by_alias(tracking.cfg.model, alias).version)
         except MlflowException as exc:
@@ -267,7 +267,7 @@ def _version(tracking: Tracking, version: int) -> ModelVersion:
     from mlflow.exceptions import MlflowException
 
     name, client = tracking.cfg.model, tracking.client
-    with told(f"version {version} of '{name}'", RegistryError):
+    with mlflow_errors(f"version {version} of '{name}'", RegistryError):
         try:
             return client.get_model_version(name, str(version))
         except MlflowException as exc:
@@ -301,7 +301,7 @@ def _downloaded(tracking: Tracking, version: ModelVersion) -> Iterator[Path]:
     where = f"version {version.version} of '{version.name}'"
     parent = tracking.workspace / "models"
     parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".fetch-", dir=parent) as temporary, told(where, RegistryError):
+    with tempfile.TemporaryDirectory(prefix=".fetch-", dir=parent) as temporary, mlflow_errors(where, RegistryError):
         source = tracking.client.get_model_version_download_uri(version.name, version.version)
         top, inner = _names(tracking, source), _names(tracking, f"{source}/artifacts")
         extra, missing = (top - _TOP_LEVEL) | (inner - set(FILES)), set(FILES) - inner

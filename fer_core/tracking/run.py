@@ -22,7 +22,7 @@ from fer_core.errors import TrackingError
 from fer_core.evaluation.metrics import Evaluation
 from fer_core.reports.plots import confusion_figure, figure_pixels
 from fer_core.runtime import describe_environment, git_commit
-from fer_core.tracking.connection import Tracking, check_name, connect, told, without_secrets
+from fer_core.tracking.connection import Tracking, check_name, connect, mlflow_errors, without_secrets
 from fer_core.training.history import History
 
 if TYPE_CHECKING:
@@ -50,14 +50,14 @@ def start_run(tracking: Tracking, name: str, *, parent: str = "", tags: Mapping[
     if parent:
         described["mlflow.parentRunId"] = parent
     every = {k: v[:_TAG_LIMIT] for k, v in {**described, **(tags or {})}.items() if v}
-    with told(f"starting run '{name}'"):
+    with mlflow_errors(f"starting run '{name}'"):
         created = tracking.client.create_run(tracking.experiment_id, run_name=name, tags=every)
     return Run(tracking, created.info.run_id)
 
 
 def reopen_run(tracking: Tracking, run_id: str) -> Run:
     """A run begun earlier, running again."""
-    with told(f"run {run_id}"):
+    with mlflow_errors(f"run {run_id}"):
         tracking.client.update_run(run_id, status="RUNNING")
     return Run(tracking, run_id)
 
@@ -88,7 +88,7 @@ class Run:
 
     def finish(self, status: Status = "FINISHED") -> None:
         """End the run."""
-        with told(f"ending run {self.id}"):
+        with mlflow_errors(f"ending run {self.id}"):
             self.tracking.client.set_terminated(self.id, status=status)
 
     def log_config(self, config: BaseModel) -> None:
@@ -97,7 +97,7 @@ class Run:
 
         data = _redacted(config.model_dump(mode="json"))
         params = [Param(key, value[:_PARAM_LIMIT]) for key, value in _flat(data).items()]
-        with told(f"run {self.id}"):
+        with mlflow_errors(f"run {self.id}"):
             self.tracking.client.log_batch(self.id, params=params)
             self.tracking.client.log_text(self.id, yaml.safe_dump(data, sort_keys=False), "config.yaml")
 
@@ -105,7 +105,7 @@ class Run:
         """Tags; the newest value counts."""
         from mlflow.entities import RunTag
 
-        with told(f"run {self.id}"):
+        with mlflow_errors(f"run {self.id}"):
             self.tracking.client.log_batch(self.id, tags=[RunTag(k, v[:_TAG_LIMIT]) for k, v in tags.items()])
 
     def log_data(
@@ -121,7 +121,7 @@ class Run:
         where = json.dumps({"uri": without_secrets(source)})
         dataset = Dataset(name=name, digest=fingerprint[:_DIGEST_LIMIT], source_type="local", source=where)
         entry = DatasetInput(dataset, tags=[InputTag("mlflow.data.context", context)])
-        with told(f"run {self.id}"):
+        with mlflow_errors(f"run {self.id}"):
             self.tracking.client.log_inputs(self.id, datasets=[entry])
         self.set_tags({"data_fingerprint": fingerprint, "synthetic": str(synthetic).lower()})
 
@@ -130,7 +130,7 @@ class Run:
         from mlflow.entities import Metric
 
         at = at_ms or int(time.time() * 1000)
-        with told(f"run {self.id}"):
+        with mlflow_errors(f"run {self.id}"):
             self.tracking.client.log_batch(
                 self.id, metrics=[Metric(k, float(v), at, step) for k, v in metrics.items() if v == v]
             )
@@ -149,7 +149,7 @@ class Run:
             for name in CURVES
             if (value := getattr(epoch, name)) == value
         ]
-        with told(f"run {self.id}"):
+        with mlflow_errors(f"run {self.id}"):
             self.tracking.client.log_batch(self.id, metrics=metrics)
 
     def log_evaluation(self, evaluation: Evaluation, prefix: str = "", *, at_ms: int = 0) -> None:
@@ -174,12 +174,12 @@ class Run:
         figure = confusion_figure(evaluation, title or name)
         self.log_figure(figure, f"figures/{name}.png")
         self.log_json(evaluation.to_json(), f"figures/{name}.json")
-        with told(f"run {self.id}"):
+        with mlflow_errors(f"run {self.id}"):
             self.tracking.client.log_image(self.id, figure_pixels(figure), key=name, step=0)
 
     def log_figure(self, figure: Figure, path: str) -> None:
         """A figure as .png or .svg. For pictures of faces there is `log_faces`."""
-        with told(f"run {self.id}"):
+        with mlflow_errors(f"run {self.id}"):
             self.tracking.client.log_figure(self.id, figure, path)
 
     def log_faces(self, figure: Figure, path: str, *, redistribute: bool) -> bool:
@@ -201,14 +201,14 @@ class Run:
 
     def log_text(self, text: str, path: str) -> None:
         """A text artifact (Markdown, HTML, YAML)."""
-        with told(f"run {self.id}"):
+        with mlflow_errors(f"run {self.id}"):
             self.tracking.client.log_text(self.id, text, path)
 
     def log_file(self, file: Path, folder: str = "") -> None:
         """A file as an artifact under `folder`."""
         if not file.is_file():
             raise TrackingError(f"run {self.id}: no such file to log: {file}")
-        with told(f"run {self.id}"):
+        with mlflow_errors(f"run {self.id}"):
             self.tracking.client.log_artifact(self.id, str(file), folder or None)
 
 

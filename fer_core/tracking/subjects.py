@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from fer_core.errors import RegistryError
 from fer_core.models.bundle import subject_digest
-from fer_core.tracking.connection import Tracking, told
-from fer_core.tracking.registry import load_standing
+from fer_core.tracking.connection import Tracking, mlflow_errors
+from fer_core.tracking.registry import load_out_of_fold_record
 
 
 def versions_trained_on(tracking: Tracking, subject: str) -> tuple[list[int], list[int]]:
@@ -15,12 +15,12 @@ def versions_trained_on(tracking: Tracking, subject: str) -> tuple[list[int], li
         TrackingError: MLflow refuses.
     """
     known = subject_digest(subject)
-    with told(f"versions of '{tracking.cfg.model}'"):
+    with mlflow_errors(f"versions of '{tracking.cfg.model}'"):
         found = tracking.client.search_model_versions(f"name='{tracking.cfg.model}'")
     trained, unknown = [], []
     for version in sorted(int(v.version) for v in found):
         try:
-            standing = load_standing(tracking, version)
+            standing = load_out_of_fold_record(tracking, version)
         except RegistryError:
             standing = None
         if standing is None:

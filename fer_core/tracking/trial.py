@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from fer_core.config import Rule, TrackingConfig
+from fer_core.dataset.table import load_table
 from fer_core.errors import TrackingError
 from fer_core.evaluation.metrics import Evaluation, clip_verdicts, evaluate
 from fer_core.experiments.search.trial import (
@@ -21,7 +22,6 @@ from fer_core.experiments.search.trial import (
     read_spec,
     run_trial,
 )
-from fer_core.features.store import load_table
 from fer_core.reports.plots import curves_figure
 from fer_core.store import write_atomic
 from fer_core.tracking.run import Run, connect, reopen_run, start_run

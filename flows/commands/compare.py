@@ -33,14 +33,14 @@ def compare(
     ] = None,
 ) -> dict[str, Any]:
     """Compare models on the training subjects, each clip scored out of fold: one table, one figure."""
-    from fer_core.corpus import labelled_clips
-    from fer_core.models.registry import rivals, wanted_by
+    from fer_core.dataset.load import labelled_clips
+    from fer_core.models.registry import joint_requirements, models_of
 
     config = settled(session)
-    chosen = rivals(models or COMPARED, config.train)  # refuse an unknown name before anything is done
+    chosen = models_of(models or COMPARED, config.train)  # refuse an unknown name before anything is done
     if elsewhere:
         labelled_clips(elsewhere, config)
-    config = backbone_checked(corpus_checked(config, folded=True), wanted_by(chosen))
+    config = backbone_checked(corpus_checked(config, folded=True), joint_requirements(chosen))
     result = run_flow(
         session, "flows.compare", "compare_flow", config, models=models or [], epochs=epochs,
         elsewhere=str(elsewhere.expanduser().absolute()) if elsewhere else "",

@@ -70,10 +70,10 @@ def _packages(session: Session) -> Iterator[Finding]:
             wrong.append(f"{need.name} {version} (needs {need.specifier})")
     remedy = "install with: pip install -c constraints.txt -e . (make setup does)" if wrong else ""
     yield Finding("packages", "bad" if wrong else "ok", ", ".join(wrong) or f"{len(needs)} within bounds", remedy)
-    rival = [n for n in ("opencv-python", "opencv-contrib-python") if n in {d.name for d in metadata.distributions()}]
-    if rival:
-        found = f"{rival[0]} lies over opencv-python-headless: both write cv2/"
-        yield Finding("OpenCV", "bad", found, f"pip uninstall {rival[0]}, then reinstall opencv-python-headless")
+    model = [n for n in ("opencv-python", "opencv-contrib-python") if n in {d.name for d in metadata.distributions()}]
+    if model:
+        found = f"{model[0]} lies over opencv-python-headless: both write cv2/"
+        yield Finding("OpenCV", "bad", found, f"pip uninstall {model[0]}, then reinstall opencv-python-headless")
 
 
 def _detector(session: Session) -> Iterator[Finding]:

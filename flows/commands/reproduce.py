@@ -129,11 +129,11 @@ def _check_run(config: RunConfig, run_id: str) -> None:
 
 def _check(config: RunConfig, setting: str, overrides: list[str], cross_validate: bool) -> None:
     """Refuse now a manifest, split, folds or backbone that the flow would refuse after a server has started."""
-    from fer_core.models.registry import wanted
+    from fer_core.models.registry import requirements_of
     from fer_core.thesis.implementation import configure
 
     first = configure(1, config, setting, overrides=overrides)
-    backbone_checked(corpus_checked(first, folded=cross_validate), wanted(first.train))
+    backbone_checked(corpus_checked(first, folded=cross_validate), requirements_of(first.train))
 
 
 @command()
@@ -147,15 +147,15 @@ def cross_database(
     ] = None,
 ) -> dict[str, Any]:
     """Train on each database and test on each other, with intervals; the test set stays shut."""
-    from fer_core.corpus import load_corpus, trained_on
+    from fer_core.dataset.load import load_dataset, trained_on
     from fer_core.experiments.cross_database import several
-    from fer_core.models.registry import wanted
+    from fer_core.models.registry import requirements_of
     from fer_core.workspace import Workspace
 
     config = settled(session)
     if manifest:
         config = config.model_copy(update={"manifest": str(manifest.absolute())})
-    several(trained_on(load_corpus(config, Workspace.open(config.workspace))).datasets)
-    backbone_checked(config, wanted(config.train))
+    several(trained_on(load_dataset(config, Workspace.open(config.workspace))).datasets)
+    backbone_checked(config, requirements_of(config.train))
     folder = str(out.expanduser().absolute()) if out else ""
     return run_flow(session, "flows.cross_database", "cross_database_flow", config, out=folder)

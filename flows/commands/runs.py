@@ -21,11 +21,11 @@ import typer
 from fer_core.errors import ConfigError, DataError
 from fer_core.model_names import ModelName
 from flows.commands.session import BAD_ROWS, FollowLinks, Session, command
-from flows.support.formatting import told
+from flows.support.formatting import format_result
 
 if TYPE_CHECKING:
     from fer_core.config import RunConfig
-    from fer_core.corpus import Wanted
+    from fer_core.dataset.table import FeatureRequirements
 
 AT_ONCE = 16  # clips scored without a flow when no server runs; a second each or so
 
@@ -83,10 +83,10 @@ def card(
 @command()
 def search(session: Session) -> dict[str, Any]:
     """Search settings by subject-grouped cross-validation; every trial is an MLflow run."""
-    from fer_core.models.registry import wanted
+    from fer_core.models.registry import requirements_of
 
     config = corpus_checked(settled(session), folded=True)
-    backbone_checked(config, wanted(config.train, config.search))
+    backbone_checked(config, requirements_of(config.train, config.search))
     result = run_flow(session, "flows.search", "search_flow", config)
     session.say(f"Next, a candidate of the chosen setting: ferflow train --trial {result['trial']}{_same(session)}")
     return result
@@ -108,7 +108,7 @@ def train(
     """Judge one setting out of fold, fit it on all training subjects, and register it as a candidate."""
     from fer_core.config import load_config
     from fer_core.experiments.search.trial import complete_result
-    from fer_core.models.registry import wanted
+    from fer_core.models.registry import requirements_of
 
     if trial and model:
         raise ConfigError("a trial has its model; name a trial or a model, not both")
@@ -121,7 +121,7 @@ def train(
     train = complete_result(Path(trial)).train if trial else config.train
     if model:
         train = train.with_model(cast("ModelName", model))
-    backbone_checked(corpus_checked(config, folded=not trial), wanted(train))
+    backbone_checked(corpus_checked(config, folded=not trial), requirements_of(train))
     return run_flow(session, "flows.train", "train_flow", config, trial=trial, model=model or None)
 
 
@@ -132,11 +132,13 @@ def promote(
 ) -> dict[str, Any]:
     """Put a version through the gate and make it champion."""
     from fer_core.tracking.connection import connect
-    from fer_core.tracking.registry import challenger_version, load_standing
+    from fer_core.tracking.registry import challenger_version, load_out_of_fold_record
 
     config = settled(session)
     tracking = connect(config.tracking, Path(config.workspace))
-    load_standing(tracking, version or challenger_version(tracking))  # or the flow would refuse, its server started
+    load_out_of_fold_record(
+        tracking, version or challenger_version(tracking)
+    )  # or the flow would refuse, its server started
     return run_flow(session, "flows.promote", "promote_flow", config, version=version)
 
 
@@ -169,9 +171,8 @@ def score(
     follow_links: FollowLinks = False,
 ) -> dict[str, Any]:
     """Score videos with the champion: verdicts.csv, verdicts.parquet and report.html, one row a clip whatever it is."""
-    from fer_core.scoring.batch import score_batch
     from fer_core.scoring.inputs import collect
-    from flows.support.champion import champion_scorer, summarize
+    from flows.support.champion import champion_scorer, score_into, summarize
 
     config = settled(session, follow_links)
     if explain is not None:
@@ -182,7 +183,7 @@ def score(
     if len(items) <= AT_ONCE and "PREFECT_API_URL" not in os.environ:
         scorer = champion_scorer(config)
         with session.progress("Scoring") as progress:
-            batch = score_batch(scorer, items, out.expanduser().absolute(), Path(config.workspace) / "store", progress)
+            batch = score_into(scorer, items, out.expanduser().absolute(), Path(config.workspace) / "store", progress)
         result = summarize(scorer, batch)
         _tell(session, "score", result)
     else:
@@ -203,16 +204,16 @@ def settled(session: Session, follow_links: bool = False) -> RunConfig:
 def corpus_checked(config: RunConfig, folded: bool = False) -> RunConfig:
     """Refuse now a manifest, a split or, where they are made, folds that the flow would refuse after a server has
     started."""
-    from fer_core.corpus import check_folds, load_corpus
+    from fer_core.dataset.load import check_folds, load_dataset
     from fer_core.workspace import Workspace
 
-    manifest = load_corpus(config, Workspace.open(config.workspace))
+    manifest = load_dataset(config, Workspace.open(config.workspace))
     if folded:
         check_folds(manifest, config.search)
     return config
 
 
-def backbone_checked(config: RunConfig, wanted: Wanted) -> RunConfig:
+def backbone_checked(config: RunConfig, wanted: FeatureRequirements) -> RunConfig:
     """Load the backbone, if it is wanted; missing weights must not come to light after the faces are made."""
     from flows.support.prepare import backbone_for
 
@@ -246,5 +247,5 @@ def _same(session: Session) -> str:
 
 
 def _tell(session: Session, what: str, result: Mapping[str, Any]) -> None:
-    rows = [(k.replace("_", " "), told(k, v)) for k, v in result.items() if v not in ("", None, {})]
+    rows = [(k.replace("_", " "), format_result(k, v)) for k, v in result.items() if v not in ("", None, {})]
     session.table("", (what, ""), rows)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from fer_core.config import RunConfig
-from fer_core.scoring.batch import Batch
+from fer_core.reports.scores import write_report
+from fer_core.scoring.batch import Batch, score_batch
+from fer_core.scoring.inputs import Item
 from fer_core.scoring.scorer import ClipScorer
 from fer_core.tracking.registry import load_champion
 from fer_core.tracking.run import connect
@@ -27,6 +30,15 @@ def champion_scorer(config: RunConfig) -> ClipScorer:
         champion.bundle, config.score, limits=config.limits, store_root=workspace / "store",
         name=champion.name, version=str(champion.version),
     )  # fmt: skip
+
+
+def score_into(
+    scorer: ClipScorer, items: list[Item], out: Path, store: Path, progress: Callable[[int, int], None] | None = None
+) -> Batch:
+    """A row for every item, tables and the report in `out`; see `score_batch`."""
+    batch = score_batch(scorer, items, out, store, progress)
+    write_report(batch.rows, scorer, out / "report.html")
+    return batch
 
 
 def summarize(scorer: ClipScorer, batch: Batch) -> dict[str, Any]:

@@ -6,15 +6,15 @@ from collections.abc import Mapping
 from typing import Any
 
 
-def told(name: str, value: Any) -> str:
+def format_result(name: str, value: Any) -> str:
     """A value of a flow's result: numbers rounded, a recall with its interval in %, an evaluation by its recall."""
     if name == "mean_recall":
         mean, low, high = (100 * v for v in value)
         return f"{mean:.1f} % [{low:.1f}, {high:.1f}]"
     if isinstance(value, Mapping) and "confusion" in value:  # an evaluation: the whole is in --json and in MLflow
-        return told("mean_recall", value["mean_recall"])
+        return format_result("mean_recall", value["mean_recall"])
     if isinstance(value, Mapping):
-        return ", ".join(f"{k} {told(str(k), v)}" for k, v in value.items())
+        return ", ".join(f"{k} {format_result(str(k), v)}" for k, v in value.items())
     if isinstance(value, (list, tuple)):
-        return " ".join(told("", v) for v in value)
+        return " ".join(format_result("", v) for v in value)
     return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -13,24 +13,14 @@ from prefect.cache_policies import NO_CACHE
 from fer_core.clips.clip import Clip
 from fer_core.clips.manifest import Manifest
 from fer_core.config import BackboneConfig, RunConfig
-from fer_core.corpus import (
-    ClipRow,
-    Wanted,
-    check_folds,
-    data_fingerprint,
-    keep_usable,
-    load_corpus,
-    prepare_clips,
-    refuse_leaks,
-    store_features,
-    trained_on,
-    training_table,
-)
+from fer_core.dataset.leak_gate import refuse_leaks
+from fer_core.dataset.load import check_folds, load_dataset, trained_on
+from fer_core.dataset.prepare import ClipRow, data_fingerprint, keep_usable, prepare_clips
+from fer_core.dataset.table import FeatureRequirements, FeatureTable, store_features, training_table
 from fer_core.emotions import CLASSES
 from fer_core.evaluation.latency import measure_costs
 from fer_core.features.backbone import Backbone, load_backbone
 from fer_core.features.descriptors.descriptor import course_config
-from fer_core.features.store import FeatureTable
 from fer_core.runtime import resolve_device
 from fer_core.workspace import Workspace
 from flows.support.artifacts import progress_bar
@@ -70,7 +60,12 @@ def faces_of(clips: Sequence[Clip], config: RunConfig, first: int, last: int) ->
 
 @task(task_run_name="features of clips {first}-{last}", cache_policy=NO_CACHE, persist_result=False)
 def features_of(
-    rows: Sequence[ClipRow], config: RunConfig, extra: Wanted, trained: frozenset[str], first: int, last: int
+    rows: Sequence[ClipRow],
+    config: RunConfig,
+    extra: FeatureRequirements,
+    trained: frozenset[str],
+    first: int,
+    last: int,
 ) -> int:
     """Features of one batch of clips into the store; how many frames had to be computed."""
     workspace = Workspace.open(config.workspace)
@@ -79,7 +74,12 @@ def features_of(
     return computed
 
 
-def prepare_faces(config: RunConfig, wanted: Wanted = Wanted(), *, folded: bool = False) -> Prepared:  # noqa: B008  frozen
+def prepare_faces(
+    config: RunConfig,
+    wanted: FeatureRequirements = FeatureRequirements(),  # noqa: B008  frozen
+    *,
+    folded: bool = False,
+) -> Prepared:
     """The corpus of a run, its faces stored, batch by batch; unusable clips set aside. Call it inside a flow.
 
     Args:
@@ -87,7 +87,7 @@ def prepare_faces(config: RunConfig, wanted: Wanted = Wanted(), *, folded: bool 
         folded: they are judged by `search.folds`.
     """
     workspace = Workspace.open(config.workspace)
-    manifest = load_corpus(config, workspace)
+    manifest = load_dataset(config, workspace)
     if folded:
         check_folds(manifest, config.search)
     rows = face_rows(manifest.clips, config)
@@ -98,7 +98,7 @@ def prepare_faces(config: RunConfig, wanted: Wanted = Wanted(), *, folded: bool 
 
 
 def with_course(
-    clips: Sequence[Clip], usable: list[ClipRow], config: RunConfig, wanted: Wanted
+    clips: Sequence[Clip], usable: list[ClipRow], config: RunConfig, wanted: FeatureRequirements
 ) -> tuple[list[ClipRow], list[ClipRow]]:
     """Usable rows and, where it is wanted, the rows of the same clips' whole course; both or none of a clip."""
     if not wanted.course:
@@ -121,7 +121,7 @@ def face_rows(clips: Sequence[Clip], config: RunConfig) -> list[ClipRow]:
     return rows
 
 
-def prepare_features(config: RunConfig, prepared: Prepared, extra: Wanted = Wanted()) -> int:  # noqa: B008  frozen
+def prepare_features(config: RunConfig, prepared: Prepared, extra: FeatureRequirements = FeatureRequirements()) -> int:  # noqa: B008  frozen
     """Features of the usable clips, stored, batch by batch; how many frames had to be computed.
 
     Args:
@@ -139,7 +139,7 @@ def prepare_features(config: RunConfig, prepared: Prepared, extra: Wanted = Want
     return computed
 
 
-def table_of(config: RunConfig, prepared: Prepared, extra: Wanted) -> FeatureTable:
+def table_of(config: RunConfig, prepared: Prepared, extra: FeatureRequirements) -> FeatureTable:
     """The table that fits read; see `training_table`."""
     workspace, classes = Workspace.open(config.workspace), CLASSES[config.classes]
     return training_table(
@@ -148,7 +148,7 @@ def table_of(config: RunConfig, prepared: Prepared, extra: Wanted) -> FeatureTab
     )  # fmt: skip
 
 
-def costs_of(config: RunConfig, prepared: Prepared, extra: Wanted) -> dict[str, float]:
+def costs_of(config: RunConfig, prepared: Prepared, extra: FeatureRequirements) -> dict[str, float]:
     """Milliseconds a clip of what models read, measured; see `measure_costs`."""
     workspace = Workspace.open(config.workspace)
     return measure_costs(prepared.usable, prepared.course, workspace, backbone_for(config, extra), extra)
@@ -159,7 +159,7 @@ def backbone_of(config: RunConfig) -> Backbone:
     return _load(config.backbone, str(resolve_device(config.train.device)))
 
 
-def backbone_for(config: RunConfig, wanted: Wanted) -> Backbone | None:
+def backbone_for(config: RunConfig, wanted: FeatureRequirements) -> Backbone | None:
     """The backbone of a run where anything wanted comes from its convolutions."""
     return backbone_of(config) if wanted.backbone else None
 

@@ -11,7 +11,8 @@ from fer_core.clips.clip import Clip, Split
 from fer_core.clips.manifest import Manifest
 from fer_core.clips.neutral import with_first_frames
 from fer_core.config import LimitsConfig, RunConfig, SplitConfig
-from fer_core.corpus import ClipRow, prepare_clips, refuse_leaks, refuse_shared
+from fer_core.dataset.leak_gate import refuse_leaks, refuse_shared
+from fer_core.dataset.prepare import ClipRow, prepare_clips
 from fer_core.emotions import Emotion
 from fer_core.errors import DataError
 from fer_core.workspace import Workspace

@@ -10,25 +10,16 @@ import pytest
 from fer_core.clips.clip import Split
 from fer_core.clips.manifest import read_manifest, write_manifest
 from fer_core.config import AugmentConfig, LimitsConfig, PreprocessConfig, RunConfig, SearchConfig, TrainConfig
-from fer_core.corpus import (
-    ClipRow,
-    Wanted,
-    data_fingerprint,
-    keep_usable,
-    load_corpus,
-    prepare_clips,
-    store_features,
-    stored_faces,
-    trained_on,
-    training_table,
-)
+from fer_core.dataset.load import load_dataset, trained_on
+from fer_core.dataset.prepare import ClipRow, data_fingerprint, keep_usable, prepare_clips, stored_faces
+from fer_core.dataset.table import FeatureRequirements, store_features, training_table
 from fer_core.emotions import CLASSES, SEVEN, Emotion
 from fer_core.errors import ClipStatus, ConfigError, DataError
 from fer_core.evaluation.metrics import RULES
 from fer_core.features.augment import PLAIN, views_of
-from fer_core.models.registry import wanted
+from fer_core.models.registry import requirements_of
 from fer_core.workspace import Workspace
-from tests.models import lite0
+from tests.saved_models import lite0
 
 CFG = PreprocessConfig(max_frames=3)
 LIMITS = LimitsConfig()
@@ -50,7 +41,7 @@ def drawn(tmp_path_factory):
 @pytest.fixture(scope="module")
 def prepared(drawn):
     workspace, cfg = drawn
-    manifest = load_corpus(cfg, workspace)
+    manifest = load_dataset(cfg, workspace)
     return manifest, prepare_clips(manifest.clips, CFG, LIMITS, workspace)
 
 
@@ -102,7 +93,7 @@ def test_a_lost_entry_is_named(drawn, prepared):
 
 def test_no_manifest_names_three_ways_to_get_one(tmp_path):
     with pytest.raises(DataError, match=r"data scan .*data synth.*--set manifest=FILE"):
-        load_corpus(RunConfig(), Workspace.open(str(tmp_path)))
+        load_dataset(RunConfig(), Workspace.open(str(tmp_path)))
 
 
 def test_a_half_filled_split_column_is_refused(tmp_path, drawn):
@@ -111,12 +102,12 @@ def test_a_half_filled_split_column_is_refused(tmp_path, drawn):
     half = dataclasses.replace(manifest, clips=(*first, *manifest.clips[6:]))
     write_manifest(half, tmp_path / "half.csv")
     with pytest.raises(DataError, match="24 of 30 clips have no split"):
-        load_corpus(RunConfig(manifest=str(tmp_path / "half.csv")), Workspace.open(str(tmp_path / "ws")))
+        load_dataset(RunConfig(manifest=str(tmp_path / "half.csv")), Workspace.open(str(tmp_path / "ws")))
 
 
 def test_a_candidate_is_made_tested_once_and_reads_back(drawn, prepared):
     from fer_core.experiments.candidate import make_candidate
-    from fer_core.experiments.search.study import judge_setting
+    from fer_core.experiments.search.study import cross_validate
     from tests.experiments.search.test_study import InProcess
 
     workspace, cfg = drawn
@@ -130,7 +121,7 @@ def test_a_candidate_is_made_tested_once_and_reads_back(drawn, prepared):
     backbone = lite0()
     table = training_table(manifest, rows, backbone, CFG, workspace)
     path = workspace.features.tables.path(table.key)
-    result, folder = judge_setting(workspace.root, table, path, cfg.search, cfg.train, InProcess())
+    result, folder = cross_validate(workspace.root, table, path, cfg.search, cfg.train, InProcess())
     made = make_candidate(table, result, folder, backbone, manifest, rows, cfg, workspace)
     again = make_candidate(table, result, folder, backbone, manifest, rows, cfg, workspace)
     assert made.bundle.hashes == again.bundle.hashes  # same setting, same bytes
@@ -153,7 +144,7 @@ def test_a_candidate_is_made_tested_once_and_reads_back(drawn, prepared):
     ],
 )
 def test_a_run_wants_what_its_fits_will_read_and_no_more(train, search, features, maps):
-    extra = wanted(TrainConfig(**train), SearchConfig(**search) if search else None)
+    extra = requirements_of(TrainConfig(**train), SearchConfig(**search) if search else None)
     assert (len(extra.features), len(extra.maps)) == (features, maps)
     assert PLAIN not in extra.features and (not maps or extra.maps[0] == PLAIN)
 
@@ -166,7 +157,7 @@ def test_no_view_of_a_test_clip_is_ever_taken(drawn, prepared, tmp_path):
     backbone = lite0()
     views = views_of(AugmentConfig(views=2, seed=5))
     trained = {c.id for c in trained_on(manifest).clips}
-    extra = Wanted(features=views[1:], maps=views)
+    extra = FeatureRequirements(features=views[1:], maps=views)
     store_features(rows, backbone, workspace, extra=extra, trained=trained)
     assert store_features(rows, backbone, workspace, extra=extra, trained=trained) == 0
     for row in rows:
@@ -183,13 +174,13 @@ def in_a_few_epochs(cfg, **train):
 
 def candidate_of(cfg, manifest, rows, workspace):
     from fer_core.experiments.candidate import make_candidate
-    from fer_core.experiments.search.study import judge_setting
+    from fer_core.experiments.search.study import cross_validate
     from tests.experiments.search.test_study import InProcess
 
     backbone = lite0()
-    extra = wanted(cfg.train)
+    extra = requirements_of(cfg.train)
     table = training_table(manifest, rows, backbone, CFG, workspace, extra=extra, classes=CLASSES[cfg.classes])
-    result, folder = judge_setting(
+    result, folder = cross_validate(
         workspace.root, table, workspace.features.tables.path(table.key), cfg.search, cfg.train, InProcess(),
         block=workspace.features.store_block(backbone) if extra.maps else None,
     )  # fmt: skip
@@ -222,7 +213,7 @@ def test_a_fine_tuned_model_serves_the_scores_it_was_fitted_with(drawn, prepared
 def test_seven_classes_go_the_whole_way_with_first_frames_as_neutral(drawn):
     workspace, cfg = drawn
     cfg = in_a_few_epochs(cfg.model_copy(update={"classes": "seven", "neutral_from": ("ferflow-synthetic",)}))
-    manifest = load_corpus(cfg, workspace)
+    manifest = load_dataset(cfg, workspace)
     neutral = [c for c in manifest.clips if c.emotion is Emotion.NEUTRAL]
     assert {c.subject for c in neutral} == set(manifest.subjects) and len(neutral) == len(manifest.subjects)
     rows = prepare_clips(manifest.clips, CFG, LIMITS, workspace)
@@ -240,9 +231,9 @@ def test_seven_classes_without_neutral_clips_or_cuts_are_refused(drawn):
     workspace, cfg = drawn
     seven = cfg.model_copy(update={"classes": "seven"})
     with pytest.raises(DataError, match=r"no clip to train on is neutral.* \(here are ferflow-synthetic\)"):
-        load_corpus(seven, workspace)
+        load_dataset(seven, workspace)
     uncut = seven.model_copy(
         update={"neutral_from": ("ferflow-synthetic",), "preprocess": PreprocessConfig(apex="last")}
     )
     with pytest.raises(ConfigError, match=r"preprocess\.apex is 'last'"):
-        load_corpus(uncut, workspace)
+        load_dataset(uncut, workspace)

@@ -9,10 +9,9 @@ from fer_core.evaluation.calibration import (
     brier_score,
     calibrated_apart,
     expected_calibration_error,
-    fit_temperature,
-    negative_log_likelihood,
     reliability,
 )
+from fer_core.models.temperature import fit_temperature, negative_log_likelihood
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ from fer_core.clips.clip import Clip, Split
 from fer_core.clips.datasets import scan
 from fer_core.clips.manifest import Manifest, write_manifest
 from fer_core.config import LimitsConfig, PreprocessConfig
-from fer_core.corpus import prepare_clips
+from fer_core.dataset.prepare import prepare_clips
 from fer_core.emotions import SIX, Emotion
 from fer_core.errors import ClipStatus
 from fer_core.evaluation.datacard import SHEET_CLIPS, ClipFacts, DataCard, data_card, judge_blind, lost, worst

@@ -9,16 +9,16 @@ import pytest
 from fer_core.config import PromoteConfig
 from fer_core.emotions import SEVEN, SIX
 from fer_core.errors import DataError
-from fer_core.evaluation.gate import Standing, gate
+from fer_core.evaluation.gate import OutOfFoldRecord, gate
 
 
-def standing(right: float, seed: int = 0, people: int = 30, first: int = 0, fingerprint: str = "f") -> Standing:
+def standing(right: float, seed: int = 0, people: int = 30, first: int = 0, fingerprint: str = "f") -> OutOfFoldRecord:
     """Clips of `people` subjects from number `first` on, six each, a share `right` of them judged right."""
     rng = np.random.default_rng(seed)
     labels = np.tile(np.arange(6), people)
     verdicts = np.where(rng.random(6 * people) < right, labels, (labels + 1) % 6)
     subjects = [f"s{first + i // 6}" for i in range(6 * people)]
-    return Standing(
+    return OutOfFoldRecord(
         fingerprint=fingerprint,
         classes=SIX,
         clips=tuple(f"{s}-{label}" for s, label in zip(subjects, labels, strict=True)),
@@ -95,10 +95,10 @@ def test_models_of_other_classes_are_not_compared():
 
 def test_record_survives_json():
     record = replace(standing(0.8), ms_per_clip=float("nan"))
-    again = Standing.from_json(json.loads(json.dumps(record.to_json(), allow_nan=False)))
+    again = OutOfFoldRecord.from_json(json.loads(json.dumps(record.to_json(), allow_nan=False)))
     assert replace(again, ms_per_clip=0) == replace(record, ms_per_clip=0)
     with pytest.raises(DataError, match="no out-of-fold record"):
-        Standing.from_json({"classes": ["anger"]})
+        OutOfFoldRecord.from_json({"classes": ["anger"]})
     with pytest.raises(DataError, match="one equal length"):
         replace(record, verdicts=())
 

@@ -12,7 +12,7 @@ from fer_core.config import TrainConfig
 from fer_core.errors import DataError, TrainingError
 from fer_core.evaluation.metrics import evaluate, paired_difference
 from fer_core.experiments.comparison import compare
-from fer_core.models.registry import rivals
+from fer_core.models.registry import models_of
 from fer_core.reports.comparison import comparison_markdown, comparison_page, comparison_row
 from fer_core.reports.comparison_plot import comparison_figure
 from fer_core.store import EntryStore
@@ -25,7 +25,7 @@ NAMES = ["head-mean", "head-vote", "lstm", "lbp-svm"]
 
 @pytest.fixture(scope="module")
 def found(drawn):
-    return compare(rivals(NAMES, TRAIN, epochs=2), drawn, **HOW)
+    return compare(models_of(NAMES, TRAIN, epochs=2), drawn, **HOW)
 
 
 def test_an_entrys_numbers_are_those_of_its_scores(drawn, found):
@@ -55,7 +55,7 @@ def test_nobody_scored_was_trained_or_stopped_on_and_a_cheat_gains_nothing(drawn
 
 def test_the_seed_of_the_fits_is_not_that_of_the_folds(drawn):
     quick = TRAIN.model_copy(update={"epochs": 1})
-    a, b = (compare(rivals(["head-mean"], quick), drawn, **HOW | {"fit_seed": seed}).entries[0] for seed in (0, 1))
+    a, b = (compare(models_of(["head-mean"], quick), drawn, **HOW | {"fit_seed": seed}).entries[0] for seed in (0, 1))
     assert not np.array_equal(a.scores, b.scores)
 
 
@@ -70,7 +70,7 @@ def test_the_folds_are_those_of_a_search(drawn):
 
 def test_what_was_compared_before_is_read_back(drawn, tmp_path):
     store = EntryStore(tmp_path, "comparisons")
-    lstm, spy = rivals(["lstm"], TRAIN, epochs=1)[0], Spy()
+    lstm, spy = models_of(["lstm"], TRAIN, epochs=1)[0], Spy()
     before = compare([lstm, spy], drawn, **HOW, store=store)
     fits = len(spy.shown)
     seen: list[tuple[int, int]] = []
@@ -86,7 +86,7 @@ def test_what_was_compared_before_is_read_back(drawn, tmp_path):
 
 def test_a_model_that_diverges_is_told_of_and_the_others_go_on(drawn):
     wild = TRAIN.model_copy(update={"lr": 1.0, "optimizer": "sgd", "epochs": 60, "widths": (64, 64), "dropout": 0.0})
-    lost, kept = rivals(["head-mean"], wild)[0], rivals(["lbp-svm"], TRAIN)[0]
+    lost, kept = models_of(["head-mean"], wild)[0], models_of(["lbp-svm"], TRAIN)[0]
     features = (drawn.features.float() * 5000).clamp(-60000, 60000).half()
     huge = replace(drawn, features=features)
     found = compare([lost, kept], huge, **HOW)
@@ -101,12 +101,12 @@ def test_a_class_that_a_fold_lacks_is_named(drawn):
     labels = drawn.labels.copy()
     labels[6:][labels[6:] == 2] = 5  # only the first person shows fear
     with pytest.raises(TrainingError, match=r"no training clips of fear; every class needs clips of several subjects"):
-        compare(rivals(["lbp-svm"], TRAIN), replace(drawn, labels=labels), **HOW)
+        compare(models_of(["lbp-svm"], TRAIN), replace(drawn, labels=labels), **HOW)
 
 
 def test_too_few_people_for_the_folds_are_refused(drawn):
     with pytest.raises(DataError, match="13 subject-disjoint folds need 13 subjects"):
-        compare(rivals(["lbp-svm"], TRAIN), drawn, **HOW | {"folds": 13})
+        compare(models_of(["lbp-svm"], TRAIN), drawn, **HOW | {"folds": 13})
 
 
 def test_tables_and_page_show_every_model_once(found):

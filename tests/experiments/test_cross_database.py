@@ -7,11 +7,12 @@ import pytest
 
 from fer_core.clips.clip import Clip
 from fer_core.config import TrainConfig
+from fer_core.dataset.table import build_table
 from fer_core.emotions import SEVEN, SIX, Emotion
 from fer_core.errors import DataError
 from fer_core.evaluation.metrics import RULES, evaluate
 from fer_core.experiments.cross_database import cells_of, cross_database, several
-from fer_core.features.store import FeatureStore, build_table
+from fer_core.features.store import FeatureStore
 from fer_core.reports.cross_database_plot import cross_database_figure
 from fer_core.reports.plots import figure_png
 from tests.experiments.search.test_study import InProcess
@@ -140,7 +141,7 @@ def test_a_source_that_lacks_a_class_of_the_run_is_marked(tmp_path):
 def test_nobody_scored_was_trained_or_stopped_on_in_any_cell(tmp_path, monkeypatch):
     table, path = table_of(tmp_path, {"a": SIX, "b": SIX, "c": FOUR}, shared_subject=True)
     spy = Spy()
-    monkeypatch.setattr("fer_core.experiments.cross_database.rival_of", lambda *_, **__: spy)
+    monkeypatch.setattr("fer_core.experiments.cross_database.model_of", lambda *_, **__: spy)
     made = matrix(table, path)
     told = spy.told()
     assert len(told) == 3 * (3 + 1), "a fit for each fold at home, and one for elsewhere"

@@ -10,16 +10,16 @@ import pytest
 from fer_core.clips.clip import Split
 from fer_core.clips.manifest import Manifest
 from fer_core.config import RunConfig, SearchConfig, TrainConfig
-from fer_core.corpus import training_table
+from fer_core.dataset.table import training_table
 from fer_core.errors import DataError
 from fer_core.evaluation.metrics import RULES, Evaluation
 from fer_core.experiments.candidate import make_candidate
-from fer_core.experiments.search.study import judge_setting
-from fer_core.experiments.test_set import take_exam
+from fer_core.experiments.search.study import cross_validate
+from fer_core.experiments.test_set import evaluate_on_test_set
 from fer_core.workspace import Workspace
 from tests.datasets import stored_corpus
 from tests.experiments.search.test_study import InProcess
-from tests.models import lite0, small_bundle
+from tests.saved_models import lite0, small_bundle
 
 CFG = RunConfig(train=TrainConfig(epochs=4, widths=(), patience=2), search=SearchConfig(folds=2))
 
@@ -34,7 +34,7 @@ def pipeline(workspace, trained: Manifest, whole: Manifest, rows):
     """Fit, stop and choose on the train and validation clips of `trained`, be tested on the test clips of `whole`."""
     table = training_table(trained, rows, lite0(), CFG.preprocess, workspace)
     path = workspace.features.tables.path(table.key)
-    result, folder = judge_setting(workspace.root, table, path, CFG.search, CFG.train, InProcess())
+    result, folder = cross_validate(workspace.root, table, path, CFG.search, CFG.train, InProcess())
     return make_candidate(table, result, folder, lite0(), whole, rows, CFG, workspace)
 
 
@@ -59,13 +59,15 @@ def test_an_honest_pipeline_is_tested_once_on_every_test_clip(corpus):
 def test_faces_cut_anew_and_clips_lost_do_not_make_a_test_set_unseen(corpus):
     workspace, manifest, rows = corpus
     made = pipeline(workspace, manifest, manifest, rows)
-    again = take_exam(made.bundle, manifest, rows, CFG.preprocess, workspace)
+    again = evaluate_on_test_set(made.bundle, manifest, rows, CFG.preprocess, workspace)
     assert again.again and again.openings == made.test.openings
     other = CFG.preprocess.model_copy(update={"equalize": "none"})
-    assert take_exam(made.bundle, manifest, rows, other, workspace).number == made.test.openings + 1
+    assert evaluate_on_test_set(made.bundle, manifest, rows, other, workspace).number == made.test.openings + 1
     lost = {manifest.of(Split.TEST).clips[0].id}
     fewer = [row for row in rows if row.clip not in lost]
-    assert take_exam(made.bundle, manifest, fewer, CFG.preprocess, workspace).number == made.test.openings + 2
+    assert (
+        evaluate_on_test_set(made.bundle, manifest, fewer, CFG.preprocess, workspace).number == made.test.openings + 2
+    )
 
 
 def test_a_pipeline_that_stops_or_chooses_on_test_clips_is_caught(corpus):
@@ -93,10 +95,10 @@ def test_a_recording_under_another_name_is_caught(corpus):
     copied = [*rows[:twin], dataclasses.replace(rows[twin], digest=known.digest), *rows[twin + 1 :]]
     bundle = small_bundle(workspace.root / "small")
     with pytest.raises(DataError, match=rf"seen 1, the first is clip '{rows[twin].clip}'"):
-        take_exam(bundle, manifest, copied, CFG.preprocess, workspace, seen={known.digest})
+        evaluate_on_test_set(bundle, manifest, copied, CFG.preprocess, workspace, seen={known.digest})
 
 
 def test_without_test_clips_there_is_no_exam(corpus):
     workspace, manifest, rows = corpus
     bundle = small_bundle(workspace.root / "other")
-    assert take_exam(bundle, manifest.of(Split.TRAIN), rows, CFG.preprocess, workspace) is None
+    assert evaluate_on_test_set(bundle, manifest.of(Split.TRAIN), rows, CFG.preprocess, workspace) is None

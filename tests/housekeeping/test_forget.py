@@ -11,7 +11,7 @@ import pytest
 from fer_core.clips.clip import Clip
 from fer_core.clips.manifest import Manifest, read_manifest, write_manifest
 from fer_core.config import LimitsConfig, PreprocessConfig
-from fer_core.corpus import prepare_clips
+from fer_core.dataset.prepare import prepare_clips
 from fer_core.emotions import Emotion
 from fer_core.errors import DataError
 from fer_core.housekeeping.forget import forget
@@ -19,8 +19,8 @@ from fer_core.models.bundle import subject_digest
 from fer_core.preprocess.perceptual_hash import look_at
 from fer_core.store import EntryStore
 from fer_core.workspace import Workspace
-from tests.models import small_bundle
 from tests.preprocess.films import face_frames, write_video
+from tests.saved_models import small_bundle
 
 LIMITS = LimitsConfig(workers=1)
 

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import torch
 
+from fer_core.dataset.table import FeatureTable
 from fer_core.emotions import SIX
 from fer_core.features.descriptors.catalogue import DESCRIPTORS, describe
 from fer_core.features.descriptors.descriptor import COURSE_FRAMES
-from fer_core.features.store import FeatureTable
 
 SUBJECTS, FRAMES, SIZE = 12, 4, 112
 _FEATURES = 14  # across and down

@@ -1,4 +1,4 @@
-"""A rival that tells on whoever fits it: whom it is fitted to, stopped on and asked about."""
+"""A model that tells on whoever fits it: whom it is fitted to, stopped on and asked about."""
 
 from __future__ import annotations
 
@@ -6,14 +6,13 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from fer_core.models.base import ClipClassifier
-from fer_core.rivals.rival import Fitted, Rival
+from fer_core.models.base import ClipClassifier, ClipModel, Fitted
 
 People = frozenset[str]
 
 
 @dataclass(frozen=True)
-class Spy(Rival):
+class Spy(ClipModel):
     """Knows the truth of the clips it was fitted to and guesses the first class of all others; notes who it is shown.
 
     Args:
@@ -57,4 +56,4 @@ class SpyClassifier(ClipClassifier):
         guess = [inputs.labels[c] if int(c) in self.known else 0 for c in clips]
         return np.eye(len(inputs.classes))[guess]
 
-    to_record = to_tensors = None  # it is never kept
+    to_record = to_tensors = build = None  # it is never kept

@@ -20,11 +20,10 @@ from fer_core.config import PreprocessConfig
 from fer_core.emotions import SEVEN
 from fer_core.errors import RegistryError
 from fer_core.features.backbone import FEATURES, backbone_from_state
-from fer_core.model.classifiers.head import HeadClassifier
 from fer_core.models.bundle import FILES, RECORD, WEIGHTS, read_bundle, subject_digest, write_bundle
-from fer_core.models.fc_head import build_head, frame_scores
+from fer_core.models.fc_head import HeadClassifier, build_head, frame_scores
 from fer_core.models.record import ModelFacts
-from tests.models import lite0, small_bundle
+from tests.saved_models import lite0, small_bundle
 
 
 @pytest.fixture(scope="module")

@@ -10,11 +10,10 @@ import torch
 
 from fer_core.config import AugmentConfig, TrainConfig
 from fer_core.errors import TrainingError
-from fer_core.model.classifiers.head import HeadClassifier
+from fer_core.models.fc_head import HeadClassifier, fit_head
 from fer_core.training import checkpoint
-from fer_core.training.loop import fit
+from tests.models.test_fc_head import sides
 from tests.tables import drawn_table, equal_heads, small_block, with_maps, with_views
-from tests.training.test_loop import sides
 
 CFG = TrainConfig(epochs=5, widths=(16,), stopping="never")
 VIEWS = CFG.model_copy(update={"augment": AugmentConfig(views=4)})
@@ -50,8 +49,8 @@ def test_augmentation_touches_the_training_side_only(table, cfg):
     broken = dataclasses.replace(
         table, views=poisoned(table.views, not_trained), maps=(table.maps[0], *poisoned(table.maps[1:], not_trained))
     )
-    want = fit(table, fit_clips, stop_clips, cfg, block=small_block())
-    got = fit(broken, fit_clips, stop_clips, cfg, block=small_block())
+    want = fit_head(table, fit_clips, stop_clips, cfg, block=small_block())
+    got = fit_head(broken, fit_clips, stop_clips, cfg, block=small_block())
     assert got.history.column("validation_loss") == want.history.column("validation_loss")
     assert equal_heads(got.head, want.head)
     everything = np.arange(len(table.features))
@@ -67,17 +66,19 @@ def test_every_view_is_shown(table, place):
     views = list(table.views)
     [views[place]] = poisoned([views[place]], np.arange(len(table.features)))
     with pytest.raises(TrainingError, match="diverged"):
-        fit(dataclasses.replace(table, views=tuple(views)), *sides(table), VIEWS)
+        fit_head(dataclasses.replace(table, views=tuple(views)), *sides(table), VIEWS)
 
 
 def test_one_view_is_no_augmentation(table, plain):
-    assert equal_heads(fit(table, *sides(table), CFG).head, fit(plain, *sides(table), CFG).head)
-    assert not equal_heads(fit(table, *sides(table), VIEWS).head, fit(plain, *sides(table), CFG).head)
+    assert equal_heads(fit_head(table, *sides(table), CFG).head, fit_head(plain, *sides(table), CFG).head)
+    assert not equal_heads(fit_head(table, *sides(table), VIEWS).head, fit_head(plain, *sides(table), CFG).head)
 
 
 def test_fewer_views_read_the_first_ones(table, plain):
     two = CFG.model_copy(update={"augment": AugmentConfig(views=2)})
-    assert equal_heads(fit(table, *sides(table), two).head, fit(with_views(plain, 2), *sides(table), two).head)
+    assert equal_heads(
+        fit_head(table, *sides(table), two).head, fit_head(with_views(plain, 2), *sides(table), two).head
+    )
 
 
 @pytest.mark.parametrize(
@@ -87,13 +88,13 @@ def test_fewer_views_read_the_first_ones(table, plain):
 )
 def test_a_table_of_another_setting_is_refused(plain, cfg, says):
     with pytest.raises(TrainingError, match=says):
-        fit(plain, *sides(plain), cfg, block=small_block())
+        fit_head(plain, *sides(plain), cfg, block=small_block())
 
 
 def test_fine_tuning_trains_the_block_but_neither_its_statistics_nor_the_callers_copy(table):
     block = small_block()
     before = {k: v.clone() for k, v in block.state_dict().items()}
-    result = fit(table, *sides(table), TUNED, block=block)
+    result = fit_head(table, *sides(table), TUNED, block=block)
     after = result.block.state_dict()
     assert all(torch.equal(v, before[k]) for k, v in block.state_dict().items())
     for name, value in after.items():
@@ -104,17 +105,17 @@ def test_fine_tuning_trains_the_block_but_neither_its_statistics_nor_the_callers
 
 
 def test_frozen_features_leave_no_block(table):
-    result = fit(table, *sides(table), CFG, block=small_block())
+    result = fit_head(table, *sides(table), CFG, block=small_block())
     assert result.block is None and result.n_weights == result.head.n_weights
 
 
 def test_the_block_has_a_learning_rate_of_its_own_that_the_schedule_moves_too(table):
     sgd = TUNED.model_copy(update={"optimizer": "sgd", "momentum": 0.0, "lr": 0.05})
-    still = fit(table, *sides(table), sgd.model_copy(update={"block_lr": 1e-30}), block=small_block())
+    still = fit_head(table, *sides(table), sgd.model_copy(update={"block_lr": 1e-30}), block=small_block())
     assert equal_heads(still.block, small_block())
     stepped = sgd.model_copy(update={"schedule": "step", "step_epochs": 1, "step_gamma": 1e-20})
-    one = fit(table, *sides(table), stepped.model_copy(update={"epochs": 1}), block=small_block())
-    assert equal_heads(fit(table, *sides(table), stepped, block=small_block()).block, one.block)
+    one = fit_head(table, *sides(table), stepped.model_copy(update={"epochs": 1}), block=small_block())
+    assert equal_heads(fit_head(table, *sides(table), stepped, block=small_block()).block, one.block)
     assert not equal_heads(one.block, small_block())
 
 
@@ -123,7 +124,7 @@ def test_the_block_has_a_learning_rate_of_its_own_that_the_schedule_moves_too(ta
 def test_78_a_killed_fit_of_views_or_block_ends_in_the_same_bytes(table, tmp_path, monkeypatch, cfg, optimizer):
     monkeypatch.setattr(checkpoint, "EVERY_S", 0.0)
     cfg = cfg.model_copy(update={"schedule": "cosine", "optimizer": optimizer})
-    whole = fit(table, *sides(table), cfg, block=small_block())
+    whole = fit_head(table, *sides(table), cfg, block=small_block())
 
     def die_after_two(epoch):
         if epoch.number == 3:
@@ -131,8 +132,8 @@ def test_78_a_killed_fit_of_views_or_block_ends_in_the_same_bytes(table, tmp_pat
         return False
 
     with pytest.raises(KeyboardInterrupt):
-        fit(table, *sides(table), cfg, block=small_block(), checkpoint=tmp_path / "c", on_epoch=die_after_two)
-    resumed = fit(table, *sides(table), cfg, block=small_block(), checkpoint=tmp_path / "c")
+        fit_head(table, *sides(table), cfg, block=small_block(), checkpoint=tmp_path / "c", on_epoch=die_after_two)
+    resumed = fit_head(table, *sides(table), cfg, block=small_block(), checkpoint=tmp_path / "c")
     assert equal_heads(whole.head, resumed.head)
     assert whole.block is None or equal_heads(whole.block, resumed.block)
     assert resumed.history.column("loss") == whole.history.column("loss")
@@ -140,7 +141,7 @@ def test_78_a_killed_fit_of_views_or_block_ends_in_the_same_bytes(table, tmp_pat
 
 def test_the_best_epochs_block_is_restored_with_its_head(table):
     cfg = TUNED.model_copy(update={"stopping": "patience", "patience": 3, "epochs": 30, "lr": 0.01})
-    result = fit(table, *sides(table), cfg, block=small_block())
+    result = fit_head(table, *sides(table), cfg, block=small_block())
     shorter = cfg.model_copy(update={"epochs": result.best_epoch, "stopping": "never"})
-    again = fit(table, *sides(table), shorter, block=small_block())
+    again = fit_head(table, *sides(table), shorter, block=small_block())
     assert equal_heads(result.head, again.head) and equal_heads(result.block, again.block)

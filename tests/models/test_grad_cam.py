@@ -8,7 +8,7 @@ import torch
 from fer_core.features.architectures import ARCHITECTURES
 from fer_core.models.fc_head import build_head
 from fer_core.models.grad_cam import _at_last_maps, grad_cam
-from tests.models import lite0
+from tests.saved_models import lite0
 
 
 @pytest.fixture(scope="module")

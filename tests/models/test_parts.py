@@ -10,21 +10,18 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from fer_core.config import TrainConfig
+from fer_core.dataset.table import FeatureTable
 from fer_core.features.descriptors.descriptor import COURSE_FRAMES, course_config, frames_evenly
 from fer_core.features.descriptors.volume import SIDE, volume
-from fer_core.features.store import FeatureTable
-from fer_core.models.base import ClipClassifier
-from fer_core.models.c3d import C3D, _jitter
-from fer_core.models.clip_network import Standardize, c3d_small
-from fer_core.models.lstm import Recurrent
-from fer_core.rivals import nets
-from fer_core.rivals.attention import Attention, thirds
-from fer_core.rivals.fits import Fits, Side
-from fer_core.rivals.fused import Fused, learned_share
-from fer_core.rivals.heads import Head, HeadRule
-from fer_core.rivals.nets import standardize
-from fer_core.rivals.rival import Fitted, Rival
-from fer_core.training.loop import build_loss
+from fer_core.models import clip_network
+from fer_core.models.attention import Attention, thirds
+from fer_core.models.base import ClipClassifier, ClipModel, Fits, FitSplit, Fitted
+from fer_core.models.c3d import C3D, _jitter, c3d_small
+from fer_core.models.clip_network import Standardize, standardize
+from fer_core.models.fc_head import FCHead, FCHeadRule
+from fer_core.models.fusion import Fusion, learned_share
+from fer_core.models.lstm import LSTM
+from fer_core.training.fit_epochs import build_loss
 from tests.models.conftest import FRAMES
 
 QUICK = TrainConfig(epochs=2, batch_size=16)
@@ -43,11 +40,11 @@ def test_training_shows_one_frame_of_each_third(n):
 
 
 def test_attention_shows_a_clip_once_per_frame_and_judges_it_by_all(drawn):
-    rival = Attention("fan", "", QUICK, relation=True)
-    shown = list(rival.training(drawn, FIT, np.random.default_rng(0)))
+    model = Attention("fan", "", QUICK, relation=True)
+    shown = list(model.training(drawn, FIT, np.random.default_rng(0)))
     assert all(inputs.shape[1:] == (3, drawn.n_features) for inputs, _ in shown)
     assert (np.bincount(np.concatenate([clips for _, clips in shown]))[FIT] == FRAMES).all()
-    for inputs, clips in rival.whole(drawn, SCORED):
+    for inputs, clips in model.whole(drawn, SCORED):
         expected = drawn.features[torch.from_numpy(drawn.frames_of(clips))]
         assert torch.equal(inputs.reshape(expected.shape), expected)
 
@@ -62,22 +59,22 @@ def uneven(table: FeatureTable) -> FeatureTable:
 
 def test_clips_of_different_lengths_are_scored_as_if_alone(drawn):
     table = uneven(drawn)
-    for rival in (Attention("fan", "", QUICK, relation=False), Recurrent("lstm", "", QUICK)):
-        fitted = Fits(table).fitted(rival, Side(FIT, STOP, 0)).classifier
+    for model in (Attention("fan", "", QUICK, relation=False), LSTM("lstm", "", QUICK)):
+        fitted = Fits(table).fitted(model, FitSplit(FIT, STOP, 0)).classifier
         together = fitted.scores(table, SCORED[::-1])
         alone = np.concatenate([fitted.scores(table, SCORED[i : i + 1]) for i in range(len(SCORED))])
         assert np.allclose(together[::-1], alone, atol=1e-6)
 
 
 @pytest.mark.parametrize(
-    "rival", [Attention("fan", "", BALANCED, relation=False), Recurrent("lstm", "", BALANCED), C3D("c3d", "", BALANCED)]
+    "model", [Attention("fan", "", BALANCED, relation=False), LSTM("lstm", "", BALANCED), C3D("c3d", "", BALANCED)]
 )
-def test_class_weights_are_of_what_an_epoch_draws_so_balanced_classes_weigh_the_same_in_all(drawn, monkeypatch, rival):
+def test_class_weights_are_of_what_an_epoch_draws_so_balanced_classes_weigh_the_same_in_all(drawn, monkeypatch, model):
     table, fit = uneven(drawn), FIT[:41]  # one clip short of evenness
     weights = []
-    monkeypatch.setattr(nets, "build_loss", lambda found, cfg: weights.append(found) or build_loss(found, cfg))
-    Fits(table).fitted(rival, Side(fit, STOP, 0))
-    shown = np.concatenate([clips for _, clips in rival.training(table, fit, np.random.default_rng(0))])
+    monkeypatch.setattr(clip_network, "build_loss", lambda found, cfg: weights.append(found) or build_loss(found, cfg))
+    Fits(table).fitted(model, FitSplit(fit, STOP, 0))
+    shown = np.concatenate([clips for _, clips in model.training(table, fit, np.random.default_rng(0))])
     drawn_of = np.bincount(table.labels[shown], minlength=6)
     assert len(set(drawn_of)) > 1
     assert weights[0] * drawn_of == pytest.approx([(weights[0] * drawn_of).mean()] * 6)
@@ -87,8 +84,8 @@ def test_an_lstm_minds_the_order_of_the_frames_and_attention_does_not(drawn):
     table = drawn
     back = np.concatenate([table.frames_of(np.array([c]))[::-1] for c in range(table.n_clips)])
     turned = replace(table, features=table.features[back])
-    for rival, minds in ((Recurrent("lstm", "", QUICK), True), (Attention("fan", "", QUICK, relation=True), False)):
-        fitted = Fits(drawn).fitted(rival, Side(FIT, STOP, 0)).classifier
+    for model, minds in ((LSTM("lstm", "", QUICK), True), (Attention("fan", "", QUICK, relation=True), False)):
+        fitted = Fits(drawn).fitted(model, FitSplit(FIT, STOP, 0)).classifier
         same = np.allclose(fitted.scores(drawn, SCORED), fitted.scores(turned, SCORED), atol=1e-5)
         assert same != minds
 
@@ -153,7 +150,7 @@ def test_the_course_is_the_whole_clip_at_16_frames():
 
 
 @dataclass(frozen=True)
-class Sure(Rival):
+class Sure(ClipModel):
     """Says the truth with a share, another class with the rest; counts its fits."""
 
     share: float
@@ -176,15 +173,15 @@ class SureClassifier(ClipClassifier):
         truth = np.eye(6)[inputs.labels[clips]]
         return self.share * truth + (1 - self.share) * np.roll(truth, 1, axis=1)
 
-    to_record = to_tensors = None  # it is never kept
+    to_record = to_tensors = build = None  # it is never kept
 
 
 def test_fused_scores_are_the_parts_averaged_or_weighed_by_what_the_stop_clips_teach(drawn):
     counted: tuple[list[int], ...] = ([],)
     good, bad = Sure("good", "", 0.9, counted), Sure("bad", "", 0.2, counted)
     fits = Fits(drawn)
-    even = fits.fitted(Fused("even", "", good, bad, learned=False), Side(FIT, STOP, 3))
-    learnt = fits.fitted(Fused("learnt", "", bad, good, learned=True), Side(FIT, STOP, 3))
+    even = fits.fitted(Fusion("even", "", good, bad, learned=False), FitSplit(FIT, STOP, 3))
+    learnt = fits.fitted(Fusion("learnt", "", bad, good, learned=True), FitSplit(FIT, STOP, 3))
     truth = drawn.labels[SCORED]
     assert np.allclose(even.classifier.scores(drawn, SCORED)[range(12), truth], 0.55)
     assert np.allclose(learnt.classifier.scores(drawn, SCORED)[range(12), truth], 0.9)
@@ -203,10 +200,10 @@ def test_a_share_is_learnt_only_as_far_as_the_clips_tell():
 
 
 def test_the_rules_of_a_head_share_one_fit_and_ties_go_to_the_higher_mean(drawn):
-    head = Head("head", "", QUICK)
-    vote, mean = HeadRule("v", "", head, "majority_vote"), HeadRule("m", "", head, "mean_scores")
+    head = FCHead("head", "", QUICK)
+    vote, mean = FCHeadRule("v", "", head, "majority_vote"), FCHeadRule("m", "", head, "mean_scores")
     fits = Fits(drawn)
-    a, b = (fits.fitted(rule, Side(FIT, STOP, 0)).classifier for rule in (vote, mean))
+    a, b = (fits.fitted(rule, FitSplit(FIT, STOP, 0)).classifier for rule in (vote, mean))
     assert a.head is b.head
     frames = a.frame_scores(drawn, SCORED)
     from fer_core.models.verdict import judge

@@ -20,17 +20,15 @@ from fer_core.experiments.search.study import refit
 from fer_core.experiments.search.trial import TrialResult
 from fer_core.features.backbone import load_backbone
 from fer_core.features.inputs import ClipInputs
-from fer_core.model.classifiers.build import build_classifier
-from fer_core.model.classifiers.head import HeadClassifier
 from fer_core.model_names import ModelName
+from fer_core.models.base import Fits, FitSplit, build_classifier
 from fer_core.models.bundle import WEIGHTS, read_bundle, write_bundle
-from fer_core.models.fc_head import build_head
+from fer_core.models.fc_head import HeadClassifier, build_head
 from fer_core.models.forest import ForestClassifier
 from fer_core.models.record import ModelFacts
-from fer_core.models.registry import rival_of, wanted
+from fer_core.models.registry import model_of, requirements_of
 from fer_core.models.svm import SupportVectorsClassifier
-from fer_core.rivals.fits import Fits, Side
-from tests.models import lite0
+from tests.saved_models import lite0
 
 MODELS = get_args(ModelName)
 TRAIN = TrainConfig(widths=(16,), epochs=3, batch_size=30)
@@ -52,7 +50,7 @@ def wide(drawn):
 @pytest.fixture(scope="module")
 def fitted(wide):
     fits = Fits(wide)
-    return {model: fits.fitted(rival_of(setting(model)), Side(FIT, STOP, 0)) for model in MODELS}
+    return {model: fits.fitted(model_of(setting(model)), FitSplit(FIT, STOP, 0)) for model in MODELS}
 
 
 @pytest.mark.parametrize("model", MODELS)
@@ -84,7 +82,7 @@ def test_numbers_learnt_are_all_that_must_be_kept_to_judge_a_clip(fitted, model)
 
 @pytest.mark.parametrize("model", MODELS)
 def test_a_run_wants_what_its_model_reads(fitted, model):
-    asked, classifier = wanted(setting(model)), fitted[model].classifier
+    asked, classifier = requirements_of(setting(model)), fitted[model].classifier
     assert asked.plain == asked.backbone == classifier.reads_features
     assert set(asked.descriptors) == set(classifier.descriptors)
     assert asked.course == any(name != "texture" for name in classifier.descriptors)
@@ -209,9 +207,9 @@ def test_fields_that_are_given_win_over_the_recipe():
 
 def test_a_model_compared_with_the_head_has_its_own_recipe():
     head = TrainConfig(widths=(64,), lr=0.002, epochs=5, class_weights="balanced", seed=4)
-    assert head.beside("lstm") == TrainConfig(model="lstm", class_weights="balanced", seed=4)
-    assert head.beside("appearance-displacement").widths == (64,)
-    assert head.beside("head") == head
+    assert head.with_recipe_of("lstm") == TrainConfig(model="lstm", class_weights="balanced", seed=4)
+    assert head.with_recipe_of("appearance-displacement").widths == (64,)
+    assert head.with_recipe_of("head") == head
 
 
 @pytest.mark.parametrize("model", MODELS)
@@ -232,14 +230,14 @@ def test_a_value_that_is_another_models_own_counts_as_given():
 
 @pytest.mark.parametrize("model", ["lstm-c3d", "lstm-c3d-learned"])
 def test_what_is_given_to_two_networks_in_one_is_given_to_both(model):
-    by_themselves = rival_of(TrainConfig(model=model))
+    by_themselves = model_of(TrainConfig(model=model))
     assert (by_themselves.first.recipe, by_themselves.second.recipe) == (
         TrainConfig(model="lstm"), TrainConfig(model="c3d")
     )  # fmt: skip
-    told = rival_of(TrainConfig(model=model, epochs=5, lr=0.02, batch_size=8))
+    told = model_of(TrainConfig(model=model, epochs=5, lr=0.02, batch_size=8))
     assert told.first.recipe == TrainConfig(model="lstm", epochs=5, lr=0.02, batch_size=8)
     assert told.second.recipe == TrainConfig(model="c3d", epochs=5, lr=0.02, batch_size=8)
-    assert rival_of(TrainConfig(model=model), epochs=3).second.recipe.epochs == 3
+    assert model_of(TrainConfig(model=model), epochs=3).second.recipe.epochs == 3
 
 
 @pytest.mark.parametrize(

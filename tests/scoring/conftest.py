@@ -7,8 +7,8 @@ import pytest
 
 from fer_core.config import LimitsConfig
 from fer_core.scoring.scorer import ClipScorer
-from tests.models import small_bundle
 from tests.preprocess.films import face_frames, plain_frames, write_folder, write_video
+from tests.saved_models import small_bundle
 
 LIMITS = LimitsConfig(workers=1, timeout_s=60)
 

@@ -139,7 +139,6 @@ def test_results_replace_older_ones_whole(scorer, videos, store_root, tmp_path):
     )
     assert sorted(p.name for p in tmp_path.iterdir()) == [
         "frames.parquet",
-        "report.html",
         "verdicts.csv",
         "verdicts.parquet",
     ]

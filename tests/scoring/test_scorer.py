@@ -14,7 +14,7 @@ from fer_core.models.verdict import apply_temperature, clip_scores, judge
 from fer_core.preprocess.pipeline import preprocess
 from fer_core.scoring.inputs import collect
 from fer_core.scoring.scorer import ClipScorer
-from tests.models import RULES, small_bundle
+from tests.saved_models import RULES, small_bundle
 from tests.scoring.conftest import LIMITS
 
 

@@ -13,17 +13,17 @@ from fer_core.config import PreprocessConfig, ScoreConfig
 from fer_core.errors import ClipStatus, ConfigError
 from fer_core.features.descriptors.catalogue import describe
 from fer_core.features.descriptors.descriptor import course_config
+from fer_core.models.attention import AttentionClassifier, AttentionRecord
 from fer_core.models.bundle import write_bundle
-from fer_core.models.clip_network import NetworkClassifier, build_network
-from fer_core.models.fusion import FusedClassifier
-from fer_core.models.record import ModelFacts, NetworkRecord, SupportVectorsRecord
-from fer_core.models.svm import SupportVectorsClassifier
+from fer_core.models.fusion import FusionClassifier
+from fer_core.models.record import ModelFacts
+from fer_core.models.svm import SupportVectorsClassifier, SupportVectorsRecord
 from fer_core.preprocess.pipeline import preprocess
 from fer_core.reports.scores import report_html
 from fer_core.scoring.batch import score_batch
 from fer_core.scoring.inputs import collect
 from fer_core.scoring.scorer import ClipScorer
-from tests.models import lite0, small_bundle
+from tests.saved_models import lite0, small_bundle
 from tests.scoring.conftest import LIMITS
 
 FACTS = ModelFacts(preprocess=PreprocessConfig(max_frames=6), synthetic=True, temperatures={"mean_scores": 1.0})
@@ -81,7 +81,7 @@ def test_what_moved_is_drawn_on_the_last_face(motion, videos):
 
 def test_appearance_and_motion_are_explained_side_by_side(tmp_path, videos):
     head = small_bundle(tmp_path / "head")
-    fused = FusedClassifier(head.classifier, vectors("displacement", 288), 0.5, True)
+    fused = FusionClassifier(head.classifier, vectors("displacement", 288), 0.5, True)
     bundle = write_bundle(tmp_path / "fused", fused, head.backbone, "imagenet", FACTS)
     row = ClipScorer(bundle, ScoreConfig(explain=2), limits=LIMITS).score(videos / "good.mp4")
     picture = cv2.imdecode(np.frombuffer(row.explanation, np.uint8), cv2.IMREAD_COLOR)
@@ -97,9 +97,9 @@ def test_rules_of_frames_and_explanations_there_are_none_of_are_refused(motion, 
 
 
 def test_attention_shows_its_frames_by_their_weights(tmp_path, videos):
-    record = NetworkRecord(kind="attention", n_features=1280)
+    record = AttentionRecord(n_features=1280, relation=False)
     torch.manual_seed(0)
-    net = NetworkClassifier(record, build_network(record, 6).eval())
+    net = AttentionClassifier(record, AttentionClassifier.network(record, 6).eval())
     bundle = write_bundle(tmp_path / "model", net, lite0(), "imagenet", FACTS)
     scorer = ClipScorer(bundle, limits=LIMITS, store_root=tmp_path / "store")
     batch = score_batch(scorer, collect([videos / "good.mp4"]), tmp_path / "out", tmp_path / "store")

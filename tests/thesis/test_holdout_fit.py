@@ -16,8 +16,8 @@ from fer_core.clips.manifest import Manifest
 from fer_core.config import TrainConfig
 from fer_core.experiments.search.processes import trial_processes
 from fer_core.features.store import FeatureStore
-from fer_core.thesis.holdout_fit import MODEL, drop_head, fit_sides, head_of, run_sides, sides_of
-from fer_core.training.loop import fit
+from fer_core.models.fc_head import fit_head
+from fer_core.thesis.holdout_fit import MODEL, drop_head, fit_holdout, head_of, holdout_split, run_sides
 from tests.experiments.search.test_study import InProcess
 from tests.tables import drawn_clips, drawn_table, equal_heads
 
@@ -35,7 +35,7 @@ def sided(tmp_path, validation: int = 2) -> Manifest:
 def made(tmp_path):
     table = drawn_table(tmp_path)
     path = FeatureStore(tmp_path / "store").tables.path(table.key)
-    return table, path, sides_of(table, sided(tmp_path), TRAIN), tmp_path / "fits"
+    return table, path, holdout_split(table, sided(tmp_path), TRAIN), tmp_path / "fits"
 
 
 def test_the_manifests_sides_are_the_fits(made):
@@ -47,7 +47,7 @@ def test_the_manifests_sides_are_the_fits(made):
 
 def test_without_a_validation_side_some_training_people_stop_it(made, tmp_path):
     table = made[0]
-    sides = sides_of(table, sided(tmp_path, validation=0), TRAIN)
+    sides = holdout_split(table, sided(tmp_path, validation=0), TRAIN)
     assert not {table.subjects[c] for c in sides.fit} & {table.subjects[c] for c in sides.stop}
     assert len(sides.fit) + len(sides.stop) == 72 and "as there is no validation side" in sides.stopped_on
 
@@ -56,14 +56,14 @@ def test_a_child_fits_what_fit_fits_and_is_not_asked_twice(made):
     table, path, sides, parent = made
     told = []
     with trial_processes(1) as executor:
-        result, folder = fit_sides(parent, table, path, sides, TRAIN, executor, progress=lambda *n: told.append(n))
-    direct = fit(table, sides.fit, sides.stop, TRAIN)
+        result, folder = fit_holdout(parent, table, path, sides, TRAIN, executor, progress=lambda *n: told.append(n))
+    direct = fit_head(table, sides.fit, sides.stop, TRAIN)
     assert result.state == "complete" and equal_heads(head_of(folder, table, TRAIN), direct.head)
     assert [(e.loss, e.validation_accuracy) for e in result.epochs.epochs] == [
         (e.loss, e.validation_accuracy) for e in direct.history.epochs
     ]
     assert told and all(0 <= done <= 25 == most for done, most in told)
-    again, same = fit_sides(parent, table, path, sides, TRAIN, Refusing())
+    again, same = fit_holdout(parent, table, path, sides, TRAIN, Refusing())
     assert again == result and same == folder
 
 
@@ -74,13 +74,13 @@ class Refusing(Executor):
 
 def test_a_fit_whose_head_and_model_are_gone_is_made_again(made):
     table, path, sides, parent = made
-    _, folder = fit_sides(parent, table, path, sides, TRAIN, InProcess())
+    _, folder = fit_holdout(parent, table, path, sides, TRAIN, InProcess())
     before = load_file(folder / "head.safetensors")
     (folder / MODEL).mkdir()
     drop_head(folder)
-    fit_sides(parent, table, path, sides, TRAIN, Refusing())  # a model was made of it
+    fit_holdout(parent, table, path, sides, TRAIN, Refusing())  # a model was made of it
     (folder / MODEL).rmdir()
-    fit_sides(parent, table, path, sides, TRAIN, InProcess())
+    fit_holdout(parent, table, path, sides, TRAIN, InProcess())
     after = load_file(folder / "head.safetensors")
     assert all(np.array_equal(before[k], after[k]) for k in before)
 
@@ -88,9 +88,9 @@ def test_a_fit_whose_head_and_model_are_gone_is_made_again(made):
 def test_divergence_is_a_result_with_the_epochs_before_it(made):
     table, path, sides, parent = made
     wild = TRAIN.model_copy(update={"optimizer": "sgd", "lr": 1.0, "momentum": 0.99, "widths": (64, 64)})
-    result, folder = fit_sides(parent, table, path, sides, wild, InProcess())
+    result, folder = fit_holdout(parent, table, path, sides, wild, InProcess())
     assert result.state == "failed" and "has diverged" in result.reason
-    assert fit_sides(parent, table, path, sides, wild, Refusing()) == (result, folder)
+    assert fit_holdout(parent, table, path, sides, wild, Refusing()) == (result, folder)
 
 
 def killed(folder):
@@ -113,7 +113,7 @@ class Killing(Executor):
 
 def test_a_killed_process_is_a_failed_result_that_can_be_tried_again(made):
     table, path, sides, parent = made
-    result, folder = fit_sides(parent, table, path, sides, TRAIN, Killing())
+    result, folder = fit_holdout(parent, table, path, sides, TRAIN, Killing())
     assert result.state == "failed" and "its process ended without a result" in result.reason
     assert run_sides(folder).state == "complete"
-    assert fit_sides(parent, table, path, sides, TRAIN, Refusing())[0].state == "complete"
+    assert fit_holdout(parent, table, path, sides, TRAIN, Refusing())[0].state == "complete"

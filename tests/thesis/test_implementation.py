@@ -9,16 +9,16 @@ import pytest
 
 from fer_core.clips.clip import Split
 from fer_core.config import PreprocessConfig, RunConfig
-from fer_core.corpus import training_table
+from fer_core.dataset.table import training_table
 from fer_core.emotions import SIX
 from fer_core.errors import ConfigError
 from fer_core.evaluation.metrics import RULES, evaluate
-from fer_core.thesis.implementation import SETTINGS, carry_out, configure, reproduction_of
+from fer_core.thesis.implementation import SETTINGS, configure, reproduction_of, run_implementation
 from fer_core.thesis.page import reproduction_html
 from fer_core.workspace import Workspace
 from tests.datasets import stored_corpus
 from tests.experiments.search.test_study import InProcess
-from tests.models import lite0
+from tests.saved_models import lite0
 from tests.thesis.test_holdout_fit import Refusing
 
 SMALL = ("backbone.name=efficientnet-lite0", "train.epochs=3")
@@ -55,7 +55,7 @@ def carried(tmp_path_factory):
     cfg = configure(2, RunConfig(workspace=str(workspace.root)), shrink=256, overrides=SMALL)
     table = training_table(manifest, rows, lite0(), cfg.preprocess, workspace)
     arguments = (2, cfg, table, manifest, rows, lite0(), workspace)
-    return arguments, *carry_out(*arguments, InProcess())
+    return arguments, *run_implementation(*arguments, InProcess())
 
 
 def test_it_is_fitted_on_its_side_and_tested_once_on_everybody_else(carried):
@@ -71,7 +71,7 @@ def test_it_is_fitted_on_its_side_and_tested_once_on_everybody_else(carried):
 
 def test_done_again_it_is_read_back_and_no_second_look_is_taken(carried):
     arguments, outcome, bundle = carried
-    again, same = carry_out(*arguments, Refusing())
+    again, same = run_implementation(*arguments, Refusing())
     assert (again.opening, again.openings) == (1, 1) and same.hashes == bundle.hashes
     assert all(np.array_equal(again.verdicts[r], outcome.verdicts[r]) for r in RULES)
     heads = list((arguments[-1].root / "implementations").glob("*/head.safetensors"))

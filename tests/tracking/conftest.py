@@ -9,7 +9,7 @@ from fer_core.config import TrackingConfig
 from fer_core.models.bundle import ModelBundle
 from fer_core.tracking.connection import Tracking, connect
 from fer_core.tracking.run import start_run
-from tests.models import small_bundle
+from tests.saved_models import small_bundle
 
 
 @pytest.fixture(scope="session")

@@ -13,21 +13,21 @@ from filelock import FileLock
 from fer_core.config import TrackingConfig
 from fer_core.emotions import SIX
 from fer_core.errors import RegistryError, TrackingError
-from fer_core.evaluation.gate import Standing
+from fer_core.evaluation.gate import OutOfFoldRecord
 from fer_core.models.bundle import FILES, read_bundle
 from fer_core.tracking.parity import prove_parity
 from fer_core.tracking.registry import (
     challenger_version,
     champion_version,
     load_champion,
-    load_standing,
+    load_out_of_fold_record,
     load_version,
     promote,
     register,
     rollback,
 )
 from fer_core.tracking.run import start_run
-from tests.models import small_bundle
+from tests.saved_models import small_bundle
 
 
 def aliases(registered) -> dict[str, int]:
@@ -280,12 +280,12 @@ def test_parity_notices_another_model_in_the_package(registered):
 
 def test_standing_is_found_again_with_its_version(registered, tmp_path, monkeypatch):
     monkeypatch.setattr("fer_core.tracking.registry.prove_parity", lambda *_: 0.0)  # proven in the fixture
-    standing = Standing("f", SIX, ("c1", "c2"), (0, 1), ("s1", "s2"), (0, 0), 0.05, 1.5)
+    standing = OutOfFoldRecord("f", SIX, ("c1", "c2"), (0, 1), ("s1", "s2"), (0, 0), 0.05, 1.5)
     bundle = small_bundle(tmp_path)
     with start_run(registered.tracking, "standing") as run:
         version = register(registered.tracking, bundle, tmp_path, run.id, standing)
-    assert load_standing(registered.tracking, version) == standing
-    assert load_standing(registered.tracking, registered.versions[0]) is None
+    assert load_out_of_fold_record(registered.tracking, version) == standing
+    assert load_out_of_fold_record(registered.tracking, registered.versions[0]) is None
 
 
 def test_server_that_is_away_is_no_missing_champion(registered, monkeypatch):

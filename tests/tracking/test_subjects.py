@@ -1,16 +1,16 @@
 from __future__ import annotations
 
 from fer_core.emotions import SIX
-from fer_core.evaluation.gate import Standing
+from fer_core.evaluation.gate import OutOfFoldRecord
 from fer_core.models.bundle import subject_digest
 from fer_core.tracking.registry import STANDING
 from fer_core.tracking.run import start_run
 from fer_core.tracking.subjects import versions_trained_on
 
 
-def standing(*subjects: str) -> Standing:
+def standing(*subjects: str) -> OutOfFoldRecord:
     n = len(subjects)
-    return Standing("ab" * 16, SIX, ("c",) * n, (0,) * n, tuple(map(subject_digest, subjects)), (0,) * n, 0.1)
+    return OutOfFoldRecord("ab" * 16, SIX, ("c",) * n, (0,) * n, tuple(map(subject_digest, subjects)), (0,) * n, 0.1)
 
 
 def test_versions_say_whom_they_were_trained_on_or_that_they_do_not(tracking):

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
+from fer_core.dataset.table import FeatureTable
 from fer_core.errors import TrainingError
 from fer_core.evaluation.metrics import clip_verdicts, paired_difference
 from fer_core.experiments.search.trial import OBJECTIVE, TrialResult, out_of_fold_scores
-from fer_core.features.store import FeatureTable
 
 
 @dataclass(frozen=True)

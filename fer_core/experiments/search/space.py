@@ -8,7 +8,7 @@ import optuna
 
 from fer_core.config import RECIPES, SearchConfig, TrainConfig, WeightScheme
 from fer_core.errors import ConfigError
-from fer_core.model_names import HEADED
+from fer_core.model_names import FC_HEAD_MODELS
 
 LINEAR = "linear"
 THESIS_WIDTHS = (4096, 4096)
@@ -33,7 +33,7 @@ def suggest(trial: optuna.Trial, cfg: SearchConfig, base: TrainConfig) -> TrainC
     model: Any = trial.suggest_categorical("model", cfg.models) if cfg.models else base.model
     base = base.with_model(model)
     scheme = trial.suggest_categorical("class_weights", cfg.class_weights)
-    if model not in HEADED:
+    if model not in FC_HEAD_MODELS:
         rate = {"lr": trial.suggest_float("lr", *cfg.lr, log=True)} if model in RECIPES else {}
         return base.with_model(model, class_weights=scheme, **rate)
     by_name = {widths_name(w): w for w in cfg.widths}
@@ -72,7 +72,7 @@ def presets(cfg: SearchConfig, base: TrainConfig) -> dict[str, dict[str, Any]]:
     for model in cfg.models or (base.model,):
         if model == "head":
             own = _of_the_thesis(cfg, plain)
-        elif model in HEADED:
+        elif model in FC_HEAD_MODELS:
             own = {f"{model}, {name}": _of_the_thesis(cfg, plain)[name] for name in THESIS_SETTINGS}
         else:
             rate = {"lr": RECIPES[model]["lr"]} if model in RECIPES else {}

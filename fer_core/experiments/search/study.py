@@ -17,6 +17,7 @@ from optuna.trial import TrialState
 
 from fer_core.clips.splits import grouped_folds
 from fer_core.config import SearchConfig, TrainConfig
+from fer_core.dataset.table import FeatureTable
 from fer_core.errors import StoreError, TrainingError
 from fer_core.evaluation.latency import Costs
 from fer_core.experiments.search.space import presets, suggest
@@ -29,10 +30,8 @@ from fer_core.experiments.search.trial import (
     run_trial,
     write_spec,
 )
-from fer_core.features.store import FeatureTable
-from fer_core.models.registry import rival_of
-from fer_core.rivals.fits import Fits, Side
-from fer_core.rivals.rival import RIVALS_VERSION, Fitted
+from fer_core.models.base import MODELS_VERSION, Fits, FitSplit, Fitted
+from fer_core.models.registry import model_of
 from fer_core.runtime import n_cores, resolve_device
 from fer_core.store import cache_key, write_atomic
 
@@ -191,7 +190,7 @@ def _coordinate(
     return [(result, folder) for result, folder in found if result is not None]
 
 
-def judge_setting(
+def cross_validate(
     workspace: Path,
     table: FeatureTable,
     table_path: Path,
@@ -228,7 +227,7 @@ def judge_setting(
 
 def _started_from(table: FeatureTable, fc: Path | None, block: Path | None) -> dict[str, Any]:
     """What a trial learns from beside its setting; stored layers are named by their content."""
-    return {"table": table.key, "layers": [path and path.stem for path in (fc, block)], "version": RIVALS_VERSION}
+    return {"table": table.key, "layers": [path and path.stem for path in (fc, block)], "version": MODELS_VERSION}
 
 
 def _sampler(cfg: SearchConfig) -> optuna.samplers.BaseSampler:
@@ -277,7 +276,9 @@ def refit(table: FeatureTable, trial: TrialResult, fc: Path | None = None, block
     """
     chosen = {name: float(np.median([fold[name] for fold in trial.chosen])) for name in trial.chosen[0]}
     every, none = np.arange(table.n_clips), np.empty(0, dtype=np.int64)
-    return Fits(table).fitted(rival_of(trial.train, fc=fc, block=block), Side(every, none, trial.train.seed, chosen))
+    return Fits(table).fitted(
+        model_of(trial.train, fc=fc, block=block), FitSplit(every, none, trial.train.seed, chosen)
+    )
 
 
 def default_workers(cfg: SearchConfig, train: TrainConfig) -> int:

@@ -20,12 +20,12 @@ from safetensors.numpy import load_file, save_file
 
 from fer_core.clips.splits import grouped_folds, inner_split
 from fer_core.config import Rule, Settings, TrainConfig
+from fer_core.dataset.table import FeatureTable, load_table
 from fer_core.errors import ConfigError, TrainingError
 from fer_core.evaluation.latency import ms_per_clip
 from fer_core.evaluation.metrics import clip_verdicts, evaluate, mean_recall
-from fer_core.features.store import FeatureTable, load_table
-from fer_core.models.registry import rival_of
-from fer_core.rivals.fits import Fits, Side
+from fer_core.models.base import Fits, FitSplit
+from fer_core.models.registry import model_of
 from fer_core.store import publish, write_atomic
 from fer_core.training.history import Epoch, History
 
@@ -54,7 +54,7 @@ class TrialResult(Settings):
     """What came of a trial.
 
     `complete`: judged on all folds; `pruned`: stopped after the first ones; `failed`: diverged, and why. `chosen`: what
-    each fold chose on the clips it was stopped on; see `rivals.rival.Fitted`.
+    each fold chose on the clips it was stopped on; see `models.model.Fitted`.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=True, ser_json_inf_nan="strings")
@@ -195,8 +195,8 @@ def _fold(
         return False
 
     fits = Fits(table, checkpoint=folder / f"checkpoint-{fold:02d}", on_epoch=on_epoch)
-    rival = rival_of(spec.train, fc=spec.fc, block=spec.block)
-    fitted = fits.fitted(rival, Side(train[kept], train[stopped_on], spec.train.seed))
+    model = model_of(spec.train, fc=spec.fc, block=spec.block)
+    fitted = fits.fitted(model, FitSplit(train[kept], train[stopped_on], spec.train.seed))
     scores = fitted.classifier.frame_scores(table, held_out)
     detail = {
         "chosen": dict(fitted.chosen),

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import Annotated
 
 import numpy as np
+from pydantic import AfterValidator
 
 from fer_core.features.descriptors.descriptor import Descriptor, Source
 from fer_core.features.descriptors.motion import displacement, gradient_histograms
@@ -16,6 +18,15 @@ DISPLACEMENT = Descriptor("displacement", "course", displacement)
 GRADIENTS = Descriptor("gradients", "course", gradient_histograms)
 VOLUME = Descriptor("volume", "course", volume)
 DESCRIPTORS = {d.name: d for d in (TEXTURE, DISPLACEMENT, GRADIENTS, VOLUME)}
+
+
+def _known(name: str) -> str:
+    if name not in DESCRIPTORS:
+        raise ValueError(f"there is no descriptor {name[:60]!r}; there are {', '.join(DESCRIPTORS)}")
+    return name
+
+
+DescriptorName = Annotated[str, AfterValidator(_known)]
 
 
 def of_course(names: Iterable[str]) -> bool:

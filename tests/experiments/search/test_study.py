@@ -12,10 +12,11 @@ from filelock import FileLock
 
 from fer_core.clips.splits import grouped_folds
 from fer_core.config import SearchConfig, TrainConfig
+from fer_core.dataset.table import DESCRIBED, Part, build_table
 from fer_core.errors import StoreError, TrainingError
 from fer_core.experiments.search.choice import choose
 from fer_core.experiments.search.processes import trial_processes
-from fer_core.experiments.search.study import judge_setting, open_study, refit, search
+from fer_core.experiments.search.study import cross_validate, open_study, refit, search
 from fer_core.experiments.search.trial import (
     TrialSpec,
     fold_values,
@@ -26,9 +27,9 @@ from fer_core.experiments.search.trial import (
     run_trial,
     write_spec,
 )
-from fer_core.features.store import DESCRIBED, FeatureStore, Part, build_table
-from fer_core.models.registry import rival_of
-from fer_core.rivals.rival import read_of
+from fer_core.features.store import FeatureStore
+from fer_core.models.base import read_of
+from fer_core.models.registry import model_of
 from fer_core.store import EntryStore
 from tests.models.spy import Spy
 from tests.tables import drawn_clips, drawn_table, equal_heads
@@ -125,7 +126,7 @@ def test_a_resumed_trial_gives_the_same_scores_as_one_that_was_never_stopped(tmp
 
 def test_nobody_scored_was_trained_or_stopped_on(tmp_path, table, monkeypatch):
     spy = Spy()
-    monkeypatch.setattr("fer_core.experiments.search.trial.rival_of", lambda *_, **__: spy)
+    monkeypatch.setattr("fer_core.experiments.search.trial.model_of", lambda *_, **__: spy)
     spec = TrialSpec(number=0, study="s", train=BASE, table=table_path(tmp_path, table), folds=3, seed=0)
     write_spec(tmp_path / "trial", spec)
     result = run_trial(tmp_path / "trial")
@@ -225,7 +226,7 @@ def with_texture(tmp_path, table, rows):
 def test_a_trial_may_be_trained_from_a_table_that_holds_no_more_than_its_model_reads(tmp_path, table):
     """A search over models reads more than the one it chooses; other features, or other people, are another matter."""
     both = with_texture(tmp_path, table, np.zeros((table.n_clips, 3)))
-    head, vectors = (rival_of(TrainConfig(model=model)) for model in ("head", "lbp-svm"))
+    head, vectors = (model_of(TrainConfig(model=model)) for model in ("head", "lbp-svm"))
     assert both.key != table.key and read_of(both, head) == read_of(table, head)
     other = drawn_table(tmp_path / "other", n_subjects=11)
     assert read_of(other, head) != read_of(table, head)
@@ -240,10 +241,10 @@ def test_other_layers_to_start_from_are_another_study_and_another_setting(tmp_pa
     layers = EntryStore(tmp_path, "fc")
     layers.put("a1b2", {"0.weight": weight, "0.bias": np.zeros(16, np.float32)}, {"layers": 1})
     fc = layers.path("a1b2")
-    plain, _ = judge_setting(tmp_path, table, path, one_fold, train, InProcess())
-    started, folder = judge_setting(tmp_path, table, path, one_fold, train, InProcess(), fc=fc)
+    plain, _ = cross_validate(tmp_path, table, path, one_fold, train, InProcess())
+    started, folder = cross_validate(tmp_path, table, path, one_fold, train, InProcess(), fc=fc)
     assert (plain.pretrained, started.pretrained) == ((), (0,))
-    assert judge_setting(tmp_path, table, path, one_fold, train, InProcess(), fc=fc)[1] == folder
+    assert cross_validate(tmp_path, table, path, one_fold, train, InProcess(), fc=fc)[1] == folder
     assert open_study(tmp_path, table, SPACE, BASE) != open_study(tmp_path, table, SPACE, BASE, fc=fc)
 
 

@@ -8,8 +8,9 @@ import torch
 
 from fer_core.config import TrainConfig
 from fer_core.errors import ConfigError, TrainingError
+from fer_core.models.fc_head import fit_head
 from fer_core.training import checkpoint
-from fer_core.training.loop import build_loss, build_optimizer, fit, lr_factor
+from fer_core.training.fit_epochs import Length, build_loss, build_optimizer, lr_factor
 from tests.tables import drawn_table, equal_heads
 
 CFG = TrainConfig(epochs=8, widths=(32,), patience=3)
@@ -30,14 +31,14 @@ def sides(table, stop_subjects=3):
 def test_fitting_lowers_the_loss(table, optimizer):
     lr = {"adadelta": 1.0, "adagrad": 0.01}.get(optimizer, 1e-3)
     cfg = CFG.model_copy(update={"optimizer": optimizer, "stopping": "never", "lr": lr})
-    losses = fit(table, *sides(table), cfg).history.column("loss")
+    losses = fit_head(table, *sides(table), cfg).history.column("loss")
     assert losses[-1] < losses[0]
 
 
 def test_same_seed_same_weights_and_another_seed_others(table):
-    a, b = fit(table, *sides(table), CFG), fit(table, *sides(table), CFG)
+    a, b = fit_head(table, *sides(table), CFG), fit_head(table, *sides(table), CFG)
     assert equal_heads(a.head, b.head)
-    other = fit(table, *sides(table), CFG.model_copy(update={"seed": 1}))
+    other = fit_head(table, *sides(table), CFG.model_copy(update={"seed": 1}))
     assert not equal_heads(a.head, other.head)
 
 
@@ -45,7 +46,7 @@ def test_the_callers_random_state_is_left_alone(table):
     torch.manual_seed(7)
     expected = torch.rand(3)
     torch.manual_seed(7)
-    fit(table, *sides(table), CFG)
+    fit_head(table, *sides(table), CFG)
     assert torch.equal(torch.rand(3), expected)
 
 
@@ -53,7 +54,7 @@ def test_the_callers_random_state_is_left_alone(table):
 def test_78_a_fit_killed_after_any_epoch_ends_in_the_same_bytes(table, tmp_path, monkeypatch, optimizer):
     monkeypatch.setattr(checkpoint, "EVERY_S", 0.0)
     cfg = CFG.model_copy(update={"optimizer": optimizer, "schedule": "cosine", "stopping": "never"})
-    whole = fit(table, *sides(table), cfg)
+    whole = fit_head(table, *sides(table), cfg)
 
     def die_after_three(epoch):
         if epoch.number == 4:
@@ -61,8 +62,8 @@ def test_78_a_fit_killed_after_any_epoch_ends_in_the_same_bytes(table, tmp_path,
         return False
 
     with pytest.raises(KeyboardInterrupt):
-        fit(table, *sides(table), cfg, checkpoint=tmp_path / "c", on_epoch=die_after_three)
-    resumed = fit(table, *sides(table), cfg, checkpoint=tmp_path / "c")
+        fit_head(table, *sides(table), cfg, checkpoint=tmp_path / "c", on_epoch=die_after_three)
+    resumed = fit_head(table, *sides(table), cfg, checkpoint=tmp_path / "c")
     assert equal_heads(whole.head, resumed.head)
     assert resumed.history.column("loss") == whole.history.column("loss")
     assert not (tmp_path / "c").exists()  # gone when the fit ends
@@ -71,33 +72,33 @@ def test_78_a_fit_killed_after_any_epoch_ends_in_the_same_bytes(table, tmp_path,
 def test_a_damaged_checkpoint_is_reported_and_the_fit_starts_again(table, tmp_path, caplog):
     (tmp_path / "c").mkdir()
     (tmp_path / "c" / "checkpoint.safetensors").write_bytes(b"half a file")
-    result = fit(table, *sides(table), CFG, checkpoint=tmp_path / "c")
+    result = fit_head(table, *sides(table), CFG, checkpoint=tmp_path / "c")
     assert "is damaged" in caplog.text
-    assert equal_heads(result.head, fit(table, *sides(table), CFG).head)
+    assert equal_heads(result.head, fit_head(table, *sides(table), CFG).head)
 
 
 def test_a_refit_runs_exactly_the_steps_asked_for(table):
     cfg = CFG.model_copy(update={"stopping": "never", "epochs": 50})
-    assert fit(table, *sides(table), cfg, max_steps=23).steps == 23
+    assert fit_head(table, *sides(table), cfg, length=Length(23, 23)).steps == 23
 
 
 def test_72_a_batch_larger_than_the_data_is_one_step_an_epoch(table):
     cfg = CFG.model_copy(update={"batch_size": 4096, "stopping": "never"})
-    result = fit(table, *sides(table), cfg, max_steps=5)
+    result = fit_head(table, *sides(table), cfg, length=Length(5, 5))
     losses = result.history.column("loss")
     assert result.steps == len(losses) == 5 and losses[-1] < losses[0]
 
 
 def test_the_best_epochs_weights_are_restored(table):
     cfg = CFG.model_copy(update={"epochs": 40, "lr": 0.01})
-    result = fit(table, *sides(table), cfg)
+    result = fit_head(table, *sides(table), cfg)
     assert result.best_epoch <= len(result.history)
     shorter = cfg.model_copy(update={"epochs": result.best_epoch, "stopping": "never"})
-    assert equal_heads(result.head, fit(table, *sides(table), shorter).head)
+    assert equal_heads(result.head, fit_head(table, *sides(table), shorter).head)
 
 
 def test_without_stopping_clips_all_epochs_run(table):
-    result = fit(table, np.arange(table.n_clips), np.empty(0, int), CFG)
+    result = fit_head(table, np.arange(table.n_clips), np.empty(0, int), CFG)
     assert len(result.history) == CFG.epochs
     assert np.isnan(result.history.column("validation_accuracy")).all()
 
@@ -106,7 +107,7 @@ def test_pretrained_layers_start_where_shapes_match(table):
     fc = [(torch.rand(32, table.n_features), torch.rand(32)), (torch.ones(9, 9), torch.ones(9))]
     still = CFG.model_copy(update={"widths": (32, 16), "lr": 1e-12, "epochs": 1})
     found, alone, plain = (
-        fit(table, *sides(table), cfg, fc=layers)
+        fit_head(table, *sides(table), cfg, fc=layers)
         for cfg, layers in ((still, fc), (still.model_copy(update={"pretrained_fc": False}), fc), (still, ()))
     )
     assert (found.pretrained, alone.pretrained) == ([0], []) and equal_heads(alone.head, plain.head)
@@ -122,19 +123,19 @@ def test_88_a_diverging_fit_says_so(table):
     import dataclasses
 
     with pytest.raises(TrainingError, match=r"diverged; try a smaller train\.lr"):
-        fit(dataclasses.replace(table, features=features.clamp(-60000, 60000)), *sides(table), cfg)
+        fit_head(dataclasses.replace(table, features=features.clamp(-60000, 60000)), *sides(table), cfg)
 
 
 def test_64_a_class_without_training_frames_is_refused_by_name(table):
     kept = np.flatnonzero(table.labels != 2)
     with pytest.raises(TrainingError, match="no training frames of fear"):
-        fit(table, kept, np.empty(0, int), CFG)
+        fit_head(table, kept, np.empty(0, int), CFG)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
 def test_87_a_missing_gpu_is_never_replaced_in_silence(table):
     with pytest.raises(ConfigError, match="torch sees no GPU"):
-        fit(table, *sides(table), CFG.model_copy(update={"device": "cuda"}))
+        fit_head(table, *sides(table), CFG.model_copy(update={"device": "cuda"}))
 
 
 def test_the_loss_is_its_formula():
@@ -188,7 +189,7 @@ def test_an_optimiser_is_its_formula(optimizer, decay):
         update={"lr": 0.05, "weight_decay": decay, "nesterov": optimizer == "nesterov",
                 "optimizer": "sgd" if optimizer == "nesterov" else optimizer}
     )  # fmt: skip
-    built = build_optimizer(layer, cfg, torch.device("cpu"))
+    built = build_optimizer(layer, cfg)
     for gradient in gradients:
         layer.weight.grad = torch.tensor(gradient[None], dtype=torch.float32)
         built.step()
@@ -206,10 +207,10 @@ def test_schedules_are_their_formulas():
 
 def test_a_refits_schedule_stands_where_the_folds_stood_after_as_many_steps(table):
     cfg = CFG.model_copy(update={"schedule": "cosine", "epochs": 8, "stopping": "never", "batch_size": 16})
-    fold = fit(table, *sides(table), cfg)
+    fold = fit_head(table, *sides(table), cfg)
     every = np.arange(table.n_clips)
     per_epoch = fold.steps / fold.best_epoch
-    whole = fit(table, every, every[:0], cfg, max_steps=fold.steps, epoch_steps=per_epoch)
+    whole = fit_head(table, every, every[:0], cfg, length=Length(fold.steps, per_epoch))
     own = len(table.frames_of(every)) // 16  # steps of the refit's longer epochs
     assert len(whole.history) < len(fold.history)
     expected = [cfg.lr * lr_factor(cfg, 1 + own * epoch / per_epoch) for epoch in range(len(whole.history))]
@@ -218,5 +219,5 @@ def test_a_refits_schedule_stands_where_the_folds_stood_after_as_many_steps(tabl
 
 def test_a_schedule_sets_the_rate_of_every_epoch(table):
     cfg = CFG.model_copy(update={"schedule": "step", "step_epochs": 2, "step_gamma": 0.5, "stopping": "never"})
-    rates = fit(table, *sides(table), cfg).history.column("lr")
+    rates = fit_head(table, *sides(table), cfg).history.column("lr")
     assert rates == pytest.approx([cfg.lr * 0.5 ** (e // 2) for e in range(8)])

@@ -1,0 +1,212 @@
+"""fit_epochs: a network, its batches and labels in; its best epoch and history out. The one loop of all networks.
+
+Everything random is a function of (seed, epoch), so a fit that was killed and resumed ends in the same bytes as one
+that was not (CPU, same thread count). It knows neither MLflow nor Optuna.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from fer_core.config import TrainConfig
+from fer_core.errors import TrainingError
+from fer_core.runtime import resolve_threads, set_threads
+from fer_core.training.checkpoint import Checkpoint
+from fer_core.training.history import Epoch, History
+from fer_core.training.stopping import stopping_rule
+
+Batches = Iterable[tuple[torch.Tensor, torch.Tensor]]  # inputs and labels, on the network's device
+
+
+@dataclass(frozen=True)
+class Length:
+    """How long a fit is that repeats the fits of the folds; its epochs are longer than theirs.
+
+    Args:
+        steps: optimiser steps, after which it ends. epoch_steps: steps of one of the folds' epochs, by which learning
+            rates are scheduled.
+    """
+
+    steps: int
+    epoch_steps: float
+
+
+@dataclass(frozen=True)
+class EpochsFit:
+    """What became of a fit.
+
+    Args:
+        history: every epoch run.
+        best_epoch: counted from 1. steps: optimiser steps up to and including it.
+        threads: torch threads used; the same number is needed for the same bytes.
+        seconds: wall clock of the epochs.
+    """
+
+    history: History
+    best_epoch: int
+    steps: int
+    threads: int
+    seconds: float
+
+
+def run_epoch(
+    network: nn.Module,
+    batches: Batches,
+    loss_fn: nn.Module,
+    optimizer: torch.optim.Optimizer | None,
+    max_steps: int = 0,
+) -> tuple[float, float, int]:
+    """One pass over `batches`, inputs and labels: training with an optimiser, evaluation without.
+
+    Returns:
+        Mean of the batches' losses, share of right rows (frames: both as §4.3 has them), number of batches.
+    Raises:
+        TrainingError: a loss is NaN or infinite; the fit has diverged.
+    """
+    network.train(optimizer is not None)
+    losses, right, seen = [], 0, 0
+    with torch.set_grad_enabled(optimizer is not None):
+        for inputs, labels in batches:
+            logits = network(inputs)
+            loss = loss_fn(logits, labels)
+            if optimizer is not None:
+                optimizer.zero_grad(set_to_none=True)
+                loss.backward()
+                optimizer.step()
+            losses.append(loss.detach())
+            right += int((logits.detach().argmax(dim=1) == labels).sum())
+            seen += len(labels)
+            if max_steps and len(losses) >= max_steps:
+                break
+    mean_loss = float(torch.stack(losses).mean())
+    if not np.isfinite(mean_loss):
+        raise TrainingError(f"the loss became {mean_loss} and the fit has diverged; try a smaller train.lr")
+    return mean_loss, right / seen, len(losses)
+
+
+def fit_epochs(
+    network: nn.Module,
+    cfg: TrainConfig,
+    loss_fn: nn.Module,
+    training: Callable[[np.random.Generator], Batches],
+    validation: Callable[[], Batches] | None,
+    *,
+    block: nn.Module | None = None,
+    length: Length | None = None,
+    checkpoint: Path | None = None,
+    on_epoch: Callable[[Epoch], bool] | None = None,
+) -> EpochsFit:
+    """Fit a network's weights, epoch by epoch, and leave those of the best epoch in it.
+
+    Args:
+        network: on the device to train on.
+        training: the batches of one epoch, drawn anew with the generator it is given.
+        validation: the batches to stop on; None: all epochs are run.
+        block: a part of the network that learns at `cfg.block_lr`.
+        length: of a fit that repeats others; None: as `cfg` has it.
+        checkpoint: a folder to save a long fit's state in, and to resume from; removed when the fit ends.
+        on_epoch: called with every epoch; the fit stops when it answers True.
+    Raises:
+        TrainingError: the fit has diverged.
+    """
+    started = time.monotonic()
+    device = next(network.parameters()).device
+    threads = resolve_threads(cfg.threads, sum(p.numel() for p in network.parameters()))
+    set_threads(threads)
+    optimizer = build_optimizer(network, cfg, block)
+    rule = stopping_rule(cfg, validated=validation is not None)
+    state = Checkpoint(checkpoint, network, optimizer)
+    history = state.resume(rule)
+
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        while len(history) < cfg.epochs and not state.stopped and not (length and state.steps >= length.steps):
+            number, before = len(history) + 1, time.monotonic()
+            seed = np.random.SeedSequence([cfg.seed, number])
+            torch.manual_seed(int(seed.generate_state(1)[0]))
+            factor = lr_factor(cfg, 1 + state.steps / length.epoch_steps if length else number)
+            for group in optimizer.param_groups:
+                group["lr"] = group["initial_lr"] * factor
+            batches = training(np.random.default_rng(seed))
+            left = length.steps - state.steps if length else 0
+            loss, train_accuracy, steps = run_epoch(network, batches, loss_fn, optimizer, left)
+            validation_loss, validation_accuracy = float("nan"), float("nan")
+            if validation:
+                validation_loss, validation_accuracy, _ = run_epoch(network, validation(), loss_fn, None)
+            epoch = Epoch(
+                number, loss, train_accuracy, validation_loss, validation_accuracy,
+                lr=float(optimizer.param_groups[0]["lr"]), seconds=time.monotonic() - before,
+                ended_at=int(time.time() * 1000),
+            )  # fmt: skip
+            history.epochs.append(epoch)
+            answer = rule.update(train_accuracy, validation_accuracy)
+            asked_to_stop = on_epoch(epoch) if on_epoch else False
+            state.after_epoch(history, steps, best=answer.best, stopped=answer.stop or asked_to_stop)
+
+    if not history.epochs:
+        raise TrainingError("no epoch was run; train.epochs must be at least 1")
+    state.restore_best()
+    state.discard()
+    return EpochsFit(history, state.best_epoch, state.best_steps, threads, time.monotonic() - started)
+
+
+def build_loss(weights: np.ndarray, cfg: TrainConfig) -> nn.Module:
+    """Weighted cross-entropy of a batch with softmax scores s and labels y: Σᵢ Lᵢ / Σᵢ w_yᵢ.
+
+    Without smoothing Lᵢ = -w_yᵢ log sᵢ,yᵢ (§4.2; w from `class_weights`). With label smoothing ε (Szegedy et al. 2016)
+    the target is (1 - ε) one-hot + ε / k: Lᵢ = -(1 - ε) w_yᵢ log sᵢ,yᵢ - (ε / k) Σᶜ wᶜ log sᵢ,c.
+
+    Args:
+        weights: (k,) of the classes.
+    """
+    return nn.CrossEntropyLoss(torch.tensor(weights, dtype=torch.float32), label_smoothing=cfg.label_smoothing)
+
+
+def build_optimizer(network: nn.Module, cfg: TrainConfig, block: nn.Module | None = None) -> torch.optim.Optimizer:
+    """The optimiser (§2.5) of a network's weights at `lr`, of its `block` at `block_lr`. With gradient g, step t:
+
+    - sgd: v ← μ v + g, θ ← θ - η v (momentum: Polyak 1964); Nesterov's steps along g + μ v (Sutskever et al. 2013);
+    - adagrad: s ← s + g², θ ← θ - η g / (√s + ε) (Duchi et al. 2011);
+    - adadelta: s ← ρ s + (1 - ρ) g², Δ = g √(u + ε) / √(s + ε), u ← ρ u + (1 - ρ) Δ², θ ← θ - η Δ, ρ = 0.9
+      (Zeiler 2012, whose η is 1);
+    - adam: m ← β₁ m + (1 - β₁) g, s ← β₂ s + (1 - β₂) g², θ ← θ - η m̂ / (√ŝ + ε), hats for the division by 1 - βᵗ,
+      β = (0.9, 0.999) (Kingma and Ba 2015). Fusion: one pass over the weights, more than twice as fast at 4096-4096.
+
+    `weight_decay` λ is the L2 penalty of §2.7: g ← g + λ θ before anything else, not AdamW's decoupled decay.
+    """
+    tuned = {id(p) for p in block.parameters()} if block else set()
+    groups: list[tuple[Sequence[nn.Parameter], float]] = [
+        ([p for p in network.parameters() if id(p) not in tuned], cfg.lr),
+        ([p for p in network.parameters() if id(p) in tuned], cfg.block_lr),
+    ]
+    parameters = [{"params": params, "lr": lr, "initial_lr": lr} for params, lr in groups if params]
+    fused = next(network.parameters()).device.type != "mps"
+    if cfg.optimizer == "sgd":
+        return torch.optim.SGD(
+            parameters, momentum=cfg.momentum, nesterov=cfg.nesterov, weight_decay=cfg.weight_decay, fused=fused
+        )
+    if cfg.optimizer == "adagrad":
+        return torch.optim.Adagrad(parameters, weight_decay=cfg.weight_decay)
+    if cfg.optimizer == "adadelta":
+        return torch.optim.Adadelta(parameters, weight_decay=cfg.weight_decay)
+    return torch.optim.Adam(parameters, weight_decay=cfg.weight_decay, fused=fused)
+
+
+def lr_factor(cfg: TrainConfig, epoch: float) -> float:
+    """What the learning rates are multiplied by in an epoch e = 1 ... E, or from within one.
+
+    constant: 1; step: γ^⌊(e - 1) / step_epochs⌋ (the appendix's StepLR); cosine: (1 + cos(π (e - 1) / E)) / 2, half a
+    wave down to zero (Loshchilov and Hutter 2017, without restarts).
+    """
+    if cfg.schedule == "step":
+        return cfg.step_gamma ** ((epoch - 1) // cfg.step_epochs)
+    if cfg.schedule == "cosine":
+        return (1 + math.cos(math.pi * (epoch - 1) / cfg.epochs)) / 2
+    return 1.0
