@@ -18,8 +18,9 @@ from fer_core.emotions import SIX, Emotion
 from fer_core.errors import DataError, ShapeError, StoreError
 from fer_core.model.architectures import ARCHITECTURES
 from fer_core.model.augment import PLAIN, View
-from fer_core.model.backbone import Backbone, tensors_digest
+from fer_core.model.backbone import Backbone
 from fer_core.model.inputs import ClipInputs
+from fer_core.model.weights import tensors_digest
 from fer_core.preprocess.faces import Faces
 from fer_core.store import EntryStore, cache_key
 
