@@ -7,12 +7,12 @@ import os
 from pathlib import Path
 
 from fer_core.config import RunConfig
-from fer_core.runtime import TORCH_ENVIRONMENT, resolve_workspace
+from fer_core.runtime import resolve_workspace
 from mlflow_server.address import running
 
 
 def prefect_environment(workspace: Path, api: str = "") -> dict[str, str]:
-    """What the environment must hold before Prefect and torch are imported.
+    """What the environment must hold before Prefect is imported.
 
     Args:
         api: URL of a running server's API; empty: a temporary server on the same database is started.
@@ -28,7 +28,6 @@ def prefect_environment(workspace: Path, api: str = "") -> dict[str, str]:
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3",  # with the defaults a call to a dead server blocks for 246 s
         "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
-        **TORCH_ENVIRONMENT,
     }
     return {**environment, **({"PREFECT_API_URL": api} if api else {})}
 
