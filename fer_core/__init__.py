@@ -16,6 +16,7 @@ Follow a clip from file to verdict through the rooms, in this order; a room impo
     scoring/      ClipScorer: video in, Verdict out; the one inference path
     candidate.py  a chosen trial -> a model for the registry; exam.py: its one look at the test clips;
                   implementation.py: one of the thesis's four, fitted and examined
+    housekeeping/ room made in a workspace's store
     tracking/     the only room that imports MLflow: runs, registry, the pyfunc model
 
 Nothing here imports Prefect; `flows/` wraps these doors. Importing this package imports nothing heavy.

@@ -21,7 +21,7 @@ LEVELS = (
     ("rivals",),
     ("search",),
     ("scoring",),
-    ("exam", "candidate", "implementation"),
+    ("exam", "candidate", "implementation", "housekeeping"),
     ("tracking",),
 )
 LEVEL = {room: level for level, rooms in enumerate(LEVELS) for room in rooms}
