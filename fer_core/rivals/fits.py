@@ -22,8 +22,8 @@ class Side:
     """The clips of a table that a rival is fitted to, and how; every class is among them.
 
     Args:
-        fit: places of the clips trained on. stop: of other subjects; for stopping, and for the few settings that are
-            chosen inside a fold. Neither holds a clip that is scored later.
+        fit: places of the clips trained on. stop: of other subjects, to stop on; what needs no stopping is trained on
+            them too. Neither holds a clip that is scored later.
         seed: of all that is random.
         chosen: what earlier fits have chosen; nothing is stopped or chosen then, and no clips are needed for it.
     """
@@ -32,6 +32,11 @@ class Side:
     stop: np.ndarray
     seed: int
     chosen: Mapping[str, float] | None = None
+
+    @property
+    def whole(self) -> Side:
+        """The side with nothing held out to stop on."""
+        return replace(self, fit=np.sort(np.concatenate([self.fit, self.stop])), stop=self.stop[:0])
 
     @property
     def key(self) -> tuple[Any, ...]:
@@ -61,11 +66,14 @@ class Fits:
     _fits: dict[Any, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def fitted(self, rival: Rival, side: Side) -> Fitted:
-        """`rival.fit`; the last side's fits are kept, so that rivals can share parts.
+        """`rival.fit`, to the whole side where it needs no stopping; the last side's fits are kept, so that rivals can
+        share parts.
 
         Raises:
             TrainingError: a class has no clip to be fitted to, or the fit diverged.
         """
+        place = side.key
+        side = side if rival.stops_early else side.whole
         present = np.bincount(self.table.labels[side.fit], minlength=len(self.table.classes)) > 0
         if not present.all():
             missing = ", ".join(str(c) for c, there in zip(self.table.classes, present, strict=True) if not there)
@@ -73,9 +81,9 @@ class Fits:
                 f"no training clips of {missing}; every class needs clips of several subjects, or fewer folds "
                 "(search.folds)"
             )
-        if side.key not in self._fits:
+        if place not in self._fits:
             self._fits.clear()
-        fits: dict[Rival, Fitted] = self._fits.setdefault(side.key, {})
+        fits: dict[Rival, Fitted] = self._fits.setdefault(place, {})
         if rival not in fits:
             fits[rival] = rival.fit(self, side)
         return fits[rival]

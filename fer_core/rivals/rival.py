@@ -17,7 +17,7 @@ from fer_core.model.features import FeatureTable
 from fer_core.rivals.fits import Fits, Side
 from fer_core.training.history import History
 
-RIVALS_VERSION = 6  # raised whenever the same setting and clips give other scores
+RIVALS_VERSION = 7  # raised whenever the same setting and clips give other scores
 
 
 @dataclass(frozen=True)
@@ -27,8 +27,8 @@ class Fitted:
     Args:
         classifier: on the CPU, ready to judge.
         seconds: wall clock of the fit, that of its parts included.
-        chosen: what was chosen on the clips stopped on, by name (optimiser steps, a cost, a share): what a refit on all
-            clips needs to be told.
+        chosen: what was chosen inside the fit, by name (optimiser steps, a cost, a share). A refit on all clips is told
+            the steps and the share; a cost it chooses again, by inner folds of its own.
         history: its epochs; None for those that have none. best_epoch: counted from 1.
         pretrained: places of FC layers that started from the backbone's checkpoint.
         threads: torch threads used; the same number is needed for the same bytes.
@@ -69,6 +69,11 @@ class Rival(ABC):
     def descriptors(self) -> tuple[Descriptor, ...]:
         """What it reads of the faces."""
         return ()
+
+    @property
+    def stops_early(self) -> bool:
+        """Whether it is fitted in epochs, which stop on clips held out; what is not is fitted to those clips too."""
+        return True
 
     @property
     def reads_features(self) -> bool:
