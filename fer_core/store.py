@@ -87,7 +87,9 @@ class EntryStore:
         self.kind = kind
 
     def path(self, key: str) -> Path:
-        """Where the entry of `key` is, or would be."""
+        """Where the entry of `key` is, or would be. Raises StoreError when it is no key, but a path."""
+        if not key.isalnum():
+            raise StoreError(f"{key[:60]!r} is no key of the {self.kind} store; keys are letters and digits")
         return self.root / key[:2] / f"{key}.safetensors"
 
     def __contains__(self, key: str) -> bool:
