@@ -61,5 +61,6 @@ $(STAMP): pyproject.toml constraints.txt
 	pip=("$(BIN)/python" -m pip install -q --disable-pip-version-check -c constraints.txt); \
 	if [ "$(TORCH)" = cpu ]; then "$${pip[@]}" torch torchvision --index-url https://download.pytorch.org/whl/cpu; fi; \
 	"$${pip[@]}" -e '.[dev]'; \
+	"$(BIN)/ferflow" weights fetch fer2013 face-landmarks blazeface >/dev/null || echo "All else works without them."; \
 	touch $@; \
 	echo "Installed: $$(du -sh $(VENV) | cut -f1) in $(VENV), $$((SECONDS - started)) s."

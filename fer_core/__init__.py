@@ -17,7 +17,7 @@ Follow a clip from file to verdict through the rooms, in this order; a room impo
     experiments/  many fits -> what they show: search, comparison, external validation, a candidate for the registry
     reports/      every plot and page
     thesis/       the thesis's four implementations, and ours beside them
-    housekeeping/ what is removed: a person, unused entries
+    housekeeping/ what is removed: a person, unused entries of the store
     tracking/     the only room that imports MLflow: runs, registry, the pyfunc model
 
 Nothing here imports Prefect; `flows/` wraps these doors. Importing this package imports nothing heavy.

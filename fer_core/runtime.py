@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import platform
 import subprocess
@@ -47,8 +48,37 @@ def resolve_workspace(setting: str) -> Path:
 
 
 def n_cores() -> int:
-    """Cores this process may use (a container's or taskset's share, not the machine's)."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
+    """Cores this process may use: those of its affinity, or fewer by a container's CPU quota, rounded up."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
+    return math.ceil(min(cores, _cpu_quota()))
+
+
+def _cpu_quota(mount: Path = Path("/sys/fs/cgroup"), membership: Path = Path("/proc/self/cgroup")) -> float:
+    """Cores' worth of CPU time that the cgroups of this process (v2 or v1) allow; infinity where there is no limit.
+
+    The limit is the least of those of its own group and of every group around it. The paths in `membership` may be
+    the host's, of which a container sees only the end: groups that are not there are passed over.
+    """
+    quota = math.inf
+    for line in membership.read_text().splitlines() if membership.is_file() else ():
+        _, controllers, path = line.split(":", 2)
+        if controllers and "cpu" not in controllers.split(","):
+            continue
+        root = mount / "cpu" if controllers else mount
+        group = root / path.lstrip("/")
+        for folder in (f for f in (group, *group.parents) if f.is_relative_to(root)):
+            files = (folder / "cpu.max", folder / "cpu.cfs_quota_us", folder / "cpu.cfs_period_us")
+            values = " ".join(file.read_text() for file in files if file.is_file()).split()
+            if len(values) == 2 and values[0] not in ("max", "-1"):
+                quota = min(quota, int(values[0]) / int(values[1]))
+    return quota
+
+
+def prepare_torch() -> None:
+    """Set what torch reads when it is first imported, in the environment of this process and of its children; what the
+    user has set stays."""
+    for name, value in child_environment(n_cores()).items():
+        os.environ.setdefault(name, value)
 
 
 def child_environment(threads: int) -> dict[str, str]:

@@ -44,12 +44,14 @@ def cache_key(**parts: Any) -> str:
 def publish(path: Path) -> Iterator[Path]:
     """A temporary path to write to; synced and renamed to `path` when the block ends well, removed when it does not.
 
-    A reader, or a kill at any moment, finds the old file or the new one.
+    A reader, or a kill at any moment, finds the old file or the new one. A link stays, the file that it points to is
+    written.
 
     Raises:
-        StoreError: the disk is full, read-only, or otherwise refuses.
+        StoreError: `path` is a device, a pipe or a folder; the disk is full, read-only, or otherwise refuses.
     """
     try:
+        path = writable_place(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         name = path.parent / f".tmp-{secrets.token_hex(8)}"
         os.close(os.open(name, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))  # as readable as the umask lets it be
@@ -66,6 +68,20 @@ def publish(path: Path) -> Iterator[Path]:
     except OSError as exc:
         reason = exc.strerror or exc
         raise StoreError(f"cannot write {path}: {reason}; free some space or choose another workspace") from exc
+
+
+def writable_place(path: Path) -> Path:
+    """Where a file named `path` is written, links followed: nothing is there yet, or a regular file.
+
+    Raises:
+        StoreError: it is a device, a pipe or a folder, which a file must not replace.
+    """
+    with contextlib.suppress(FileNotFoundError):
+        mode = path.stat().st_mode
+        if not stat.S_ISREG(mode):
+            kind = "a folder" if stat.S_ISDIR(mode) else "a device or a pipe"
+            raise StoreError(f"cannot write {path}: it is {kind}, not a regular file; choose another name")
+    return path.resolve()
 
 
 def write_atomic(path: Path, data: bytes) -> None:
@@ -87,7 +103,9 @@ class EntryStore:
         self.kind = kind
 
     def path(self, key: str) -> Path:
-        """Where the entry of `key` is, or would be."""
+        """Where the entry of `key` is, or would be. Raises StoreError when it is no key, but a path."""
+        if not key.isalnum():
+            raise StoreError(f"{key[:60]!r} is no key of the {self.kind} store; keys are letters and digits")
         return self.root / key[:2] / f"{key}.safetensors"
 
     def __contains__(self, key: str) -> bool:

@@ -11,7 +11,7 @@ from fer_core.clips.datasets import scan
 from fer_core.config import RunConfig
 from fer_core.evaluation.datacard import DataCard, data_card
 from fer_core.reports.datacard import card_html, markdown_card
-from fer_core.store import write_atomic
+from fer_core.store import writable_place, write_atomic
 from fer_core.tracking.run import connect, start_run
 from fer_core.workspace import Workspace
 from flows.support.artifacts import progress_bar, show_markdown
@@ -30,13 +30,14 @@ def card_flow(out: str = "", faces: bool = True, config: RunConfig = RunConfig()
     """
     config = settle(config)
     workspace = Workspace.open(config.workspace)
+    page = Path(out).expanduser().absolute() if out else workspace.card
+    writable_place(page)  # before every clip is looked at
     tracking = connect(config.tracking, workspace.root)
     manifest = Path(config.manifest).expanduser() if config.manifest else workspace.manifest
     found = scan("manifest", manifest, subject="none", neutral=config.classes == "seven")
     rows = face_rows(found.manifest.clips, config)
     move = progress_bar("brightness", f"A second look at {len(rows)} clips")
     card = data_card(manifest.name, found, rows, config.preprocess, config.limits, workspace.faces, move)
-    page = Path(out).expanduser().absolute() if out else workspace.card
     write_atomic(page, card_html(card, faces=faces).encode())
     with start_run(tracking, "data card") as run:
         may_leave = card.redistribute or config.tracking.upload_faces

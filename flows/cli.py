@@ -5,12 +5,13 @@ Only names are gathered here, so `ferflow --help` answers at once; a command imp
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from fer_core import __version__
-from flows.commands import compare, config, data, doctor, forget, frames, reproduce, runs, servers, store
+from flows.commands import compare, config, data, doctor, forget, frames, reproduce, runs, servers, store, weights
 
 app = typer.Typer(
     name="ferflow",
@@ -46,6 +47,19 @@ for function in (
 app.add_typer(data_app, name="data")
 for function in (data.scan, data.merge, data.split, runs.card, data.diff, frames.frames, data.synth, forget.forget):
     data_app.command()(function)
+
+
+class _ListByDefault(TyperGroup):
+    """A group whose name alone, or with options only, lists."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        return super().parse_args(ctx, args if {*args[:1]} & {*self.commands, "--help"} else ["list", *args])
+
+
+weights_app = typer.Typer(cls=_ListByDefault, help="Networks that know faces, from published packages: list, fetch.")
+for name, function in (("list", weights.listed), ("fetch", weights.fetch)):
+    weights_app.command(name)(function)
+app.add_typer(weights_app, name="weights")
 
 
 def main() -> None:

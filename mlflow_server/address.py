@@ -1,15 +1,22 @@
-"""Where a workspace's servers are: written by `ferflow up`, found by every other command."""
+"""Where a workspace's servers are, and how its owner logs in: written by `ferflow up`, read by every other command."""
 
 from __future__ import annotations
 
 import http.client
 import json
 import os
+import secrets
+from base64 import b64encode
+from collections.abc import Collection
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
 FILE = "servers.json"
+CREDENTIALS = Path("servers") / "credentials"
+PREFECT_AUTH = "PREFECT_API_AUTH_STRING"
+MLFLOW_USER, MLFLOW_PASSWORD = "MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD"
+USER = "ferflow"
 
 
 @dataclass(frozen=True)
@@ -39,6 +46,52 @@ def announced(workspace: Path) -> Addresses | None:
         return Addresses(**json.loads((workspace / FILE).read_text(encoding="utf-8")))
     except (FileNotFoundError, TypeError, ValueError):
         return None
+
+
+def make_credentials(workspace: Path, known: Collection[str] = ()) -> dict[str, str]:
+    """The variables by which Prefect's and MLflow's clients log in to the workspace's servers, in a file that the owner
+    alone can read.
+
+    The password has 256 random bits. It stays the same from start to start, unless others could have read it.
+
+    Args:
+        known: variables left out, since whoever starts the servers has set their passwords.
+    """
+    file = workspace / CREDENTIALS
+    kept = credentials(workspace) if _is_private(file) else {}
+    password = kept.get(MLFLOW_PASSWORD) or secrets.token_urlsafe(32)
+    made = {MLFLOW_USER: USER, MLFLOW_PASSWORD: password, PREFECT_AUTH: f"{USER}:{password}"}
+    made = {name: value for name, value in made.items() if name not in known}
+    file.parent.mkdir(parents=True, exist_ok=True)
+    new = file.with_name(f".{file.name}-{os.getpid()}")
+    new.unlink(missing_ok=True)
+    with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="ascii") as out:
+        out.writelines(f"export {name}={value}\n" for name, value in made.items())
+    new.replace(file)
+    return made
+
+
+def credentials(workspace: Path) -> dict[str, str]:
+    """What `make_credentials` kept; empty where there is nothing to be read."""
+    try:
+        lines = (workspace / CREDENTIALS).read_text(encoding="ascii").splitlines()
+    except (OSError, UnicodeDecodeError):
+        return {}
+    pairs = (line.removeprefix("export ").partition("=") for line in lines)
+    return {name: value for name, _, value in pairs if name in (MLFLOW_USER, MLFLOW_PASSWORD, PREFECT_AUTH)}
+
+
+def login_link(url: str, auth: str, page: str = "") -> str:
+    """A link that logs a browser in at one of the servers and goes on to `page`; without `auth`, of the page alone."""
+    return f"{url}/login#{b64encode(auth.encode()).decode()}&{page}" if auth else f"{url}/{page}"
+
+
+def _is_private(file: Path) -> bool:
+    try:
+        status = file.stat()
+    except OSError:
+        return False
+    return not status.st_mode & 0o077 and status.st_uid == os.getuid()
 
 
 def running(workspace: Path) -> Addresses | None:

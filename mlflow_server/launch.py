@@ -1,7 +1,8 @@
 """The MLflow server of a workspace: its command line, its environment, and what it refuses.
 
-Loopback unless authentication is set. On loopback, artifacts go straight to `<workspace>/artifacts`: a run logged
-through the server is then read without it, and the other way round. Beyond loopback they go through the server.
+Loopback unless MLflow's own accounts are set up; without them it asks for the workspace's password. On loopback,
+artifacts go straight to `<workspace>/artifacts`: a run logged through the server is then read without it, and the other
+way round. Beyond loopback they go through the server.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from mlflow_server import ServerError
 
@@ -44,16 +46,7 @@ def mlflow_server(workspace: Path, host: str = "127.0.0.1", port: int = 5000, da
         kind = database.partition("://")[0]
         raise ServerError(f"MLflow's database is '{kind}://…'; use postgresql+psycopg://… or sqlite:///…")
     artifacts = str(workspace / ARTIFACTS)
-    auth = "MLFLOW_AUTH_ADMIN_PASSWORD" in os.environ
-    if auth and importlib.util.find_spec("flask_wtf") is None:
-        raise ServerError("MLflow's authentication needs Flask-WTF; install it with: pip install 'mlflow[auth]'")
-    command = [sys.executable, "-m", "mlflow", "server", "--host", host, "--port", str(port), "--workers", "1"]
-    if is_loopback(host):
-        command += ["--no-serve-artifacts", "--default-artifact-root", artifacts]
-    else:
-        command += ["--serve-artifacts", "--artifacts-destination", artifacts]
-    command += ["--allowed-hosts", ",".join(f"{name}:*" for name in _names(host))]
-    command += ["--app-name", "basic-auth"] if auth else []
+    hosts = ",".join(f"{name}:*" for name in names(host))
     environment = {
         "MLFLOW_BACKEND_STORE_URI": database or f"sqlite:///{workspace / DATABASE}",
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # eight more processes, none of use here
@@ -61,7 +54,44 @@ def mlflow_server(workspace: Path, host: str = "127.0.0.1", port: int = 5000, da
         "DO_NOT_TRACK": "true",
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}",  # it runs `uvicorn`
     }
+    if not has_accounts():
+        environment |= {"MLFLOW_DEFAULT_ARTIFACT_ROOT": artifacts, "MLFLOW_SERVER_ALLOWED_HOSTS": hosts}
+        return Server((*guarded("mlflow_server.launch:mlflow_app", host, port), "--ask"), environment, url(host, port))
+    if importlib.util.find_spec("flask_wtf") is None:
+        raise ServerError("MLflow's authentication needs Flask-WTF; install it with: pip install 'mlflow[auth]'")
+    command = [sys.executable, "-m", "mlflow", "server", "--host", host, "--port", str(port), "--workers", "1"]
+    if is_loopback(host):
+        command += ["--no-serve-artifacts", "--default-artifact-root", artifacts]
+    else:
+        command += ["--serve-artifacts", "--artifacts-destination", artifacts]
+    command += ["--allowed-hosts", hosts, "--app-name", "basic-auth"]
     return Server(tuple(command), environment, url(host, port))
+
+
+def has_accounts() -> bool:
+    """Whether MLflow's own accounts are asked for, by a password of their administrator in the environment."""
+    return bool(os.environ.get("MLFLOW_AUTH_ADMIN_PASSWORD"))
+
+
+def guarded(app: str, host: str, port: int) -> tuple[str, ...]:
+    """The command that serves an app behind `mlflow_server.guard`."""
+    # -P: a folder of the workspace must not stand in for one of our packages
+    command = (sys.executable, "-P", "-m", "mlflow_server.guard", app)
+    return (*command, "--host", host, "--port", str(port), "--hosts", ",".join(names(host)))
+
+
+def mlflow_app() -> Any:
+    """MLflow's app on the database and artifact folder of the environment, as `mlflow server` sets it up."""
+    from mlflow.server import constants
+    from mlflow.server.handlers import initialize_backend_stores
+
+    database, artifacts = os.environ["MLFLOW_BACKEND_STORE_URI"], os.environ["MLFLOW_DEFAULT_ARTIFACT_ROOT"]
+    os.environ[constants.BACKEND_STORE_URI_ENV_VAR] = os.environ[constants.REGISTRY_STORE_URI_ENV_VAR] = database
+    os.environ[constants.ARTIFACT_ROOT_ENV_VAR] = artifacts
+    initialize_backend_stores(database, database, artifacts)
+    from mlflow.server.fastapi_app import app
+
+    return app
 
 
 def check_exposed(host: str, secrets: set[str]) -> None:
@@ -96,8 +126,8 @@ def url(host: str, port: int) -> str:
     return f"http://{name}:{port}"
 
 
-def _names(host: str) -> list[str]:
-    """Host headers to accept; MLflow's list replaces its default, so loopback must be spelt out."""
+def names(host: str) -> list[str]:
+    """Host headers to accept, without a port; MLflow's list replaces its default, so loopback must be spelt out."""
     wanted = ["localhost", "127.0.0.1", "[::1]"]
     if not is_loopback(host):
         names = os.environ.get("FERFLOW_ALLOWED_HOSTS", "")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,7 +15,13 @@ from torch import nn
 from fer_core.config import BackboneConfig
 from fer_core.errors import ConfigError, WeightsError
 from fer_core.features.architectures import ARCHITECTURES, above
-from fer_core.features.weights import StateDict, read_checkpoint, torchvision_checkpoint, wheel_checkpoint
+from fer_core.features.weights import (
+    StateDict,
+    read_checkpoint,
+    tensors_digest,
+    torchvision_checkpoint,
+    wheel_checkpoint,
+)
 
 if TYPE_CHECKING:
     from torchvision.models import WeightsEnum
@@ -264,13 +269,3 @@ def _choose_normalization(cfg: BackboneConfig, trained_with: Normalization | Non
     if trained_with is not None and asked is not trained_with:
         log.warning("%s normalised as '%s', against its weights' '%s'", cfg.name, asked.name, trained_with.name)
     return asked
-
-
-def tensors_digest(state: StateDict) -> str:
-    """BLAKE2b-128 of names, shapes, types and values of some tensors."""
-    whole = hashlib.blake2b(digest_size=16)
-    for key in sorted(state):
-        value = state[key].contiguous()
-        whole.update(f"{key} {tuple(value.shape)} {value.dtype}".encode())
-        whole.update(value.reshape(-1).view(torch.uint8).numpy().tobytes() if value.numel() else b"")
-    return whole.hexdigest()

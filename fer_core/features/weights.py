@@ -6,6 +6,7 @@ installed package in a child process, whose only product is a safetensors file.
 
 from __future__ import annotations
 
+import hashlib
 import subprocess
 import sys
 import tempfile
@@ -74,6 +75,16 @@ def read_checkpoint(path: Path) -> tuple[StateDict, dict[str, str]]:
             return {key: file.get_tensor(key) for key in file.keys()}, file.metadata() or {}  # noqa: SIM118
     except (SafetensorError, OSError) as exc:
         raise WeightsError(f"{path}: no safetensors file ({exc})") from exc
+
+
+def tensors_digest(state: StateDict) -> str:
+    """BLAKE2b-128 of names, shapes, types and values of some tensors."""
+    whole = hashlib.blake2b(digest_size=16)
+    for key in sorted(state):
+        value = state[key].contiguous()
+        whole.update(f"{key} {tuple(value.shape)} {value.dtype}".encode())
+        whole.update(value.reshape(-1).view(torch.uint8).numpy().tobytes() if value.numel() else b"")
+    return whole.hexdigest()
 
 
 def _convert(path: Path, target: Path) -> None:

@@ -1,0 +1,1 @@
+"""Looking after a workspace: `prune.py` makes room in its store."""

@@ -170,8 +170,8 @@ class FitSplit:
     """The clips of a table that a model is fitted to, and how; every class is among them.
 
     Args:
-        fit: places of the clips trained on. stop: of other subjects; for stopping, and for the few settings that are
-            chosen inside a fold. Neither holds a clip that is scored later.
+        fit: places of the clips trained on. stop: of other subjects, to stop on; what needs no stopping is trained on
+            them too. Neither holds a clip that is scored later.
         seed: of all that is random.
         chosen: what earlier fits have chosen; nothing is stopped or chosen then, and no clips are needed for it.
     """
@@ -180,6 +180,11 @@ class FitSplit:
     stop: np.ndarray
     seed: int
     chosen: Mapping[str, float] | None = None
+
+    @property
+    def whole(self) -> FitSplit:
+        """The split with nothing held out to stop on."""
+        return replace(self, fit=np.sort(np.concatenate([self.fit, self.stop])), stop=self.stop[:0])
 
     @property
     def key(self) -> tuple[Any, ...]:
@@ -220,11 +225,14 @@ class Fits:
         return self.checkpoint / model.name if self.checkpoint else None
 
     def fitted(self, model: ClipModel, side: FitSplit) -> Fitted:
-        """`model.fit`; the last side's fits are kept, so that models can share parts.
+        """`model.fit`, to all clips of the split where it needs no stopping; the last split's fits are kept, so that
+        models can share parts.
 
         Raises:
             TrainingError: a class has no clip to be fitted to, or the fit diverged.
         """
+        place = side.key
+        side = side if model.stops_early else side.whole
         present = np.bincount(self.table.labels[side.fit], minlength=len(self.table.classes)) > 0
         if not present.all():
             missing = ", ".join(str(c) for c, there in zip(self.table.classes, present, strict=True) if not there)
@@ -232,15 +240,15 @@ class Fits:
                 f"no training clips of {missing}; every class needs clips of several subjects, or fewer folds "
                 "(search.folds)"
             )
-        if side.key not in self._fits:
+        if place not in self._fits:
             self._fits.clear()
-        fits: dict[ClipModel, Fitted] = self._fits.setdefault(side.key, {})
+        fits: dict[ClipModel, Fitted] = self._fits.setdefault(place, {})
         if model not in fits:
             fits[model] = model.fit(self, side)
         return fits[model]
 
 
-MODELS_VERSION = 7  # raised whenever the same setting and clips give other scores
+MODELS_VERSION = 8  # raised whenever the same setting and clips give other scores
 
 
 @dataclass(frozen=True)
@@ -250,8 +258,8 @@ class Fitted:
     Args:
         classifier: on the CPU, ready to judge.
         seconds: wall clock of the fit, that of its parts included.
-        chosen: what was chosen on the clips stopped on, by name (optimiser steps, a cost, a share): what a refit on all
-            clips needs to be told.
+        chosen: what was chosen inside the fit, by name (optimiser steps, a cost, a share). A refit on all clips is
+            given the steps and the share; a cost it chooses again, by inner folds of its own.
         history: its epochs; None for those that have none. best_epoch: counted from 1.
         pretrained: places of FC layers that started from the backbone's checkpoint.
         threads: torch threads used; the same number is needed for the same bytes.
@@ -292,6 +300,11 @@ class ClipModel(ABC):
     def descriptors(self) -> tuple[Descriptor, ...]:
         """What it reads of the faces."""
         return ()
+
+    @property
+    def stops_early(self) -> bool:
+        """Whether it is fitted in epochs, which stop on clips held out; what is not is fitted to those clips too."""
+        return True
 
     @property
     def reads_features(self) -> bool:

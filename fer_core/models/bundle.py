@@ -67,11 +67,16 @@ class ModelBundle:
     @property
     def digest(self) -> str:
         """Identity of the whole model, 32 hex digits."""
-        return cache_key(model=dict(self.hashes))
+        return bundle_digest(self.hashes)
 
     def frame_scores(self, inputs: ClipInputs) -> np.ndarray:
         """(N, k) float32 scores of the frames of all clips of the inputs; see `ClipClassifier.frame_scores`."""
         return self.classifier.frame_scores(inputs, np.arange(len(inputs.offsets) - 1))
+
+
+def bundle_digest(hashes: Mapping[str, str]) -> str:
+    """Identity of the model whose files have these SHA-256, 32 hex digits whatever the hashes are."""
+    return cache_key(model=dict(hashes))
 
 
 def subject_digest(subject: str) -> str:

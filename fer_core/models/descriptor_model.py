@@ -10,13 +10,16 @@ from dataclasses import dataclass, replace
 import numpy as np
 from pydantic import Field
 
+from fer_core.clips.splits import grouped_folds
 from fer_core.config import WeightScheme
+from fer_core.dataset.table import FeatureTable
 from fer_core.features.descriptors.catalogue import DescriptorName
 from fer_core.features.descriptors.descriptor import Descriptor
 from fer_core.models.base import ClassifierRecord, ClipClassifier, ClipModel, Fits, FitSplit, Fitted, Temperature
 from fer_core.models.temperature import fit_temperature
 from fer_core.training.imbalance import class_weights
 
+INNER_FOLDS = 5
 SHARPEST = 0.25  # temperature: a few dozen clips that are all right must not make a part certain
 
 
@@ -62,9 +65,13 @@ class DescriptorModel(ClipModel):
         return (self.descriptor,)
 
     @property
+    def stops_early(self) -> bool:
+        return False
+
+    @property
     @abstractmethod
     def choices(self) -> tuple[Mapping[str, float], ...]:
-        """Settings one of which is kept: the best on the clips stopped on."""
+        """Settings one of which is kept: the best over inner folds by subject."""
 
     @abstractmethod
     def learn(
@@ -75,28 +82,40 @@ class DescriptorModel(ClipModel):
     def fit(self, fits: Fits, side: FitSplit) -> Fitted:
         from sklearn.metrics import balanced_accuracy_score  # a second of import that scoring does without
 
-        table, labels, chosen = fits.table, fits.table.labels, side.chosen
-        described = table.described[self.descriptor.name]
-        rows, k = described.reshape(len(described), -1)[side.fit], len(table.classes)
         started = time.monotonic()
-        counts = np.bincount(labels[side.fit], minlength=k)
-        weights = dict(enumerate(class_weights(counts, self.weighting)))
-        reached, temperature = -1.0, 1.0
-        for choice in self.choices if chosen is None else (chosen,):
-            classifier = self.learn(rows, labels[side.fit], weights, side.seed, choice)
-            recall = 0.0
-            if len(side.stop):
-                scores = classifier.scores(table, side.stop)
-                recall = float(balanced_accuracy_score(labels[side.stop], scores.argmax(axis=1)))
-            if recall > reached:
-                best, kept, reached = classifier, choice, recall
-        if chosen is not None:
-            temperature = chosen["temperature"]
-        elif self.joined and len(side.stop):
-            temperature = max(fit_temperature(best.scores(table, side.stop), labels[side.stop]), SHARPEST)
-        record = best.record.model_copy(update={"temperature": temperature})
+        table, k = fits.table, len(fits.table.classes)
+        rows, labels = self.rows(table, side.fit), table.labels[side.fit]
+        weights = dict(enumerate(class_weights(np.bincount(labels, minlength=k), self.weighting)))
+        choice, temperature = self.choices[0], 1.0
+        if len(self.choices) > 1 or self.joined:
+            inner = [self.inner_scores(table, side, weights, choice) for choice in self.choices]
+            best = int(np.argmax([balanced_accuracy_score(labels, scores.argmax(axis=1)) for scores in inner]))
+            choice = self.choices[best]
+            temperature = max(fit_temperature(inner[best], labels), SHARPEST) if self.joined else 1.0
+        classifier = self.learn(rows, labels, weights, side.seed, choice)
+        record = classifier.record.model_copy(update={"temperature": temperature})
         return Fitted(
-            classifier=replace(best, record=record),
+            classifier=replace(classifier, record=record),
             seconds=time.monotonic() - started,
-            chosen={**kept, "temperature": temperature},
+            chosen={**choice, "temperature": temperature},
         )
+
+    def inner_scores(
+        self, table: FeatureTable, side: FitSplit, weights: dict[int, float], choice: Mapping[str, float]
+    ) -> np.ndarray:
+        """(n, k) scores of the side's clips, each by a fit to the clips of other subjects of the side."""
+        subjects, labels = [table.subjects[c] for c in side.fit], table.labels[side.fit]
+        scores = np.zeros((len(labels), len(table.classes)))
+        for train, held_out in grouped_folds(subjects, labels, min(INNER_FOLDS, len(set(subjects))), side.seed):
+            present = np.unique(labels[train])  # without a class that the held-out subjects alone show
+            found: np.ndarray | float = 1.0
+            if len(present) > 1:
+                classifier = self.learn(self.rows(table, side.fit[train]), labels[train], weights, side.seed, choice)
+                found = classifier.scores(table, side.fit[held_out])
+            scores[np.ix_(held_out, present)] = found
+        return scores
+
+    def rows(self, table: FeatureTable, clips: np.ndarray) -> np.ndarray:
+        """(n, d) the descriptor of the clips at some places."""
+        described = table.described[self.descriptor.name]
+        return described.reshape(len(described), -1)[clips]

@@ -108,7 +108,8 @@ class Fusion(ClipModel):
 
     Args:
         first, second: the parts; fitted once, whoever else asks for them.
-        learned: whether the first's share is learnt on the clips stopped on (`learned_share`); else it is 1/2.
+        learned: whether the first's share is learnt on the clips stopped on (`learned_share`), from parts that were not
+            fitted to these; else it is 1/2.
     """
 
     first: ClipModel
@@ -128,7 +129,8 @@ class Fusion(ClipModel):
         started = time.monotonic()
         share = 0.5 if side.chosen is None else side.chosen["share"]
         if self.learned and side.chosen is None and len(side.stop):
-            ours, theirs = (part.classifier.scores(fits.table, side.stop) for part in (first, second))
+            apart = (p if m.stops_early else m.fit(fits, side) for m, p in ((self.first, first), (self.second, second)))
+            ours, theirs = (part.classifier.scores(fits.table, side.stop) for part in apart)
             share = learned_share(ours, theirs, fits.table.labels[side.stop])
         parts = {"first": first, "second": second}
         decided = {f"{name}.{key}": value for name, part in parts.items() for key, value in part.chosen.items()}

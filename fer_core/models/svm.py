@@ -103,7 +103,7 @@ COSTS = (0.001, 0.01, 0.1, 1.0, 10.0)  # tried for C
 
 @dataclass(frozen=True)
 class SupportVectors(DescriptorModel):
-    """A linear support vector machine on standardised numbers, one class against one; C chosen inside the fold."""
+    """A linear support vector machine on standardised numbers, one class against one; C chosen by inner folds."""
 
     @property
     def choices(self) -> tuple[Mapping[str, float], ...]:

@@ -143,7 +143,7 @@ def _targets(videos: Sequence[Path], root: Path | None, out: Path) -> list[tuple
         DataError: two would share one all the same.
     """
     names = [path.relative_to(root) if root else Path(path.name) for path in videos]
-    bare = [name.with_suffix("") for name in names]
+    bare = [name.with_suffix("") if name.stem.strip(".") else name for name in names]  # `...mp4` less `.mp4` is `..`
     counts = Counter(bare) + Counter({parent for name in bare for parent in name.parents})
     folders = [name if counts[short] > 1 else short for name, short in zip(names, bare, strict=True)]
     twice = [folder for folder, n in Counter(folders).items() if n > 1]

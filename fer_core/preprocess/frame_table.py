@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from fer_core.clips.cells import safe_cell
 from fer_core.errors import ConfigError
 from fer_core.preprocess.faces import Ledger
-from fer_core.store import publish, write_atomic
+from fer_core.store import publish, writable_place, write_atomic
 
 SUFFIXES = (".parquet", ".csv")
 _BOX = ("x", "y", "width", "height")
@@ -51,9 +51,10 @@ def frame_table(ledgers: Iterable[tuple[str, Ledger]]) -> pa.Table:
 
 
 def check_table_path(path: Path) -> None:
-    """Raises ConfigError when a table cannot be written under this name."""
+    """Raises ConfigError when a table cannot be written under this name, StoreError when something else is there."""
     if path.suffix.lower() not in SUFFIXES:
         raise ConfigError(f"table {path} must end in {' or '.join(SUFFIXES)}, but ends in '{path.suffix}'")
+    writable_place(path)
 
 
 def write_table(table: pa.Table, path: Path) -> None:

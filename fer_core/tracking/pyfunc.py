@@ -34,7 +34,12 @@ class EmotionModel(PythonModel):
             RuntimeError: a package is too old or too new, or another ferflow was imported before and reads no such
                 model.
         """
-        check_packages()
+        try:
+            from fer_core.runtime import prepare_torch
+        except ImportError as exc:
+            raise RuntimeError(f"{_foreign()} cannot read this model ({exc}); {_REMEDY}") from exc
+        prepare_torch()
+        check_packages()  # imports torch
         folder = Path(context.artifacts["weights"]).parent
         try:
             from fer_core.models.bundle import read_bundle

@@ -21,7 +21,7 @@ from filelock import FileLock, Timeout
 
 from fer_core.errors import DataError, RegistryError
 from fer_core.evaluation.gate import OutOfFoldRecord
-from fer_core.models.bundle import FILES, ModelBundle, read_bundle
+from fer_core.models.bundle import FILES, ModelBundle, bundle_digest, read_bundle
 from fer_core.reports.page import USE_STATEMENT
 from fer_core.tracking.connection import Tracking, mlflow_errors
 from fer_core.tracking.packing import pack
@@ -148,7 +148,7 @@ def load_version(tracking: Tracking, version: int) -> RegisteredModel:
     hashes = {file: found.tags.get(f"{_HASH}{file}", "") for file in FILES}
     if not all(hashes.values()):
         raise RegistryError(f"version {version} of '{name}' has no hashes of its files; it was not made by ferflow")
-    kept = tracking.workspace / "models" / "registered" / found.tags.get("model_digest", "")[:32]
+    kept = tracking.workspace / "models" / "registered" / bundle_digest(hashes)  # no text of MLflow's names a folder
     if kept.is_dir():
         try:
             return RegisteredModel(name, version, read_bundle(kept, hashes), kept)

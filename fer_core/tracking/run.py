@@ -8,6 +8,7 @@ own times, so MLflow stores them once.
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -42,7 +43,7 @@ def start_run(tracking: Tracking, name: str, *, parent: str = "", tags: Mapping[
     """A new run, a child of `parent` when that is given, tagged with commit and versions.
 
     Raises:
-        TrackingError: the name is unfit, or MLflow refuses.
+        TrackingError: the name is unfit, MLflow refuses, or the id that it gives is none.
     """
     check_name(name, "run")
     described = {f"env.{key}": value for key, value in describe_environment().items()}
@@ -51,8 +52,10 @@ def start_run(tracking: Tracking, name: str, *, parent: str = "", tags: Mapping[
         described["mlflow.parentRunId"] = parent
     every = {k: v[:_TAG_LIMIT] for k, v in {**described, **(tags or {})}.items() if v}
     with mlflow_errors(f"starting run '{name}'"):
-        created = tracking.client.create_run(tracking.experiment_id, run_name=name, tags=every)
-    return Run(tracking, created.info.run_id)
+        run_id = str(tracking.client.create_run(tracking.experiment_id, run_name=name, tags=every).info.run_id)
+    if not re.fullmatch("[0-9a-f]{32}", run_id):  # files are named after it
+        raise TrackingError(f"MLflow named run '{name}' {run_id[:60]!r}; a run id is 32 hex digits. Check tracking.uri")
+    return Run(tracking, run_id)
 
 
 def reopen_run(tracking: Tracking, run_id: str) -> Run:

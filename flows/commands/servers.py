@@ -52,16 +52,15 @@ def up(
         programs, environment, addresses = _programs(workspace, host, mlflow_port, prefect_port, database)
         runs = ""
         if not database:  # makes MLflow's tables whole; a server stopped meanwhile would not
-            runs = f"/#/experiments/{connect(TrackingConfig(), workspace).experiment_id}/runs"
+            runs = f"#/experiments/{connect(TrackingConfig(), workspace).experiment_id}/runs"
         previous = {s: signal.signal(s, _interrupt) for s in (signal.SIGINT, signal.SIGTERM)}
         supervisor = Supervisor(workspace / "servers", programs, environment)
         try:
             session.err.print(f"Starting; logs are in {supervisor.folder}")
             supervisor.wait_ready(START_S, lambda name, s: session.err.print(f"  {name} is up ({s:.0f} s)"))
             address.announce(workspace, address.Addresses(*addresses, pid=os.getpid()))
-            session.say(f"MLflow   {addresses[0]}{runs}  (its switch 'Model training' shows runs as a table)")
-            session.say(f"Prefect  {addresses[1]}")
-            session.say("Ctrl-C stops them.")
+            _say_links(session, addresses, runs)
+            session.say("Each link logs your browser in; pass none on. Ctrl-C stops the servers.")
             raise ServerError(f"supervisord ended by itself ({supervisor.wait()}); see {supervisor.folder}")
         except KeyboardInterrupt:
             session.err.print("Stopping ...")
@@ -90,15 +89,27 @@ def status(session: Session) -> dict[str, Any]:
             [("MLflow", found.mlflow, "/health"), ("Prefect", found.prefect, "/api/health")] if found else []
         )
     }
-    if servers:
+    if found:
         session.table(
             "",
             ("server", "address", "state"),
             [(n, s["url"], "up" if s["answers"] else "does not answer") for n, s in servers.items()],
         )
+        session.say("Links that log your browser in; pass none on:")
+        _say_links(session, (found.mlflow, found.prefect))
     else:
         session.say(f"No servers run for {workspace}; start them with 'ferflow up'. Commands work without.")
     return {"workspace": str(workspace), "servers": servers}
+
+
+def _say_links(session: Session, urls: tuple[str, str], runs: str = "") -> None:
+    """MLflow's and Prefect's links; whoever set a password by himself logs in with that."""
+    from mlflow_server.address import MLFLOW_PASSWORD, MLFLOW_USER, PREFECT_AUTH, credentials, login_link
+
+    kept = credentials(session.workspace)
+    mlflow = f"{kept[MLFLOW_USER]}:{kept[MLFLOW_PASSWORD]}" if MLFLOW_PASSWORD in kept else ""
+    session.say(f"MLflow   {login_link(urls[0], mlflow, runs)}  (its switch 'Model training' shows runs as a table)")
+    session.say(f"Prefect  {login_link(urls[1], kept.get(PREFECT_AUTH, ''))}")
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
@@ -111,7 +122,7 @@ def _programs(
     """What is started, the environment it gets, and the addresses of MLflow and Prefect."""
     from flows.support.environment import prefect_environment
     from mlflow_server import launch
-    from mlflow_server.address import answers
+    from mlflow_server.address import MLFLOW_PASSWORD, MLFLOW_USER, PREFECT_AUTH, answers, make_credentials
     from mlflow_server.supervise import Program
 
     mlflow = launch.mlflow_server(workspace, host, mlflow_port, database)
@@ -119,27 +130,32 @@ def _programs(
     prefect = launch.url(host, prefect_port)
     ready = workspace / "servers" / "flows.ready"
     ready.unlink(missing_ok=True)
-    python = sys.executable
+    own = {}  # passwords that the environment gives
+    if auth := os.environ.get("PREFECT_SERVER_API_AUTH_STRING"):
+        own[PREFECT_AUTH] = auth
+    if launch.has_accounts():
+        own |= {MLFLOW_USER: "admin", MLFLOW_PASSWORD: os.environ["MLFLOW_AUTH_ADMIN_PASSWORD"]}
+    logins = {**make_credentials(workspace, known=own), **own}
     programs = [
         Program("mlflow", mlflow.command, lambda: answers(f"{mlflow.url}/health"), stop_s=1),
         Program(
             "prefect",
-            (python, "-m", "prefect", "server", "start", "--host", host, "--port", str(prefect_port)),
+            launch.guarded("prefect.server.api.server:create_app", host, prefect_port),
             lambda: answers(f"{prefect}/api/health"),
         ),
-        Program("flows", (python, "-m", "flows.serve", "--ready", str(ready)), ready.is_file, stop_s=4, last=True),
+        Program(
+            "flows", (sys.executable, "-m", "flows.serve", "--ready", str(ready)), ready.is_file, stop_s=4, last=True
+        ),
     ]
     environment = {
         **prefect_environment(workspace, f"{prefect}/api"),
         **mlflow.environment,
+        **logins,
+        "PREFECT_SERVER_API_AUTH_STRING": logins[PREFECT_AUTH],
         "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": prefect,
-        "PREFECT_UI_API_URL": f"{prefect}/api",
+        "PREFECT_UI_API_URL": "/api",  # relative: of whatever name the page was opened by
+        "PREFECT__SERVER_FINAL": "1",  # as `prefect server start` says: routes are built once, which saves memory
         "FERFLOW_WORKSPACE": str(workspace),
         "PYTHONUNBUFFERED": "1",
     }
-    if "PREFECT_SERVER_API_AUTH_STRING" in os.environ:
-        environment["PREFECT_API_AUTH_STRING"] = os.environ["PREFECT_SERVER_API_AUTH_STRING"]
-    if "MLFLOW_AUTH_ADMIN_PASSWORD" in os.environ:
-        environment["MLFLOW_TRACKING_USERNAME"] = "admin"
-        environment["MLFLOW_TRACKING_PASSWORD"] = os.environ["MLFLOW_AUTH_ADMIN_PASSWORD"]
     return programs, environment, (mlflow.url, prefect)

@@ -1,81 +1,88 @@
-"""`ferflow store`: what the workspace's stores hold, and making room."""
+"""`ferflow store`: what the workspace's store holds, and making room."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
+from fer_core.errors import ConfigError
 from flows.commands.session import Session, command
-
-if TYPE_CHECKING:
-    from fer_core.store import EntryStore
-
-DAY = 24 * 3600.0
 
 
 @command()
 def store(
     session: Session,
-    older_than: Annotated[
-        float | None, typer.Option("--older-than", metavar="DAYS", min=0, help="Remove entries written longer ago.")
-    ] = None,
     unused: Annotated[
-        bool, typer.Option("--unused", help="Remove what the manifest under the present settings does not use.")
+        bool, typer.Option("--unused", help="Remove what no clip of the manifest, and no trial, uses.")
     ] = False,
+    older_than: Annotated[
+        float, typer.Option("--older-than", metavar="DAYS", min=0, help="Remove only what was written longer ago.")
+    ] = 0.0,
+    also: Annotated[
+        list[str] | None,
+        typer.Option("--also", metavar="KIND", help="Remove results too: comparisons, verdicts. May be repeated."),
+    ] = None,
+    manifest: Annotated[
+        list[Path] | None,
+        typer.Option("--manifest", metavar="CSV", help="Its clips are in use; default: the run's. May be repeated."),
+    ] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Remove without asking.")] = False,
 ) -> dict[str, Any]:
-    """List the stored faces, features and training tables by size; remove some. Whatever is missed is made again."""
-    from fer_core.store import EntryStore
+    """List what is stored by size; remove some of it, after a question. Whatever is missed is made again."""
+    from fer_core.housekeeping.prune import RESULTS, files_of, removable, remove
+    from fer_core.workspace import Workspace
 
-    root = session.workspace / "store"
-    kinds = sorted(p.name for p in root.iterdir() if p.is_dir()) if root.is_dir() else []
-    stores = {kind: EntryStore(root, kind) for kind in kinds}
-    removed = dict.fromkeys(kinds, 0)
-    doomed: set[Path] = set()
-    if older_than is not None:
-        oldest = time.time() - older_than * DAY
-        doomed |= {p for p in _files(root) if p.stat().st_mtime < oldest}
-    if unused:
-        doomed |= set(_unused(session, stores))
-    for path in doomed:
-        removed[path.relative_to(root).parts[0]] += path.stat().st_size
-        path.unlink()
-    sizes = {kind: [p.stat().st_size for p in _files(root / kind)] for kind in kinds}
-    rows = [(kind, len(sizes[kind]), _megabytes(sum(sizes[kind])), _megabytes(removed[kind])) for kind in kinds]
-    session.table(str(root), ("kind", "entries", "MB", "MB removed"), rows)
-    return {
-        "store": str(root),
-        "kinds": {k: {"entries": len(s), "bytes": sum(s), "bytes_removed": removed[k]} for k, s in sizes.items()},
+    if unknown := [kind for kind in also or () if kind not in RESULTS]:
+        raise ConfigError(f"--also takes {' or '.join(RESULTS)}, not '{unknown[0]}'")
+    if also and not (unused or older_than):
+        raise ConfigError("--also says what else is removed; add --unused or --older-than DAYS")
+    workspace = Workspace(session.workspace)
+    named = [*(manifest or ()), *([Path(session.config.manifest)] if session.config.manifest and not manifest else [])]
+    files = []
+    if unused or older_than:
+        with session.progress("Reading clips") as progress:
+            files = removable(
+                workspace, session.config.preprocess, named,
+                unused=unused, older_than_days=older_than, also=[r for r in RESULTS if r in (also or ())],
+                progress=progress,
+            )  # fmt: skip
+    going = set(files)
+    kinds = {
+        kind: {
+            "entries": len(paths),
+            "bytes": _size(paths),
+            "removable_entries": len(going.intersection(paths)),
+            "removable_bytes": _size(going.intersection(paths)),
+        }
+        for kind, paths in files_of(workspace.store).items()
     }
+    columns = ("kind", "entries", "MB") + (("may go", "MB that may go") if unused or older_than else ())
+    rows = [
+        (kind, n["entries"], _megabytes(n["bytes"]), n["removable_entries"], _megabytes(n["removable_bytes"]))
+        for kind, n in kinds.items()
+    ]
+    session.table(str(workspace.store), columns, [row[: len(columns)] for row in rows])
+    removed = bool(files) and (yes or _confirmed(session, f"Remove {len(files)} files?"))
+    if removed:
+        remove(files)
+        session.say(f"Removed {len(files)} files.")
+    elif files:
+        session.say("Nothing is removed; --yes removes what may go.")
+    return {"store": str(workspace.store), "kinds": kinds, "removed": removed}
 
 
-def _files(folder: Path) -> Iterator[Path]:
-    """Entries, and what a kill left half written."""
-    return (p for p in folder.rglob("*") if p.is_file())
+def _confirmed(session: Session, question: str) -> bool:
+    """Ask on a terminal; elsewhere nobody can agree."""
+    return sys.stdin.isatty() and not session.as_json and typer.confirm(question, err=True)
+
+
+def _size(paths: Iterable[Path]) -> int:
+    return sum(path.stat().st_size for path in paths)
 
 
 def _megabytes(n: int) -> float:
     return round(n / 1e6, 1)
-
-
-def _unused(session: Session, stores: dict[str, EntryStore]) -> Iterator[Path]:
-    """Entries that no clip of the manifest leads to; all tables, which are joined from features in seconds."""
-    from fer_core.clips.manifest import content_digests, read_manifest
-    from fer_core.preprocess.store import cut_at, faces_key
-
-    path = Path(session.config.manifest or session.workspace / "clips.csv")
-    manifest = read_manifest(path, labelled=False, subject="none")
-    with session.progress("Reading clips") as progress:
-        digests = content_digests(manifest, progress)
-    cfg = session.config.preprocess
-    faces = {faces_key(digests[c.id], cut_at(c, cfg), cfg) for c in manifest.clips}
-    seen = set(digests.values())
-    for kind, entries in stores.items():
-        for key in entries.keys():  # noqa: SIM118
-            note = entries.note(key) or {}
-            used = {"faces": key in faces, "hashes": note.get("clip_digest") in seen}
-            if not used.get(kind, kind == "features" and note.get("faces") in faces):
-                yield entries.path(key)

@@ -7,12 +7,12 @@ import os
 from pathlib import Path
 
 from fer_core.config import RunConfig
-from fer_core.runtime import TORCH_ENVIRONMENT, resolve_workspace
-from mlflow_server.address import running
+from fer_core.runtime import resolve_workspace
+from mlflow_server.address import PREFECT_AUTH, credentials, running
 
 
 def prefect_environment(workspace: Path, api: str = "") -> dict[str, str]:
-    """What the environment must hold before Prefect and torch are imported.
+    """What the environment must hold before Prefect is imported.
 
     Args:
         api: URL of a running server's API; empty: a temporary server on the same database is started.
@@ -28,14 +28,14 @@ def prefect_environment(workspace: Path, api: str = "") -> dict[str, str]:
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3",  # with the defaults a call to a dead server blocks for 246 s
         "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
-        **TORCH_ENVIRONMENT,
     }
     return {**environment, **({"PREFECT_API_URL": api} if api else {})}
 
 
 def settle(config: RunConfig) -> RunConfig:
     """What every flow does first: the settings with the workspace made and absolute, and `tracking.uri: auto` replaced
-    by a running server's. The library's INFO lines are let through, to the run's page.
+    by a running server's, whose password goes into the environment. The library's INFO lines are let through, to the
+    run's page.
 
     Raises:
         StoreError: the workspace cannot be written to.
@@ -43,8 +43,10 @@ def settle(config: RunConfig) -> RunConfig:
     logging.getLogger("fer_core").setLevel(logging.INFO)
     workspace = resolve_workspace(config.workspace)
     tracking = config.tracking
-    if tracking.uri == "auto" and (servers := running(workspace)):
+    local = tracking.uri == "auto" or tracking.uri.startswith("http://")
+    if local and (servers := running(workspace)) and tracking.uri in ("auto", servers.mlflow):
         tracking = tracking.model_copy(update={"uri": servers.mlflow})
+        os.environ.update({name: value for name, value in credentials(workspace).items() if name != PREFECT_AUTH})
     return config.model_copy(update={"workspace": str(workspace), "tracking": tracking})
 
 
@@ -53,6 +55,8 @@ def prepare(config: RunConfig) -> RunConfig:
     config = settle(config)
     workspace = Path(config.workspace)
     servers = running(workspace)
+    if servers and "PREFECT_API_URL" not in os.environ:  # else that server's password is the user's to set
+        os.environ.update({name: value for name, value in credentials(workspace).items() if name == PREFECT_AUTH})
     for name, value in prefect_environment(workspace, f"{servers.prefect}/api" if servers else "").items():
         os.environ.setdefault(name, value)
     return config

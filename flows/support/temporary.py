@@ -1,12 +1,14 @@
 """A Prefect server for the length of one command.
 
 Prefect would start one itself, in our process group: a Ctrl-C on the terminal ends it first, and the client then asks a
-dead server for minutes. This one has a session of its own, and ends when the pipe to its standard input does.
+dead server for minutes. This one has a session of its own, and ends when the pipe to its standard input does. It asks
+for a password as `ferflow up` does, since every user of the machine could reach it.
 """
 
 from __future__ import annotations
 
 import os
+import secrets
 import socket
 import subprocess
 import sys
@@ -16,7 +18,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from fer_core.errors import FerError
-from mlflow_server.address import answers
+from mlflow_server.address import USER, answers
 
 START_S = 120.0  # 8-13 s on an idle machine
 
@@ -30,16 +32,19 @@ def temporary_server() -> Iterator[None]:
     """
     from prefect.events.worker import EventsWorker
     from prefect.logging.handlers import APILogHandler
-    from prefect.settings import PREFECT_API_URL, temporary_settings
+    from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary_settings
 
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = int(probe.getsockname()[1])
-    url = f"http://127.0.0.1:{port}/api"
+    url, auth = f"http://127.0.0.1:{port}/api", f"{USER}:{secrets.token_urlsafe(32)}"
     server = subprocess.Popen(
         [sys.executable, "-P", "-m", "flows.support.temporary", str(port)],
         stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
-        env={**os.environ, "PREFECT_UI_ENABLED": "0", "PREFECT__SERVER_EPHEMERAL": "1", "PREFECT__SERVER_FINAL": "1"},
+        env={
+            **os.environ, "PREFECT_SERVER_API_AUTH_STRING": auth, "PREFECT_UI_ENABLED": "0",
+            "PREFECT__SERVER_EPHEMERAL": "1", "PREFECT__SERVER_FINAL": "1",
+        },
     )  # fmt: skip
     assert server.stdin is not None
     try:
@@ -51,7 +56,7 @@ def temporary_server() -> Iterator[None]:
                     "'ferflow doctor' looks for the cause, and 'ferflow up' keeps a server running"
                 )
             time.sleep(0.1)
-        with temporary_settings({PREFECT_API_URL: url}):
+        with temporary_settings({PREFECT_API_URL: url, PREFECT_API_AUTH_STRING: auth}):
             yield
     finally:
         APILogHandler().flush()  # what is still to be sent, would be tried for a minute when the server is gone
@@ -71,13 +76,10 @@ def _end_with_input() -> None:
 
 def main() -> None:
     """Serve until standard input closes."""
-    import uvicorn
+    from mlflow_server.guard import main as serve
 
     threading.Thread(target=_end_with_input, daemon=True).start()
-    uvicorn.run(
-        "prefect.server.api.server:create_app", factory=True, host="127.0.0.1", port=int(sys.argv[1]),
-        log_level="error", lifespan="on",
-    )  # fmt: skip
+    serve(["prefect.server.api.server:create_app", "--port", sys.argv[1], "--hosts", "127.0.0.1"])
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from fer_core.clips.clip import Clip
 from fer_core.clips.manifest import Manifest, write_manifest
 from fer_core.config import LimitsConfig, RunConfig, TrackingConfig
 from fer_core.emotions import Emotion
+from fer_core.errors import StoreError
 from tests.preprocess.films import face_frames, write_video
 
 
@@ -66,3 +67,11 @@ def test_run_page_shows_the_numbers_and_no_face(prefect_server, root):
         artifacts = client.read_artifacts(artifact_filter=ArtifactFilter(key=ArtifactFilterKey(any_=["data-card"])))
     text = str(artifacts[-1].data)
     assert re.search(r"\| fear \| 1 \| 1 \| 8 \|", text) and "data:image" not in text
+
+
+def test_folder_in_the_place_of_the_page_is_refused_before_any_clip_is_read(prefect_server, root):
+    from flows.card import card_flow
+
+    (root / "page.html").mkdir()
+    with pytest.raises(StoreError, match=r"page\.html: it is a folder, not a regular file; choose another name"):
+        card_flow(out=str(root / "page.html"), config=config_of(root, "nowhere"))

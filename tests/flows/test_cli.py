@@ -248,17 +248,35 @@ def test_set_wins_over_the_file_and_workspace_over_both(tmp_path):
     assert (told["train"]["lr"], told["train"]["dropout"], told["workspace"]) == (0.2, 0.2, "two")
 
 
-def test_store_prunes_by_age(workspace):
+def test_store_removes_after_a_yes_only(workspace):
     old, new = (workspace / "store" / "faces" / "ab" / f"{name}.safetensors" for name in ("ab1", "ab2"))
     old.parent.mkdir(parents=True)
     for path in (old, new):
         path.write_bytes(b"x" * 1000)
     os.utime(old, (0, 0))
-    kept = json.loads(run("store", "--json").stdout)["kinds"]["faces"]
-    assert kept == {"entries": 2, "bytes": 2000, "bytes_removed": 0}
-    pruned = json.loads(run("store", "--older-than", 1, "--json").stdout)["kinds"]["faces"]
-    assert pruned == {"entries": 1, "bytes": 1000, "bytes_removed": 1000}
-    assert new.exists() and not old.exists()
+    listed = {"entries": 2, "bytes": 2000, "removable_entries": 0, "removable_bytes": 0}
+    assert json.loads(run("store", "--json").stdout)["kinds"]["faces"] == listed
+    dry = run("store", "--older-than", 1)
+    assert "Nothing is removed; --yes removes what may go." in dry.stdout and old.exists()
+    pruned = json.loads(run("store", "--older-than", 1, "--yes", "--json").stdout)
+    assert pruned["kinds"]["faces"] == {**listed, "removable_entries": 1, "removable_bytes": 1000}
+    assert pruned["removed"] and new.exists() and not old.exists()
+
+
+def test_store_asks_on_a_terminal(ferflow, workspace):
+    old = workspace / "store" / "faces" / "ab" / "ab1.safetensors"
+    old.parent.mkdir(parents=True)
+    for answer, left in (("n", True), ("y", False)):
+        old.write_bytes(b"x")
+        os.utime(old, (0, 0))
+        ours, theirs = pty.openpty()
+        os.write(ours, f"{answer}\n".encode())
+        done = subprocess.run(
+            [ferflow, "store", "--older-than", "1"], stdin=theirs, capture_output=True, text=True, check=True
+        )
+        for end in (ours, theirs):
+            os.close(end)
+        assert "Remove 1 files?" in done.stderr and old.exists() is left
 
 
 def test_progress_is_shown_on_a_terminal_only(ferflow, tmp_path):

@@ -1,24 +1,25 @@
 from __future__ import annotations
 
-import http.client
 import json
+import os
 import signal
 import socket
 import subprocess
 import time
+from base64 import b64encode
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import pytest
 
 from flows.serve import SERVED
-from mlflow_server.address import Addresses, announce, announced
+from mlflow_server.address import MLFLOW_PASSWORD, PREFECT_AUTH, Addresses, announce, announced, credentials
 from tests.conftest import free_port
 from tests.flows.test_cli import run
 from tests.mlflow_server.test_address import server
+from tests.mlflow_server.test_launch import request
 from tests.mlflow_server.test_supervise import alive, gone
 
 
@@ -67,12 +68,16 @@ def test_up_twice_tells_where_the_first_is(workspace):
 
 
 def ask(url: str, path: str, body: object) -> Any:
-    parts = urlsplit(url)
-    connection = http.client.HTTPConnection(parts.hostname, parts.port, timeout=30)
-    connection.request("POST", path, json.dumps(body), {"Content-Type": "application/json"})
-    response = connection.getresponse()
-    assert response.status < 300, response.read()
-    return json.loads(response.read())
+    """What Prefect answers to whoever has the workspace's password; asked again, as its own client does, while its
+    SQLite is busy."""
+    auth = credentials(Path(os.environ["FERFLOW_WORKSPACE"]))[PREFECT_AUTH]
+    for _ in range(5):
+        status, text = request(url, "POST", path, body, f"Basic {b64encode(auth.encode()).decode()}")
+        if status != 503:
+            break
+        time.sleep(1)
+    assert status < 300, text
+    return json.loads(text)
 
 
 def descendants(pid: int) -> list[int]:
@@ -94,6 +99,7 @@ def test_up_serves_every_flow_and_stops_without_a_trace(workspace, ferflow, tmp_
     (tmp_path / "flows").mkdir()  # a lab's own folder of that name must not stand in for ours
     (tmp_path / "flows" / "__init__.py").write_text("raise RuntimeError('the wrong flows')")
     with up(ferflow, workspace, tmp_path, signal.SIGINT) as addresses:
+        assert_closed(addresses)
         found = {d["name"]: d for d in ask(addresses.prefect, "/api/deployments/filter", {})}
         assert {name: d["entrypoint"] for name, d in found.items()} == {n: f"{m}.{f}" for m, f, n in SERVED}
         schema = found["search"]["parameter_openapi_schema"]["definitions"]["TrainConfig"]["properties"]["lr"]
@@ -101,8 +107,24 @@ def test_up_serves_every_flow_and_stops_without_a_trace(workspace, ferflow, tmp_
         path = f"/api/deployments/{found['end-to-end']['id']}/create_flow_run"
         started = ask(addresses.prefect, path, {})["id"]
         assert wait_for_state(addresses.prefect, started, "RUNNING", 120) == "RUNNING"
+        listed = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout
+        logs = [log.read_text(errors="replace") for log in (workspace / "servers").glob("*.log")]
+        password = credentials(workspace)[MLFLOW_PASSWORD]
+        assert logs and not any(password in text for text in [listed, *logs])
     with up(ferflow, workspace, tmp_path, signal.SIGTERM) as addresses:
         assert state_of(addresses.prefect, started) in ("CANCELLED", "CRASHED")
+
+
+def assert_closed(addresses: Addresses) -> None:
+    """Another user of the machine, and a page of another origin or under a name bound to 127.0.0.1, get nowhere."""
+    deployments = (addresses.prefect, "POST", "/api/deployments/filter", {})
+    runs = (addresses.mlflow, "POST", "/api/2.0/mlflow/runs/search", {"experiment_ids": ["0"]})
+    for asked in (deployments, runs):
+        assert request(*asked, login="")[0] == 401
+        assert request(*asked, Origin="http://127.0.0.1:8000")[0] == 403
+        assert request(*asked, Host="evil.example")[0] == 400
+    for path in ("/login", "/api/health"):
+        assert request(addresses.prefect, "GET", path, login="")[0] == 200
 
 
 @contextmanager
@@ -121,7 +143,7 @@ def up(ferflow: str, workspace: Path, cwd: Path, number: int) -> Iterator[Addres
         told, _ = process.communicate(timeout=30)
     assert time.monotonic() - before < 10
     assert process.returncode == 0
-    assert f"MLflow   {addresses.mlflow}" in told and f"Prefect  {addresses.prefect}" in told
+    assert f"MLflow   {addresses.mlflow}/login#" in told and f"Prefect  {addresses.prefect}/login#" in told
     assert gone(family)
     assert announced(workspace) is None
 

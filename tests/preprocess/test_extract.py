@@ -128,3 +128,9 @@ def test_converting_frames_starts_no_threads(convert: Callable[[Any], np.ndarray
         before = len(list(Path("/proc/self/task").iterdir()))
         assert sum(frame.picture is not None for frame in media.frames(lambda _: True, convert)) == 40
         assert len(list(Path("/proc/self/task").iterdir())) <= before
+
+
+def test_name_of_dots_stays_below_the_folder_asked_for(tmp_path: Path) -> None:
+    video = write_video(tmp_path / "a.mp4", face_frames(2)).rename(tmp_path / "...mp4")
+    (made,) = extract_batch([video], tmp_path / "out", LIMITS)
+    assert made.folder == tmp_path / "out" / "...mp4" and len(names(made.folder)) == 2

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import json
 import os
+import re
 import subprocess
 import sys
 from importlib import metadata
@@ -14,6 +15,7 @@ import numpy as np
 import pytest
 
 import fer_core
+from fer_core.runtime import child_environment, n_cores
 from fer_core.scoring.scorer import ClipScorer
 from fer_core.tracking import pyfunc
 from fer_core.tracking.packing import REQUIREMENTS
@@ -55,13 +57,14 @@ print("\\nanswer " + json.dumps(answer))
 
 
 def fresh(code: str, cwd: Path, **env: str) -> subprocess.CompletedProcess[str]:
+    """Run code in a process that nobody has prepared for torch."""
     return subprocess.run(
         [sys.executable, "-P", "-c", code],
         cwd=cwd,
         capture_output=True,
         text=True,
         timeout=300,
-        env={**os.environ, **env},
+        env={**{name: value for name, value in os.environ.items() if name not in child_environment(1)}, **env},
     )
 
 
@@ -80,14 +83,20 @@ def answer(registered, paths, tmp_path_factory) -> dict:
     code = HIDE.format(project=project) + USE.format(
         uri=registered.tracking.uri, version=registered.versions[0], paths=paths
     )
-    done = fresh(code, tmp_path_factory.mktemp("elsewhere"))
+    done = fresh(code, tmp_path_factory.mktemp("elsewhere"), OMP_DISPLAY_ENV="verbose")
     assert done.returncode == 0, done.stderr[-3000:]
-    return json.loads(done.stdout.rpartition("\nanswer ")[2])
+    openmp = re.findall(r"(OMP_WAIT_POLICY|GOMP_SPINCOUNT|OMP_NUM_THREADS) = '(.*)'", done.stderr)
+    return {**json.loads(done.stdout.rpartition("\nanswer ")[2]), "openmp": openmp}
 
 
 def test_library_that_runs_is_the_one_that_came_with_the_model(answer):
     assert answer["library"].endswith("code/fer_core/__init__.py")
     assert not answer["library"].startswith(str(Path(fer_core.__file__).parents[1]))
+
+
+def test_openmp_is_passive_when_torch_is_imported(answer):
+    expected = {("OMP_WAIT_POLICY", "PASSIVE"), ("GOMP_SPINCOUNT", "0"), ("OMP_NUM_THREADS", str(n_cores()))}
+    assert set(answer["openmp"]) == expected
 
 
 def test_verdicts_are_those_of_the_scorer(answer, registered, paths):

@@ -247,6 +247,22 @@ def test_loaded_once_a_model_needs_no_download(registered, elsewhere):
         assert load_version(elsewhere, version).version == version
 
 
+@pytest.mark.parametrize("tag", ["{root}/precious", "../../precious", "..", ""])
+def test_tag_of_a_version_names_no_folder(registered, elsewhere, tmp_path, tag):
+    version, client = registered.versions[0], registered.tracking.client
+    (tmp_path / "precious").mkdir()
+    (tmp_path / "precious" / "thesis.txt").write_text("years of work")
+    inside = replace(elsewhere, workspace=tmp_path / "workspace")
+    client.set_model_version_tag("face-emotion", str(version), "model_digest", tag.format(root=tmp_path))
+    try:
+        folder = load_version(inside, version).folder
+        assert load_version(inside, version).folder == folder
+    finally:
+        client.set_model_version_tag("face-emotion", str(version), "model_digest", registered.bundles[0].digest)
+    assert folder == tmp_path / "workspace" / "models" / "registered" / registered.bundles[0].digest
+    assert (tmp_path / "precious" / "thesis.txt").read_text() == "years of work"
+
+
 def test_version_that_is_not_there_is_told(registered):
     one, two = registered.versions
     with pytest.raises(

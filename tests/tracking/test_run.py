@@ -5,6 +5,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -184,6 +185,17 @@ def test_files_are_logged_and_missing_ones_named(run, tmp_path):
 def test_fault_104_run_names_are_checked_before_anything_is_sent(tracking):
     with pytest.raises(TrackingError, match=r"run name '\.\./\.\./etc'"):
         start_run(tracking, "../../etc")
+
+
+def test_id_that_is_a_path_is_refused_before_a_file_is_named_after_it(tracking):
+    """A server that answers falsely must not choose where a report is written."""
+
+    class Lying:
+        def create_run(self, *args, **kwargs):
+            return SimpleNamespace(info=SimpleNamespace(run_id="../../etc/cron.d/x"))
+
+    with pytest.raises(TrackingError, match=r"named run 'a' '../../etc/cron.d/x'; a run id is 32 hex digits"):
+        start_run(replace(tracking, client=Lying()), "a")
 
 
 def test_metrics_of_a_run_that_is_not_there_are_refused_in_one_sentence(tracking):

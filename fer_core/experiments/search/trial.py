@@ -31,6 +31,7 @@ from fer_core.training.history import Epoch, History
 
 log = logging.getLogger(__name__)
 
+SPEC = "trial.json"  # in a trial's folder: what it is to do
 OBJECTIVE: Literal["mean_scores"] = "mean_scores"  # the rule trials are compared by; all rules are reported
 
 
@@ -77,11 +78,11 @@ class TrialResult(Settings):
 
 def write_spec(folder: Path, spec: TrialSpec) -> None:
     """Write what the trial in `folder` is to do."""
-    write_atomic(folder / "trial.json", spec.model_dump_json(indent=1).encode())
+    write_atomic(folder / SPEC, spec.model_dump_json(indent=1).encode())
 
 
 def read_spec(folder: Path) -> TrialSpec:
-    return TrialSpec.model_validate_json((folder / "trial.json").read_text())
+    return TrialSpec.model_validate_json((folder / SPEC).read_text())
 
 
 def read_result(folder: Path) -> TrialResult | None:

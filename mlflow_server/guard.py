@@ -1,0 +1,110 @@
+"""What stands before MLflow and Prefect: the host names they answer to, the pages they answer, the password they want.
+
+Loopback is open to every user of the machine, and to every web page whose name was bound to 127.0.0.1. So a server
+answers only to its own names, to no page of another origin, and only with the password. Prefect asks for that itself;
+for MLflow, whose own accounts are meant for a team, it is done here. `/login#…` logs a browser in: what stands behind
+the `#` is never sent to a server, nor written to its log.
+
+Run as `python -m mlflow_server.guard APP --port PORT --hosts NAMES [--ask]`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import secrets
+from base64 import b64encode
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from mlflow_server.address import CREDENTIALS
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp, Receive, Scope, Send
+
+OPEN = ("/health", "/login")  # answered without a password
+
+_LOGIN = """<!doctype html><meta charset="utf-8"><title>Log in</title><p>Logging in …</p><script>
+const [secret, path = ""] = location.hash.slice(1).split("&");
+const failed = () => { document.querySelector("p").textContent =
+  "This link is out of date or incomplete. 'ferflow status' prints the current one."; };
+%s
+</script>"""
+# Prefect's pages keep the password there; MLflow's leave it to the browser, which learns it from a request that has it.
+_PREFECT_LOGIN = """fetch("/api/admin/version", {headers: {Authorization: "Basic " + secret}}).then(answer => {
+  if (!answer.ok) return failed();
+  localStorage.setItem("prefect-password", secret);
+  location.replace("/" + path);
+});"""
+_BROWSER_LOGIN = """const [user, ...password] = atob(secret).split(":");
+const request = new XMLHttpRequest();
+request.open("GET", "/version", true, user, password.join(":"));
+request.onload = () => request.status === 200 ? location.replace("/" + path) : failed();
+request.send();"""
+
+
+class Guard:
+    """An ASGI app that lets through to another what it may answer.
+
+    Args:
+        app: the other one.
+        hosts: names of this server in a Host header, without a port.
+        auth: `user:password` to ask for; empty: the app asks by itself, as Prefect does.
+    """
+
+    def __init__(self, app: ASGIApp, hosts: Sequence[str], auth: str = "") -> None:
+        from starlette.middleware.trustedhost import TrustedHostMiddleware
+        from starlette.responses import HTMLResponse, PlainTextResponse
+
+        self.app = app
+        self.expected = b64encode(auth.encode()).decode() if auth else ""
+        self._admit = TrustedHostMiddleware(self._same_origin, list(hosts), www_redirect=False)
+        self._login = HTMLResponse(_LOGIN % (_BROWSER_LOGIN if auth else _PREFECT_LOGIN))
+        self._foreign = PlainTextResponse("Pages of another origin are not answered.\n", 403)
+        self._denied = PlainTextResponse(
+            "A password is needed: open the link that 'ferflow status' prints; for programs, "
+            f"'. WORKSPACE/{CREDENTIALS}' in their shell sets the variables that hold it.\n",
+            401,
+            {"WWW-Authenticate": 'Basic realm="ferflow", charset="UTF-8"'},
+        )
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await (self._admit if scope["type"] in ("http", "websocket") else self.app)(scope, receive, send)
+
+    async def _same_origin(self, scope: Scope, receive: Receive, send: Send) -> None:
+        headers = dict(scope["headers"])
+        host, origin = headers.get(b"host", b"").decode("latin-1"), headers.get(b"origin", b"").decode("latin-1")
+        answer: Any = self.app
+        if origin and urlsplit(origin).netloc != host:
+            answer = self._foreign
+        elif scope["path"] == "/login":
+            answer = self._login
+        elif self.expected and scope["path"] not in OPEN and not self._knows_password(headers):
+            answer = self._denied
+        await answer(scope, receive, send)
+
+    def _knows_password(self, headers: dict[bytes, bytes]) -> bool:
+        kind, _, given = headers.get(b"authorization", b"").partition(b" ")
+        return kind.lower() == b"basic" and secrets.compare_digest(given.strip(), self.expected.encode())
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """`python -m mlflow_server.guard`: serve one app until SIGTERM."""
+    import uvicorn
+    from uvicorn.importer import import_from_string
+
+    parser = argparse.ArgumentParser(description="Serve an app behind host names and a password.")
+    parser.add_argument("app", help="module:function that makes the app")
+    parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--port", type=int, required=True)
+    parser.add_argument("--hosts", required=True, help="names to answer to, separated by commas")
+    parser.add_argument("--ask", action="store_true", help="ask for $MLFLOW_TRACKING_USERNAME and …_PASSWORD")
+    given = parser.parse_args(argv)
+    auth = f"{os.environ['MLFLOW_TRACKING_USERNAME']}:{os.environ['MLFLOW_TRACKING_PASSWORD']}" if given.ask else ""
+    app = Guard(import_from_string(given.app)(), given.hosts.split(","), auth)
+    uvicorn.run(app, host=given.host, port=given.port, log_level="warning", lifespan="on")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,97 @@
+"""Support vectors and forests: what they choose inside a training side, and what they are fitted to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pytest
+from sklearn.model_selection import cross_val_predict
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.svm import SVC
+
+from fer_core.clips.splits import grouped_folds
+from fer_core.config import TrainConfig
+from fer_core.evaluation.metrics import mean_recall
+from fer_core.models.base import ClipClassifier, ClipModel, Fits, FitSplit, Fitted
+from fer_core.models.descriptor_model import INNER_FOLDS
+from fer_core.models.fusion import Fusion
+from fer_core.models.registry import model_of
+from fer_core.models.svm import COSTS
+
+FIT, STOP, SCORED = np.arange(42), np.arange(42, 54), np.arange(54, 72)
+WHOLE = np.concatenate([FIT, STOP])
+
+
+@pytest.fixture(scope="module")
+def hard(drawn):
+    """The drawn clips with eight numbers each for a descriptor, so noisy that the cost matters."""
+    rng = np.random.default_rng(0)
+    rows = 0.8 * rng.normal(size=(6, 8))[drawn.labels] + rng.normal(size=(drawn.n_clips, 8))
+    return replace(drawn, described={"texture": rows})
+
+
+def support_vectors(cost):
+    return make_pipeline(StandardScaler(), SVC(kernel="linear", C=cost))
+
+
+def test_support_vectors_are_fitted_to_the_whole_training_side_at_the_cost_that_inner_folds_by_subject_prefer(hard):
+    model = model_of(TrainConfig(model="lbp-svm"))
+    fitted = Fits(hard).fitted(model, FitSplit(FIT, STOP, 3))
+    rows = hard.described["texture"][WHOLE]
+    labels, subjects = hard.labels[WHOLE], [hard.subjects[c] for c in WHOLE]
+    inner = grouped_folds(subjects, labels, INNER_FOLDS, 3)
+    recalls = [
+        mean_recall(cross_val_predict(support_vectors(cost), rows, labels, cv=inner), labels, 6) for cost in COSTS
+    ]
+    assert recalls[COSTS.index(fitted.chosen["cost"])] == max(recalls) > min(recalls)
+    expected = support_vectors(fitted.chosen["cost"]).fit(rows, labels)
+    assert np.array_equal(fitted.classifier.coef, expected[-1].coef_)
+
+
+def test_a_forest_is_fitted_to_the_whole_training_side(drawn):
+    model = model_of(TrainConfig(model="lbp-forest"))
+    sides = FitSplit(FIT, STOP, 0), FitSplit(WHOLE, STOP[:0], 0), FitSplit(FIT, STOP[:0], 0)
+    found, whole, part = (Fits(drawn).fitted(model, side).classifier.scores(drawn, SCORED) for side in sides)
+    assert np.array_equal(found, whole) and not np.array_equal(found, part)
+
+
+@pytest.mark.parametrize("model", ["lbp-svm", "lbp-forest"])
+def test_a_class_that_one_subject_alone_shows_is_no_hindrance_to_inner_folds(drawn, model):
+    alone = replace(drawn, labels=np.where((drawn.labels == 5) & (np.arange(72) // 6 > 0), 0, drawn.labels))
+    scores = (
+        Fits(alone).fitted(model_of(TrainConfig(model=model)), FitSplit(FIT, STOP, 0)).classifier.scores(alone, SCORED)
+    )
+    assert scores.shape == (len(SCORED), 6) and np.allclose(scores.sum(axis=1), 1)
+
+
+@dataclass(frozen=True)
+class Remembering(ClipModel):
+    """Right about the clips it was fitted to, and evenly undecided about others."""
+
+    @property
+    def stops_early(self):
+        return False
+
+    def fit(self, fits, side):
+        return Fitted(RememberingClassifier(frozenset(side.fit.tolist())), seconds=0.0)
+
+
+@dataclass(frozen=True)
+class RememberingClassifier(ClipClassifier):
+    met: frozenset[int]
+    n_parameters: int = 0
+
+    def scores(self, inputs, clips):
+        known = np.array([c in self.met for c in clips])[:, None]
+        return np.where(known, np.eye(6)[inputs.labels[clips]], 1 / 6)
+
+    to_record = to_tensors = None  # it is never kept
+
+
+def test_a_share_is_learnt_from_parts_that_have_not_met_the_clips_it_is_learnt_on(drawn):
+    fused = Fusion("fused", "", model_of(TrainConfig(model="displacement-svm")), Remembering("r", ""), learned=True)
+    fitted = Fits(drawn).fitted(fused, FitSplit(FIT, STOP, 0))
+    assert fitted.classifier.share > 0.5, "a part that only remembers says nothing of new people"
+    assert fitted.classifier.second.met == set(WHOLE.tolist()), "and is then fitted to all of them"
