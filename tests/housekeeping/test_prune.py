@@ -14,8 +14,8 @@ import pytest
 from fer_core.clips.clip import Clip, Split
 from fer_core.clips.manifest import Manifest, write_manifest
 from fer_core.config import LimitsConfig, PreprocessConfig, TrainConfig
-from fer_core.dataset.prepare import FeatureRequirements, prepare_clips
-from fer_core.dataset.table import load_table, training_table
+from fer_core.dataset.prepare import prepare_clips
+from fer_core.dataset.table import FeatureRequirements, load_table, training_table
 from fer_core.emotions import Emotion
 from fer_core.errors import DataError
 from fer_core.experiments.search.trial import TrialSpec, write_spec
