@@ -87,7 +87,7 @@ class RememberingClassifier(ClipClassifier):
         known = np.array([c in self.met for c in clips])[:, None]
         return np.where(known, np.eye(6)[inputs.labels[clips]], 1 / 6)
 
-    to_record = to_tensors = None  # it is never kept
+    to_record = to_tensors = build = None  # it is never kept
 
 
 def test_a_share_is_learnt_from_parts_that_have_not_met_the_clips_it_is_learnt_on(drawn):

@@ -225,7 +225,7 @@ def test_file_missing_in_the_artifact_store_is_named(registered, elsewhere):
 def test_loading_runs_nothing_that_came_with_the_model(registered, elsewhere, tmp_path):
     mark = tmp_path / "ran"
     with tampered(registered, registered.versions[0]) as folder:
-        for planted in ("pyfunc.py", "code/fer_core/__init__.py", "code/fer_core/model/bundle.py"):
+        for planted in ("pyfunc.py", "code/fer_core/__init__.py", "code/fer_core/models/bundle.py"):
             (folder / planted).write_text(f"open({str(mark)!r}, 'w')\n")
         assert load_version(elsewhere, registered.versions[0]).bundle.digest == registered.bundles[0].digest
     assert not mark.exists()
