@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ModelWrapValidatorHandler, Va
 from fer_core.config_errors import explain
 from fer_core.errors import ConfigError
 from fer_core.model_names import FC_HEAD_MODELS, ModelName
+from fer_core.published import ATTENTION, ATTENTION_BATCHES
 
 PRESETS = {path.stem: path for path in sorted((Path(__file__).parent / "presets").glob("*.yaml"))}
 
@@ -131,14 +132,10 @@ Rule = Literal["majority_vote", "mean_scores", "log_mean_scores"]
 WeightScheme = Literal["none", "inverse_frequency", "balanced", "effective_number", "square_root"]
 Sampling = Literal["none", "over", "under"]
 Transfer = Literal["frozen", "last_block"]
-_ATTENTION = {  # the appendix; the best by clip accuracy, here by its 5-epoch mean, patient for half a step
-    "optimizer": "sgd", "lr": 4e-3, "momentum": 0.9, "weight_decay": 1e-4, "schedule": "step", "step_epochs": 60,
-    "step_gamma": 0.2, "epochs": 180, "patience": 30,
-}  # fmt: skip
 _NETWORK = {"optimizer": "adam", "lr": 1e-3, "weight_decay": 1e-4, "batch_size": 16, "dropout": 0.5}
 RECIPES: dict[str, dict[str, Any]] = {  # what a network over whole clips is trained by unless told; batches of clips
-    "fan-self": {**_ATTENTION, "batch_size": 48},
-    "fan-relation": {**_ATTENTION, "batch_size": 64},
+    # the appendix keeps the best by clip accuracy; here by its 5-epoch mean, patient for half a step
+    **{name: {**ATTENTION, "batch_size": size, "patience": 30} for name, size in ATTENTION_BATCHES.items()},
     "lstm": {**_NETWORK, "epochs": 60},
     "c3d": {**_NETWORK, "epochs": 40},
     "lstm-c3d": {**_NETWORK, "epochs": 60},  # the most of its parts, which have their own 60 and 40

@@ -40,14 +40,12 @@ class LeakReport:
         leaks: in the order of the manifest.
         repeated: (id, id) of clips with the same content, subject, label and side: harmless, but counted twice.
         cleared: near-duplicates a person has allowed.
-        n_compared: clips whose content was compared.
         n_hashed: clips whose pictures were compared.
     """
 
     leaks: tuple[Leak, ...]
     repeated: tuple[tuple[str, str], ...]
     cleared: tuple[Pair, ...]
-    n_compared: int
     n_hashed: int
 
     def refuse(self) -> None:
@@ -86,7 +84,7 @@ def check_leaks(
             cleared.append(pair)
         elif both not in identical:
             leaks.append(_near(pair, sides))
-    return LeakReport(tuple(leaks), tuple(repeated), tuple(cleared), len(digests or {}), len(hashes or {}))
+    return LeakReport(tuple(leaks), tuple(repeated), tuple(cleared), len(hashes or {}))
 
 
 def _same_content(manifest: Manifest, digests: Mapping[str, str]) -> tuple[list[Leak], list[tuple[str, str]]]:

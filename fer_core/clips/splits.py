@@ -19,15 +19,10 @@ from fer_core.clips.manifest import Manifest
 from fer_core.config import SplitConfig
 from fer_core.emotions import SEVEN, Emotion
 from fer_core.errors import ConfigError, DataError
+from fer_core.published import TABLE_3_2
 
 log = logging.getLogger(__name__)
 
-# Table 3.2: videos per class, in `Emotion` order.
-TABLE_3_2: Mapping[Split, tuple[int, ...]] = {
-    Split.TRAIN: (80, 112, 70, 152, 84, 133),
-    Split.TEST: (25, 31, 25, 58, 28, 35),
-    Split.VALIDATION: (4, 3, 3, 3, 3, 5),
-}
 _SHUFFLES = 8  # seeded candidates a share is chosen from
 _TOLERANCE = 0.01  # a share of j/k of the folds may miss the wanted one by so much
 

@@ -38,11 +38,6 @@ class CoverageCurve:
             float(self.accuracy[place]), float(self.low[place]), float(self.high[place])
         )
 
-    def reaching(self, accuracy: float) -> tuple[float, float] | None:
-        """(threshold, coverage) of the most clips that can be answered with such an accuracy; None when none can."""
-        places = np.flatnonzero(self.accuracy >= accuracy)
-        return (float(self.threshold[places[0]]), float(self.coverage[places[0]])) if len(places) else None
-
     @property
     def mean_risk(self) -> float:
         """Area under error over coverage: what is wrong of the answered clips, averaged over all coverages."""

@@ -22,6 +22,7 @@ from fer_core.features.weights import (
     torchvision_checkpoint,
     wheel_checkpoint,
 )
+from fer_core.published import MEAN_3_5, STD_3_5
 
 if TYPE_CHECKING:
     from torchvision.models import WeightsEnum
@@ -41,7 +42,7 @@ class Normalization:
 
 
 # The thesis's figures (§3.5.5); torchvision's own (.485 .456 .406, .229 .224 .225) differ by at most 0.001.
-IMAGENET = Normalization("imagenet", (0.484, 0.455, 0.405), (0.228, 0.223, 0.224))
+IMAGENET = Normalization("imagenet", MEAN_3_5, STD_3_5)
 # The Oxford release that torchvision calls IMAGENET1K_FEATURES: mean-subtracted 0..255 input.
 FEATURES = Normalization("features", (0.48235, 0.45882, 0.40784), (1 / 255, 1 / 255, 1 / 255))
 # [0, 1] as it is: the ResNet18 trained on FER+ of the appendix (Emotion-FAN) saw its faces so.

@@ -14,11 +14,10 @@ import numpy as np
 from fer_core import __version__
 from fer_core.clips.clip import Split
 from fer_core.clips.datasets import may_leave
-from fer_core.clips.splits import TABLE_3_2
 from fer_core.emotions import SIX
 from fer_core.evaluation.datacard import ClipFacts, DataCard, Sighting, lost
 from fer_core.preprocess.faces import FrameStatus
-from fer_core.published import TABLE_4_2
+from fer_core.published import TABLE_3_2, TABLE_4_2
 from fer_core.reports.distributions import ledger_svg, meter_svg, spread_svg
 from fer_core.reports.page import clean, data_uri, render_page, shares_svg
 

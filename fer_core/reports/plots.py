@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 from sklearn.metrics import ConfusionMatrixDisplay
 
-from fer_core.emotions import SIX, Emotion
+from fer_core.emotions import Emotion
 from fer_core.errors import ShapeError
 from fer_core.evaluation.calibration import Reliability
 from fer_core.evaluation.metrics import Evaluation
@@ -41,6 +41,14 @@ def figure_png(figure: Figure, dpi: int = 120) -> bytes:
     """The figure as a PNG file."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=dpi)
+    return buffer.getvalue()
+
+
+def figure_svg(figure: Figure) -> bytes:
+    """The figure as an SVG file, the same bytes for the same figure."""
+    buffer = io.BytesIO()
+    with rc_context({"svg.hashsalt": "ferflow"}):
+        figure.savefig(buffer, format="svg", metadata={"Date": None})
     return buffer.getvalue()
 
 
@@ -173,37 +181,6 @@ def contact_sheet(rows: Mapping[str, Sequence[np.ndarray]], title: str = "") -> 
         if title:
             ax.set_title(title)
         return figure
-
-
-def timeline_figure(
-    time: np.ndarray, scores: np.ndarray, classes: tuple[Emotion, ...] = SIX, title: str = "", xlabel: str = "frame"
-) -> Figure:
-    """The scores of a clip's frames over time, one line an emotion.
-
-    Args:
-        time: (n,) frame numbers or seconds. scores: (n, k) rows sum to 1.
-    """
-    with rc_context(STYLE):
-        figure, ax = _figure(7.0, 2.8)
-        for column, emotion in enumerate(classes):
-            ax.plot(time, scores[:, column], color=COLORS[emotion], linewidth=1.8, marker="o", markersize=3)
-        _name_lines(ax, float(time[-1]), scores[-1], classes)
-        ax.set(xlabel=xlabel, ylim=(0, 1))
-        ax.yaxis.set_major_formatter(PercentFormatter(1))
-        ax.grid(axis="y")
-        ax.set_title(title)
-        return figure
-
-
-def _name_lines(ax: Axes, end: float, last: np.ndarray, classes: tuple[Emotion, ...]) -> None:
-    """Names at the lines' ends, pushed apart so that none covers another."""
-    gap, height = 0.085, -1.0
-    for column in np.argsort(last):
-        height = max(float(last[column]), height + gap)
-        ax.annotate(
-            str(classes[column]), (end, min(height, 1.0 + gap * len(classes))), xytext=(6, 0),
-            textcoords="offset points", color=COLORS[classes[column]], va="center", fontsize=9, annotation_clip=False,
-        )  # fmt: skip
 
 
 def _fold_lines(ax: Axes, folds: Sequence[Sequence[float]], label: str, color: str) -> None:

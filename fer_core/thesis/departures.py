@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from fer_core.clips.clip import Split
+from fer_core.features.backbone import NORMALIZATIONS
 from fer_core.published import MEAN_3_5, STD_3_5, TABLE_3_1, TRAINED_ON
 from fer_core.thesis.reproduction import Outcome, Reproduction
 
@@ -60,13 +61,18 @@ def _data(found: Reproduction) -> Iterator[Difference]:
         f"Viola–Jones, {cfg.face.mode.replace('_', ' ')}; frames without a face are left out and counted",
     )
     yield "equalisation", "eq. 3.1–3.4", {"thesis": "eq. 3.1–3.4"}.get(cfg.equalize, cfg.equalize)
-    channels = f"eq. 3.5, mean {list(MEAN_3_5)}, std {list(STD_3_5)}"
-    known = {
-        "imagenet": "eq. 3.5 with the checkpoint's mean [0.485, 0.456, 0.406], std [0.229, 0.224, 0.225]",
-        "features": "the checkpoint's own: mean [0.482, 0.459, 0.408], std 1/255",
-        "unit": "none: [0, 1] as it is",
-    }
-    yield "normalisation", channels, known.get(found.normalization, found.normalization)
+    yield "normalisation", _constants("eq. 3.5", MEAN_3_5, STD_3_5), _normalization(found.normalization)
+
+
+def _constants(name: str, mean: Sequence[float], std: Sequence[float]) -> str:
+    return f"{name}, mean {[round(m, 4) for m in mean]}, std {[round(s, 4) for s in std]}"
+
+
+def _normalization(name: str) -> str:
+    """The constants that the code used."""
+    used = NORMALIZATIONS[name]
+    title = {"imagenet": "eq. 3.5", "features": "the checkpoint's own"}.get(name, name)
+    return "none: [0, 1] as it is" if name == "unit" else _constants(title, used.mean, used.std)
 
 
 def _network(found: Reproduction) -> Iterator[Difference]:

@@ -9,12 +9,11 @@ import numpy as np
 from markupsafe import Markup
 
 from fer_core import __version__
-from fer_core.clips.splits import TABLE_3_2
 from fer_core.emotions import SIX
 from fer_core.evaluation.metrics import Evaluation, Interval
-from fer_core.published import COMPUTE, CONTRADICTIONS, MEAN, TABLE_4_2
-from fer_core.reports.curves_svg import accuracy_svg, loss_svg
-from fer_core.reports.page import render_page
+from fer_core.published import COMPUTE, CONTRADICTIONS, MEAN, TABLE_3_2, TABLE_4_2
+from fer_core.reports.page import data_uri, render_page
+from fer_core.reports.plots import curves_figure, figure_svg
 from fer_core.thesis.claims import answer_claims
 from fer_core.thesis.departures import departures, fc_start, side_names, widths_name
 from fer_core.thesis.reproduction import THESIS_RULES, Outcome, Reproduction
@@ -162,21 +161,16 @@ def _outcome(o: Outcome, low: float) -> dict[str, Any]:
             }
         rules.append(row)
     n = len(o.history)
-    validated = o.gap() is not None
-    curves = []
-    if n:
-        loss, accuracy, _ = o.thesis.figures
-        curves = [
-            (f"Mean loss (Fig. {loss})", loss_svg(o.history, validated)),
-            (f"Accuracy per frame (Fig. {accuracy})", accuracy_svg(o.history, validated)),
-        ]
+    loss, accuracy, _ = o.thesis.figures
+    curves = figure_svg(curves_figure({"": o.history})) if n else b""
     return {
         "number": o.number,
         "network": o.thesis.network,
         "loss": o.thesis.loss,
         "reason": o.reason or "not tested",
         "rules": rules,
-        "curves": curves,
+        "curves": data_uri(curves, "image/svg+xml") if n else "",
+        "caption": f"Mean loss (Fig. {loss}) and accuracy per frame (Fig. {accuracy})",
         "stopped": f"{n} epochs, thesis {o.thesis.epochs}" + ("" if o.tested else f"; {o.reason}"),
         "widths": f"FC {widths_name(o)}",
         "compute": [

@@ -12,7 +12,6 @@ import re
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self
 
@@ -206,13 +205,6 @@ class Run:
         """A text artifact (Markdown, HTML, YAML)."""
         with mlflow_errors(f"run {self.id}"):
             self.tracking.client.log_text(self.id, text, path)
-
-    def log_file(self, file: Path, folder: str = "") -> None:
-        """A file as an artifact under `folder`."""
-        if not file.is_file():
-            raise TrackingError(f"run {self.id}: no such file to log: {file}")
-        with mlflow_errors(f"run {self.id}"):
-            self.tracking.client.log_artifact(self.id, str(file), folder or None)
 
 
 def _flat(data: Mapping[str, Any], prefix: str = "") -> dict[str, str]:

@@ -10,10 +10,11 @@ import pytest
 
 from fer_core.clips.clip import Clip, Split
 from fer_core.clips.manifest import Manifest
-from fer_core.clips.splits import TABLE_3_2, check_split, every_split, grouped_folds, inner_split, n_splits, split
+from fer_core.clips.splits import check_split, every_split, grouped_folds, inner_split, n_splits, split
 from fer_core.config import SplitConfig
 from fer_core.emotions import SIX, Emotion
 from fer_core.errors import ConfigError, DataError
+from fer_core.published import TABLE_3_2
 
 
 def people(n: int, seed: int = 0, per_person: int = 6, dataset: str = "lab") -> Manifest:

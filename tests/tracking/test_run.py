@@ -173,15 +173,6 @@ def test_faces_that_may_not_be_passed_on_stay_here(tracking, run):
     assert reopen_run(told_so, run.id).log_faces(Figure(), "figures/signed.png", redistribute=False) is True
 
 
-def test_files_are_logged_and_missing_ones_named(run, tmp_path):
-    file = tmp_path / "report.html"
-    file.write_text("<p>")
-    run.log_file(file, "reports")
-    assert artifact(run, "reports/report.html") == "<p>"
-    with pytest.raises(TrackingError, match=r"no such file to log: .*gone"):
-        run.log_file(tmp_path / "gone")
-
-
 def test_fault_104_run_names_are_checked_before_anything_is_sent(tracking):
     with pytest.raises(TrackingError, match=r"run name '\.\./\.\./etc'"):
         start_run(tracking, "../../etc")

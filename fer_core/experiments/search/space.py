@@ -9,13 +9,13 @@ import optuna
 from fer_core.config import RECIPES, SearchConfig, TrainConfig, WeightScheme
 from fer_core.errors import ConfigError
 from fer_core.model_names import FC_HEAD_MODELS
+from fer_core.published import FC_WIDTHS, SECTION_4_2_2, TABLE_4_1
 
 LINEAR = "linear"
-THESIS_WIDTHS = (4096, 4096)
-# Table 4.1 and §4.2.2 contradict each other; both are tried.
+# Table 4.1 and §4.2.2 contradict each other; both are tried. Adam is the space's own optimiser.
 THESIS_SETTINGS: dict[str, dict[str, Any]] = {
-    "table-4.1": {"lr": 0.005, "batch_size": 20},
-    "section-4.2.2": {"lr": 0.001, "batch_size": 30},
+    name: {key: setting[key] for key in ("lr", "batch_size")}
+    for name, setting in (("table-4.1", TABLE_4_1), ("section-4.2.2", SECTION_4_2_2))
 }
 
 
@@ -94,10 +94,10 @@ def _of_the_thesis(cfg: SearchConfig, plain: WeightScheme) -> dict[str, dict[str
         name: {**setting, "widths": widths_name(widest), "class_weights": plain}
         for name, setting in THESIS_SETTINGS.items()
     }
-    narrowed = [w for w in cfg.widths if len(w) == 2 and w[0] == THESIS_WIDTHS[0] and w[1] < w[0]]
-    if THESIS_WIDTHS in cfg.widths and narrowed:
+    narrowed = [w for w in cfg.widths if len(w) == 2 and w[0] == FC_WIDTHS[0] and w[1] < w[0]]
+    if FC_WIDTHS in cfg.widths and narrowed:
         weighted = "inverse_frequency" if "inverse_frequency" in cfg.class_weights else plain
-        shapes = (THESIS_WIDTHS, max(narrowed))
+        shapes = (FC_WIDTHS, max(narrowed))
         for i, (scheme, shape) in enumerate([(s, w) for s in (plain, weighted) for w in shapes], start=1):
             found[f"thesis-{i}"] = {
                 **THESIS_SETTINGS["table-4.1"],
