@@ -8,15 +8,25 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ModelWrapValidatorHandler, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    GetCoreSchemaHandler,
+    ModelWrapValidatorHandler,
+    ValidationError,
+    model_validator,
+)
+from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 from fer_core.config_errors import explain
 from fer_core.errors import ConfigError
-from fer_core.model_names import FC_HEAD_MODELS, ModelName
+from fer_core.model_names import FC_HEAD_MODELS, MODEL_NAMES
 from fer_core.published import ATTENTION, ATTENTION_BATCHES
 
 PRESETS = {path.stem: path for path in sorted((Path(__file__).parent / "presets").glob("*.yaml"))}
@@ -26,6 +36,29 @@ class Settings(BaseModel):
     """Base of all settings: unknown keys, infinity and NaN are refused, values never change after birth."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+@dataclass(frozen=True)
+class OneOf:
+    """Annotates a text that must be one of some names. They are looked up at each check: a name added is accepted."""
+
+    names: Sequence[str]
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_after_validator_function(self._known, handler(source))
+
+    def __get_pydantic_json_schema__(self, schema: Any, handler: Any) -> dict[str, Any]:
+        return {"type": "string", "enum": list(self.names)}
+
+    def _known(self, name: str) -> str:
+        if name not in self.names:
+            *others, last = (repr(known) for known in self.names)
+            expected = f"{', '.join(others)} or {last}" if others else last
+            raise PydanticCustomError("literal_error", "Input should be {expected}", {"expected": expected})
+        return name
+
+
+ModelName = Annotated[str, OneOf(MODEL_NAMES)]
 
 
 class FaceConfig(Settings):
@@ -235,7 +268,7 @@ class TrainConfig(Settings):
             return self.differing
         return {name: getattr(self, name) for name in TrainConfig.model_fields if name in self.model_fields_set}
 
-    def with_model(self, model: ModelName, **changes: Any) -> TrainConfig:
+    def with_model(self, model: str, **changes: Any) -> TrainConfig:
         """The setting of another model: of this one what was given and that model reads, the rest by its recipe.
 
         Raises:
@@ -243,18 +276,18 @@ class TrainConfig(Settings):
         """
         return self._of(model, _read_by(model), changes)
 
-    def with_recipe_of(self, model: ModelName) -> TrainConfig:
+    def with_recipe_of(self, model: str) -> TrainConfig:
         """The setting of a model compared with this one's: its recipe, and of this setting what is everyone's; all of
         it where both have FC layers."""
         alike = model == self.model or {model, self.model} <= set(FC_HEAD_MODELS)
         return self._of(model, _read_by(model) if alike else SHARED_FIELDS, {})
 
-    def _of(self, model: ModelName, names: Sequence[str], changes: dict[str, Any]) -> TrainConfig:
+    def _of(self, model: str, names: Sequence[str], changes: dict[str, Any]) -> TrainConfig:
         kept = {name: value for name, value in self.given.items() if name in names}
         return TrainConfig.model_validate({**kept, "model": model, **changes})
 
 
-def _read_by(model: ModelName) -> tuple[str, ...]:
+def _read_by(model: str) -> tuple[str, ...]:
     """The fields that say something to a model."""
     if model in FC_HEAD_MODELS:
         return tuple(TrainConfig.model_fields)

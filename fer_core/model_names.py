@@ -1,15 +1,18 @@
-"""The models' names: every way from a clip to a verdict; `models/catalogue.py` says what they are.
+"""The models' names: every way from a clip to a verdict; `models/registry.py` says what they are.
 
 Apart from the settings, so that a command line can list them before anything heavy is imported.
 """
 
 from __future__ import annotations
 
-from typing import Literal, get_args
-
-ModelName = Literal[
+MODEL_NAMES = [
     "head", "fan-self", "fan-relation", "lstm", "c3d", "lstm-c3d", "lstm-c3d-learned", "lbp-svm", "lbp-forest",
     "displacement-svm", "appearance-displacement", "gradients-svm",
 ]  # fmt: skip
-FC_HEAD_MODELS: tuple[ModelName, ...] = ("head", "appearance-displacement")  # FC layers over frames are in them
-COMPARED = ("head-mean", "head-vote", "head-log-mean", *get_args(ModelName)[1:])  # the head under each rule
+FC_HEAD_MODELS = ("head", "appearance-displacement")  # FC layers over frames are in them
+HEAD_RULES = ("head-mean", "head-vote", "head-log-mean")  # the head under each rule
+
+
+def compared_names() -> tuple[str, ...]:
+    """What `compare` can name: the head under each rule, and every other model."""
+    return (*HEAD_RULES, *(name for name in MODEL_NAMES if name != "head"))

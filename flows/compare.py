@@ -21,7 +21,7 @@ from fer_core.evaluation.latency import Costs
 from fer_core.experiments.comparison import Comparison, Entry, compare
 from fer_core.experiments.external_validation import ExternalValidation, validate_externally
 from fer_core.features.augment import PLAIN
-from fer_core.model_names import COMPARED
+from fer_core.model_names import compared_names
 from fer_core.models.base import ClipModel
 from fer_core.models.registry import joint_requirements, models_of, requirements_of
 from fer_core.reports.comparison import comparison_json, comparison_markdown, comparison_page
@@ -63,13 +63,13 @@ def compare_flow(
     workspace = Workspace.open(config.workspace)
     tracking = connect(config.tracking, workspace.root)
     models_of(models, config.train)  # a name that is unknown is refused before the work begins
-    extra = _requirements(models_of(models or COMPARED, config.train), config)
+    extra = _requirements(models_of(models or compared_names(), config.train), config)
     backbone = backbone_for(config, extra)
     prepared = _training_side(prepare_faces(config, folded=True), config, extra)
     prepare_features(config, prepared, extra)
     table, costs = table_of(config, prepared, extra), costs_of(config, prepared, extra)
     fc, block = workspace.features.stored_layers(backbone, block=bool(table.maps))
-    chosen = models_of(models or COMPARED, config.train, epochs=epochs, fc=fc, block=block)
+    chosen = models_of(models or compared_names(), config.train, epochs=epochs, fc=fc, block=block)
     other = _other_side(prepared, extra, config, workspace, elsewhere) if elsewhere else None
     with start_run(tracking, "compare") as run:
         run.log_config(config)

@@ -10,7 +10,7 @@ from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 
 from fer_core.clips.datasets import may_leave
-from fer_core.config import RunConfig
+from fer_core.config import ModelName, RunConfig
 from fer_core.dataset.table import FeatureTable, load_table
 from fer_core.errors import ConfigError
 from fer_core.evaluation.metrics import Evaluation
@@ -18,7 +18,7 @@ from fer_core.experiments.candidate import CLIP_RULE, Candidate, make_candidate
 from fer_core.experiments.search.processes import trial_processes
 from fer_core.experiments.search.study import cross_validate
 from fer_core.experiments.search.trial import TrialResult, complete_result, read_spec
-from fer_core.model_names import FC_HEAD_MODELS, ModelName
+from fer_core.model_names import FC_HEAD_MODELS
 from fer_core.models.base import read_of
 from fer_core.models.registry import model_of, requirements_of
 from fer_core.reports.plots import confusion_figure, curves_figure, figure_png

@@ -7,9 +7,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from fer_core.config import PreprocessConfig, Rule, Settings
+from fer_core.config import ModelName, PreprocessConfig, Rule, Settings
 from fer_core.emotions import SEVEN, SIX, Emotion
-from fer_core.model_names import ModelName
 from fer_core.models.base import AnyRecord, Temperature
 
 FORMAT = 2

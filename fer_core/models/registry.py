@@ -1,19 +1,21 @@
-"""The models by name, in the order of the thesis: its own head and rules, its appendix, the systems it reviews."""
+"""The models by name, in the order of the thesis: its own head and rules, its appendix, the systems it reviews.
+
+A new model is a file beside this one, its name in `model_names.py`, and a line in `MODELS`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path
-from typing import get_args
 
 from fer_core.config import RECIPES, Rule, SearchConfig, TrainConfig
 from fer_core.dataset.table import FeatureRequirements
 from fer_core.errors import ConfigError
 from fer_core.features.augment import views_of
 from fer_core.features.descriptors.catalogue import DISPLACEMENT, GRADIENTS, TEXTURE
-from fer_core.model_names import COMPARED, FC_HEAD_MODELS, ModelName
+from fer_core.model_names import FC_HEAD_MODELS, compared_names
 from fer_core.models.attention import Attention
 from fer_core.models.base import ClipModel
 from fer_core.models.c3d import C3D
@@ -23,14 +25,70 @@ from fer_core.models.fusion import Fusion
 from fer_core.models.lstm import LSTM
 from fer_core.models.svm import SupportVectors
 
-HEAD_RULES: dict[str, tuple[Rule, str]] = {
+RULES_OF_HEAD: dict[str, tuple[Rule, str]] = {
     "head-mean": ("mean_scores", "FC head, mean scores (§4.1)"),
     "head-vote": ("majority_vote", "FC head, majority vote (§4.1)"),
     "head-log-mean": ("log_mean_scores", "FC head, mean log scores"),
 }
 
 
-LSTM_AND_C3D: tuple[ModelName, ModelName] = ("lstm", "c3d")
+@dataclass(frozen=True)
+class Start:
+    """Stored layers of the backbone that a head starts from."""
+
+    fc: Path | None = None
+    block: Path | None = None
+
+
+def _head(train: TrainConfig, start: Start) -> FCHead:
+    return FCHead("head", "FC head (§4.2)", train.with_model("head"), start.fc, start.block)
+
+
+def _lstm(train: TrainConfig, start: Start) -> ClipModel:
+    return LSTM("lstm", "CNN features + LSTM (§1.3.2)", train)
+
+
+def _c3d(train: TrainConfig, start: Start) -> ClipModel:
+    return C3D("c3d", "C3D-small (§1.3.2)", train)
+
+
+def _lstm_c3d(name: str, title: str, learned: bool) -> Factory:
+    def factory(train: TrainConfig, start: Start) -> ClipModel:
+        lstm, c3d = (TrainConfig(**{**train.differing, "model": part}) for part in ("lstm", "c3d"))
+        return Fusion(name, title, _lstm(lstm, start), _c3d(c3d, start), learned)
+
+    return factory
+
+
+def _displacement(train: TrainConfig, start: Start) -> SupportVectors:
+    return SupportVectors("displacement-svm", "point displacement + SVM (§1.3.1)", DISPLACEMENT, train.class_weights)
+
+
+def _appearance_displacement(train: TrainConfig, start: Start) -> ClipModel:
+    moved = replace(_displacement(train, start), joined=True)
+    name = "appearance-displacement"
+    return Fusion(name, "FC head and displacement (§1.3.2)", _head(train, start), moved, learned=True)
+
+
+Factory = Callable[[TrainConfig, Start], ClipModel]
+MODELS: dict[str, Factory] = {
+    "head": _head,
+    "fan-self": lambda train, _: Attention("fan-self", "frame attention, self (appendix)", train, relation=False),
+    "fan-relation": lambda train, _: Attention(
+        "fan-relation", "frame attention, self + relation (appendix)", train, relation=True
+    ),
+    "lstm": _lstm,
+    "c3d": _c3d,
+    "lstm-c3d": _lstm_c3d("lstm-c3d", "LSTM and C3D, averaged (§1.3.2)", learned=False),
+    "lstm-c3d-learned": _lstm_c3d("lstm-c3d-learned", "LSTM and C3D, share learnt (§1.3.2)", learned=True),
+    "lbp-svm": lambda train, _: SupportVectors("lbp-svm", "LBP + SVM (§1.3.1)", TEXTURE, train.class_weights),
+    "lbp-forest": lambda train, _: Forest("lbp-forest", "LBP + random forest (§1.3.1)", TEXTURE, train.class_weights),
+    "displacement-svm": _displacement,
+    "appearance-displacement": _appearance_displacement,
+    "gradients-svm": lambda train, _: SupportVectors(
+        "gradients-svm", "3-D gradient histograms + SVM (§1.3.1)", GRADIENTS, train.class_weights
+    ),
+}
 
 
 def model_of(train: TrainConfig, *, epochs: int = 0, fc: Path | None = None, block: Path | None = None) -> ClipModel:
@@ -40,35 +98,9 @@ def model_of(train: TrainConfig, *, epochs: int = 0, fc: Path | None = None, blo
         epochs: most epochs of a network over clips, or of those in a fused model; 0: the setting's.
         fc, block: stored layers of the backbone that a head starts from.
     """
-    name, weighting = train.model, train.class_weights
-    if epochs and name in RECIPES:
+    if epochs and train.model in RECIPES:
         train = train.model_copy(update={"epochs": epochs})
-    head = FCHead("head", "FC head (§4.2)", train.with_model("head") if name in FC_HEAD_MODELS else train, fc, block)
-    if name == "head":
-        return head
-    if name in ("fan-self", "fan-relation"):
-        relation = name == "fan-relation"
-        title = f"frame attention, self{' + relation' * relation} (appendix)"
-        return Attention(name, title, train, relation=relation)
-    if name == "lstm":
-        return LSTM(name, "CNN features + LSTM (§1.3.2)", train)
-    if name == "c3d":
-        return C3D(name, "C3D-small (§1.3.2)", train)
-    if name in ("lstm-c3d", "lstm-c3d-learned"):
-        learned = name == "lstm-c3d-learned"
-        parts = (TrainConfig(**{**train.differing, "model": part}) for part in LSTM_AND_C3D)
-        lstm, c3d = (model_of(part, epochs=epochs) for part in parts)
-        return Fusion(name, f"LSTM and C3D, {'share learnt' if learned else 'averaged'} (§1.3.2)", lstm, c3d, learned)
-    if name == "lbp-svm":
-        return SupportVectors(name, "LBP + SVM (§1.3.1)", TEXTURE, weighting)
-    if name == "lbp-forest":
-        return Forest(name, "LBP + random forest (§1.3.1)", TEXTURE, weighting)
-    if name == "gradients-svm":
-        return SupportVectors(name, "3-D gradient histograms + SVM (§1.3.1)", GRADIENTS, weighting)
-    moved = SupportVectors("displacement-svm", "point displacement + SVM (§1.3.1)", DISPLACEMENT, weighting)
-    if name == "displacement-svm":
-        return moved
-    return Fusion(name, "FC head and displacement (§1.3.2)", head, replace(moved, joined=True), learned=True)
+    return MODELS[train.model](train, Start(fc, block))
 
 
 def models_of(
@@ -83,12 +115,13 @@ def models_of(
     Raises:
         ConfigError: a name is unknown or given twice.
     """
+    known = compared_names()
     for name in names:
-        if name not in COMPARED:
-            close = get_close_matches(name, COMPARED, n=1)
+        if name not in known:
+            close = get_close_matches(name, known, n=1)
             raise ConfigError(
                 f"there is no model '{name}'{f' (did you mean {close[0]!r}?)' if close else ''}; "
-                f"there are {', '.join(COMPARED)}"
+                f"there are {', '.join(known)}"
             )
         if names.count(name) > 1:
             raise ConfigError(f"model '{name}' is named {names.count(name)} times; once is enough")
@@ -96,12 +129,11 @@ def models_of(
     assert isinstance(head, FCHead)
     found: list[ClipModel] = []
     for name in names:
-        if name in HEAD_RULES:
-            rule, title = HEAD_RULES[name]
+        if name in RULES_OF_HEAD:
+            rule, title = RULES_OF_HEAD[name]
             found.append(FCHeadRule(name, title, head, rule))
         else:
-            model = next(m for m in get_args(ModelName) if m == name)
-            found.append(model_of(train.with_recipe_of(model), epochs=epochs, fc=fc, block=block))
+            found.append(model_of(train.with_recipe_of(name), epochs=epochs, fc=fc, block=block))
     return tuple(found)
 
 

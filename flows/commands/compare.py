@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from fer_core.model_names import COMPARED
+from fer_core.model_names import compared_names
 from flows.commands.runs import backbone_checked, corpus_checked, run_flow, settled
 from flows.commands.session import Session, command
 
@@ -20,7 +20,7 @@ def compare(
         list[str] | None,
         typer.Argument(
             metavar="MODEL...",
-            help=f"{' '.join(COMPARED)}; the first is what the others are held against. None: all.",
+            help=f"{' '.join(compared_names())}; the first is what the others are held against. None: all.",
             show_default=False,
         ),
     ] = None,
@@ -37,7 +37,7 @@ def compare(
     from fer_core.models.registry import joint_requirements, models_of
 
     config = settled(session)
-    chosen = models_of(models or COMPARED, config.train)  # refuse an unknown name before anything is done
+    chosen = models_of(models or compared_names(), config.train)  # refuse an unknown name before anything is done
     if elsewhere:
         labelled_clips(elsewhere, config)
     config = backbone_checked(corpus_checked(config, folded=True), joint_requirements(chosen))

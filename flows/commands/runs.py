@@ -14,12 +14,12 @@ from collections.abc import Mapping
 from contextlib import nullcontext
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, cast, get_args
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from fer_core.errors import ConfigError, DataError
-from fer_core.model_names import ModelName
+from fer_core.model_names import MODEL_NAMES
 from flows.commands.session import BAD_ROWS, FollowLinks, Session, command
 from flows.support.formatting import format_result
 
@@ -100,7 +100,7 @@ def train(
         str,
         typer.Option(
             metavar="NAME",
-            help=f"Another model, by its own recipe but for what is given: {' '.join(get_args(ModelName))}.",
+            help=f"Another model, by its own recipe but for what is given: {' '.join(MODEL_NAMES)}.",
             show_default=False,
         ),
     ] = "",
@@ -112,15 +112,15 @@ def train(
 
     if trial and model:
         raise ConfigError("a trial has its model; name a trial or a model, not both")
-    if model and model not in get_args(ModelName):
-        raise ConfigError(f"there is no model '{model}'; there are {', '.join(get_args(ModelName))}")
+    if model and model not in MODEL_NAMES:
+        raise ConfigError(f"there is no model '{model}'; there are {', '.join(MODEL_NAMES)}")
     if model:  # a file may be of another model, but a flag given beside this one is meant for it
         own = [item for item in session.overrides if item.strip().startswith(("train.", "train="))]
         load_config(None, [*own, f"train.model={model}"])
     config = settled(session)
     train = complete_result(Path(trial)).train if trial else config.train
     if model:
-        train = train.with_model(cast("ModelName", model))
+        train = train.with_model(model)
     backbone_checked(corpus_checked(config, folded=not trial), requirements_of(train))
     return run_flow(session, "flows.train", "train_flow", config, trial=trial, model=model or None)
 

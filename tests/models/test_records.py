@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import get_args
 
 import numpy as np
 import pytest
@@ -20,7 +19,7 @@ from fer_core.experiments.search.study import refit
 from fer_core.experiments.search.trial import TrialResult
 from fer_core.features.backbone import load_backbone
 from fer_core.features.inputs import ClipInputs
-from fer_core.model_names import ModelName
+from fer_core.model_names import MODEL_NAMES
 from fer_core.models.base import Fits, FitSplit, build_classifier
 from fer_core.models.bundle import WEIGHTS, read_bundle, write_bundle
 from fer_core.models.fc_head import HeadClassifier, build_head
@@ -30,13 +29,13 @@ from fer_core.models.registry import model_of, requirements_of
 from fer_core.models.svm import SupportVectorsClassifier
 from tests.saved_models import lite0
 
-MODELS = get_args(ModelName)
+MODELS = tuple(MODEL_NAMES)
 TRAIN = TrainConfig(widths=(16,), epochs=3, batch_size=30)
 FIT, STOP, SCORED = np.arange(42), np.arange(42, 54), np.arange(54, 72)
 FACTS = ModelFacts(preprocess=PreprocessConfig(size=96), synthetic=True)
 
 
-def setting(model: ModelName) -> TrainConfig:
+def setting(model: str) -> TrainConfig:
     return TRAIN.with_model(model, **({"epochs": 2} if model.startswith(("fan", "lstm", "c3d")) else {}))
 
 

@@ -11,7 +11,7 @@ import torch
 from fer_core.config import TrainConfig
 from fer_core.errors import ConfigError
 from fer_core.evaluation.metrics import mean_recall
-from fer_core.model_names import COMPARED as NAMES
+from fer_core.model_names import compared_names
 from fer_core.models.base import Fits, FitSplit
 from fer_core.models.registry import models_of
 from fer_core.store import canonical_json
@@ -21,7 +21,7 @@ FIT, STOP, SCORED = np.arange(42), np.arange(42, 54), np.arange(54, 72)
 CHANCE = 1 / 6
 
 
-@pytest.mark.parametrize("model", models_of(NAMES, TRAIN, epochs=10), ids=NAMES)
+@pytest.mark.parametrize("model", models_of(compared_names(), TRAIN, epochs=10), ids=compared_names())
 def test_every_rival_does_better_than_chance_on_new_people(drawn, model):
     fitted = Fits(drawn).fitted(model, FitSplit(FIT, STOP, 0))
     scores = fitted.classifier.scores(drawn, SCORED)
@@ -64,7 +64,7 @@ def test_features_are_scaled_by_the_clips_trained_on_and_not_by_those_stopped_on
 
 
 def test_everyones_imbalance_scheme_is_the_heads():
-    every = models_of(NAMES, TRAIN.model_copy(update={"class_weights": "square_root"}))
+    every = models_of(compared_names(), TRAIN.model_copy(update={"class_weights": "square_root"}))
     single = [model for model in every if not hasattr(model, "first")]
     assert all("square_root" in canonical_json(model.setting) for model in single)
 
@@ -81,8 +81,8 @@ def test_recipes_keep_their_epochs_unless_told():
 
 
 def test_settings_tell_rivals_apart():
-    every = [canonical_json(r.setting) for r in models_of(NAMES, TRAIN)]
-    assert len(set(every)) == len(NAMES)
+    every = [canonical_json(r.setting) for r in models_of(compared_names(), TRAIN)]
+    assert len(set(every)) == len(compared_names())
     assert canonical_json(models_of(["lstm"], TRAIN, epochs=3)[0].setting) not in every
 
 

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from typing import get_args
-
 import optuna
 import pytest
 
 from fer_core.config import RECIPES, AugmentConfig, SearchConfig, TrainConfig
 from fer_core.experiments.search.space import presets, suggest
-from fer_core.model_names import ModelName
+from fer_core.model_names import MODEL_NAMES
 
 BASE = TrainConfig(sampling="under", transfer="last_block", augment=AugmentConfig(views=3, rotation=4.0))
 TODAY = {"lr", "batch_size", "widths", "class_weights"}
@@ -58,7 +56,7 @@ def test_the_thesis_is_tried_frozen_unsampled_and_without_views():
         assert (drawn.sampling, drawn.transfer, drawn.augment.views) == ("none", "frozen", 1)
 
 
-EVERY = SearchConfig(models=get_args(ModelName))
+EVERY = SearchConfig(models=tuple(MODEL_NAMES))
 
 
 def test_models_are_drawn_each_with_settings_of_its_own():
