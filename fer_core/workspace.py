@@ -9,6 +9,8 @@ from fer_core.features.store import FeatureStore
 from fer_core.preprocess.store import FacesStore
 from fer_core.runtime import resolve_workspace
 
+TRIAL_SPEC = "trial.json"  # in a trial's folder: what it is to do
+
 
 @dataclass(frozen=True)
 class Workspace:

@@ -141,3 +141,28 @@ def test_modules_only_define(path):
         if isinstance(node, (ast.Assign, ast.AnnAssign)) and node.value is not None:
             text = ast.unparse(node.value)
             assert "os.environ" not in text and "getenv" not in text and ".cwd()" not in text, text
+
+
+ROOMS = sorted({room_of(p) for p in IN_ROOMS if (ROOT / "fer_core" / room_of(p)).is_dir()})
+MOST_ARROWS = 4.0  # other folders that a folder of fer_core imports from, on average
+
+
+def arrows() -> dict[str, set[str]]:
+    """Folder of fer_core -> the other folders it imports from."""
+    found: dict[str, set[str]] = {room: set() for room in ROOMS}
+    for path in IN_ROOMS:
+        if (room := room_of(path)) in found:
+            others = {name.split(".")[1] for name in runtime_imports(path) if name.startswith("fer_core.")}
+            found[room] |= (others & set(ROOMS)) - {room}
+    return found
+
+
+def test_a_room_imports_from_few_others():
+    found = arrows()
+    assert sum(map(len, found.values())) / len(found) <= MOST_ARROWS
+
+
+if __name__ == "__main__":
+    for name, others in arrows().items():
+        print(f"{name:13} {len(others)}  {' '.join(sorted(others))}")
+    print(f"{sum(map(len, arrows().values())) / len(ROOMS):.1f} a room, {len(ROOMS)} rooms")

@@ -19,11 +19,10 @@ from fer_core.clips.manifest import content_digests, read_manifest
 from fer_core.clips.neutral import LAST_FRAME, SUFFIX
 from fer_core.config import PreprocessConfig
 from fer_core.errors import DataError, StoreError
-from fer_core.experiments.search.trial import SPEC
 from fer_core.features.descriptors.descriptor import course_config
 from fer_core.preprocess.store import faces_key
 from fer_core.store import EntryStore
-from fer_core.workspace import Workspace
+from fer_core.workspace import TRIAL_SPEC, Workspace
 
 log = logging.getLogger(__name__)
 
@@ -135,7 +134,7 @@ def _tables_of_trials(workspace: Workspace) -> set[str]:
     """Keys of the tables that trials in the workspace name, of studies and of single settings."""
     keys = set()
     for folder in workspace.root.iterdir():
-        for path in folder.rglob(SPEC) if folder != workspace.store else ():
+        for path in folder.rglob(TRIAL_SPEC) if folder != workspace.store else ():
             try:
                 keys.add(Path(json.loads(path.read_bytes())["table"]).stem)
             except (OSError, ValueError, KeyError, TypeError) as exc:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
@@ -20,7 +20,9 @@ from fer_core.errors import ShapeError
 from fer_core.evaluation.calibration import Reliability
 from fer_core.evaluation.metrics import Evaluation
 from fer_core.reports.palette import COLORS
-from fer_core.training.history import History
+
+if TYPE_CHECKING:
+    from fer_core.training.history import History
 
 STYLE: Any = {  # matplotlib types its keys as a literal of 300 words
     "font.size": 10,

@@ -23,10 +23,11 @@ from fer_core.evaluation.metrics import Evaluation
 from fer_core.reports.plots import confusion_figure, figure_pixels
 from fer_core.runtime import describe_environment, git_commit
 from fer_core.tracking.connection import Tracking, check_name, connect, mlflow_errors, without_secrets
-from fer_core.training.history import History
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+    from fer_core.training.history import History
 
 __all__ = ["Run", "Tracking", "connect", "reopen_run", "start_run"]
 

@@ -28,10 +28,10 @@ from fer_core.models.base import Fits, FitSplit
 from fer_core.models.registry import model_of
 from fer_core.store import publish, write_atomic
 from fer_core.training.history import Epoch, History
+from fer_core.workspace import TRIAL_SPEC
 
 log = logging.getLogger(__name__)
 
-SPEC = "trial.json"  # in a trial's folder: what it is to do
 OBJECTIVE: Literal["mean_scores"] = "mean_scores"  # the rule trials are compared by; all rules are reported
 
 
@@ -78,11 +78,11 @@ class TrialResult(Settings):
 
 def write_spec(folder: Path, spec: TrialSpec) -> None:
     """Write what the trial in `folder` is to do."""
-    write_atomic(folder / SPEC, spec.model_dump_json(indent=1).encode())
+    write_atomic(folder / TRIAL_SPEC, spec.model_dump_json(indent=1).encode())
 
 
 def read_spec(folder: Path) -> TrialSpec:
-    return TrialSpec.model_validate_json((folder / SPEC).read_text())
+    return TrialSpec.model_validate_json((folder / TRIAL_SPEC).read_text())
 
 
 def read_result(folder: Path) -> TrialResult | None:
