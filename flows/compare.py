@@ -48,7 +48,7 @@ from flows.support.prepare import (
 def compare_flow(
     models: list[str] = [],  # noqa: B006
     epochs: int = 0,
-    elsewhere: str = "",
+    external: str = "",
     config: RunConfig = RunConfig(),  # noqa: B008
 ) -> dict[str, Any]:
     """Compare ways from a clip to a verdict on the training subjects, each clip scored out of fold.
@@ -56,7 +56,7 @@ def compare_flow(
     Args:
         models: their names; the first is the one others are held against. Empty: all of them.
         epochs: most epochs of the networks over clips; 0: those of their recipes.
-        elsewhere: manifest of other people's clips; every model, fitted to all clips compared on, judges them too.
+        external: manifest of other people's clips; every model, fitted to all clips compared on, judges them too.
         config: all settings; `search.folds` and `search.seed` make the folds, `train` is the head's setting.
     """
     config = settle(config)
@@ -65,19 +65,19 @@ def compare_flow(
     models_of(models, config.train)  # a name that is unknown is refused before the work begins
     extra = _requirements(models_of(models or compared_names(), config.train), config)
     backbone = backbone_for(config, extra)
-    prepared = _training_side(prepare_faces(config, folded=True), config, extra)
+    prepared = _training_clips(prepare_faces(config, folded=True), config, extra)
     prepare_features(config, prepared, extra)
     table, costs = table_of(config, prepared, extra), costs_of(config, prepared, extra)
     fc, block = workspace.features.stored_layers(backbone, block=bool(table.maps))
     chosen = models_of(models or compared_names(), config.train, epochs=epochs, fc=fc, block=block)
-    other = _other_side(prepared, extra, config, workspace, elsewhere) if elsewhere else None
+    other = _external_table(prepared, extra, config, workspace, external) if external else None
     with start_run(tracking, "compare") as run:
         run.log_config(config)
         run.log_data("clips", prepared.fingerprint, synthetic=table.synthetic, source=config.manifest)
-        found = fit_and_judge(chosen, table, costs, config)
-        abroad = fit_and_judge_elsewhere(chosen, table, other, Path(elsewhere).stem, config) if other else None
+        found = cross_validate_models(chosen, table, costs, config)
+        validation = validate_models(chosen, table, other, Path(external).stem, config) if other else None
         page = workspace.root / "comparisons" / f"{run.id}.html"
-        _record(tracking, run, found, abroad, prepared, config, page)
+        _record(tracking, run, found, validation, prepared, config, page)
     best = max(found.entries, key=lambda entry: entry.evaluation.mean_recall.value)
     interval = best.evaluation.mean_recall
     return {
@@ -92,8 +92,10 @@ def compare_flow(
     }
 
 
-@task(task_run_name="fit and judge", cache_policy=NO_CACHE, persist_result=False)
-def fit_and_judge(chosen: Sequence[ClipModel], table: FeatureTable, costs: Costs, config: RunConfig) -> Comparison:
+@task(task_run_name="cross-validate", cache_policy=NO_CACHE, persist_result=False)
+def cross_validate_models(
+    chosen: Sequence[ClipModel], table: FeatureTable, costs: Costs, config: RunConfig
+) -> Comparison:
     """Every model on every fold; those done before are read from the store."""
     return compare(
         chosen, table, folds=config.search.folds, seed=config.search.seed, fit_seed=config.train.seed,
@@ -103,8 +105,8 @@ def fit_and_judge(chosen: Sequence[ClipModel], table: FeatureTable, costs: Costs
     )  # fmt: skip
 
 
-@task(task_run_name="fit and judge elsewhere", cache_policy=NO_CACHE, persist_result=False)
-def fit_and_judge_elsewhere(
+@task(task_run_name="validate on other people", cache_policy=NO_CACHE, persist_result=False)
+def validate_models(
     chosen: Sequence[ClipModel], table: FeatureTable, other: FeatureTable, name: str, config: RunConfig
 ) -> ExternalValidation:
     """Every model on all clips compared on, then shown the other ones; those done before are read from the store."""
@@ -112,7 +114,7 @@ def fit_and_judge_elsewhere(
         chosen, table, other, name, seed=config.search.seed, fit_seed=config.train.seed,
         inner_share=config.train.inner_share,
         store=EntryStore(Workspace.open(config.workspace).store, "comparisons"),
-        progress=progress_bar("elsewhere", f"{len(chosen)} models on {name}"),
+        progress=progress_bar("external", f"{len(chosen)} models on {name}"),
     )  # fmt: skip
 
 
@@ -124,7 +126,7 @@ def _requirements(chosen: Sequence[ClipModel], config: RunConfig) -> FeatureRequ
     return replace(requirements_of(config.train.with_model("head")), descriptors=found.descriptors)
 
 
-def _other_side(
+def _external_table(
     prepared: Prepared, extra: FeatureRequirements, config: RunConfig, workspace: Workspace, manifest: str
 ) -> FeatureTable:
     """The clips of another manifest, all of them, whatever split it has; nothing is ever fitted to them."""
@@ -132,7 +134,7 @@ def _other_side(
     clips = labelled_clips(path, config).clips
     rows, course = with_course(clips, keep_usable(face_rows(clips, config), config.limits), config, extra)
     fitted = trained_on(prepared.manifest).clips
-    move = progress_bar("looks-elsewhere", f"One recording in {path.name} and among those fitted to")
+    move = progress_bar("external-duplicates", f"One recording in {path.name} and among those fitted to")
     refuse_shared((fitted, prepared.usable), (clips, rows), path.name, config, workspace, move)
     backbone = backbone_for(config, extra)
     extra = replace(extra, features=(), maps=(PLAIN,) if extra.maps else ())
@@ -145,7 +147,7 @@ def _other_side(
     )  # fmt: skip
 
 
-def _training_side(prepared: Prepared, config: RunConfig, extra: FeatureRequirements) -> Prepared:
+def _training_clips(prepared: Prepared, config: RunConfig, extra: FeatureRequirements) -> Prepared:
     """The clips compared on, none of the test set; with their whole course where it is wanted."""
     clips = trained_on(prepared.manifest).clips
     own = {clip.id for clip in clips}
@@ -158,7 +160,7 @@ def _record(
     tracking: Tracking,
     run: Run,
     found: Comparison,
-    abroad: ExternalValidation | None,
+    external: ExternalValidation | None,
     prepared: Prepared,
     config: RunConfig,
     page: Path,
@@ -166,11 +168,11 @@ def _record(
     """The comparison in MLflow, as a page in the workspace, and on the flow run's page."""
     for entry in found.entries:
         with start_run(tracking, entry.name, parent=run.id, tags={"model": entry.name}) as child:
-            _record_model(child, entry, found, abroad, prepared)
+            _record_model(child, entry, found, external, prepared)
     figure = comparison_figure(found)
-    markdown = comparison_markdown(found, abroad)
-    html = comparison_page(found, abroad, data=prepared.fingerprint, backbone=config.backbone.name)
-    numbers = comparison_json(found, abroad)
+    markdown = comparison_markdown(found, external)
+    html = comparison_page(found, external, data=prepared.fingerprint, backbone=config.backbone.name)
+    numbers = comparison_json(found, external)
     write_atomic(page, html.encode())
     write_atomic(page.with_suffix(".json"), json.dumps(numbers, indent=1, allow_nan=False).encode())
     run.log_figure(figure, "figures/comparison.png")
@@ -183,7 +185,7 @@ def _record(
 
 
 def _record_model(
-    run: Run, entry: Entry, found: Comparison, abroad: ExternalValidation | None, prepared: Prepared
+    run: Run, entry: Entry, found: Comparison, external: ExternalValidation | None, prepared: Prepared
 ) -> None:
     run.log_data("clips", prepared.fingerprint, synthetic=found.synthetic)
     run.log_evaluation(entry.evaluation)
@@ -193,8 +195,8 @@ def _record_model(
         d = entry.difference
         numbers |= {"difference": d.value, "difference_low": d.low, "difference_high": d.high}
     run.log_metrics(numbers)
-    if abroad is not None and entry.name in abroad.judged:
-        run.log_evaluation(abroad.judged[entry.name].evaluation, prefix="elsewhere/")
+    if external is not None and entry.name in external.judged:
+        run.log_evaluation(external.judged[entry.name].evaluation, prefix="external/")
     for fold, history in enumerate(entry.histories):
         run.log_history(history, prefix=f"fold{fold}/")
     if entry.histories:

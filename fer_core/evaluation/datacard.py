@@ -41,7 +41,7 @@ class ClipFacts:
     """One clip as preprocessing found it.
 
     Args:
-        status, reason: see `corpus.ClipRow`.
+        status, reason: see `dataset.prepare.ClipRow`.
         n_frames: decoded. end: frame it is cut at, its last where it is not cut.
         seconds: of the whole clip; NaN where it does not say (frame folders).
         width, height: pixels, upright; 0 where nothing was decoded.
@@ -171,7 +171,7 @@ def data_card(
 
     Args:
         found: the manifest and what was left out of it, from `scan("manifest", …)`.
-        rows: from `corpus.prepare_clips` with `cfg`, one a clip, in order.
+        rows: from `dataset.prepare.prepare_clips` with `cfg`, one a clip, in order.
         progress: of the second look at every clip, for its brightness: (done, all).
     """
     pairs = zip(found.manifest.clips, rows, strict=True)

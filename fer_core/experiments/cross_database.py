@@ -99,7 +99,7 @@ class CrossDatabase:
             texts = [self._told(self.cells[source, target], rule) for target in self.names]
             lines.append(f"| {_shown(source)} | " + " | ".join(texts) + " |")
         if self.costs:
-            lines += ["", "| trained elsewhere | points against its own cross-validation |", "| --- | --- |"]
+            lines += ["", "| trained on another database | points against its own cross-validation |", "| --- | --- |"]
         for (source, target), cost in self.costs.items():
             numbers = f"{100 * cost.value:+.1f} [{100 * cost.low:+.1f}, {100 * cost.high:+.1f}]"
             lines.append(f"| {_shown(source)} → {_shown(target)} | {numbers} |")
@@ -196,7 +196,7 @@ def cells_of(
             scores[table.frames_of(own[held_out])] = scored(own[trained], own[held_out])
         return scores
 
-    def elsewhere() -> np.ndarray:
+    def across() -> np.ndarray:
         scores = _nowhere(table)
         scores[table.frames_of(others)] = scored(own, others)
         return scores
@@ -205,7 +205,7 @@ def cells_of(
     members = {target: others[names[others] == target] for target in targets}
     return [
         *_cells(table, source, {source: own}, within),
-        *_cells(table, source, members, elsewhere),
+        *_cells(table, source, members, across),
     ]
 
 
@@ -245,7 +245,7 @@ def _cells(
 
 
 def _cost(table: FeatureTable, away: Cell, home: Cell) -> Difference | None:
-    """What training elsewhere costs on the clips that both judged; None where they know other classes."""
+    """What training on another database costs on the clips that both judged; None where they know other classes."""
     if not away.verdicts or not home.verdicts or away.classes != home.classes:
         return None
     places = {clip: i for i, clip in enumerate(home.clips)}

@@ -1,4 +1,4 @@
-"""The exam: a model on the test clips, once, through the scorer that serves it, and only if it has met none of them."""
+"""Test-set evaluation: a model on the test clips, once, by the scorer that serves it, if it has met none of them."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ def evaluate_on_test_set(
     seen: Collection[str] = (),
     course: Sequence[ClipRow] = (),
 ) -> Opening | None:
-    """What the model scores on the test clips, by every rule; computed at its first exam, read back at any later one.
+    """What the model scores on the test clips, by every rule; computed at the first evaluation, read back at later ones.
     The same weights on faces cut in another way are another candidate at the same test set.
 
-    Beside an evaluation's numbers each rule has `verdicts`, clip digest -> column, so that two models' exams can be
+    Beside an evaluation's numbers each rule has `verdicts`, clip digest -> column, so that two models' evaluations can be
     compared clip by clip without another look.
 
     Args:

@@ -31,7 +31,7 @@ def comparison_row(entry: Entry) -> dict[str, Any]:
     return {"model": entry.name, "what": entry.title, **dict(zip(COLUMNS, texts, strict=True))}
 
 
-def comparison_markdown(comparison: Comparison, elsewhere: ExternalValidation | None = None) -> str:
+def comparison_markdown(comparison: Comparison, external: ExternalValidation | None = None) -> str:
     """The tables in Markdown, with what they rest on."""
     rows = [comparison_row(entry) for entry in comparison.entries]
     names = list(rows[0])
@@ -41,19 +41,19 @@ def comparison_markdown(comparison: Comparison, elsewhere: ExternalValidation | 
     lines += [f"| {' | '.join(names)} |", f"|{' --- |' * 2}{' ---: |' * len(COLUMNS)}"]
     lines += [f"| {' | '.join(row.values())} |" for row in rows]
     lines += [f"\n{name} has no row: {why}" for name, why in comparison.failed.items()]
-    if elsewhere is not None:
-        rows = [{"model": name, **judged.columns()} for name, judged in elsewhere.judged.items()]
-        lines += ["", f"### On {elsewhere.name}", "", _tells(elsewhere), ""]
+    if external is not None:
+        rows = [{"model": name, **judged.columns()} for name, judged in external.judged.items()]
+        lines += ["", f"### On {external.name}", "", _tells(external), ""]
         lines += [f"| {' | '.join(rows[0])} |", f"| --- |{' ---: |' * (len(rows[0]) - 1)}"] if rows else []
         lines += [f"| {' | '.join(row.values())} |" for row in rows]
-        lines += [f"\n{name} has no row: {why}" for name, why in elsewhere.failed.items()]
+        lines += [f"\n{name} has no row: {why}" for name, why in external.failed.items()]
     return "\n".join([*lines, ""])
 
 
-def comparison_json(comparison: Comparison, elsewhere: ExternalValidation | None = None) -> dict[str, Any]:
+def comparison_json(comparison: Comparison, external: ExternalValidation | None = None) -> dict[str, Any]:
     """All numbers, JSON-able: `rows` as the tables have them, `models` in full."""
     return {
-        "elsewhere": elsewhere.to_json() if elsewhere else None,
+        "external": external.to_json() if external else None,
         "folds": comparison.folds,
         "seed": comparison.seed,
         "clips": comparison.n_clips,
@@ -75,7 +75,7 @@ def comparison_json(comparison: Comparison, elsewhere: ExternalValidation | None
 
 
 def comparison_page(
-    comparison: Comparison, elsewhere: ExternalValidation | None = None, *, data: str, backbone: str
+    comparison: Comparison, external: ExternalValidation | None = None, *, data: str, backbone: str
 ) -> str:
     """The self-contained HTML page.
 
@@ -96,8 +96,8 @@ def comparison_page(
         classes=[str(c) for c in comparison.classes],
         recalls=recalls,
         failed=comparison.failed,
-        elsewhere=elsewhere,
-        tells=_tells(elsewhere) if elsewhere else "",
+        external=external,
+        tells=_tells(external) if external else "",
         figure=data_uri(figure_png(comparison_figure(comparison), dpi=150), "image/png"),
         data=data,
         backbone=backbone,
@@ -111,9 +111,9 @@ def _rests_on(comparison: Comparison) -> str:
     )
 
 
-def _tells(elsewhere: ExternalValidation) -> str:
-    people = "Drawn or rendered faces are among them. " if elsewhere.synthetic else ""
+def _tells(external: ExternalValidation) -> str:
+    people = "Drawn or rendered faces are among them. " if external.synthetic else ""
     return (
         f"{people}Each model fitted once more, to all clips it was compared on, and shown clips of other people. "
-        f"Recall in %, mean over their emotions ({', '.join(elsewhere.labels)}), with its 95 % interval by subject."
+        f"Recall in %, mean over their emotions ({', '.join(external.labels)}), with its 95 % interval by subject."
     )

@@ -27,9 +27,9 @@ def compare(
     epochs: Annotated[
         int, typer.Option(min=0, help="Most epochs of the networks over clips; 0: those of their recipes.")
     ] = 0,
-    elsewhere: Annotated[
+    external: Annotated[
         Path | None,
-        typer.Option("--elsewhere", metavar="CSV", help="Manifest of other people's clips, judged by each model too."),
+        typer.Option("--external", metavar="CSV", help="Manifest of other people's clips, judged by each model too."),
     ] = None,
 ) -> dict[str, Any]:
     """Compare models on the training subjects, each clip scored out of fold: one table, one figure."""
@@ -38,15 +38,15 @@ def compare(
 
     config = settled(session)
     chosen = models_of(models or compared_names(), config.train)  # refuse an unknown name before anything is done
-    if elsewhere:
-        labelled_clips(elsewhere, config)
+    if external:
+        labelled_clips(external, config)
     config = backbone_checked(corpus_checked(config, folded=True), joint_requirements(chosen))
     result = run_flow(
         session, "flows.compare", "compare_flow", config, models=models or [], epochs=epochs,
-        elsewhere=str(elsewhere.expanduser().absolute()) if elsewhere else "",
+        external=str(external.expanduser().absolute()) if external else "",
     )  # fmt: skip
     numbers = json.loads(Path(result["numbers"]).read_text(encoding="utf-8"))
-    rows, others = numbers["rows"], (numbers["elsewhere"] or {}).get("rows", [])
+    rows, others = numbers["rows"], (numbers["external"] or {}).get("rows", [])
     for table in filter(None, (rows, others)):
         session.table("", list(table[0]), [list(row.values()) for row in table])
-    return {**result, "rows": rows, "elsewhere": others}
+    return {**result, "rows": rows, "external": others}

@@ -1,4 +1,4 @@
-"""What every flow on labelled clips begins with: the corpus, its faces, its features; tasks over batches of clips."""
+"""The first steps of every flow on labelled clips: dataset, faces, features; tasks over batches of clips."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ BATCH = 64  # clips a task; a task costs Prefect some 10 ms, a clip some 300
 
 @dataclass(frozen=True)
 class Prepared:
-    """A corpus whose faces are stored.
+    """A dataset whose faces are stored.
 
     Args:
         manifest: labelled and split. rows: one per clip. usable: those that can be trained on or tested with.
@@ -80,7 +80,7 @@ def prepare_faces(
     *,
     folded: bool = False,
 ) -> Prepared:
-    """The corpus of a run, its faces stored, batch by batch; unusable clips set aside. Call it inside a flow.
+    """The dataset of a run, its faces stored, batch by batch; unusable clips set aside. Call it inside a flow.
 
     Args:
         wanted: by the fits to come; where that is a clip's whole course, a clip without a face in it is unusable too.

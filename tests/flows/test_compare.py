@@ -27,7 +27,7 @@ def test_an_unknown_model_is_refused_before_anything_is_done(workspace):
 def test_clips_elsewhere_that_cannot_be_read_are_told_before_anything_is_done(workspace, tmp_path):
     from flows.cli import app
 
-    done = CliRunner().invoke(app, ["compare", "--elsewhere", str(tmp_path / "no.csv")])
+    done = CliRunner().invoke(app, ["compare", "--external", str(tmp_path / "no.csv")])
     assert done.exit_code == 1 and "no.csv" in done.stderr
     assert not list(workspace.glob("store/*"))
 
@@ -96,16 +96,16 @@ def test_models_judge_other_peoples_clips_by_group(compared, ferflow):
         cells[subject] = f"other-{cells[subject]}"
         rows.append(",".join([*cells, "yes" if cells[subject].endswith(("0", "1")) else "no"]))
     (folder / "others" / "others.csv").write_text("\n".join(rows) + "\n")
-    said = compare("head-mean", "lbp-svm", "displacement-svm", "--elsewhere", "others/others.csv")
-    assert [row["model"] for row in said["elsewhere"]] == ["head-mean", "lbp-svm", "displacement-svm"]
-    numbers = json.loads(Path(said["numbers"]).read_text())["elsewhere"]
+    said = compare("head-mean", "lbp-svm", "displacement-svm", "--external", "others/others.csv")
+    assert [row["model"] for row in said["external"]] == ["head-mean", "lbp-svm", "displacement-svm"]
+    numbers = json.loads(Path(said["numbers"]).read_text())["external"]
     assert numbers["synthetic"] and len(numbers["labels"]) == 6
-    for name, row in zip(("head-mean", "lbp-svm"), said["elsewhere"], strict=False):
+    for name, row in zip(("head-mean", "lbp-svm"), said["external"], strict=False):
         assert {"all 24 clips", "known no, 12 clips", "known yes, 12 clips"} < set(row), name
         assert numbers["models"][name]["evaluation"]["mean_recall"][0] > 0.3
     assert "On others" in Path(said["report"]).read_text()
     refused = subprocess.run(
-        [ferflow, "compare", "lbp-svm", "--elsewhere", "clips/manifest.csv", "--set", "manifest=clips/manifest.csv"],
+        [ferflow, "compare", "lbp-svm", "--external", "clips/manifest.csv", "--set", "manifest=clips/manifest.csv"],
         cwd=folder, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=600,
     )  # fmt: skip
     assert refused.returncode == 1 and "is among the clips trained on and in manifest" in refused.stderr
