@@ -28,10 +28,10 @@ def evaluate_on_test_set(
     seen: Collection[str] = (),
     course: Sequence[ClipRow] = (),
 ) -> Opening | None:
-    """What the model scores on the test clips, by every rule; computed at the first evaluation, read back at later ones.
+    """What the model scores on the test clips, by every rule; computed once, read back later.
     The same weights on faces cut in another way are another candidate at the same test set.
 
-    Beside an evaluation's numbers each rule has `verdicts`, clip digest -> column, so that two models' evaluations can be
+    Beside an evaluation's numbers each rule has `verdicts`, clip digest -> column, so that two models' can be
     compared clip by clip without another look.
 
     Args:
