@@ -62,16 +62,29 @@ ModelName = Annotated[str, OneOf(MODEL_NAMES)]
 
 
 class FaceConfig(Settings):
-    """Viola-Jones face detection (thesis §3.5.2)."""
+    """Face detection (thesis §3.5.2: Viola-Jones)."""
 
+    detector: Literal["viola_jones", "none"] = Field(
+        "viola_jones",
+        description="viola_jones (the thesis); none: frames are cropped faces already, each is taken whole, and the "
+        "other face settings are not read",
+    )
     mode: Literal["per_frame", "tracked"] = Field(
         "per_frame",
         description="per_frame: every frame searched whole (the thesis); tracked: near the last box first",
     )
     scale_factor: float = Field(1.1, gt=1.0, le=2.0, description="Step of the image pyramid")
     min_neighbors: int = Field(5, ge=1, le=20, description="Overlapping hits a face needs")
-    min_size: float = Field(0.2, gt=0.0, le=1.0, description="Smallest face, as a share of the frame's height")
+    min_size: float = Field(0.2, gt=0.0, le=1.0, description="Smallest face, as a share of the frame's shorter side")
     min_weight: float = Field(1.0, ge=0.0, description="Cascade confidence under which a box is not taken for a face")
+
+    @model_validator(mode="after")
+    def _unread(self) -> FaceConfig:
+        if self.detector == "none":
+            fields = {n: f.default for n, f in FaceConfig.model_fields.items() if n not in ("detector", "mode")}
+            if unread := [name for name, default in fields.items() if getattr(self, name) != default]:
+                raise ValueError(f"detector 'none' does not read {', '.join(unread)}; leave out what it does not read")
+        return self
 
 
 class PreprocessConfig(Settings):

@@ -18,6 +18,7 @@ from fer_core.config import LimitsConfig, PreprocessConfig
 from fer_core.errors import ClipError, ClipStatus
 from fer_core.preprocess.admit import admit, missing
 from fer_core.preprocess.children import Children
+from fer_core.preprocess.face import smallest_face
 from fer_core.preprocess.faces import Faces, FrameStatus
 from fer_core.preprocess.store import FacesStore, cut_at
 from fer_core.runtime import n_cores
@@ -157,7 +158,7 @@ class _Batch:
                 faces = self._store.get(made.key) if made.error is None else None
         error = made.error
         if faces is not None and faces.n_used == 0:
-            error = _faceless(faces)
+            error = _faceless(faces, self._cfg)
         return ClipFaces(clip, made.digest, made.key, faces, error, made.cached, made.seconds)
 
     def _of_key(self, key: str) -> threading.Lock:
@@ -183,10 +184,15 @@ class _Batch:
             raise
 
 
-def _faceless(faces: Faces) -> ClipError:
+def _faceless(faces: Faces, cfg: PreprocessConfig) -> ClipError:
     """Why a clip without any face has no verdict: there is none to see, or the file shows too little of it."""
     if not _BROKEN.intersection(faces.flags):
-        return ClipError(ClipStatus.NO_FACE, f"a face in 0 of its {faces.n_selected} selected frames")
+        smallest = round(smallest_face((faces.height, faces.width), cfg.face))
+        return ClipError(
+            ClipStatus.NO_FACE,
+            f"a face in 0 of its {faces.n_selected} selected frames; faces were looked for from {smallest} pixels up "
+            f"({cfg.face.min_size:g} of the shorter side of {faces.width}x{faces.height}, preprocess.face.min_size)",
+        )
     decoded = 1 - faces.ledger.counts()[FrameStatus.DECODE_ERROR] / faces.n_selected
     return ClipError(
         ClipStatus.DAMAGED,

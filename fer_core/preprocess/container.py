@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from io import BufferedReader
@@ -44,11 +45,26 @@ def _refuse(url: str, flags: int, options: dict[str, str]) -> BinaryIO:
 def open_video(
     file: BufferedReader, limits: LimitsConfig
 ) -> Iterator[tuple[av.container.InputContainer, av.VideoStream]]:
-    """The container in an open file, and its first video stream ready to decode; cover pictures are no video.
+    """The container in an open file, and its film ready to decode: of several video streams the one that moves, is
+    the default and is longest, in this order; cover pictures are no video.
 
     Raises:
         ClipError: unsupported, damaged or too_large.
     """
+    with _open(file, limits) as container:
+        streams = _video_streams(file, container)
+        counts = {} if len(streams) == 1 else _packet_counts(file, limits)
+        stream = max(streams, key=lambda s: (counts.get(s.index, 0) > 1, _is_default(s), counts.get(s.index, 0)))
+        _check_codec(stream)
+        context = stream.codec_context
+        check_pixels(context.width, context.height, limits.max_pixels)
+        context.options = {"max_pixels": str(limits.max_pixels)}
+        context.thread_count = 1
+        context.thread_type = "NONE"
+        yield container, stream
+
+
+def _open(file: BufferedReader, limits: LimitsConfig) -> av.container.InputContainer:
     file.seek(0)
     max_pixels = {"max_pixels": str(limits.max_pixels)}
     try:
@@ -63,24 +79,17 @@ def open_video(
     except (av.FFmpegError, ValueError, _Refused) as exc:
         raise _not_opened(file, exc) from exc
     assert isinstance(container, av.container.InputContainer)
-    with container:
-        stream = _video_stream(file, container)
-        context = stream.codec_context
-        check_pixels(context.width, context.height, limits.max_pixels)
-        context.options = max_pixels
-        context.thread_count = 1
-        context.thread_type = "NONE"
-        yield container, stream
+    return container
 
 
-def packets(container: av.container.InputContainer, stream: av.VideoStream) -> Iterator[av.Packet]:
-    """Packets of a stream, the empty one that flushes the decoder last; a container broken midway ends there.
+def packets(container: av.container.InputContainer, *streams: av.VideoStream) -> Iterator[av.Packet]:
+    """Packets of the streams, the empty ones that flush decoders last; a container broken midway ends there.
 
     Raises:
         ClipError: too_large, encrypted (unsupported).
     """
     try:
-        for i, packet in enumerate(container.demux(stream)):
+        for i, packet in enumerate(container.demux(*streams)):
             if i == 0 and packet.has_sidedata("encryption_info"):
                 raise ClipError(ClipStatus.UNSUPPORTED, "it is encrypted; export it without protection")
             yield packet
@@ -142,17 +151,32 @@ def _not_opened(file: BufferedReader, exc: Exception) -> ClipError:
     return ClipError(ClipStatus.DAMAGED, f"its container cannot be read ({reason}); copy or export it again")
 
 
-def _video_stream(file: BufferedReader, container: av.container.InputContainer) -> av.VideoStream:
+def _video_streams(file: BufferedReader, container: av.container.InputContainer) -> list[av.VideoStream]:
     if not container.streams:
         raise _not_opened(file, ValueError("it holds no streams"))
     streams = [s for s in container.streams.video if not s.disposition & av.stream.Disposition.attached_pic]
     if not streams:
         others = ", ".join(sorted({s.type for s in container.streams} - {"video"})) or "a picture"
         raise ClipError(ClipStatus.UNSUPPORTED, f"there is no video in it, only {others}")
-    stream = streams[0]  # of several, the first in the file
+    return streams
+
+
+def _packet_counts(file: BufferedReader, limits: LimitsConfig) -> Counter[int]:
+    """Stream index -> pictures in the file: headers do not say it in every format."""
+    counts: Counter[int] = Counter()
+    with _open(file, limits) as container:
+        found = packets(container, *container.streams.video)
+        counts.update(packet.stream_index for packet in found if packet.size)
+    return counts
+
+
+def _is_default(stream: av.VideoStream) -> bool:
+    return bool(stream.disposition & av.stream.Disposition.default)
+
+
+def _check_codec(stream: av.VideoStream) -> None:
     context = stream.codec_context
     name = None if context is None else context.codec.canonical_name
     if name not in CODECS:
         codec = "an unknown codec" if name is None else f"codec '{name}'"
         raise ClipError(ClipStatus.UNSUPPORTED, f"{codec} is not among the accepted: {', '.join(CODECS)}")
-    return stream

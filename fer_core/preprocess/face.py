@@ -14,30 +14,33 @@ from fer_core.config import FaceConfig
 Box = tuple[int, int, int, int]  # x, y, width, height
 
 CASCADE = "haarcascade_frontalface_default.xml"
+SECOND_CASCADE = "haarcascade_frontalface_alt_tree.xml"  # trained apart, so it errs in other places
 WINDOW = 24  # side of the cascade's own window, pixels
 SEARCH = 36  # the smallest face looked for is shrunk to this: same faces found, same boxes (IoU 0.96), 3/4 of the time
 SERIOUS = 0.5  # of the best weight: a box this sure may be preferred for being where the face was
 NEAR = 0.3  # of the last box's side: how far around it `tracked` looks first
 SAME_SIZE = 1.25  # and at which sizes, up and down
 REFRESH = 16  # frames after which `tracked` looks everywhere again, should it have followed a wrong box
+CONTRAST, TILES = 4.0, (4, 4)  # of the local equalisation for frames without a sure face: skin as dark as its eyes
+CONFIRMED_SIDE, CONFIRMED_BORDER = 48, 12  # pixels: what the second cascade sees of a face
 GRID = 8  # a window of a frame begins on this grid, so that the cascade steps over the same places as in the whole
 
 _local = threading.local()
 
 
-def cascade() -> cv2.CascadeClassifier:
+def cascade(name: str = CASCADE) -> cv2.CascadeClassifier:
     """This thread's classifier: a shared one gives wrong boxes.
 
     Raises:
         RuntimeError: the installed OpenCV has no cascade file (5.x has none).
     """
-    found = getattr(_local, "cascade", None)
+    found = getattr(_local, name, None)
     if found is None:
-        path = Path(cv2.__file__).parent / "data" / CASCADE
+        path = Path(cv2.__file__).parent / "data" / name
         found = cv2.CascadeClassifier(str(path))
         if found.empty():
             raise RuntimeError(f"no face cascade at {path}; install opencv-python-headless>=4.12,<5")
-        _local.cascade = found
+        setattr(_local, name, found)
     return found
 
 
@@ -49,14 +52,19 @@ class Detection:
     weight: float
 
 
+def smallest_face(shape: tuple[int, ...], cfg: FaceConfig) -> float:
+    """Side of the smallest face looked for in pictures of `shape` (height, width), pixels."""
+    return max(WINDOW, cfg.min_size * min(shape))
+
+
 def detect(picture: np.ndarray, cfg: FaceConfig, near: Box | None = None) -> list[Detection]:
     """Face boxes in a grey picture, surest first, clamped to it.
 
     Args:
         picture: (height, width) uint8.
-        near: look only around this box, and at about its size; None: everywhere, from `cfg.min_size` of the height up.
+        near: look only around this box, and at about its size; None: everywhere, from `smallest_face` up.
     """
-    smallest = max(WINDOW, cfg.min_size * picture.shape[0])
+    smallest = smallest_face(picture.shape, cfg)
     scale = min(1.0, SEARCH / smallest)
     search = picture if scale == 1 else cv2.resize(picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
     sizes, left, top = (round(smallest * scale), 0), 0, 0
@@ -99,8 +107,12 @@ def overlap(a: Box, b: Box) -> float:
 
 
 def choose(found: list[Detection], last: Box | None) -> Detection:
-    """The face among boxes (surest first): of those at least half as sure as the best, the one where the face was."""
-    serious = [d for d in found if d.weight >= SERIOUS * found[0].weight]
+    """The face among boxes (surest first): of those at least half as sure as the best, the one where the face was.
+
+    Weights may be negative: the cascade reports boxes that fail one of its last stages too.
+    """
+    best = found[0].weight
+    serious = [d for d in found if d.weight >= min(best, SERIOUS * best)]
     return max(serious, key=lambda d: (overlap(d.box, last), d.weight)) if last else serious[0]
 
 
@@ -120,10 +132,18 @@ class FaceFinder:
         self.flags: set[str] = set()
 
     def find(self, picture: np.ndarray) -> Detection | None:
-        """The face in a grey frame; one less sure than `min_weight` is given back, but not followed."""
+        """The face in a grey frame; one less sure than `min_weight` is given back, but not followed.
+
+        A frame without a sure face is searched once more with its contrast raised locally: on dark skin, and in poor
+        light, eyes and brows stand out too little for the cascade. Without a detector the whole frame is the face.
+        """
+        if self._cfg.detector == "none":
+            return Detection((0, 0, picture.shape[1], picture.shape[0]), self._cfg.min_weight)
         if picture.shape != self._shape:  # the stream changed its size: the last box means nothing here
             self._last, self._shape = None, picture.shape
         found = self._follow(picture) or detect(picture, self._cfg)
+        if not found or found[0].weight < self._cfg.min_weight:
+            found = detect(cv2.createCLAHE(CONTRAST, TILES).apply(picture), self._cfg) or found
         if not found:
             return None
         best = choose(found, self._last)
@@ -143,6 +163,14 @@ class FaceFinder:
         if not found:
             self.flags.add("tracked_lost")
         return found
+
+
+def confirmed(face: np.ndarray) -> bool:
+    """Whether a second cascade, trained apart from the first, takes an equalised (size, size) face for one too."""
+    small = cv2.resize(face, (CONFIRMED_SIDE, CONFIRMED_SIDE), interpolation=cv2.INTER_AREA)
+    small = cv2.copyMakeBorder(small, *(CONFIRMED_BORDER,) * 4, cv2.BORDER_REPLICATE)
+    least = round(0.6 * CONFIRMED_SIDE)
+    return len(cascade(SECOND_CASCADE).detectMultiScale(small, 1.05, 1, minSize=(least, least))) > 0
 
 
 def crop(picture: np.ndarray, box: Box) -> np.ndarray:

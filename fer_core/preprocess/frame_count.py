@@ -12,7 +12,9 @@ import numpy as np
 from fer_core.errors import ClipError, ClipStatus
 
 MIN_SHARE = 0.9  # of the frames a clip promises: under it a clip is damaged, over it flagged
-MAX_CORRUPT = 0.05  # of the frames, concealed by the decoder; over it a clip is flagged
+MAX_CORRUPT = 0.05  # of the frames, concealed by the decoder; over it a clip is of low quality
+PAUSE_S = 1.0  # a longer gap is a pause of the camera, not missing frames
+STEADY = 0.6  # of the gaps between frames must be one frame long before longer ones are taken for missing frames
 
 
 @dataclass(frozen=True)
@@ -106,10 +108,25 @@ class Census:
             )
         if share < 1:
             self.flags |= {"decode_errors" if lost else "truncated", "low_quality"}
-        if self._n_corrupt > MAX_CORRUPT * n:
-            self.flags |= {"corrupt_frames", "low_quality"}
+        if self._n_corrupt:
+            self.flags |= {"corrupt_frames"} | ({"low_quality"} if self._n_corrupt > MAX_CORRUPT * n else set())
+        if ordered and (missing := self._missing({*known, *(s for s, _ in self._failed if s is not None)})):
+            self.flags |= {"missing_frames"} | ({"low_quality"} if missing > (1 - MIN_SHARE) * (n + missing) else set())
         places = [place + earlier for earlier, place in enumerate(lost)]
         return Report(total, len(lost), share, span, *self.size, frozenset(self.flags)), places
+
+    def _missing(self, stamps: set[int]) -> int:
+        """Frames lacking between the time stamps of a film of even rate; 0 where the rate is not even."""
+        gaps = np.diff(sorted(stamps))
+        gaps = gaps[gaps * self._time_base <= PAUSE_S]
+        if len(gaps) == 0:
+            return 0
+        frame = float(np.median(gaps))
+        steps = np.rint(gaps / frame)
+        even = np.abs(gaps - steps * frame) <= 0.1 * steps * frame + 1  # a tick: containers round
+        if not even.all() or np.mean(steps == 1) < STEADY:
+            return 0
+        return int(steps.sum()) - len(steps)
 
     def _jumps(self, known: list[int]) -> bool:
         gaps = np.diff(known) * self._time_base

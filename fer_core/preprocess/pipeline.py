@@ -19,7 +19,7 @@ from fer_core.preprocess.admit import admit, missing, open_regular
 from fer_core.preprocess.apex import estimate_apex
 from fer_core.preprocess.decode import Frame, Media, VideoFile
 from fer_core.preprocess.equalize import equalize_by
-from fer_core.preprocess.face import Detection, FaceFinder, crop, resize
+from fer_core.preprocess.face import Detection, FaceFinder, confirmed, crop, resize
 from fer_core.preprocess.faces import Faces, FrameStatus, Ledger
 from fer_core.preprocess.folder import FrameFolder
 from fer_core.preprocess.frame_count import Report
@@ -28,8 +28,10 @@ from fer_core.preprocess.spool import Spool
 from fer_core.preprocess.store import FacesStore, cut_at, faces_key
 
 SMALL_FACE = 40  # pixels; under it a face shows too little of an expression
+SQUARE = 1.5  # longer by shorter side: over it, a frame taken whole for a face is hardly one, and is stretched
 PROBED = 8  # frames by which it is judged whether a clip lies on its side
-SURE = 3.0  # mean weight over a clip's frames: upright faces have 6 to 10, faces looked for in lying frames 0 to 2
+SURE = 3.0  # mean weight over a clip's frames: upright faces in good light have 6 to 10
+CONFIRMED = 0.5  # of a clip's frames: more faces than that must be confirmed before it is taken to lie on its side
 
 
 def preprocess(clip: Clip, cfg: PreprocessConfig, limits: LimitsConfig) -> Faces:
@@ -99,27 +101,32 @@ def check_content(now: str, before: str) -> None:
 def faces_of(media: Media, given_apex: int, cfg: PreprocessConfig, folder: Path | None = None) -> tuple[Faces, Spool]:
     """The faces of an open clip, and the spool that holds their pixels.
 
-    Where they are in doubt, its frames are tried lying on either side too: some databases store their clips sideways
-    (MMI), and some cameras forget to say how they were held.
+    A clip with few sure faces is read lying on either side too: some databases store their clips sideways (MMI), and
+    some cameras forget to say how they were held. The reading as it is stands unless `_evidence` says otherwise.
 
     Args:
         folder: where pixels are kept while they are made; None: in memory.
     """
     faces, spool = _faces_of(media, given_apex, cfg, folder)
-    if _sureness(faces) >= SURE:
+    sure = float(faces.ledger.weight[faces.ledger.used].sum()) >= SURE * faces.n_selected
+    if sure or cfg.face.detector == "none":
         return faces, spool
     few = cfg.model_copy(update={"apex": "last", "max_frames": min(cfg.max_frames or PROBED, PROBED)})
+    upright = _evidence(faces)
     for quarters in (-1, 1):  # clockwise first, as MMI's need it
         turned = Turned(media, quarters)
-        if _sureness(_faces_of(turned, -1, few, None)[0]) >= max(SURE, 1.5 * _sureness(faces)):
+        if _evidence(_faces_of(turned, -1, few, None)[0]) > max(CONFIRMED, upright):
             faces, spool = _faces_of(turned, given_apex, cfg, folder)
             return replace(faces, flags=tuple(sorted({*faces.flags, "turned"}))), spool
     return faces, spool
 
 
-def _sureness(faces: Faces) -> float:
-    """Mean weight of a clip's faces, over all its selected frames."""
-    return float(faces.ledger.weight[faces.ledger.used].sum()) / faces.n_selected
+def _evidence(faces: Faces) -> float:
+    """How well a reading of a clip, upright or turned, holds over it: share of frames with a confirmed face, 0 ... 1.
+
+    The first cascade's own weights do not count: it finds steady "faces" in a turned picture with weights up to 9.
+    """
+    return sum(confirmed(face) for face in faces.pixels) / faces.n_selected
 
 
 class Turned:
@@ -187,6 +194,8 @@ def _run(media: Media, chosen: np.ndarray, cfg: PreprocessConfig, spool: Spool) 
     sides = ledger.box[ledger.used][:, 2]
     if len(sides) and np.median(sides) < SMALL_FACE:
         flags |= {"small_face", "low_quality"}
+    if cfg.face.detector == "none" and (ledger.box[:, 2:].max(1) > SQUARE * ledger.box[:, 2:].min(1)).any():
+        flags |= {"not_square", "low_quality"}
     return ledger, flags
 
 

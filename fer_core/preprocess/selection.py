@@ -12,7 +12,8 @@ def select(n_frames: int, apex: int | None, cfg: PreprocessConfig) -> np.ndarray
     """(m,) int32 ascending 0-based frames to use, the last one the apex; m >= 1.
 
     The thesis writes frames n/2 ... n: of n frames counted from 0 those with i >= n // 2, so one frame is kept of one,
-    the second of two, the second and third of three. `max_frames` thins them evenly and keeps the last.
+    the second of two, the second and third of three. `max_frames` thins them evenly and keeps the last; of a whole
+    course (`all`) it keeps the first as well, which is where a face is neutral.
 
     Args:
         n_frames: decoded length of the clip, >= 1.
@@ -30,6 +31,9 @@ def select(n_frames: int, apex: int | None, cfg: PreprocessConfig) -> np.ndarray
     first = n_frames // 2 if cfg.selection == "second_half" else 0
     frames = np.arange(first, n_frames, dtype=np.int32)
     if cfg.max_frames and len(frames) > cfg.max_frames:
-        steps = np.arange(cfg.max_frames, dtype=np.float64)[::-1] * (len(frames) / cfg.max_frames)
-        frames = frames[len(frames) - 1 - np.floor(steps).astype(np.int64)]
+        if cfg.selection == "all":
+            back = np.rint(np.linspace(0, len(frames) - 1, cfg.max_frames))
+        else:
+            back = np.floor(np.arange(cfg.max_frames) * (len(frames) / cfg.max_frames))
+        frames = frames[::-1][back.astype(np.int64)][::-1]
     return frames

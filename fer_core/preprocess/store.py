@@ -14,7 +14,7 @@ from fer_core.errors import StoreError
 from fer_core.preprocess.faces import Faces, FrameStatus, Ledger
 from fer_core.store import EntryStore, cache_key
 
-PREPROCESS_VERSION = 1  # raised whenever the same clip and config give other faces; a golden test holds it honest
+PREPROCESS_VERSION = 2  # raised whenever the same clip and config give other faces; a golden test holds it honest
 
 _CODES = tuple(FrameStatus)
 _NOTED = ("clip_digest", "n_frames", "apex", "width", "height", "duration_s")

@@ -21,7 +21,7 @@ Out = Annotated[Path, typer.Option("--out", metavar="CSV", help="Manifest to wri
 OneManifest = Annotated[Path, typer.Argument(metavar="CSV", help="Manifest.", show_default=False)]
 
 
-@command()
+@command(reads=())
 def scan(
     session: Session,
     database: Annotated[
@@ -69,7 +69,7 @@ def scan(
     }
 
 
-@command()
+@command(reads=("classes",))
 def merge(
     session: Session,
     manifests: Annotated[list[Path], typer.Argument(metavar="CSV...", help="Manifests.", show_default=False)],
@@ -101,7 +101,7 @@ def merge(
     }
 
 
-@command()
+@command(reads=("split", "limits", "classes"))
 def split(
     session: Session,
     manifest: OneManifest,
@@ -163,7 +163,7 @@ def split(
     }
 
 
-@command()
+@command(reads=("classes",))
 def diff(session: Session, before: OneManifest, after: OneManifest) -> dict[str, Any]:
     """Say what changed between two manifests: clips, their content, labels, subjects and sides."""
     from fer_core.clips.combine import diff as diff_manifests
@@ -194,7 +194,7 @@ def diff(session: Session, before: OneManifest, after: OneManifest) -> dict[str,
     return {"fingerprints": prints, "same_data": same, "not_compared": unread, **asdict(found)}
 
 
-@command()
+@command(reads=("limits",))
 def synth(
     session: Session,
     out: Annotated[Path, typer.Argument(help="Folder to draw into.", show_default=False)],

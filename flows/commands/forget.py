@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from fer_core.config import RunConfig
 
 
-@command()
+@command(reads=("manifest", "tracking"))
 def forget(
     session: Session,
     subject: Annotated[str, typer.Argument(help="As the manifest spells it: <dataset>:<id>.", show_default=False)],

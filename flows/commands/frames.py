@@ -10,7 +10,7 @@ import typer
 from flows.commands.session import FAILED, FollowLinks, Session, command
 
 
-@command()
+@command(reads=("limits",))
 def frames(
     session: Session,
     source: Annotated[Path, typer.Argument(metavar="IN", help="A video, or a folder of them.", show_default=False)],

@@ -125,7 +125,7 @@ def train(
     return run_flow(session, "flows.train", "train_flow", config, trial=trial, model=model or None)
 
 
-@command()
+@command(reads=("promote", "tracking"))
 def promote(
     session: Session,
     version: Annotated[int, typer.Option(min=0, help="Version of the registered model; 0: the newest.")] = 0,
@@ -142,7 +142,7 @@ def promote(
     return run_flow(session, "flows.promote", "promote_flow", config, version=version)
 
 
-@command()
+@command(reads=("tracking",))
 def rollback(session: Session) -> dict[str, Any]:
     """Make the previous champion champion again; the two change places."""
     from fer_core.tracking.connection import connect
@@ -155,7 +155,7 @@ def rollback(session: Session) -> dict[str, Any]:
     return result
 
 
-@command()
+@command(reads=("score", "limits", "tracking"))
 def score(
     session: Session,
     paths: Annotated[

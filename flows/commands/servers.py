@@ -76,7 +76,7 @@ def up(
     return {"mlflow": addresses[0], "prefect": addresses[1], "stopped": True}
 
 
-@command()
+@command(reads=())
 def status(session: Session) -> dict[str, Any]:
     """Tell which servers of the workspace run, and where."""
     from mlflow_server import address

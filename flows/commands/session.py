@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
-from fer_core.errors import FerError
+from fer_core.errors import ConfigError, FerError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -157,16 +157,18 @@ def printable(text: str) -> str:
 Function = Callable[..., dict[str, Any]]
 
 
-def command(preset: str = "") -> Callable[[Function], Callable[..., None]]:
+def command(preset: str = "", reads: Sequence[str] | None = None) -> Callable[[Function], Callable[..., None]]:
     """A typer command from `function(session, …) -> dict`; `…` are its own typer parameters.
 
     Args:
         preset: name of the packaged settings that stand in for --config when none is given.
+        reads: the sections and fields that the command reads beside `workspace`; a --set of another is refused. A file
+            may hold more, since it serves several commands. None: any may matter.
     """
-    return lambda function: _command(function, preset)
+    return lambda function: _command(function, preset, reads)
 
 
-def _command(function: Function, preset: str) -> Callable[..., None]:
+def _command(function: Function, preset: str, reads: Sequence[str] | None) -> Callable[..., None]:
     own = list(inspect.signature(function, eval_str=True).parameters.values())[1:]
 
     def run(
@@ -175,6 +177,7 @@ def _command(function: Function, preset: str) -> Callable[..., None]:
         signal.signal(signal.SIGTERM, _terminate)
         try:
             session = _begin(config_file or (Path(preset) if preset else None), overrides or [], workspace, as_json)
+            _check_read(function.__name__, overrides or [], reads)
             result = function(session, **given)
         except FerError as exc:
             _fail(exc, as_json)
@@ -217,6 +220,17 @@ def _begin(config_file: Path | None, overrides: list[str], workspace: str, as_js
     session = Session(config, as_json, config_file=config_file, overrides=overrides)
     session.show_logs()
     return session
+
+
+def _check_read(name: str, overrides: list[str], reads: Sequence[str] | None) -> None:
+    """Refuse a setting that the command would not read. Raises ConfigError."""
+    for item in () if reads is None else overrides:
+        key, known = item.partition("=")[0].strip(), ("workspace", *(reads or ()))
+        if not any(f"{key}.".startswith(f"{section}.") for section in known):
+            own = " A model scores by the preprocessing it was trained with." if name == "score" else ""
+            raise ConfigError(
+                f"'--set {item}': '{name}' does not read {key}, only {', '.join(known)}; leave it out.{own}"
+            )
 
 
 class _ConsoleHandler(logging.Handler):

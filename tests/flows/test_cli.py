@@ -233,6 +233,21 @@ def test_config_can_be_fed_back(tmp_path):
     assert json.loads(run("config", "--config", file, "--json").stdout) == load_config(file).model_dump(mode="json")
 
 
+@pytest.mark.parametrize(
+    "words, setting",
+    [
+        (("score", "film.mp4", "--out", "out"), "preprocess.face.min_size=0.1"),
+        (("promote",), "train.lr=0.1"),
+        (("data", "merge", "a.csv", "--out", "b.csv"), "split.test=0.5"),
+        (("status",), "tracking.uri=sqlite:///x.db"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else value[0],
+)
+def test_a_setting_that_the_command_does_not_read_is_refused(words, setting, tmp_path):
+    told = run(*words, "--set", setting, "--workspace", tmp_path)
+    assert told.exit_code == 1 and f"does not read {setting.partition('=')[0]}, only workspace" in told.stderr
+
+
 def test_config_explains_every_key():
     lines = run("config").stdout.splitlines()
     keys = [i for i, line in enumerate(lines) if line.strip() and not line.strip().startswith("#")]

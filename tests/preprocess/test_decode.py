@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import random
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
@@ -16,7 +17,7 @@ from fer_core.config import LimitsConfig, PreprocessConfig
 from fer_core.errors import ClipError, ClipStatus
 from fer_core.preprocess.decode import Frame
 from fer_core.preprocess.faces import FrameStatus
-from fer_core.preprocess.frame_count import Report
+from fer_core.preprocess.frame_count import Census, Report
 from fer_core.preprocess.gray import gray, upright
 from fer_core.preprocess.pipeline import open_media
 from tests.preprocess.conftest import LIMITS, faces_of
@@ -203,8 +204,32 @@ def test_item_28_every_frame_keeps_its_own_size(tmp_path: Path) -> None:
     assert faces.n_used == 40 and 1.6 < np.median(sides[20:]) / np.median(sides[:20]) < 2.4
 
 
-def test_item_33_of_two_video_streams_the_first_is_read(tmp_path: Path) -> None:
+def test_item_33_of_two_films_alike_the_first_is_read(tmp_path: Path) -> None:
     assert far(pictures(two_video_streams(), tmp_path)[5], face_frames(6)[5]) < 6
+
+
+def with_thumbnail(thumbnail_frames: int, folder: Path) -> bytes:
+    """An mkv whose first video stream is a small grey picture or short film, and whose second shows a face."""
+    path = folder / "thumbnail.mkv"
+    with av.open(str(path), "w") as out:
+        first = out.add_stream("mjpeg", rate=25)
+        film = out.add_stream("libx264", rate=25)
+        for stream, pix_fmt in ((first, "yuvj420p"), (film, "yuv420p")):
+            stream.width, stream.height, stream.pix_fmt = 160, 120, pix_fmt
+        first.disposition = av.stream.Disposition(0)
+        for i, face in enumerate(face_frames(20)):
+            if i < thumbnail_frames:
+                out.mux(first.encode(av.VideoFrame.from_ndarray(np.full_like(face, 90), format="gray")))
+            out.mux(film.encode(av.VideoFrame.from_ndarray(face, format="gray")))
+        for stream in (first, film):
+            out.mux(stream.encode(None))
+    return path.read_bytes()
+
+
+@pytest.mark.parametrize("thumbnail_frames", [1, 5])
+def test_a_thumbnail_that_comes_first_is_not_the_film(thumbnail_frames: int, tmp_path: Path) -> None:
+    seen = pictures(with_thumbnail(thumbnail_frames, tmp_path), tmp_path)
+    assert len(seen) == 20 and far(seen[5], face_frames(6)[5]) < 6
 
 
 # --- places and times
@@ -273,6 +298,37 @@ def test_item_26_under_nine_tenths_is_damaged_over_it_flagged(tmp_path: Path) ->
     with pytest.raises(ClipError, match=r"35 frames decoded, 88% .* needs 90%") as caught:
         read(broken(whole, set(range(5))), tmp_path)
     assert caught.value.status is ClipStatus.DAMAGED
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".ts"])
+@pytest.mark.parametrize("n_dropped, low", [(2, False), (11, True)])
+def test_packets_that_were_dropped_are_flagged_by_the_time_stamps(
+    n_dropped: int, low: bool, suffix: str, tmp_path: Path
+) -> None:
+    dropped = set(random.Random(0).sample(range(1, 60), n_dropped))
+    whole = encode(face_frames(60))
+    _, report = read(remux(whole, suffix, lambda i, packet: i not in dropped), tmp_path)
+    assert "missing_frames" in report.flags and ("low_quality" in report.flags) == low
+
+
+def test_a_single_frame_that_the_decoder_had_to_conceal_is_flagged(tmp_path: Path) -> None:
+    data = bytearray(encode(face_frames(60)))
+    middle = data.index(b"mdat") + (len(data) - data.index(b"mdat")) * 3 // 10
+    data[middle : middle + 512] = b"\xff" * 512
+    _, report = read(bytes(data), tmp_path)
+    assert report.share == 1 and report.flags == {"corrupt_frames"}
+
+
+@pytest.mark.parametrize(
+    "gaps",
+    [[33, 33, 34] * 20, [30, 41, 35, 28, 52, 33] * 10, [40] * 20 + [3000] + [40] * 20, [33, 67] * 20],
+    ids=["rounded", "uneven", "a pause", "half the frames"],
+)
+def test_a_sound_film_of_any_rate_lacks_no_frames(gaps: list[int]) -> None:
+    census = Census(0.001, shows_every_packet=True)
+    census.stamps = [0, *np.cumsum(gaps).tolist()]
+    report, _ = census.settle(len(census.stamps), 0.0, 0.0)
+    assert not report.flags
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,20 @@ import cv2
 import numpy as np
 import pytest
 
+from fer_core.clips.synthetic import draw_clip, draw_landmarks
 from fer_core.config import FaceConfig, PreprocessConfig
-from fer_core.preprocess.face import REFRESH, Detection, FaceFinder, choose, clamp, detect, overlap
+from fer_core.emotions import SIX
+from fer_core.preprocess.face import (
+    REFRESH,
+    Detection,
+    FaceFinder,
+    choose,
+    clamp,
+    detect,
+    overlap,
+    resize,
+    smallest_face,
+)
 from fer_core.preprocess.faces import FrameStatus
 from tests.preprocess.conftest import faces_of
 from tests.preprocess.films import face_frames, plain_frames, portrait, write_folder
@@ -165,3 +177,70 @@ def test_each_thread_has_a_cascade_of_its_own() -> None:
     alone = [detect(frame, PER_FRAME) for frame in frames]
     with ThreadPoolExecutor(4) as pool:
         assert list(pool.map(lambda frame: detect(frame, PER_FRAME), frames)) == alone
+
+
+def test_a_box_the_cascade_rejects_late_is_a_weak_face_not_a_crash() -> None:
+    found = [Detection((0, 0, 50, 50), -0.5), Detection((100, 0, 50, 50), -2.0)]
+    assert choose(found, None) == choose(found, (100, 0, 50, 50)) == found[0]
+
+
+def dark(subject: int, light: float = 1.0) -> np.ndarray:
+    """The first frame of a drawn clip of someone with very dark skin, grey."""
+    return cv2.cvtColor(next(draw_clip(1, subject, SIX[0], (98, 65, 48), light)), cv2.COLOR_RGB2GRAY)
+
+
+@pytest.mark.parametrize("light", [1.0, 0.25])
+def test_a_dark_face_is_found_where_the_picture_as_it_is_shows_the_cascade_none(light: float) -> None:
+    picture = dark(2, light)
+    assert all(d.weight < PER_FRAME.min_weight for d in detect(picture, PER_FRAME))
+    found = FaceFinder(PER_FRAME).find(picture)
+    assert found is not None and found.weight > 3
+    x, y, width, height = found.box
+    inside = [(x < px < x + width and y < py < y + height) for px, py in draw_landmarks(1, 2, SIX[0])[0]]
+    assert all(inside)
+
+
+def test_a_portrait_film_is_searched_for_faces_as_small_as_a_landscape_one() -> None:
+    wide = np.full((180, 320), 90, np.uint8)
+    face = cv2.resize(portrait()[30:120, 40:130], (72, 72), interpolation=cv2.INTER_AREA)
+    wide[50:122, 40:112] = face
+    tall = np.full((320, 180), 90, np.uint8)
+    tall[150:222, 40:112] = face
+    (one,), (other,) = detect(wide, PER_FRAME), detect(tall, PER_FRAME)
+    assert one.box[2] < 0.2 * 320 and abs(one.box[2] - other.box[2]) <= 4
+    assert smallest_face(wide.shape, PER_FRAME) == smallest_face(tall.shape, PER_FRAME) == 36
+
+
+def test_without_a_detector_the_frame_is_the_face(tmp_path: Path) -> None:
+    frames = [cv2.resize(portrait()[40:112, 48:120], (48, 48)) for _ in range(4)]
+    cfg = PreprocessConfig(face=FaceConfig(detector="none"), equalize="none")
+    faces = faces_of(write_folder(tmp_path / "cropped", frames), cfg)
+    assert faces.n_used == 2 and not faces.low_quality and faces.flags == ()
+    assert faces.ledger.box.tolist() == [[0, 0, 48, 48]] * 2
+    assert np.array_equal(faces.pixels[0], resize(frames[2], 224))
+
+
+def test_without_a_detector_a_frame_that_is_no_face_by_its_shape_is_flagged(tmp_path: Path) -> None:
+    cfg = PreprocessConfig(face=FaceConfig(detector="none"))
+    faces = faces_of(write_folder(tmp_path / "wide", [np.hstack([f, f]) for f in face_frames(4)]), cfg)
+    assert faces.low_quality and "not_square" in faces.flags
+
+
+def test_settings_of_a_detector_that_is_not_there_are_refused() -> None:
+    with pytest.raises(ValueError, match="detector 'none' does not read min_size"):
+        FaceConfig(detector="none", min_size=0.1)
+
+
+def test_a_lying_picture_does_not_turn_an_upright_clip_whose_faces_are_unsure(tmp_path: Path) -> None:
+    """The clear face that lies in the frame has the greater weight; the upright one is confirmed in every frame."""
+    face = portrait()[30:120, 40:130]
+    weak = cv2.GaussianBlur(cv2.resize(face, (120, 120)), (0, 0), 2)
+    frames = []
+    for i in range(8):
+        frame = np.full((240, 480), 90, np.uint8)
+        frame[60:180, 60:180] = weak
+        frame[40:220, 280:460] = np.rot90(cv2.resize(face, (180, 180)))
+        frame[:4, : 4 + i] = 255
+        frames.append(frame)
+    faces = faces_of(write_folder(tmp_path / "poster", frames))
+    assert "turned" not in faces.flags and faces.n_used == 4

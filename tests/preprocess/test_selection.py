@@ -42,3 +42,13 @@ def test_an_apex_behind_the_end_is_damage_not_a_guess() -> None:
     with pytest.raises(ClipError, match=r"apex is frame 9.*only 5 frames") as caught:
         select(5, 9, HALF)
     assert caught.value.status is ClipStatus.DAMAGED
+
+
+@pytest.mark.parametrize("n, apex", [(72, None), (300, None), (300, 150), (17, None)])
+def test_a_whole_course_thinned_begins_at_the_start_and_ends_at_the_apex(n: int, apex: int | None) -> None:
+    end = n - 1 if apex is None else apex
+    for most in (2, 8, 16):
+        kept = select(n, apex, PreprocessConfig(selection="all", max_frames=most))
+        gaps = np.diff(kept)
+        assert (kept[0], kept[-1], len(kept)) == (0, end, most) and gaps.max() - gaps.min() <= 1
+    assert select(n, apex, PreprocessConfig(selection="all", max_frames=1)).tolist() == [end]

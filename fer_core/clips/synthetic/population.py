@@ -6,7 +6,7 @@ random stream of its own.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -74,6 +74,23 @@ def draw_person(seed: int, subject: int) -> Person:
     for unit in (25, 26, 5, 20, 9, 16):
         rest[:, ROW[unit]] *= 0.3
     return Person(identity, scene, gains, rest)
+
+
+def relit(person: Person, skin: tuple[int, int, int], light: float) -> Person:
+    """The same person with another skin, before the same camera in another light: nothing else changes.
+
+    Args:
+        skin: sRGB, 0 ... 255.
+        light: factor of all light in the scene.
+    """
+    identity, scene = person.identity, person.scene
+    ratio = _linear(skin) / np.array(identity.skin)
+    lights = {name: getattr(scene, name) * light for name in ("key", "fill", "sky", "backdrop")}
+    return replace(
+        person,
+        identity=replace(identity, skin=_triple(identity.skin * ratio), lip=_triple(identity.lip * ratio)),
+        scene=replace(scene, **lights),
+    )
 
 
 def draw_script(seed: int, subject: int, emotion: Emotion, person: Person) -> Script:

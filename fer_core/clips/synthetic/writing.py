@@ -18,7 +18,7 @@ import numpy as np
 from fer_core.clips.clip import Clip
 from fer_core.clips.manifest import Manifest, write_manifest
 from fer_core.clips.synthetic.anatomy import build
-from fer_core.clips.synthetic.population import Person, Script, draw_person, draw_script
+from fer_core.clips.synthetic.population import Person, Script, draw_person, draw_script, relit
 from fer_core.clips.synthetic.rendering import Portrait, seen_at
 from fer_core.emotions import SIX, Emotion
 from fer_core.errors import ConfigError, DataError, StoreError
@@ -69,9 +69,17 @@ def synthesize(
     return manifest
 
 
-def draw_clip(seed: int, subject: int, emotion: Emotion) -> Iterator[np.ndarray]:
-    """The frames of one clip, (height, width, 3) uint8 RGB, before any encoding."""
+def draw_clip(
+    seed: int, subject: int, emotion: Emotion, skin: tuple[int, int, int] | None = None, light: float = 1.0
+) -> Iterator[np.ndarray]:
+    """The frames of one clip, (height, width, 3) uint8 RGB, before any encoding.
+
+    Args:
+        skin, light: see `relit`; None: the subject as drawn.
+    """
     person = draw_person(seed, subject)
+    if skin is not None:
+        person = relit(person, skin, light)
     return _frames(_sit(person), draw_script(seed, subject, emotion, person))
 
 
