@@ -1,16 +1,15 @@
 """Start programs under supervisord, wait until each answers, stop them all.
 
-supervisord restarts what crashes and is spoken to over a unix socket. Each program leads its own process group, so
-that nothing it started outlives it. Its environment is supervisord's own: no secret is written to a file.
+supervisord restarts what crashes and is spoken to over a unix socket, whose address it puts into the environment of all
+that it starts. That is how nothing that a program started outlives it, and how the next start finds what a killed one
+left. The environment is supervisord's own: no secret is written to a file.
 """
 
 from __future__ import annotations
 
-import contextlib
 import http.client
 import os
 import shlex
-import signal
 import socket
 import subprocess
 import sys
@@ -23,9 +22,12 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from mlflow_server import ServerError
 
 STOP_S = 9.0  # all programs together, before they are killed
+_SUPERVISORD, _CONFIG = "supervisor.supervisord", "supervisord.conf"
 _LONGEST_SOCKET = 100  # bytes a unix socket's path may have, with a margin
 
 
@@ -61,9 +63,9 @@ class Supervisor:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder, self.programs = folder, programs
         self.socket = _socket_path(folder)
-        config = folder / "supervisord.conf"
+        config = folder / _CONFIG
         config.write_text(_config(folder, self.socket, programs), encoding="utf-8")
-        command = [sys.executable, "-m", "supervisor.supervisord", "--nodaemon", "--configuration", str(config)]
+        command = [sys.executable, "-m", _SUPERVISORD, "--nodaemon", "--configuration", str(config)]
         with (folder / "supervisor.log").open("wb") as own:  # why it would not start
             self._process = subprocess.Popen(
                 command,
@@ -73,7 +75,6 @@ class Supervisor:
                 stderr=own,
                 start_new_session=True,  # a terminal's Ctrl-C reaches us alone; we stop them in order
             )
-        self._groups: set[int] = set()
 
     @property
     def pid(self) -> int:
@@ -101,13 +102,10 @@ class Supervisor:
                     )
                 time.sleep(0.2)
             tell(program.name, time.monotonic() - started)
-        self.states()
 
     def states(self) -> dict[str, str]:
         """supervisord's word for each program (RUNNING, BACKOFF, …); empty while it cannot be asked."""
-        found = program_states(self.socket)
-        self._groups |= {pid for _, pid in found.values() if pid}
-        return {name: state for name, (state, _) in found.items()}
+        return {name: state for name, (state, _) in program_states(self.socket).items()}
 
     def wait(self) -> int:
         """Block until supervisord ends by itself."""
@@ -115,24 +113,47 @@ class Supervisor:
 
     def stop(self) -> None:
         """Stop everything; after `STOP_S` seconds by force. No process is left."""
-        self.states()
-        with contextlib.suppress(ProcessLookupError):
-            self._process.terminate()
-        try:
-            self._process.wait(STOP_S)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
-        for group in self._groups:  # what a program started may outlive it
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(group, signal.SIGKILL)
-        self.socket.unlink(missing_ok=True)
+        stop_all(self.folder)
+        self._process.wait()
 
     def _last_words(self, name: str) -> str:
         log = self.folder / f"{name}.log"
         text = log.read_text(errors="replace") if log.is_file() else ""
         lines = [line.strip() for line in text.splitlines() if line.strip()]
         return f"{lines[-1] if lines else 'it said nothing'} (see {log})"
+
+
+def stop_all(folder: Path) -> int:
+    """Stop a folder's supervisord, its programs and what they started, whoever started it; after `STOP_S` seconds by
+    force.
+
+    Returns how many processes there were.
+    """
+    there = _processes(folder)
+    supervisors = [process for process in there if _SUPERVISORD in process.info["cmdline"]]
+    for process in supervisors:  # it stops its programs in order
+        process.terminate()
+    psutil.wait_procs(supervisors, STOP_S)
+    while left := _processes(folder):  # what a program started may outlive it, and start more
+        for process in left:
+            process.kill()
+        psutil.wait_procs(left, 1)
+    _socket_path(folder).unlink(missing_ok=True)
+    return len(there)
+
+
+def _processes(folder: Path) -> list[psutil.Process]:
+    """supervisord of a folder, and all that has its socket's address in its environment; none that has ended."""
+    config, address = str(folder / _CONFIG), f"unix://{_socket_path(folder)}"
+    return [
+        process
+        for process in psutil.process_iter(["cmdline", "environ", "status"])
+        if process.info["status"] != psutil.STATUS_ZOMBIE
+        and (
+            {_SUPERVISORD, config} <= set(process.info["cmdline"] or ())
+            or (process.info["environ"] or {}).get("SUPERVISOR_SERVER_URL") == address
+        )
+    ]
 
 
 def program_states(socket_path: Path) -> dict[str, tuple[str, int]]:

@@ -36,44 +36,72 @@ def up(
     ] = "",
 ) -> dict[str, Any]:
     """Start MLflow, Prefect and the served flows on this machine; Ctrl-C stops them all."""
+    from filelock import FileLock, Timeout
+
+    from mlflow_server import ServerError, address
+    from mlflow_server.supervise import stop_all
+
+    workspace = session.workspace
+    folder = workspace / "servers"
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(folder / "lock", timeout=0):
+            address.withdraw(workspace)
+            if left := stop_all(folder):
+                session.err.print(f"An earlier 'ferflow up' was killed and left {left} processes; they are stopped now")
+            addresses = _serve(session, host, mlflow_port, prefect_port, database)
+    except Timeout as exc:
+        raise ConfigError(_already(workspace)) from exc
+    except ServerError as exc:
+        raise ConfigError(str(exc)) from exc
+    return {"mlflow": addresses[0], "prefect": addresses[1], "stopped": True}
+
+
+def _serve(session: Session, host: str, mlflow_port: int, prefect_port: int, database: str) -> tuple[str, str]:
+    """Run the servers until a signal comes; returns their addresses. Raises ServerError when they end by themselves."""
     from fer_core.config import TrackingConfig
     from fer_core.tracking.connection import connect
     from mlflow_server import ServerError, address
     from mlflow_server.supervise import Supervisor, check_free
 
     workspace = session.workspace
-    if found := address.running(workspace):
-        raise ConfigError(
-            f"workspace {workspace} is up already: MLflow at {found.mlflow}, Prefect at {found.prefect}; "
-            f"stop it with Ctrl-C where it runs, or: kill {found.pid}"
-        )
+    check_free(host, [(mlflow_port, "--mlflow-port"), (prefect_port, "--prefect-port")])
+    programs, environment, addresses = _programs(workspace, host, mlflow_port, prefect_port, database)
+    runs = ""
+    if not database:  # makes MLflow's tables whole; a server stopped meanwhile would not
+        runs = f"#/experiments/{connect(TrackingConfig(), workspace).experiment_id}/runs"
+    previous = {s: signal.signal(s, _interrupt) for s in (signal.SIGINT, signal.SIGTERM)}
+    supervisor = Supervisor(workspace / "servers", programs, environment)
     try:
-        check_free(host, [(mlflow_port, "--mlflow-port"), (prefect_port, "--prefect-port")])
-        programs, environment, addresses = _programs(workspace, host, mlflow_port, prefect_port, database)
-        runs = ""
-        if not database:  # makes MLflow's tables whole; a server stopped meanwhile would not
-            runs = f"#/experiments/{connect(TrackingConfig(), workspace).experiment_id}/runs"
-        previous = {s: signal.signal(s, _interrupt) for s in (signal.SIGINT, signal.SIGTERM)}
-        supervisor = Supervisor(workspace / "servers", programs, environment)
-        try:
-            session.err.print(f"Starting; logs are in {supervisor.folder}")
-            supervisor.wait_ready(START_S, lambda name, s: session.err.print(f"  {name} is up ({s:.0f} s)"))
-            address.announce(workspace, address.Addresses(*addresses, pid=os.getpid()))
-            _say_links(session, addresses, runs)
-            session.say("Each link logs your browser in; pass none on. Ctrl-C stops the servers.")
-            raise ServerError(f"supervisord ended by itself ({supervisor.wait()}); see {supervisor.folder}")
-        except KeyboardInterrupt:
-            session.err.print("Stopping ...")
-        finally:
-            for number in previous:
-                signal.signal(number, signal.SIG_IGN)  # a second Ctrl-C must not leave half of them
-            address.withdraw(workspace)
-            supervisor.stop()
-            for number, handler in previous.items():
-                signal.signal(number, handler)
-    except ServerError as exc:
-        raise ConfigError(str(exc)) from exc
-    return {"mlflow": addresses[0], "prefect": addresses[1], "stopped": True}
+        session.err.print(f"Starting; logs are in {supervisor.folder}")
+        supervisor.wait_ready(START_S, lambda name, s: session.err.print(f"  {name} is up ({s:.0f} s)"))
+        address.announce(workspace, address.Addresses(*addresses, pid=os.getpid()))
+        _say_links(session, addresses, runs)
+        session.say("Each link logs your browser in; pass none on. Ctrl-C stops the servers.")
+        raise ServerError(f"supervisord ended by itself ({supervisor.wait()}); see {supervisor.folder}")
+    except KeyboardInterrupt:
+        session.err.print("Stopping ...")
+    finally:
+        for number in previous:
+            signal.signal(number, signal.SIG_IGN)  # a second Ctrl-C must not leave half of them
+        address.withdraw(workspace)
+        supervisor.stop()
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+    return addresses
+
+
+def _already(workspace: Path) -> str:
+    """Why another 'ferflow up' cannot start: one holds the workspace's lock."""
+    from mlflow_server import address
+
+    found = address.announced(workspace)
+    if found is None:
+        return f"another 'ferflow up' is just starting or stopping the servers of workspace {workspace}; wait for it"
+    return (
+        f"workspace {workspace} is up already: MLflow at {found.mlflow}, Prefect at {found.prefect}; "
+        f"stop it with Ctrl-C where it runs, or: kill {found.pid}"
+    )
 
 
 @command(reads=())

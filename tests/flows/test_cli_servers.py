@@ -5,6 +5,7 @@ import os
 import signal
 import socket
 import subprocess
+import sys
 import time
 from base64 import b64encode
 from collections.abc import Iterator
@@ -60,11 +61,47 @@ def test_up_refuses_other_machines_without_a_password(workspace, monkeypatch):
 
 
 def test_up_twice_tells_where_the_first_is(workspace):
-    with server() as mlflow, server() as prefect:
-        announce(workspace, Addresses(mlflow, prefect, pid=4711))
+    with holding_the_lock(workspace):
+        announce(workspace, Addresses("http://127.0.0.1:5000", "http://127.0.0.1:4200", pid=4711))
         done = run("up")
     assert done.exit_code == 1
-    assert mlflow in done.stderr and "kill 4711" in done.stderr
+    assert "MLflow at http://127.0.0.1:5000" in done.stderr and "kill 4711" in done.stderr
+    assert announced(workspace) is not None
+
+
+def test_two_ups_at_once_do_not_start_twice(workspace):
+    with holding_the_lock(workspace):
+        done = run("up")
+    assert done.exit_code == 1
+    assert f"another 'ferflow up' is just starting or stopping the servers of workspace {workspace}" in done.stderr
+
+
+def test_servers_that_nobody_holds_any_more_are_not_named(workspace):
+    """What a killed 'ferflow up' announced is taken back by the next one, whatever comes of that."""
+    announce(workspace, Addresses("http://127.0.0.1:5000", "http://127.0.0.1:4200", pid=4711))
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        done = run("up", "--mlflow-port", taken.getsockname()[1])
+    assert done.exit_code == 1
+    assert "4711" not in done.stderr and "cannot be used" in done.stderr
+    assert announced(workspace) is None
+
+
+@contextmanager
+def holding_the_lock(workspace: Path) -> Iterator[None]:
+    """As a running 'ferflow up' does; in another process, since this one may take its own lock again."""
+    code = (
+        "import sys; from filelock import FileLock; from pathlib import Path\n"
+        "Path(sys.argv[1]).parent.mkdir()\n"
+        "with FileLock(sys.argv[1]): print('held', flush=True); sys.stdin.read()"
+    )
+    command = [sys.executable, "-c", code, str(workspace / "servers" / "lock")]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdout is not None
+        holder.stdout.readline()
+        yield
+        holder.communicate()
 
 
 def ask(url: str, path: str, body: object) -> Any:
@@ -125,6 +162,27 @@ def assert_closed(addresses: Addresses) -> None:
         assert request(*asked, Host="evil.example")[0] == 400
     for path in ("/login", "/api/health"):
         assert request(addresses.prefect, "GET", path, login="")[0] == 200
+
+
+@pytest.mark.slow
+def test_up_stops_what_a_killed_one_left(workspace, ferflow, tmp_path):
+    """The same ports are free again, and nothing of the first start is left."""
+    ports = ["--mlflow-port", str(free_port()), "--prefect-port", str(free_port())]
+    with subprocess.Popen([ferflow, "up", *ports], cwd=tmp_path, stderr=subprocess.DEVNULL) as killed:
+        wait_for_announcement(killed, workspace, 300)
+        left = descendants(killed.pid)
+        killed.kill()
+    assert left and all(map(alive, left))
+    with subprocess.Popen([ferflow, "up", *ports], cwd=tmp_path, stderr=subprocess.PIPE, text=True) as second:
+        assert second.stderr is not None
+        told = second.stderr.readline()
+        assert told == f"An earlier 'ferflow up' was killed and left {len(left)} processes; they are stopped now\n"
+        assert gone(left)
+        wait_for_announcement(second, workspace, 300)
+        again = descendants(second.pid)
+        second.send_signal(signal.SIGINT)
+        second.communicate(timeout=30)
+    assert second.returncode == 0 and gone(again)
 
 
 @contextmanager

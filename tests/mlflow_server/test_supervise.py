@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -11,7 +12,7 @@ from typing import Any
 import pytest
 
 from mlflow_server import ServerError
-from mlflow_server.supervise import Program, Supervisor, check_free
+from mlflow_server.supervise import Program, Supervisor, check_free, stop_all
 
 # Writes its pid, starts a grandchild that ignores SIGTERM, and stays.
 STUBBORN = """
@@ -64,6 +65,50 @@ def test_stop_leaves_no_process_and_takes_less_than_ten_seconds(tmp_path):
         supervisor.stop()
     assert time.monotonic() - before < 10
     assert gone(started)
+
+
+# Starts two of the above under supervisord, says so, and waits to be killed.
+STARTER = """
+import sys, time
+from pathlib import Path
+from mlflow_server.supervise import Supervisor
+from tests.mlflow_server.test_supervise import stubborn
+folder = Path(sys.argv[1])
+supervisor = Supervisor(folder / "servers", [stubborn(folder, "one"), stubborn(folder, "two")], {})
+supervisor.wait_ready(60, lambda *_: None)
+print(supervisor.pid, flush=True)
+time.sleep(99)
+"""
+
+
+@pytest.mark.parametrize("supervisor_too", [False, True], ids=["the starter alone", "supervisord too"])
+def test_what_a_killed_start_left_is_found_and_stopped(tmp_path, supervisor_too):
+    mine, other = tmp_path / "mine", tmp_path / "other"
+    mine.mkdir()
+    other.mkdir()
+    neighbour = Supervisor(other / "servers", [stubborn(other, "one")], {})
+    starter = subprocess.Popen([sys.executable, "-c", STARTER, str(mine)], stdout=subprocess.PIPE, text=True)
+    try:
+        neighbour.wait_ready(60, lambda *_: None)
+        assert starter.stdout is not None
+        supervisor = int(starter.stdout.readline())
+        starter.kill()
+        starter.wait()
+        if supervisor_too:
+            os.kill(supervisor, signal.SIGKILL)
+        left = [*pids(mine), *([] if supervisor_too else [supervisor])]
+        assert all(map(alive, left))
+        before = time.monotonic()
+        assert stop_all(mine / "servers") == len(left)
+        assert time.monotonic() - before < 10 and gone(left)
+        assert stop_all(mine / "servers") == 0
+        assert all(map(alive, pids(other)))
+    finally:
+        starter.kill()
+        starter.wait()
+        stop_all(mine / "servers")
+        neighbour.stop()
+    assert gone(pids(other))
 
 
 def test_a_program_that_ends_while_starting_is_reported_with_its_last_words(tmp_path):
