@@ -8,13 +8,18 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import logging
 from collections.abc import Sequence
+from http import HTTPStatus
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from prefect.deployments.runner import RunnerDeployment
+    from prefect.runner import Runner
+
+log = logging.getLogger(__name__)
 
 # (module, flow, name of the deployment), in the order of the work
 SERVED = (
@@ -30,6 +35,8 @@ SERVED = (
     ("flows.score", "score_flow", "score"),
     ("flows.end_to_end", "end_to_end_flow", "end-to-end"),
 )
+# Of a deployment, what the Prefect UI is for: it is sent when the deployment is made, and never again.
+SET_IN_UI = ("schedules", "concurrency_limit", "concurrency_options", "paused", "tags", "parameters")
 AT_ONCE = 2  # a folder can be scored while a search runs; more would share the same cores
 
 
@@ -64,11 +71,30 @@ def serve(ready: Path | None = None, served: Sequence[tuple[str, str, str]] = SE
     stopping: list[asyncio.Task[None]] = []  # holds the task, which the loop alone would not
     runner = CancellingRunner(name="ferflow", limit=limit, pause_on_shutdown=False)
     for deployment in deployments(served):
-        runner.add_deployment(deployment)
+        register(runner, deployment)
     end_orphans([name for *_, name in served])
     if ready:
         ready.write_text("", encoding="utf-8")
     asyncio.run(runner.start())
+
+
+def register(runner: Runner, deployment: RunnerDeployment) -> None:
+    """Make a deployment, or update what the code says of it; what was set in the UI stays.
+
+    Parameters set there that the flow takes no more are given up, with a warning.
+    """
+    from prefect.exceptions import PrefectHTTPStatusError
+
+    for name in SET_IN_UI:
+        deployment.model_fields_set.discard(name)  # an update sends only fields that are marked as set
+    try:
+        runner.add_deployment(deployment)
+    except PrefectHTTPStatusError as exc:
+        if exc.response.status_code != HTTPStatus.CONFLICT:
+            raise
+        log.warning("'%s': default parameters set in the UI fit its form no more and are reset", deployment.name)
+        deployment.parameters = {}
+        runner.add_deployment(deployment)
 
 
 def end_orphans(names: Sequence[str]) -> int:
