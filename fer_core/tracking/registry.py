@@ -9,15 +9,15 @@ from __future__ import annotations
 
 import json
 import logging
+import secrets
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
-
-from filelock import FileLock, Timeout
 
 from fer_core.errors import DataError, RegistryError
 from fer_core.evaluation.gate import OutOfFoldRecord
@@ -30,10 +30,12 @@ from fer_core.tracking.run import Run
 
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
+    from mlflow.entities.model_registry import RegisteredModel as RegisteredModelEntity
 
 log = logging.getLogger(__name__)
 
 CHAMPION, PREVIOUS, CHALLENGER = "champion", "previous", "challenger"
+LOCK_S = 120  # after which a promotion that was killed no longer keeps others out; a living one takes seconds
 STANDING = "out_of_fold.json"
 _HASH = "sha256."  # tag of a file's hash
 # What packing makes, what `mlflow.pyfunc.load_model` leaves in a store on this machine (`registered_model_meta`), and
@@ -213,6 +215,7 @@ def promote(tracking: Tracking, version: int, *, replacing: int | None, note: st
             client.set_registered_model_alias(name, CHAMPION, str(version))
             if _alias(tracking, CHALLENGER) == version:
                 client.delete_registered_model_alias(name, CHALLENGER)
+        _check_champion(tracking, version)
     log.info("version %d of '%s' is champion%s", version, name, f", after version {now}" if now else "")
 
 
@@ -233,21 +236,68 @@ def rollback(tracking: Tracking) -> tuple[int, int]:
         with mlflow_errors(f"rolling back to version {before}", RegistryError):
             client.set_registered_model_alias(name, CHAMPION, str(before))
             client.set_registered_model_alias(name, PREVIOUS, str(now))
+        _check_champion(tracking, before)
     log.info("version %d of '%s' is champion again, after version %d", before, name, now)
     return before, now
 
 
+def _check_champion(tracking: Tracking, version: int) -> None:
+    """Whoever moves the alias by other means takes no lock."""
+    if (now := champion_version(tracking)) != version:
+        raise RegistryError(
+            f"version {version} was made champion, but at once {f'version {now}' if now else 'nobody'} took its place; "
+            "somebody else moves the alias too"
+        )
+
+
 @contextmanager
 def _alone(tracking: Tracking) -> Iterator[None]:
-    """One promotion at a time from this workspace; from elsewhere, `replacing` notices."""
-    lock = FileLock(tracking.workspace / ".promotion.lock", timeout=0)
+    """One promotion at a time, of all workspaces that share the registry.
+
+    The lock is a registered model: its name is unique in the registry's database, so only one of those who make it
+    at the same moment gets it.
+
+    Raises:
+        RegistryError: another promotion is under way, or took over because this one took longer than `LOCK_S`.
+    """
+    from mlflow.exceptions import MlflowException
+
+    name, client, owner = f"{tracking.cfg.model}.promotion", tracking.client, secrets.token_hex(16)
+    busy = RegistryError(
+        f"another promotion of '{tracking.cfg.model}' is under way; look at its result, then try again. One that was "
+        f"killed holds the registry for {LOCK_S} s"
+    )
+
+    def holder() -> RegisteredModelEntity | None:
+        try:
+            return client.get_registered_model(name)
+        except MlflowException as exc:
+            if exc.error_code != "RESOURCE_DOES_NOT_EXIST":
+                raise
+            return None
+
+    with mlflow_errors(f"locking '{tracking.cfg.model}'", RegistryError):
+        found = holder()
+        if found is not None:
+            if time.time() - found.creation_timestamp / 1000 < LOCK_S:
+                raise busy
+            client.delete_registered_model(name)
+        try:
+            client.create_registered_model(name, description=f"Lock of a promotion; gone when it ends. {owner}")
+        except MlflowException as exc:
+            if exc.error_code != "RESOURCE_ALREADY_EXISTS":
+                raise
+            raise busy from exc
     try:
-        with lock:
-            yield
-    except Timeout as exc:
-        raise RegistryError(
-            "another promotion is under way in this workspace; look at its result, then try again"
-        ) from exc
+        yield
+    finally:
+        with mlflow_errors(f"unlocking '{tracking.cfg.model}'", RegistryError):
+            found = holder()
+            if found is None or not found.description.endswith(owner):
+                raise RegistryError(
+                    f"this promotion took longer than {LOCK_S} s, and another took over; look at who is champion"
+                )
+            client.delete_registered_model(name)
 
 
 def _alias(tracking: Tracking, alias: str) -> int | None:
