@@ -9,14 +9,15 @@ from typing import Any
 
 import numpy as np
 
-from fer_core.clips.splits import grouped_folds, inner_split
+from fer_core.clips.splits import grouped_folds
 from fer_core.dataset.table import FeatureTable
 from fer_core.emotions import Emotion
 from fer_core.errors import TrainingError
-from fer_core.evaluation.latency import Costs, ms_per_clip
+from fer_core.evaluation.cross_validation import fit_fold, fold_entry, hold_out
+from fer_core.evaluation.latency import Costs
 from fer_core.evaluation.metrics import Difference, Evaluation, evaluate, paired_difference
-from fer_core.models.base import MODELS_VERSION, ClipModel, Fits, FitSplit, read_of
-from fer_core.store import EntryStore, cache_key
+from fer_core.models.base import ClipModel, Fits
+from fer_core.store import EntryStore
 from fer_core.training.history import History
 
 log = logging.getLogger(__name__)
@@ -109,13 +110,12 @@ def compare(
     fits = Fits(table)
     sides = grouped_folds(table.subjects, table.labels, folds, seed)
     for fold, (train, held_out) in enumerate(sides):
-        subjects = [table.subjects[c] for c in train]
-        kept, stopped_on = inner_split(subjects, table.labels[train], inner_share, seed)
-        side = FitSplit(train[kept], train[stopped_on], fit_seed)
+        side = hold_out(table, train, inner_share, seed, fit_seed)
         for place, model in enumerate(models):
             if model.name not in failed:
                 try:
-                    found = judge(model, fits, side, held_out, costs or {}, store)
+                    kept = fold_entry(store, model, fits, side, held_out, None)
+                    found = fit_fold(model, fits, side, held_out, costs=costs, kept=kept)
                 except TrainingError as exc:
                     log.warning("%s is left out: %s", model.name, exc)
                     failed[model.name] = str(exc)
@@ -140,47 +140,6 @@ def compare(
     )
 
 
-def judge(
-    model: ClipModel,
-    fits: Fits,
-    side: FitSplit,
-    judged: np.ndarray,
-    costs: Costs,
-    store: EntryStore | None,
-    on: FeatureTable | None = None,
-) -> tuple[np.ndarray, dict[str, Any]]:
-    """Scores of some clips by a model fitted to others, and what is to be noted of the fit; stored ones if there are.
-
-    Args:
-        judged: places of the clips to score.
-        on: the table they are in; None: that of the fits.
-    Raises:
-        TrainingError: the model diverged.
-    """
-    on = on or fits.table
-    key = cache_key(
-        version=MODELS_VERSION,
-        model=model.setting,
-        tables=[read_of(table, model) for table in (fits.table, on)],
-        clips=[places.tolist() for places in (side.fit, side.stop, judged)],
-        seed=side.seed,
-    )
-    if store is not None and (stored := store.get(key)) is not None:
-        return stored[0]["scores"], stored[1]
-    fitted = fits.fitted(model, side)
-    scores = fitted.classifier.scores(on, judged)
-    note = {
-        "model": model.name,
-        "parameters": fitted.classifier.n_parameters,
-        "seconds": fitted.seconds,
-        "ms": ms_per_clip(fitted.classifier, on, judged, costs),
-        "history": fitted.history.to_rows() if fitted.history else [],
-    }
-    if store is not None:
-        store.put(key, {"scores": scores}, note)
-    return scores, note
-
-
 def _entry(model: ClipModel, judged: _Judged, table: FeatureTable, reference: np.ndarray, first: bool) -> Entry:
     verdicts = judged.scores.argmax(axis=1)
     histories = [History.from_rows(note["history"]) for note in judged.notes]
@@ -192,7 +151,7 @@ def _entry(model: ClipModel, judged: _Judged, table: FeatureTable, reference: np
         difference=None
         if first
         else paired_difference(verdicts, reference, table.labels, table.subjects, len(table.classes)),
-        n_parameters=int(np.median([note["parameters"] for note in judged.notes])),
+        n_parameters=int(np.median([note["n_weights"] for note in judged.notes])),
         seconds=float(np.mean([note["seconds"] for note in judged.notes])),
         ms_per_clip=float(np.median([note["ms"] for note in judged.notes])),
         histories=tuple(history for history in histories if len(history)),

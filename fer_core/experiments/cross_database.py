@@ -14,13 +14,14 @@ from typing import Any
 
 import numpy as np
 
-from fer_core.clips.splits import grouped_folds, inner_split
+from fer_core.clips.splits import grouped_folds
 from fer_core.config import Rule, TrainConfig
 from fer_core.dataset.table import FeatureTable, load_table
 from fer_core.emotions import Emotion
 from fer_core.errors import DataError, FerError
+from fer_core.evaluation.cross_validation import fit_fold, hold_out
 from fer_core.evaluation.metrics import RULES, Difference, Evaluation, clip_verdicts, evaluate, paired_difference
-from fer_core.models.base import Fits, FitSplit
+from fer_core.models.base import Fits
 from fer_core.models.registry import model_of
 
 
@@ -184,11 +185,8 @@ def cells_of(
 
     def scored(trained: np.ndarray, judged: np.ndarray) -> np.ndarray:
         """(m, k) scores of the judged clips' frames, by a model fitted to the trained ones."""
-        subjects = [table.subjects[c] for c in trained]
-        kept, stopped_on = inner_split(subjects, table.labels[trained], train.inner_share, seed)
-        model = model_of(train, fc=fc, block=block)
-        fitted = Fits(table).fitted(model, FitSplit(trained[kept], trained[stopped_on], train.seed))
-        return fitted.classifier.frame_scores(table, judged)
+        side = hold_out(table, trained, train.inner_share, seed, train.seed)
+        return fit_fold(model_of(train, fc=fc, block=block), Fits(table), side, judged, frames=True)[0]
 
     def within() -> np.ndarray:
         scores = _nowhere(table)

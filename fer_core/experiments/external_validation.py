@@ -9,13 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from fer_core.clips.splits import inner_split
 from fer_core.dataset.table import FeatureTable
 from fer_core.errors import DataError, TrainingError
+from fer_core.evaluation.cross_validation import fit_fold, fold_entry, hold_out
 from fer_core.evaluation.latency import Costs
 from fer_core.evaluation.metrics import Evaluation, by_columns, evaluate
-from fer_core.experiments.comparison import judge
-from fer_core.models.base import ClipModel, Fits, FitSplit
+from fer_core.models.base import ClipModel, Fits
 from fer_core.store import EntryStore
 
 log = logging.getLogger(__name__)
@@ -97,19 +96,20 @@ def validate_externally(
             f"subject '{shared[0]}' ({len(shared)} in all) is among the clips trained on and in {name}; "
             "take these clips out of one of the two"
         )
-    side = FitSplit(*inner_split(table.subjects, table.labels, inner_share, seed), fit_seed)
+    side = hold_out(table, np.arange(table.n_clips), inner_share, seed, fit_seed)
     every, fits = np.arange(other.n_clips), Fits(table)
     judged, failed = dict[str, Judged](), dict[str, str]()
     for done, model in enumerate(models, start=1):
         try:
-            scores, _ = judge(model, fits, side, every, costs or {}, store, on=other)
+            kept = fold_entry(store, model, fits, side, every, other)
+            scores, _ = fit_fold(model, fits, side, every, on=other, costs=costs, kept=kept)
         except TrainingError as exc:
             log.warning("%s is left out: %s", model.name, exc)
             failed[model.name] = str(exc)
         else:
-            told = (scores.argmax(axis=1), other.labels, other.subjects)
-            groups = by_columns(*told, other.groups, other.classes)
-            judged[model.name] = Judged(evaluate(*told, other.classes), groups)
+            verdicts = (scores.argmax(axis=1), other.labels, other.subjects)
+            groups = by_columns(*verdicts, other.groups, other.classes)
+            judged[model.name] = Judged(evaluate(*verdicts, other.classes), groups)
         if progress:
             progress(done, len(models))
     labels = tuple(str(other.classes[c]) for c in np.unique(other.labels))
