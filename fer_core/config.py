@@ -38,7 +38,7 @@ class Settings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # hashable, as `ModelName | None` needs
 class OneOf:
     """Annotates a text that must be one of some names. They are looked up at each check: a name added is accepted."""
 

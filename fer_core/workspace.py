@@ -72,6 +72,11 @@ class Workspace:
         return self.root / "synthetic"
 
     @property
+    def scored(self) -> Path:
+        """A folder per batch whose folder nobody named."""
+        return self.root / "scored"
+
+    @property
     def models(self) -> Path:
         """A folder per candidate."""
         return self.root / "models"

@@ -46,7 +46,7 @@ def end_to_end_flow(subjects: int = 24, config: RunConfig = RunConfig()) -> dict
         if drawn
         else Path(config.manifest or workspace.manifest)
     )
-    scored = score_flow([str(videos)], str(workspace.root / "scored"), config)
+    scored = score_flow([str(videos)], config=config)
     result = {
         "clips": clips["clips"],
         "frames": clips["frames"],
@@ -59,6 +59,7 @@ def end_to_end_flow(subjects: int = 24, config: RunConfig = RunConfig()) -> dict
         "mean_recall": made["mean_recall"],
         "champion": promoted["champion"],
         "verdicts": scored["status"],
+        "people": scored["people"],
         "report": scored["report"],
         "workspace": str(workspace.root),
     }

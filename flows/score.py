@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
+from pydantic import Field
 
 from fer_core.config import RunConfig
-from fer_core.scoring.batch import Batch
+from fer_core.scoring.batch import Batch, new_folder
 from fer_core.scoring.inputs import Item, collect
 from fer_core.scoring.scorer import ClipScorer
 from fer_core.workspace import Workspace
@@ -17,21 +18,24 @@ from flows.support.artifacts import progress_bar, show_markdown, show_table
 from flows.support.champion import champion_scorer, score_into, summarize
 from flows.support.environment import settle
 
+Paths = Annotated[list[str], Field(min_length=1)]
+
 
 @flow(name="score", persist_result=False)
-def score_flow(paths: list[str] = [], out: str = "", config: RunConfig = RunConfig()) -> dict[str, Any]:  # noqa: B006, B008
+def score_flow(paths: Paths, out: str = "", config: RunConfig = RunConfig()) -> dict[str, Any]:  # noqa: B008  fills the form
     """Score videos with the champion; every one gets a row, whatever it is.
 
     Args:
-        paths: video files, folders of them, or a manifest; empty: the run's manifest.
-        out: folder of verdicts.csv, verdicts.parquet, frames.parquet and report.html; empty: `scored` in the workspace.
+        paths: video files, folders of them, or manifests.
+        out: folder of verdicts.csv, verdicts.parquet, frames.parquet and report.html, older ones in it replaced; empty:
+            a new folder in `scored` of the workspace.
         config: all settings; `score`, `limits` and `tracking` matter here.
     """
     config = settle(config)
     workspace = Workspace.open(config.workspace)
-    items = collect(paths or [config.manifest or workspace.manifest], follow_links=config.limits.follow_links)
+    items = collect(paths, follow_links=config.limits.follow_links)
     scorer = champion_scorer(config)
-    target = Path(out).expanduser().absolute() if out else workspace.root / "scored"
+    target = Path(out).expanduser().absolute() if out else new_folder(workspace.scored)
     batch = score_items(scorer, items, target, workspace.store)
     result = summarize(scorer, batch)
     show_table("verdicts", [{"emotion": e, "clips": n} for e, n in result["emotions"].items()], "Verdicts")
@@ -40,7 +44,10 @@ def score_flow(paths: list[str] = [], out: str = "", config: RunConfig = RunConf
     ]
     if without:
         show_table("without-verdict", without, "Clips without a verdict, and why")
-    show_markdown("report", f"## {len(batch.rows)} clips, {result['model']}\n\nReport: `{result['report']}`\n")
+    show_markdown(
+        "report",
+        f"## {len(batch.rows)} clips, {result['model']}\n\n{result['people']}.\n\nReport: `{result['report']}`\n",
+    )
     return result
 
 

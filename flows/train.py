@@ -6,6 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 
@@ -22,7 +23,7 @@ from fer_core.model_names import FC_HEAD_MODELS
 from fer_core.models.base import read_of
 from fer_core.models.registry import model_of, requirements_of
 from fer_core.reports.plots import confusion_figure, curves_figure, figure_png
-from fer_core.tracking.confidence import log_confidence
+from fer_core.tracking.confidence import Confidence, log_confidence
 from fer_core.tracking.registry import register
 from fer_core.tracking.run import Run, connect, start_run
 from fer_core.tracking.trial import PICTURED, tracked_trial
@@ -69,9 +70,9 @@ def train_flow(
         run.log_data("clips", prepared.fingerprint, synthetic=table.synthetic, source=config.manifest)
         candidate = _refit(table, result, folder, prepared, config, workspace)
         _record(run, candidate, prepared, config)
-        log_confidence(run, table, folder, CLIP_RULE)
+        confidence = log_confidence(run, table, folder, CLIP_RULE)
         version = register(tracking, candidate.bundle, candidate.folder, run.id, candidate.standing)
-        markdown = _summary(candidate, version, run, config)
+        markdown = _summary(candidate, confidence, version, run, config)
         run.log_text(markdown, "candidate.md")
     show_markdown("candidate", markdown)
     for rule in (r for r in PICTURED if r in candidate.out_of_fold.evaluations):
@@ -163,7 +164,19 @@ def _told(candidate: Candidate, config: RunConfig) -> str:
     return text + (f" Rule {candidate.bundle.facts.rule}." if train.model == "head" else " It judges a clip whole.")
 
 
-def _summary(candidate: Candidate, version: int, run: Run, config: RunConfig) -> str:
+def _confidence_text(confidence: Confidence) -> str:
+    """What the calibrated confidence is worth, in a line."""
+    numbers = confidence.metrics
+    auroc, risk = numbers["abstention/auroc"], numbers["abstention/mean_risk"]
+    told = "no clip is wrong" if np.isnan(auroc) else f"AUROC of right against wrong clips {auroc:.3f} (0.5: a coin)"
+    return (
+        f"Confidence, out of fold and calibrated on other people: {told}; risk area {100 * risk:.1f} % (answered clips "
+        "that are wrong, averaged over all coverages); calibration error "
+        f"{100 * numbers['calibration/error_after']:.1f} %."
+    )
+
+
+def _summary(candidate: Candidate, confidence: Confidence, version: int, run: Run, config: RunConfig) -> str:
     """The candidate in a few lines of Markdown."""
     facts = candidate.bundle.facts
     lines = [f"## Candidate: version {version}", ""]
@@ -178,7 +191,7 @@ def _summary(candidate: Candidate, version: int, run: Run, config: RunConfig) ->
         lines.append(f"| {rule.replace('_', ' ')} | {evaluation.mean_recall} | {tested} |")
     if candidate.test:
         lines += ["", f"Opening {candidate.test.number} of this test set, of {candidate.test.openings} so far."]
-    lines += ["", _told(candidate, config)]
+    lines += ["", _confidence_text(confidence), "", _told(candidate, config)]
     if run.url:
         lines += ["", f"[The run in MLflow]({run.url})"]
     return "\n".join([*lines, "", "Next: flow `promote` puts it through the gate.", ""])

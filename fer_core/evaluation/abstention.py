@@ -49,6 +49,19 @@ class CoverageCurve:
         return {name: getattr(self, name).tolist() for name in ("threshold", "coverage", "accuracy", "low", "high")}
 
 
+def confidence_auroc(probabilities: np.ndarray, labels: np.ndarray) -> float:
+    """Area under the ROC curve of confidence, right clips against wrong ones: how often a clip that is right has the
+    higher confidence. 0.5: confidence says nothing. NaN where all clips are right, or all wrong.
+
+    Args:
+        probabilities: (n, k), rows sum to 1. labels: (n,) columns.
+    """
+    from sklearn.metrics import roc_auc_score
+
+    right = probabilities.argmax(axis=1) == labels
+    return float(roc_auc_score(right, probabilities.max(axis=1))) if 0 < right.sum() < len(right) else float("nan")
+
+
 def coverage_curve(
     probabilities: np.ndarray, labels: np.ndarray, subjects: Sequence[str], seed: int = 0
 ) -> CoverageCurve:

@@ -13,6 +13,8 @@ from fer_core.clips.splits import grouped_folds
 from fer_core.dataset.table import FeatureTable
 from fer_core.emotions import Emotion
 from fer_core.errors import TrainingError
+from fer_core.evaluation.abstention import confidence_auroc, coverage_curve
+from fer_core.evaluation.calibration import calibrated_apart
 from fer_core.evaluation.cross_validation import fit_fold, fold_entry, hold_out
 from fer_core.evaluation.latency import Costs
 from fer_core.evaluation.metrics import Difference, Evaluation, evaluate, paired_difference
@@ -30,6 +32,9 @@ class Entry:
     Args:
         scores: (C, k) out-of-fold scores of every clip.
         evaluation: of their arg-max.
+        auroc: how well calibrated confidence tells right clips from wrong ones (`confidence_auroc`); NaN where none is
+            wrong. mean_risk: share of answered clips that are wrong, averaged over all coverages. Both are of scores
+            calibrated on other people's clips.
         difference: in mean recall, this one minus the first, by subject; None for the first.
         n_parameters: learnt numbers, median of the folds.
         seconds: of a fit, mean of the folds.
@@ -41,6 +46,8 @@ class Entry:
     title: str
     scores: np.ndarray
     evaluation: Evaluation
+    auroc: float
+    mean_risk: float
     difference: Difference | None
     n_parameters: int
     seconds: float
@@ -143,11 +150,14 @@ def compare(
 def _entry(model: ClipModel, judged: _Judged, table: FeatureTable, reference: np.ndarray, first: bool) -> Entry:
     verdicts = judged.scores.argmax(axis=1)
     histories = [History.from_rows(note["history"]) for note in judged.notes]
+    calibrated = calibrated_apart(judged.scores, table.labels, table.subjects)
     return Entry(
         name=model.name,
         title=model.title,
         scores=judged.scores,
         evaluation=evaluate(verdicts, table.labels, table.subjects, table.classes),
+        auroc=confidence_auroc(calibrated, table.labels),
+        mean_risk=coverage_curve(calibrated, table.labels, table.subjects).mean_risk,
         difference=None
         if first
         else paired_difference(verdicts, reference, table.labels, table.subjects, len(table.classes)),

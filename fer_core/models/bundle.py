@@ -199,7 +199,8 @@ def _read_record(path: Path) -> ModelRecord:
         first = exc.errors(include_input=False)[0]
         where = ".".join(map(str, first["loc"]))[:100]
         raise RegistryError(
-            f"{path}: no model record this version reads ({where}: {first['msg'][:200]}); it reads format {FORMAT}"
+            f"{path}: no model record this version reads ({where}: {first['msg'][:200]}); it reads format {FORMAT}; "
+            "use the ferflow that made it, or train again"
         ) from exc
     if record.preprocess_version != PREPROCESS_VERSION:
         raise RegistryError(

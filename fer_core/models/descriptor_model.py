@@ -20,7 +20,7 @@ from fer_core.models.temperature import fit_temperature
 from fer_core.training.imbalance import class_weights
 
 INNER_FOLDS = 5
-SHARPEST = 0.25  # temperature: a few dozen clips that are all right must not make a part certain
+SHARPEST = 0.1  # of an uncalibrated temperature: a few dozen clips that are all right must not make a fold certain
 
 
 class DescriptorRecord(ClassifierRecord):
@@ -52,13 +52,10 @@ class DescriptorModel(ClipModel):
     Args:
         descriptor: what it reads.
         weighting: how errors on rare classes are weighed, from clips.
-        joined: whether it is a part of a fused model: its scores are then calibrated inside the fold, for they are
-            averaged with another's. Else one temperature over all folds does it (`candidate.py`), from many more clips.
     """
 
     descriptor: Descriptor
     weighting: WeightScheme
-    joined: bool = False
 
     @property
     def descriptors(self) -> tuple[Descriptor, ...]:
@@ -71,13 +68,14 @@ class DescriptorModel(ClipModel):
     @property
     @abstractmethod
     def choices(self) -> tuple[Mapping[str, float], ...]:
-        """Settings one of which is kept: the best over inner folds by subject."""
+        """Settings one of which is kept: the best over inner folds by subject, whose scores also give the temperature.
+        With one alone there are no inner folds, and scores stay as they are learnt."""
 
     @abstractmethod
     def learn(
         self, rows: np.ndarray, labels: np.ndarray, weights: dict[int, float], seed: int, choice: Mapping[str, float]
     ) -> DescriptorClassifier:
-        """A classifier of (n, d) rows and their labels, its temperature still 1."""
+        """A classifier of (n, d) rows and their labels, not calibrated."""
 
     def fit(self, fits: Fits, side: FitSplit) -> Fitted:
         from sklearn.metrics import balanced_accuracy_score  # a second of import that scoring does without
@@ -87,12 +85,13 @@ class DescriptorModel(ClipModel):
         rows, labels = self.rows(table, side.fit), table.labels[side.fit]
         weights = dict(enumerate(class_weights(np.bincount(labels, minlength=k), self.weighting)))
         choice, temperature = self.choices[0], 1.0
-        if len(self.choices) > 1 or self.joined:
+        if len(self.choices) > 1:
             inner = [self.inner_scores(table, side, weights, choice) for choice in self.choices]
             best = int(np.argmax([balanced_accuracy_score(labels, scores.argmax(axis=1)) for scores in inner]))
             choice = self.choices[best]
-            temperature = max(fit_temperature(inner[best], labels), SHARPEST) if self.joined else 1.0
+            temperature = max(fit_temperature(inner[best], labels), SHARPEST)
         classifier = self.learn(rows, labels, weights, side.seed, choice)
+        temperature *= classifier.record.temperature
         record = classifier.record.model_copy(update={"temperature": temperature})
         return Fitted(
             classifier=replace(classifier, record=record),

@@ -11,7 +11,7 @@ from fer_core.config import ModelName, PreprocessConfig, Rule, Settings
 from fer_core.emotions import SEVEN, SIX, Emotion
 from fer_core.models.base import AnyRecord, Temperature
 
-FORMAT = 2
+FORMAT = 3
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{16,64}$")]
 Score = Annotated[float, Field(ge=0, le=1)]
 
@@ -73,7 +73,7 @@ class ModelFacts(Settings):
 class ModelRecord(Settings):
     """`model.json`."""
 
-    format: Literal[2]
+    format: Literal[3]
     preprocess_version: int
     facts: ModelFacts
     backbone: BackboneRecord | None = Field(description="None: the classifier reads no features")

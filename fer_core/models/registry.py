@@ -6,7 +6,7 @@ A new model is a file beside this one, its name in `model_names.py`, and a line 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
 
@@ -65,9 +65,8 @@ def _displacement(train: TrainConfig, start: Start) -> SupportVectors:
 
 
 def _appearance_displacement(train: TrainConfig, start: Start) -> ClipModel:
-    moved = replace(_displacement(train, start), joined=True)
-    name = "appearance-displacement"
-    return Fusion(name, "FC head and displacement (§1.3.2)", _head(train, start), moved, learned=True)
+    parts = _head(train, start), _displacement(train, start)
+    return Fusion("appearance-displacement", "FC head and displacement (§1.3.2)", *parts, learned=True)
 
 
 Factory = Callable[[TrainConfig, Start], ClipModel]

@@ -26,7 +26,7 @@ class SupportVectorsRecord(DescriptorRecord):
 
 @dataclass(frozen=True)
 class SupportVectorsClassifier(DescriptorClassifier):
-    """One class against one, votes of the pairs and their sure-footedness added up as scikit-learn does, softmax.
+    """One class against one; the softmax of each class's smallest margin over another.
 
     Args:
         mean, scale: (d,) of the descriptor's numbers. coef, intercept: (p, d) and (p,), a row a pair of classes i < j,
@@ -54,18 +54,19 @@ class SupportVectorsClassifier(DescriptorClassifier):
         return found
 
     def decision(self, pairs: np.ndarray) -> np.ndarray:
-        """(n, k) votes for each class, and for each its summed margins squeezed into (-1/3, 1/3): they break ties.
+        """(n, k) each class's smallest margin over another class: positive where it wins all its pairs.
+
+        Where a class wins all its pairs it is also the one with the most votes. Votes themselves are nearly the same
+        for every clip, sure or not; the smallest margin tells right verdicts from wrong ones.
 
         Args:
             pairs: (n, p) margins, positive for the first class of a pair.
         """
-        votes, sure = np.zeros((2, len(pairs), self.n_classes))
+        margins = np.full((self.n_classes, self.n_classes, len(pairs)), np.inf)
         for margin, (i, j) in zip(pairs.T, combinations(range(self.n_classes), 2), strict=True):
-            votes[:, i] += margin >= 0
-            votes[:, j] += margin < 0
-            sure[:, i] += margin
-            sure[:, j] -= margin
-        return votes + sure / (3 * (np.abs(sure) + 1))
+            margins[i, j], margins[j, i] = margin, -margin
+        smallest: np.ndarray = margins.min(axis=1).T
+        return smallest
 
     def speaking_for(self, row: np.ndarray, column: int) -> np.ndarray:
         """(d,) what each number of a clip's descriptor adds to the margins of a class over all others.
@@ -117,5 +118,7 @@ class SupportVectors(DescriptorModel):
         from sklearn.preprocessing import StandardScaler
         from sklearn.svm import SVC
 
-        model = make_pipeline(StandardScaler(), SVC(kernel="linear", C=choice["cost"], class_weight=weights))
-        return SupportVectorsClassifier.of(model.fit(rows, labels), self.descriptor.name, 1.0)
+        svc = SVC(kernel="linear", C=choice["cost"], class_weight=weights, decision_function_shape="ovo")
+        model = make_pipeline(StandardScaler(), svc).fit(rows, labels)
+        unit = float(np.abs(model.decision_function(rows)).mean())  # a small cost makes small margins
+        return SupportVectorsClassifier.of(model, self.descriptor.name, unit)

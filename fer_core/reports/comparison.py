@@ -5,13 +5,20 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
+import numpy as np
+
 from fer_core.experiments.comparison import Comparison, Entry
 from fer_core.experiments.external_validation import ExternalValidation
 from fer_core.reports.comparison_plot import comparison_figure
 from fer_core.reports.page import data_uri, render_page
 from fer_core.reports.plots import figure_png
 
-COLUMNS = ("mean recall %", "minus first", "parameters", "s to train", "ms a clip")
+COLUMNS = ("mean recall %", "minus first", "AUROC", "risk area %", "parameters", "s to train", "ms a clip")
+
+RANKING = (
+    "AUROC: how often a clip that is right has a higher calibrated confidence than one that is wrong; 0.5 is a coin. "
+    "Risk area: share of answered clips that are wrong, averaged from all clips answered to the surest alone."
+)
 
 
 def comparison_row(entry: Entry) -> dict[str, Any]:
@@ -24,6 +31,8 @@ def comparison_row(entry: Entry) -> dict[str, Any]:
     texts = (
         str(entry.evaluation.mean_recall),
         difference,
+        "–" if np.isnan(entry.auroc) else f"{entry.auroc:.3f}",
+        f"{100 * entry.mean_risk:.1f}",
         f"{entry.n_parameters:,}",
         f"{entry.seconds:.1f}",
         f"{entry.ms_per_clip:.1f}",
@@ -40,6 +49,7 @@ def comparison_markdown(comparison: Comparison, external: ExternalValidation | N
         lines += ["**Synthetic faces: these numbers say nothing about people.**", ""]
     lines += [f"| {' | '.join(names)} |", f"|{' --- |' * 2}{' ---: |' * len(COLUMNS)}"]
     lines += [f"| {' | '.join(row.values())} |" for row in rows]
+    lines += ["", RANKING]
     lines += [f"\n{name} has no row: {why}" for name, why in comparison.failed.items()]
     if external is not None:
         rows = [{"model": name, **judged.columns()} for name, judged in external.judged.items()]
@@ -64,6 +74,8 @@ def comparison_json(comparison: Comparison, external: ExternalValidation | None 
             entry.name: {
                 "evaluation": entry.evaluation.to_json(),
                 "difference": asdict(entry.difference) if entry.difference else None,
+                "auroc": None if np.isnan(entry.auroc) else entry.auroc,
+                "mean_risk": entry.mean_risk,
                 "parameters": entry.n_parameters,
                 "seconds": entry.seconds,
                 "ms_per_clip": entry.ms_per_clip,
@@ -92,6 +104,7 @@ def comparison_page(
         rests_on=_rests_on(comparison),
         synthetic=comparison.synthetic,
         columns=COLUMNS,
+        ranking=RANKING,
         rows=[comparison_row(entry) for entry in comparison.entries],
         classes=[str(c) for c in comparison.classes],
         recalls=recalls,

@@ -12,6 +12,7 @@ import numpy as np
 
 from fer_core import __version__
 from fer_core.reports.page import bars_svg, data_uri, render_page, shares_svg, timeline_svg
+from fer_core.scoring.agreement import Agreement
 from fer_core.scoring.explain import margins, motion_of, shrunk
 from fer_core.scoring.inputs import printable
 from fer_core.scoring.scorer import ClipScore, ClipScorer
@@ -31,7 +32,6 @@ def report_html(rows: Sequence[ClipScore], scorer: ClipScorer) -> str:
     emotions = [(str(c), seen[str(c)]) for c in scorer.classes if seen[str(c)]]
     without = sum(row.emotion is None for row in rows)
     emotions += [("none", without)] if without else []
-    labelled = [row for row in rows if row.label and row.emotion]
     return render_page(
         "scores.html.j2",
         rows=[_shown(row) for row in rows],
@@ -48,8 +48,7 @@ def report_html(rows: Sequence[ClipScore], scorer: ClipScorer) -> str:
         emotions=emotions,
         statuses=[(s.value, n) for s, n in Counter(row.status for row in rows).most_common()],
         abstained=sum(row.abstained and row.emotion is not None for row in rows),
-        labelled=len(labelled),
-        right=sum(row.label == row.emotion for row in labelled),
+        agreement=Agreement.of(rows),
         seconds=f"{sum(row.seconds for row in rows):.0f}",
         abstain_below=scorer.abstain_below,
         explained=any(row.explanation for row in rows),
@@ -67,6 +66,7 @@ def _shown(row: ClipScore) -> dict[str, Any]:
         "reason": printable(row.reason),
         "emotion": row.emotion and str(row.emotion),
         "label": row.label and str(row.label),
+        "trained_on": row.trained_on,
         "confidence": row.confidence,
         "abstained": row.abstained,
         "flags": [flag for flag in row.flags if flag != row.status.value],

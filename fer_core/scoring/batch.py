@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import os
+import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -18,6 +20,7 @@ from fer_core.emotions import Emotion
 from fer_core.errors import ClipError, ClipStatus, StoreError
 from fer_core.preprocess.admit import admit
 from fer_core.preprocess.faces import FrameStatus, Ledger
+from fer_core.scoring.agreement import Agreement
 from fer_core.scoring.inputs import Item
 from fer_core.scoring.scorer import ClipScore, ClipScorer
 from fer_core.scoring.tables import write_explanations, write_tables
@@ -48,6 +51,11 @@ class Batch:
     def counts(self) -> dict[str, int]:
         """Rows by status, the most frequent first."""
         return {status.value: n for status, n in Counter(r.status for r in self.rows).most_common()}
+
+    @property
+    def agreement(self) -> Agreement:
+        """Verdicts against labels, of people that the model was not trained on."""
+        return Agreement.of(self.rows)
 
     @property
     def unscored(self) -> int:
@@ -89,10 +97,12 @@ def score_batch(
             rows.put(scorer.key_of(items[place].clip, row.digest), row)
         if progress:
             progress(len(found), len(items))
-    batch = Batch(tuple(found[place] for place in range(len(items))), out, remembered)
+    named = (replace(found[place], trained_on=scorer.trained_on(item.clip)) for place, item in enumerate(items))
+    batch = Batch(tuple(named), out, remembered)
     write_explanations(batch.rows, out)
     write_tables(batch.rows, scorer, out)
-    log.info("%d rows (%s) in %s", len(batch.rows), ", ".join(f"{n} {s}" for s, n in batch.counts.items()), out)
+    counts = ", ".join(f"{n} {s}" for s, n in batch.counts.items())
+    log.info("%d rows (%s) in %s; %s", len(batch.rows), counts, out, batch.agreement.sentence)
     return batch
 
 
@@ -182,6 +192,25 @@ def _digest(item: Item, limits: LimitsConfig) -> str:
         return clip_digest(item.clip.path)
     except (ClipError, OSError):
         return ""
+
+
+def new_folder(parent: Path) -> Path:
+    """A folder in `parent`, named by the time, which no other batch has.
+
+    Raises:
+        StoreError: it cannot be made.
+    """
+    name = time.strftime("%Y-%m-%d_%H-%M-%S")
+    for place in itertools.count(1):
+        folder = parent / (name if place == 1 else f"{name}_{place}")
+        try:
+            folder.mkdir(parents=True)
+            return folder
+        except FileExistsError:
+            continue
+        except OSError as exc:
+            raise StoreError(f"cannot make {folder} ({exc.strerror or exc}); choose another with --out") from exc
+    raise AssertionError("unreachable")
 
 
 def _check_writable(out: Path) -> None:

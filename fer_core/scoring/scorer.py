@@ -24,7 +24,7 @@ from fer_core.features.descriptors.descriptor import Source, course_config
 from fer_core.features.inputs import ClipInputs
 from fer_core.features.store import FeatureStore
 from fer_core.models.base import FrameView
-from fer_core.models.bundle import ModelBundle
+from fer_core.models.bundle import ModelBundle, subject_digest
 from fer_core.models.verdict import apply_temperature, judge
 from fer_core.preprocess.batch import ClipFaces, preprocess_batch
 from fer_core.preprocess.faces import Faces, Ledger
@@ -61,6 +61,7 @@ class ClipScore:
 
     Args:
         clip: as it was named; `path`: where it is; `label`: the truth where a manifest tells it.
+        trained_on: whether the model was trained on the person it shows; None where that is not known.
         status: `ok`, `low_quality`, or why there is no verdict; `reason` says it in words.
         emotion: the verdict; None without one.
         probabilities: (k,) calibrated, columns in the model's class order; None without a verdict.
@@ -83,6 +84,7 @@ class ClipScore:
     classes: tuple[Emotion, ...]
     reason: str = ""
     label: Emotion | None = None
+    trained_on: bool | None = None
     emotion: Emotion | None = None
     probabilities: np.ndarray | None = None
     abstained: bool = False
@@ -143,6 +145,10 @@ class ClipScorer:
         self.needs_course = of_course(bundle.classifier.descriptors)
         self._store_root = store_root
         self._features = None if store_root is None else FeatureStore(store_root)
+
+    def trained_on(self, clip: Clip) -> bool | None:
+        """Whether the model was trained on the person that a clip shows; None of a clip that names nobody."""
+        return subject_digest(clip.subject) in self.bundle.facts.subjects if clip.subject else None
 
     @property
     def judges_by(self) -> str:

@@ -46,6 +46,7 @@ def record(row: ClipScore, scorer: ClipScorer) -> dict[str, Any]:
         "clip": printable(row.clip),
         "path": printable(row.path),
         "label": row.label and str(row.label),
+        "trained_on": row.trained_on,
         "status": row.status.value,
         "emotion": row.emotion and str(row.emotion),
         "confidence": None if np.isnan(row.confidence) else row.confidence,
@@ -86,8 +87,8 @@ def _cell(value: Any) -> str:
 def _verdict_schema(classes: tuple[Emotion, ...]) -> pa.Schema:
     text, number, count = pa.string(), pa.float64(), pa.int32()
     return pa.schema(
-        [(name, text) for name in ("clip", "path", "label", "status", "emotion")]
-        + [("confidence", number), *((str(c), number) for c in classes), ("abstained", pa.bool_())]
+        [("clip", text), ("path", text), ("label", text), ("trained_on", pa.bool_()), ("status", text)]
+        + [("emotion", text), ("confidence", number), *((str(c), number) for c in classes), ("abstained", pa.bool_())]
         + [(name, count) for name in ("frames_used", "frames_selected", "frames_total")]
         + [(name, text) for name in ("flags", "reason", "rule", "model", "model_version", "model_digest")]
         + [("clip_digest", text), ("explanation", text), ("seconds", number)]

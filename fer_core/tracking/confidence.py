@@ -12,7 +12,7 @@ import numpy as np
 from fer_core.config import Rule
 from fer_core.dataset.table import FeatureTable
 from fer_core.errors import DataError
-from fer_core.evaluation.abstention import SHOWN, CoverageCurve, coverage_curve
+from fer_core.evaluation.abstention import SHOWN, CoverageCurve, confidence_auroc, coverage_curve
 from fer_core.evaluation.calibration import Reliability, brier_score, calibrated_apart, reliability
 from fer_core.evaluation.conformal import PredictionSets, prediction_sets
 from fer_core.evaluation.metrics import Evaluation, by_columns, clip_verdicts
@@ -61,7 +61,8 @@ def judge_confidence(table: FeatureTable, trial_folder: Path, rule: Rule, covera
             sets.append(prediction_sets(calibrated, table.labels, table.subjects, table.classes, coverage))
         except DataError as exc:  # too few people or clips: of the numbers here the only one that can be without
             log.warning("%s", exc)
-    metrics: dict[str, float] = {"abstention/mean_risk": curve.mean_risk}
+    auroc = confidence_auroc(calibrated, table.labels)
+    metrics: dict[str, float] = {"abstention/mean_risk": curve.mean_risk, "abstention/auroc": auroc}
     stages = {"before": raw, "after": calibrated}
     found = {name: reliability(values, table.labels) for name, values in stages.items()}
     for name, values in stages.items():

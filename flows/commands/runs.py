@@ -162,7 +162,12 @@ def score(
         list[Path],
         typer.Argument(metavar="PATH...", help="Videos, folders of them, or a manifest.", show_default=False),
     ],
-    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder of verdicts and report.")],
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out", metavar="DIR", help="Folder of verdicts and report; default: a new one in the workspace."
+        ),
+    ] = None,
     strict: Annotated[bool, typer.Option("--strict", help="End with code 3 when a row has no verdict.")] = False,
     explain: Annotated[
         int | None,
@@ -171,7 +176,9 @@ def score(
     follow_links: FollowLinks = False,
 ) -> dict[str, Any]:
     """Score videos with the champion: verdicts.csv, verdicts.parquet and report.html, one row a clip whatever it is."""
+    from fer_core.scoring.batch import new_folder
     from fer_core.scoring.inputs import collect
+    from fer_core.workspace import Workspace
     from flows.support.champion import champion_scorer, score_into, summarize
 
     config = settled(session, follow_links)
@@ -181,13 +188,14 @@ def score(
         raise DataError(f"no such file or folder: {', '.join(map(str, paths))}; name videos, folders or a manifest")
     items = collect(paths, follow_links=config.limits.follow_links)
     if len(items) <= AT_ONCE and "PREFECT_API_URL" not in os.environ:
-        scorer = champion_scorer(config)
+        scorer, workspace = champion_scorer(config), Workspace.open(config.workspace)
         with session.progress("Scoring") as progress:
-            batch = score_into(scorer, items, out.expanduser().absolute(), Path(config.workspace) / "store", progress)
+            folder = out.expanduser().absolute() if out else new_folder(workspace.scored)
+            batch = score_into(scorer, items, folder, workspace.store, progress)
         result = summarize(scorer, batch)
         _tell(session, "score", result)
     else:
-        arguments = {"paths": [str(p) for p in paths], "out": str(out)}
+        arguments = {"paths": [str(p) for p in paths], "out": str(out or "")}
         result = run_flow(session, "flows.score", "score_flow", config, **arguments)
     if (strict or config.score.strict) and result["unscored"]:
         session.exit_code = BAD_ROWS

@@ -43,6 +43,7 @@ def score_into(
 
 def summarize(scorer: ClipScorer, batch: Batch) -> dict[str, Any]:
     """The batch in counts."""
+    agreement = batch.agreement
     return {
         "clips": len(batch.rows),
         "status": batch.counts,
@@ -50,6 +51,11 @@ def summarize(scorer: ClipScorer, batch: Batch) -> dict[str, Any]:
         "abstained": sum(row.abstained for row in batch.rows if row.status.scored),
         "unscored": batch.unscored,
         "remembered": batch.remembered,
+        "trained_on": agreement.trained_on,
+        "unnamed": agreement.unnamed,
+        "labelled": agreement.labelled,
+        "right": agreement.right,
+        "people": agreement.sentence,
         "model": f"{scorer.name} version {scorer.version}",
         "report": str(batch.out / "report.html"),
     }

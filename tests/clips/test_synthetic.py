@@ -47,7 +47,11 @@ def by_name(manifest: Manifest) -> dict[str, str]:
 def test_every_subject_shows_every_emotion_once(manifest: Manifest) -> None:
     assert len(manifest) == 6 * SUBJECTS
     assert set(manifest.class_counts().values()) == {SUBJECTS}
-    assert manifest.subjects == tuple(f"ferflow-synthetic:s{k:03d}" for k in range(SUBJECTS))
+    assert manifest.subjects == tuple(f"ferflow-synthetic:seed3-s{k:03d}" for k in range(SUBJECTS))
+
+
+def test_people_of_another_seed_are_other_people(tmp_path: Path) -> None:
+    assert synthesize(tmp_path, 1, seed=0, workers=1).subjects == ("ferflow-synthetic:s000",)
 
 
 def test_everything_says_that_it_is_synthetic(manifest: Manifest) -> None:

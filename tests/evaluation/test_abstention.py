@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from fer_core.errors import ShapeError
-from fer_core.evaluation.abstention import SHOWN, coverage_curve
+from fer_core.evaluation.abstention import SHOWN, confidence_auroc, coverage_curve
 from fer_core.reports.confidence_plots import coverage_figure
 
 
@@ -62,3 +62,12 @@ def test_equally_confident_clips_are_answered_together():
 def test_what_does_not_fit_together_is_refused():
     with pytest.raises(ShapeError, match=r"got \(3, 2\) probabilities, 2 labels, 3 subjects"):
         coverage_curve(np.ones((3, 2)) / 2, np.zeros(2, int), ["a", "b", "c"])
+
+
+def test_auroc_is_how_often_a_right_clip_is_surer_than_a_wrong_one():
+    confidence = np.array([0.9, 0.8, 0.7, 0.6])
+    probabilities = np.stack([confidence, 1 - confidence], axis=1)
+    assert confidence_auroc(probabilities, np.array([0, 1, 0, 1])) == 0.75, "three of the four pairs are in order"
+    assert confidence_auroc(probabilities, np.array([0, 0, 1, 1])) == 1
+    assert confidence_auroc(np.full((4, 2), 0.5), np.array([0, 0, 1, 1])) == 0.5, "equal confidence says nothing"
+    assert np.isnan(confidence_auroc(probabilities, np.zeros(4, dtype=int)))

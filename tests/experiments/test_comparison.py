@@ -10,6 +10,8 @@ import pytest
 from fer_core.clips.splits import grouped_folds
 from fer_core.config import TrainConfig
 from fer_core.errors import DataError, TrainingError
+from fer_core.evaluation.abstention import confidence_auroc, coverage_curve
+from fer_core.evaluation.calibration import calibrated_apart
 from fer_core.evaluation.metrics import evaluate, paired_difference
 from fer_core.experiments.comparison import compare
 from fer_core.models.registry import models_of
@@ -38,6 +40,9 @@ def test_an_entrys_numbers_are_those_of_its_scores(drawn, found):
         assert np.allclose(entry.scores.sum(axis=1), 1)
         expected = evaluate(verdicts, table.labels, table.subjects)
         assert entry.evaluation.to_json() == expected.to_json()
+        calibrated = calibrated_apart(entry.scores, table.labels, table.subjects)
+        assert entry.mean_risk == coverage_curve(calibrated, table.labels, table.subjects).mean_risk
+        assert np.array_equal(entry.auroc, confidence_auroc(calibrated, table.labels), equal_nan=True)
         assert entry.ms_per_clip > 0 and entry.seconds > 0 and entry.n_parameters > 0
         if entry.difference:
             assert entry.difference == paired_difference(verdicts, first, table.labels, table.subjects, 6)

@@ -50,11 +50,14 @@ def test_the_demo_ends_with_a_champion_and_a_verdict_for_every_video(demo):
     assert said["synthetic"] is True
     low, high = said["mean_recall"][1:]
     assert 1 / 6 < low < said["mean_recall"][0] < high
-    verdicts = rows_of(workspace / "scored" / "verdicts.csv")
+    scored = Path(said["report"]).parent
+    assert scored.parent == workspace / "scored"
+    assert said["people"].startswith("0 of 36 clips show people the model was trained on; ")
+    verdicts = rows_of(scored / "verdicts.csv")
     assert len(verdicts) == 36 and {row["status"] for row in verdicts} <= {"ok", "low_quality"}
-    page = html.unescape((workspace / "scored" / "report.html").read_text())
+    page = html.unescape((scored / "report.html").read_text())
     assert "synthetic" in page.lower() and "default-src 'none'" in page and "Decisive frames" in page
-    assert len(list((workspace / "scored" / "explanations").iterdir())) == 36
+    assert len(list((scored / "explanations").iterdir())) == 36
 
 
 def test_mlflow_holds_a_run_for_every_trial_under_the_study(demo):
@@ -78,8 +81,8 @@ def test_mlflow_holds_a_run_for_every_trial_under_the_study(demo):
 
 
 def test_downstream_gets_the_same_verdicts_without_this_project(demo, tmp_path):
-    workspace, _ = demo
-    scored = rows_of(workspace / "scored" / "verdicts.csv")[:3]
+    workspace, said = demo
+    scored = rows_of(Path(said["report"]).parent / "verdicts.csv")[:3]
     uri = f"sqlite:///{workspace / 'mlflow.db'}"
     paths = [row["path"] for row in scored]
     done = run(sys.executable, "-P", "-c", PREDICT, uri, *paths, cwd=tmp_path)
@@ -90,8 +93,8 @@ def test_downstream_gets_the_same_verdicts_without_this_project(demo, tmp_path):
 
 
 def test_one_bad_file_is_a_row_and_the_rest_are_scored(demo, ferflow, tmp_path):
-    workspace, _ = demo
-    good = rows_of(workspace / "scored" / "verdicts.csv")[0]["path"]
+    workspace, said = demo
+    good = rows_of(Path(said["report"]).parent / "verdicts.csv")[0]["path"]
     (tmp_path / "broken.mp4").write_bytes(b"no video")
     done = run(
         ferflow, "score", good, "broken.mp4", "absent.mp4", "--out", "out", "--workspace", str(workspace), "--json",
@@ -137,7 +140,7 @@ def test_a_model_of_whole_clips_is_searched_registered_repeated_and_served(demo,
     again = ran("reproduce", trained["run"])
     assert again["identical"] is True, again["answer"]
     ran("promote", "--config", "demo", "--version", str(trained["version"]), "--set", "promote.force=true")
-    videos = [row["path"] for row in rows_of(workspace / "scored" / "verdicts.csv")[:3]]
+    videos = [row["path"] for row in rows_of(Path(said["report"]).parent / "verdicts.csv")[:3]]
     scored = ran("score", *videos, "--out", str(tmp_path / "out"), "--explain", "2")
     assert scored["unscored"] == 0
     rows = rows_of(tmp_path / "out" / "verdicts.csv")

@@ -299,7 +299,7 @@ def test_fault_76_other_preprocessing_version_is_refused(folder):
 @pytest.mark.parametrize(
     "change",
     [
-        lambda r: r.update(format=3),
+        lambda r: r.update(format=2),
         lambda r: r.update(surprise="field"),
         lambda r: r["backbone"].update(name="os.system"),
         lambda r: r["classifier"].update(widths=[10**9]),

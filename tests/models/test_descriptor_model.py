@@ -13,12 +13,15 @@ from sklearn.svm import SVC
 
 from fer_core.clips.splits import grouped_folds
 from fer_core.config import TrainConfig
+from fer_core.evaluation.abstention import confidence_auroc
+from fer_core.evaluation.calibration import calibrated_apart
 from fer_core.evaluation.metrics import mean_recall
 from fer_core.models.base import ClipClassifier, ClipModel, Fits, FitSplit, Fitted
 from fer_core.models.descriptor_model import INNER_FOLDS
 from fer_core.models.fusion import Fusion
 from fer_core.models.registry import model_of
 from fer_core.models.svm import COSTS
+from fer_core.models.temperature import negative_log_likelihood
 
 FIT, STOP, SCORED = np.arange(42), np.arange(42, 54), np.arange(54, 72)
 WHOLE = np.concatenate([FIT, STOP])
@@ -28,7 +31,7 @@ WHOLE = np.concatenate([FIT, STOP])
 def hard(drawn):
     """The drawn clips with eight numbers each for a descriptor, so noisy that the cost matters."""
     rng = np.random.default_rng(0)
-    rows = 0.8 * rng.normal(size=(6, 8))[drawn.labels] + rng.normal(size=(drawn.n_clips, 8))
+    rows = 1.6 * rng.normal(size=(6, 8))[drawn.labels] + rng.normal(size=(drawn.n_clips, 8))
     return replace(drawn, described={"texture": rows})
 
 
@@ -48,6 +51,17 @@ def test_support_vectors_are_fitted_to_the_whole_training_side_at_the_cost_that_
     assert recalls[COSTS.index(fitted.chosen["cost"])] == max(recalls) > min(recalls)
     expected = support_vectors(fitted.chosen["cost"]).fit(rows, labels)
     assert np.array_equal(fitted.classifier.coef, expected[-1].coef_)
+
+
+def test_support_vectors_are_surer_of_clips_they_get_right_than_of_those_they_get_wrong(hard):
+    scores = np.zeros((hard.n_clips, 6))
+    for train, held_out in grouped_folds(hard.subjects, hard.labels, 6, 0):
+        fitted = Fits(hard).fitted(model_of(TrainConfig(model="lbp-svm")), FitSplit(train, held_out[:0], 0))
+        scores[held_out] = fitted.classifier.scores(hard, held_out)
+    assert confidence_auroc(scores, hard.labels) > 0.8, "votes of the pairs reach 0.56 here"
+    calibrated = calibrated_apart(scores, hard.labels, hard.subjects)
+    before, after = (negative_log_likelihood(p, hard.labels) for p in (scores, calibrated))
+    assert before == pytest.approx(after, rel=0.15), "calibrated inside the fold already, whatever the cost"
 
 
 def test_a_forest_is_fitted_to_the_whole_training_side(drawn):

@@ -93,6 +93,13 @@ def test_use_statement_and_synthetic_banner_are_shown(html, rows, scorer):
     assert "Trained on synthetic faces." not in report_html(rows, other)
 
 
+def test_people_trained_on_are_told_and_left_out_of_what_is_right(rows, scorer):
+    one, other = [replace(row, label=row.emotion) for row in rows if row.emotion and row.clip != EVIL][:2]
+    page = report_html([replace(one, trained_on=True), replace(other, trained_on=False)], scorer)
+    assert "1 of 2 clips show people the model was trained on; 1 of 1 verdicts are as labelled" in page
+    assert page.count("<span>trained on this person</span>") == 1
+
+
 def test_thousand_clips_stay_under_ten_megabytes(rows, scorer):
     scored = [row for row in rows if row.emotion]
     html = report_html([scored[i % len(scored)] for i in range(1000)], scorer)

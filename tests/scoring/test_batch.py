@@ -9,7 +9,7 @@ import pytest
 
 from fer_core.config import LimitsConfig, ScoreConfig
 from fer_core.errors import StoreError
-from fer_core.scoring.batch import RowStore, score_batch
+from fer_core.scoring.batch import RowStore, new_folder, score_batch
 from fer_core.scoring.inputs import collect
 from fer_core.scoring.scorer import ClipScorer
 from tests.preprocess.films import face_frames, write_video
@@ -143,3 +143,33 @@ def test_results_replace_older_ones_whole(scorer, videos, store_root, tmp_path):
         "verdicts.parquet",
     ]
     assert not (tmp_path / "verdicts.csv").read_text().startswith("older")
+
+
+def test_every_batch_that_nobody_names_has_a_folder_of_its_own(tmp_path):
+    folders = [new_folder(tmp_path / "scored") for _ in range(3)]
+    assert len(set(folders)) == 3 and sorted(folders) == sorted((tmp_path / "scored").iterdir())
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(StoreError, match="choose another with --out"):
+        new_folder(tmp_path / "file")
+
+
+def test_people_trained_on_are_told_and_left_out_of_the_share_that_is_right(scorer, store_root, tmp_path):
+    """In the table and in words; whoever is not named may be anybody."""
+    write_video(tmp_path / "clip.mp4", face_frames(4))
+    verdict = scorer.score(tmp_path / "clip.mp4").emotion
+    others = next(c for c in scorer.classes if c is not verdict)
+    people = ("drawn-synthetic:s000", "drawn-synthetic:s001", "drawn-synthetic:s002", "")
+    labels = (verdict, verdict, others, verdict)
+    for i in range(4):
+        shutil.copy(tmp_path / "clip.mp4", tmp_path / f"c{i}.mp4")
+    rows = [f"c{i},c{i}.mp4,{who},{label}" for i, (who, label) in enumerate(zip(people, labels, strict=True))]
+    (tmp_path / "clips.csv").write_text("\n".join(["clip,path,subject,label", *rows, ""]))
+    batch = score_batch(scorer, collect([tmp_path / "clips.csv"]), tmp_path / "out", store_root)
+    told = (
+        "1 of 4 clips show people the model was trained on; 1 do not say whom they show; "
+        "2 of 3 verdicts are as labelled, the people trained on left out"
+    )
+    assert batch.agreement.sentence == told
+    assert pd.read_parquet(tmp_path / "out" / "verdicts.parquet")["trained_on"].tolist() == [True, False, False, None]
+    with (tmp_path / "out" / "verdicts.csv").open(newline="") as file:
+        assert [line["trained_on"] for line in csv.DictReader(file)] == ["true", "false", "false", ""]

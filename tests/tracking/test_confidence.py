@@ -23,7 +23,7 @@ RULE = "mean_scores"
 def trial(tmp_path_factory):
     """A table of twenty people in two groups, and the folder of a complete trial on it."""
     root = tmp_path_factory.mktemp("confidence")
-    table = drawn_table(root, n_subjects=20)
+    table = drawn_table(root, n_subjects=20, noise=4)  # some verdicts are wrong
     path = FeatureStore(root / "store").tables.path(table.key)
     folder = root / "trial"
     folder.mkdir()
@@ -38,6 +38,7 @@ def test_calibration_lowers_the_log_loss_and_everything_is_of_the_same_clips(tri
     found = judge_confidence(table, folder, RULE, (0.8, 0.9, 0.95))
     numbers = found.metrics
     assert numbers["calibration/log_loss_after"] <= numbers["calibration/log_loss_before"]
+    assert 0.5 < numbers["abstention/auroc"] <= 1 and numbers["abstention/mean_risk"] == found.curve.mean_risk
     assert numbers["calibration/error_after"] == found.after.expected_error
     verdicts, _ = clip_verdicts(out_of_fold_scores(folder), table.offsets, np.arange(table.n_clips), RULE)
     whole = evaluate(verdicts, table.labels, table.subjects)

@@ -133,13 +133,14 @@ def _plan(out: Path, seed: int, subject: int) -> tuple[Person, list[tuple[Clip, 
     """A subject, and their six clips with what happens in each; nothing is drawn yet."""
     person = draw_person(seed, subject)
     name = f"s{subject:03d}"
+    person_id = f"{DATASET}:{name}" if seed == 0 else f"{DATASET}:seed{seed}-{name}"  # not the same person
     plan = []
     for emotion in SIX:
         script = draw_script(seed, subject, emotion, person)
         in_folder = (len(SIX) * subject + emotion.column) % FOLDER_EVERY == FOLDER_EVERY - 1
         id_ = f"{name}/{name}_{emotion}"
         path = out / (id_ if in_folder else f"{id_}.mp4")
-        plan.append((Clip(id_, path, f"{DATASET}:{name}", emotion, DATASET, apex=len(script) - 1), script))
+        plan.append((Clip(id_, path, person_id, emotion, DATASET, apex=len(script) - 1), script))
     return person, plan
 
 
