@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from fer_core.features.architectures import ARCHITECTURES
-from fer_core.features.backbone import BATCH, IMAGENET, Backbone
+from fer_core.features.backbone import BATCH, IMAGENET, TorchBackbone
 
 FRAMES = 24
 ROUNDS = 5
@@ -52,7 +52,7 @@ def main() -> None:
     print("| backbone | GFLOP a frame | sgemm GFLOPS | limit ms | features ms | share of the limit |")
     print("| --- | --- | --- | --- | --- | --- |")
     for name in ("vgg16", "efficientnet-lite0", "resnet18"):
-        backbone = Backbone(name, ARCHITECTURES[name].build(), IMAGENET, {}, (), torch.device("cpu"))
+        backbone = TorchBackbone(name, ARCHITECTURES[name].build(), IMAGENET, {}, (), torch.device("cpu"))
         flop = conv_flop(nn.Sequential(backbone.trunk, backbone.block))
         backbone.features(faces[:BATCH])
         gemm, features = [], []

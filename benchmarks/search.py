@@ -9,7 +9,7 @@ from benchmarks.features import seconds
 from benchmarks.head_step import step_seconds
 from fer_core.config import TrainConfig
 from fer_core.features.architectures import ARCHITECTURES
-from fer_core.features.backbone import BATCH, IMAGENET, Backbone
+from fer_core.features.backbone import BATCH, IMAGENET, TorchBackbone
 from fer_core.models.fc_head import build_head
 from fer_core.runtime import resolve_threads
 from fer_core.training.fit_epochs import build_optimizer
@@ -21,7 +21,7 @@ TARGETS = {(4096, 4096): 6, (1024, 256): 25, (512, 256): 50}
 
 def main() -> None:
     """Print one row per head: measured on a subset in this run, scaled to the whole search."""
-    backbone = Backbone("vgg16", ARCHITECTURES["vgg16"].build(), IMAGENET, {}, (), torch.device("cpu"))
+    backbone = TorchBackbone("vgg16", ARCHITECTURES["vgg16"].build(), IMAGENET, {}, (), torch.device("cpu"))
     faces = np.random.default_rng(0).integers(0, 256, (MEASURED_FRAMES, 224, 224), dtype=np.uint8)
     backbone.features(faces[:BATCH])
     print(

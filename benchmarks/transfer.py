@@ -12,7 +12,7 @@ from benchmarks.features import seconds
 from fer_core.config import AugmentConfig, TrainConfig
 from fer_core.features.architectures import ARCHITECTURES
 from fer_core.features.augment import View
-from fer_core.features.backbone import IMAGENET, Backbone
+from fer_core.features.backbone import IMAGENET, TorchBackbone
 from fer_core.models.fc_head import BlockAndHead, build_head
 from fer_core.preprocess.faces import Faces, FrameStatus, Ledger
 from fer_core.training.fit_epochs import build_optimizer
@@ -32,7 +32,7 @@ def main() -> None:
     print("| backbone | features ms | stored KB: features, maps | step from maps ms | step from pixels ms | ratio |")
     print("| --- | --- | --- | --- | --- | --- |")
     for name in ("vgg16", "efficientnet-lite0", "resnet18"):
-        backbone = Backbone(name, ARCHITECTURES[name].build(), IMAGENET, {}, (), torch.device("cpu"))
+        backbone = TorchBackbone(name, ARCHITECTURES[name].build(), IMAGENET, {}, (), torch.device("cpu"))
         maps, step = backbone.maps(faces.pixels), _step(backbone, faces.pixels)
         features = statistics.median(seconds(lambda: backbone.features(faces.pixels)) for _ in range(ROUNDS))  # noqa: B023
         trunk = statistics.median(seconds(lambda: backbone.maps(faces.pixels)) for _ in range(ROUNDS))  # noqa: B023
@@ -44,7 +44,7 @@ def main() -> None:
         )
 
 
-def _step(backbone: Backbone, pixels: np.ndarray) -> float:
+def _step(backbone: TorchBackbone, pixels: np.ndarray) -> float:
     """Seconds of one optimiser step of block and head, on maps that lie in memory."""
     model = BlockAndHead(backbone.block, build_head(backbone.n_features, (256,), 6, 0.5, seed=0)).train()
     optimizer = build_optimizer(model, TrainConfig(transfer="last_block"), model.block)

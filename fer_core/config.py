@@ -26,7 +26,7 @@ from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 from fer_core.config_errors import explain
 from fer_core.errors import ConfigError
-from fer_core.model_names import FC_HEAD_MODELS, MODEL_NAMES
+from fer_core.model_names import BACKBONE_NAMES, FACE_NETWORKS, FC_HEAD_MODELS, MODEL_NAMES
 from fer_core.published import ATTENTION, ATTENTION_BATCHES
 
 PRESETS = {path.stem: path for path in sorted((Path(__file__).parent / "presets").glob("*.yaml"))}
@@ -59,6 +59,7 @@ class OneOf:
 
 
 ModelName = Annotated[str, OneOf(MODEL_NAMES)]
+BackboneName = Annotated[str, OneOf(BACKBONE_NAMES)]
 
 
 class FaceConfig(Settings):
@@ -141,14 +142,20 @@ class SplitConfig(Settings):
 
 
 class BackboneConfig(Settings):
-    """The frozen convolutions."""
+    """The frozen network, or networks, whose features models read."""
 
-    name: Literal["efficientnet-lite0", "vgg16", "alexnet", "googlenet", "resnet18", "resnet50"] = Field(
-        "efficientnet-lite0", description="Architecture; vgg16 is the thesis's, efficientnet-lite0 needs no download"
+    name: BackboneName = Field(
+        "efficientnet-lite0",
+        description="Architecture; vgg16 is the thesis's, efficientnet-lite0 needs no download, fer2013 and face-api "
+        "were trained on faces and take their own input",
+    )
+    names: tuple[BackboneName, ...] = Field(
+        (), description="Networks whose features are joined; none named: `name` alone"
     )
     weights: str = Field(
-        "imagenet",
-        description="imagenet, features (torchvision's vgg16 features checkpoint), or a path to .safetensors or .pth",
+        "auto",
+        description="auto: imagenet, or a network's own published ones; imagenet; features (torchvision's vgg16 "
+        "features checkpoint); or a path to .safetensors or .pth",
     )
     normalize: Literal["auto", "imagenet", "features", "unit"] = Field(
         "auto",
@@ -156,6 +163,31 @@ class BackboneConfig(Settings):
         "theirs is refused unless force_normalize is set. unit: [0, 1] as it is (the FER+ ResNet18 of the appendix)",
     )
     force_normalize: bool = Field(False, description="Accept a normalisation the weights were not trained with")
+
+    @model_validator(mode="after")
+    def _joinable(self) -> BackboneConfig:
+        if self.names and (len(set(self.names)) != len(self.names) or len(self.names) < 2):
+            raise ValueError(f"names joins two networks or more, each once; got {', '.join(self.names)}")
+        if self.names and (self.weights, self.normalize) != ("auto", "auto"):
+            raise ValueError("names joins networks by their published weights; leave weights and normalize at auto")
+        return self
+
+    @property
+    def label(self) -> str:
+        """The networks' names."""
+        return "+".join(self.names or (self.name,))
+
+    @property
+    def checkpoint(self) -> str:
+        """`weights`, or what auto stands for: imagenet or published."""
+        if self.weights != "auto":
+            return self.weights
+        return "published" if {*(self.names or (self.name,))} & {*FACE_NETWORKS} else "imagenet"
+
+    @property
+    def parts(self) -> tuple[BackboneConfig, ...]:
+        """The settings of each network."""
+        return tuple(BackboneConfig(name=name) for name in self.names) or (self,)
 
 
 class AugmentConfig(Settings):

@@ -171,7 +171,7 @@ def _record(
             _record_model(child, entry, found, external, prepared)
     figure = comparison_figure(found)
     markdown = comparison_markdown(found, external)
-    html = comparison_page(found, external, data=prepared.fingerprint, backbone=config.backbone.name)
+    html = comparison_page(found, external, data=prepared.fingerprint, backbone=config.backbone.label)
     numbers = comparison_json(found, external)
     write_atomic(page, html.encode())
     write_atomic(page.with_suffix(".json"), json.dumps(numbers, indent=1, allow_nan=False).encode())

@@ -35,4 +35,4 @@ def small_bundle(folder: Path, seed: int = 0, **facts: Any) -> ModelBundle:
         "synthetic": True,
         "versions": {"ferflow": "0.1.0"},
     }
-    return write_bundle(folder, head, backbone, "imagenet", ModelFacts(**{**known, **facts}))
+    return write_bundle(folder, head, backbone, ModelFacts(**{**known, **facts}))

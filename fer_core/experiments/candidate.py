@@ -19,7 +19,7 @@ from fer_core.evaluation.metrics import Evaluation, clip_verdicts, evaluate
 from fer_core.experiments.search.study import refit
 from fer_core.experiments.search.trial import TrialResult, out_of_fold_scores, read_spec
 from fer_core.experiments.test_set import evaluate_on_test_set
-from fer_core.features.backbone import Backbone, tuned
+from fer_core.features.backbone import Backbone, one_network, tuned
 from fer_core.models.base import Fitted
 from fer_core.models.bundle import ModelBundle, subject_digest, write_bundle
 from fer_core.models.record import ModelFacts
@@ -142,7 +142,7 @@ def refit_model(
     fc, block = workspace.features.stored_layers(backbone, block=bool(table.maps))
     fitted = refit(table, trial, fc, block)
     if backbone is not None and fitted.classifier.block is not None:
-        backbone = tuned(backbone, fitted.classifier.block.state_dict())
+        backbone = tuned(one_network(backbone), fitted.classifier.block.state_dict())
     facts = ModelFacts(
         model=trial.train.model,
         classes=table.classes,
@@ -155,4 +155,4 @@ def refit_model(
         synthetic=table.synthetic,
         versions=describe_environment(),
     )
-    return fitted, write_bundle(folder, fitted.classifier, backbone, cfg.backbone.weights, facts)
+    return fitted, write_bundle(folder, fitted.classifier, backbone, facts)

@@ -1,6 +1,7 @@
 """The networks: how each is built, and where it is cut into a trunk, always frozen, and a last block.
 
-Both halves keep the names that the tensors have in a checkpoint, so that a fine-tuned block can be put back.
+Both halves keep the names that the tensors have in a checkpoint, so that a fine-tuned block can be put back. A network
+that was trained on faces also brings the input it takes and classes of its own.
 """
 
 from __future__ import annotations
@@ -15,7 +16,29 @@ from typing import Any
 import torch
 from torch import nn
 
+from fer_core.emotions import Emotion
+from fer_core.features.face_networks import FACE_API_CLASSES, FER2013_CLASSES, FaceApiNet, MiniXception
+
 Halves = tuple[nn.Module, nn.Module]
+
+
+@dataclass(frozen=True)
+class Normalization:
+    """What a network's input is made to be: (input - mean) / std per channel (eq. 3.5), input in [0, 1].
+
+    Args:
+        mean, std: one number a channel; one of each: the network takes grey faces.
+        size: side of the faces, pixels; 0: as they come.
+    """
+
+    name: str
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    size: int = 0
+
+
+FER2013 = Normalization("fer2013", (0.5,), (0.5,), 64)
+FACE_API = Normalization("face-api", (122.782 / 255, 117.001 / 255, 104.298 / 255), (1.0, 1.0, 1.0), 112)
 
 
 @dataclass(frozen=True)
@@ -29,6 +52,9 @@ class Architecture:
         n_features: columns of a feature row.
         fc_prefix: parameters under it are the fully connected layers, which a backbone does without.
         fc_layers: those a head may start from, first to last but one.
+        normalization: of a network that has published weights of its own; else it depends on the weights.
+        classes: that such a network tells apart, in the order of its outputs.
+        block_with_classes: it -> the block that ends in its own classes' logits.
     """
 
     build: Callable[[], nn.Module]
@@ -37,6 +63,9 @@ class Architecture:
     n_features: int
     fc_prefix: str
     fc_layers: tuple[str, ...] = ()
+    normalization: Normalization | None = None
+    classes: tuple[Emotion, ...] = ()
+    block_with_classes: Callable[[Any], nn.Module] | None = None
 
 
 class _SpatialMean(nn.Module):
@@ -100,6 +129,36 @@ def _before_mbconv(place: int) -> Callable[[Any], Halves]:
     return split
 
 
+def _before_child(name: str) -> Callable[[Any], Halves]:
+    """Cut a network of stages before one of them; its features are the mean of that stage's maps."""
+
+    def split(net: Any) -> Halves:
+        stages = dict(net.named_children())
+        place = list(stages).index(name)
+        return _named(**dict(list(stages.items())[:place])), _named(**{name: stages[name]}, mean=_SpatialMean())
+
+    return split
+
+
+def _from_child(name: str) -> Callable[[Any], nn.Module]:
+    def block(net: Any) -> nn.Module:
+        stages = dict(net.named_children())
+        return _named(**dict(list(stages.items())[list(stages).index(name) :]))
+
+    return block
+
+
+class LogProbabilities(nn.Module):
+    """(n, k) logits in a network's own order -> (n, k) log probabilities in `Emotion` order."""
+
+    def __init__(self, classes: tuple[Emotion, ...]) -> None:
+        super().__init__()
+        self.order = [classes.index(emotion) for emotion in sorted(classes, key=lambda emotion: emotion.column)]
+
+    def forward(self, logits: torch.Tensor) -> torch.Tensor:
+        return logits.log_softmax(dim=1)[:, self.order]
+
+
 ARCHITECTURES: dict[str, Architecture] = {
     # the last MBConv block and the 1x1 head: a quarter of lite0's weights, on maps of 192 x 7 x 7
     "efficientnet-lite0": Architecture(_lite0, _before_mbconv(15), "_blocks.14", 1280, "_fc."),
@@ -117,6 +176,14 @@ ARCHITECTURES: dict[str, Architecture] = {
     ),
     "resnet18": Architecture(_torchvision("resnet18"), _before_stage("layer4"), "layer3", 512, "fc."),
     "resnet50": Architecture(_torchvision("resnet50"), _before_stage("layer4"), "layer3", 2048, "fc."),
+    "fer2013": Architecture(  # the last residual module, on maps of 64 x 8 x 8
+        MiniXception, _before_child("module4"), "module3", 128, "classes.",
+        normalization=FER2013, classes=FER2013_CLASSES, block_with_classes=_from_child("module4"),
+    ),
+    "face-api": Architecture(  # the last dense block, on maps of 128 x 14 x 14
+        FaceApiNet, _before_child("dense3"), "dense2", 256, "fc.",
+        normalization=FACE_API, classes=FACE_API_CLASSES, block_with_classes=_from_child("dense3"),
+    ),
 }  # fmt: skip
 
 

@@ -13,7 +13,8 @@ from torch import nn
 
 from fer_core.features.architectures import ARCHITECTURES
 from fer_core.features.augment import PLAIN, View
-from fer_core.features.backbone import Backbone, tensors_digest
+from fer_core.features.backbone import Backbone, TorchBackbone, one_network
+from fer_core.features.weights import tensors_digest
 from fer_core.preprocess.faces import Faces
 from fer_core.store import EntryStore, cache_key
 
@@ -25,7 +26,7 @@ def feature_key(faces_key: str, backbone: Backbone, view: View = PLAIN, layer: L
 
     Batch size, threads and device are not in it: features are taken in padded batches of 8 and rounded to float16.
     """
-    identity = backbone.identity if layer == "features" else backbone.maps_identity
+    identity = backbone.identity if layer == "features" else one_network(backbone).maps_identity
     return cache_key(faces=faces_key, **view.identity, **identity)
 
 
@@ -47,13 +48,21 @@ class FeatureStore:
         key = feature_key(faces.key, backbone, view)
         if (stored := self.entries.get(key)) is not None:
             return stored[0]["features"]
-        maps = self.entries.get(feature_key(faces.key, backbone, view, "maps"))
-        features = backbone.above(maps[0]["maps"]) if maps else backbone.features(view.of(faces))
+        features = self._above_stored_maps(faces, backbone, view)
+        if features is None:
+            features = backbone.features(view.of(faces))
         self.entries.put(key, {"features": features}, {"faces": faces.key, **view.identity, **backbone.identity})
         return features
 
+    def _above_stored_maps(self, faces: Faces, backbone: Backbone, view: View) -> np.ndarray | None:
+        if not isinstance(backbone, TorchBackbone):
+            return None
+        maps = self.entries.get(feature_key(faces.key, backbone, view, "maps"))
+        return backbone.above(maps[0]["maps"]) if maps else None
+
     def extract_maps(self, faces: Faces, backbone: Backbone, view: View = PLAIN) -> np.ndarray:
         """(n, c, h, w) float16 maps at the backbone's cut, from the store when they are there."""
+        backbone = one_network(backbone)
         key = feature_key(faces.key, backbone, view, "maps")
         if (stored := self.entries.get(key)) is not None:
             return stored[0]["maps"]
@@ -83,9 +92,9 @@ class FeatureStore:
         """Where the backbone's FC layers and, where fits read maps, its last block lie for them to start from."""
         if backbone is None:
             return None, None
-        return self.store_fc(backbone), self.store_block(backbone) if block else None
+        return self.store_fc(backbone), self.store_block(one_network(backbone)) if block else None
 
-    def store_block(self, backbone: Backbone) -> Path:
+    def store_block(self, backbone: TorchBackbone) -> Path:
         """Where the backbone's last block lies for trials to fine-tune."""
         state = {name: value.cpu() for name, value in backbone.block.state_dict().items()}
         key = cache_key(backbone=backbone.name, block=tensors_digest(state))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import stat
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,7 +23,7 @@ from safetensors.torch import save_file
 import fer_core.models.registry  # noqa: F401  every kind of classifier is known from here on
 from fer_core.emotions import Emotion
 from fer_core.errors import FerError, RegistryError
-from fer_core.features.backbone import NORMALIZATIONS, Backbone, backbone_from_state
+from fer_core.features.backbone import Backbone, JoinedBackbone, backbone_from_state, normalization_named
 from fer_core.features.descriptors.catalogue import describe
 from fer_core.features.inputs import ClipInputs
 from fer_core.features.weights import StateDict
@@ -84,15 +84,12 @@ def subject_digest(subject: str) -> str:
     return hashlib.blake2b(subject.encode(), digest_size=8).hexdigest()
 
 
-def write_bundle(
-    folder: Path, classifier: ClipClassifier, backbone: Backbone | None, source: str, facts: ModelFacts
-) -> ModelBundle:
+def write_bundle(folder: Path, classifier: ClipClassifier, backbone: Backbone | None, facts: ModelFacts) -> ModelBundle:
     """Write a model's two files into `folder` and give back what is read from them.
 
     Args:
         folder: empty or new.
         backbone: needed, and kept, where the classifier reads features.
-        source: where the convolutions' weights are from; of a path only the name is kept.
         facts: everything but the tensors.
     Raises:
         RegistryError: the folder holds something else, or classifier and backbone do not fit.
@@ -104,8 +101,8 @@ def write_bundle(
     folder.mkdir(parents=True, exist_ok=True)
     for left_over in folder.glob(".tmp-*"):  # of a run that was killed here
         left_over.unlink()
-    if backbone is not None and backbone.device.type != "cpu":  # what the canary must repeat is not a GPU's rounding
-        backbone = backbone_from_state(backbone.name, backbone.convolutions, backbone.normalization, source)
+    if backbone is not None:
+        backbone = backbone.on_cpu()  # what the canary must repeat is not a GPU's rounding
     canary = _canary(facts.preprocess.size)
     described, learnt = classifier.to_record(), classifier.to_tensors()
     served = build_classifier(described, learnt, len(facts.classes))  # a tuned block is among the convolutions
@@ -123,13 +120,15 @@ def write_bundle(
         format=FORMAT,
         preprocess_version=PREPROCESS_VERSION,
         facts=facts,
-        backbone=None
-        if backbone is None
-        else BackboneRecord(
-            name=backbone.name,
-            source=Path(source).name,
-            weights_digest=backbone.weights_digest,
-            normalization=backbone.normalization.name,
+        backbones=tuple(
+            BackboneRecord(
+                name=part.name,
+                source=part.source,
+                weights_digest=part.weights_digest,
+                normalization=part.normalization,
+                output=part.output,
+            )
+            for part in (backbone.parts if backbone else ())
         ),
         classifier=described,
         tensors={key: TensorSpec(shape=tuple(v.shape), dtype=_DTYPES[v.dtype]) for key, v in tensors.items()},
@@ -248,19 +247,36 @@ def _build(
     wanted = (len(record.canary), facts.preprocess.size, facts.preprocess.size)
     if canary is None or canary.dtype != torch.uint8 or canary.shape != wanted:
         raise RegistryError(f"{WEIGHTS}: needs canary faces {wanted} uint8")
-    named, backbone = record.backbone, None
     try:
-        if named is not None:
-            normalization = NORMALIZATIONS[named.normalization]
-            backbone = backbone_from_state(named.name, parts["backbone"], normalization, WEIGHTS, device)
+        backbone = _build_backbone(record.backbones, parts["backbone"], device)
         classifier = build_classifier(record.classifier, parts["classifier"], len(facts.classes))
         _check_fit(classifier, backbone)
     except (FerError, RuntimeError) as exc:
         raise RegistryError(f"{WEIGHTS} does not fit its {RECORD}: {' '.join(str(exc).split())[:300]}") from exc
     held = backbone.convolutions.keys() if backbone else set()
-    if held != parts["backbone"].keys() or (named and backbone and backbone.weights_digest != named.weights_digest):
+    digests = [part.weights_digest for part in backbone.parts] if backbone else []
+    if held != parts["backbone"].keys() or digests != [named.weights_digest for named in record.backbones]:
         raise RegistryError(f"{WEIGHTS}: the convolutions are not those its {RECORD} names")
     return backbone, classifier
+
+
+def _build_backbone(
+    records: Sequence[BackboneRecord], tensors: StateDict, device: torch.device | None
+) -> Backbone | None:
+    """The networks of a model, joined where they are several: their tensors are then numbered."""
+    if not records:
+        return None
+    states = [tensors]
+    if len(records) > 1:
+        states = [
+            {k.removeprefix(f"{i}."): v for k, v in tensors.items() if k.startswith(f"{i}.")}
+            for i in range(len(records))
+        ]
+    parts = [
+        backbone_from_state(r.name, state, normalization_named(r.normalization), r.source, device, r.output)
+        for r, state in zip(records, states, strict=True)
+    ]
+    return JoinedBackbone(parts) if len(parts) > 1 else parts[0]
 
 
 def _check_fit(classifier: ClipClassifier, backbone: Backbone | None) -> None:

@@ -7,11 +7,11 @@ import numpy as np
 import torch
 from torch import nn
 
-from fer_core.features.backbone import Backbone
+from fer_core.features.backbone import TorchBackbone
 from fer_core.models.fc_head import Head
 
 
-def grad_cam(backbone: Backbone, head: Head, pixels: np.ndarray, column: int) -> np.ndarray:
+def grad_cam(backbone: TorchBackbone, head: Head, pixels: np.ndarray, column: int) -> np.ndarray:
     """Heat maps of some faces for one class.
 
     The last maps A of the convolutions are weighted by the mean gradient of the class's logit y in each channel,

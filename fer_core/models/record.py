@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from fer_core.config import ModelName, PreprocessConfig, Rule, Settings
+from fer_core.config import BackboneName, ModelName, PreprocessConfig, Rule, Settings
 from fer_core.emotions import SEVEN, SIX, Emotion
 from fer_core.models.base import AnyRecord, Temperature
 
@@ -28,12 +28,13 @@ class TensorSpec(Settings):
 
 
 class BackboneRecord(Settings):
-    """The frozen convolutions; their tensors are in the weights file, `weights_digest` is what feature keys hold."""
+    """A frozen network; its tensors are in the weights file, `weights_digest` is what feature keys hold."""
 
-    name: Literal["efficientnet-lite0", "vgg16", "alexnet", "googlenet", "resnet18", "resnet50"]
+    name: BackboneName
     source: str = Field(max_length=200)
     weights_digest: Digest
-    normalization: Literal["imagenet", "features", "unit"]
+    normalization: str = Field(max_length=40)
+    output: Literal["features", "classes"] = "features"
 
 
 class ModelFacts(Settings):
@@ -76,7 +77,7 @@ class ModelRecord(Settings):
     format: Literal[3]
     preprocess_version: int
     facts: ModelFacts
-    backbone: BackboneRecord | None = Field(description="None: the classifier reads no features")
+    backbones: tuple[BackboneRecord, ...] = Field(max_length=8, description="None: the classifier reads no features")
     classifier: AnyRecord
     tensors: dict[str, TensorSpec] = Field(max_length=5000)
     canary: tuple[tuple[Score, ...], ...] = Field(min_length=1, max_length=64)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
+from fer_core.features.backbone import TorchBackbone, one_network
 from fer_core.features.descriptors.catalogue import DISPLACEMENT
 from fer_core.features.descriptors.motion import tracked_points
 from fer_core.models.bundle import ModelBundle
@@ -37,7 +38,10 @@ def decisive(scores: np.ndarray, winner: int, n: int) -> np.ndarray:
 
 
 def head_of(bundle: ModelBundle) -> HeadClassifier | None:
-    """The FC layers in a model, through which Grad-CAM looks into the convolutions; None where it has none."""
+    """The FC layers in a model, through which Grad-CAM looks into the convolutions; None where it has none, or where
+    they read several networks."""
+    if not isinstance(bundle.backbone, TorchBackbone):
+        return None
     return next((part for part in bundle.classifier.parts if isinstance(part, HeadClassifier)), None)
 
 
@@ -55,8 +59,7 @@ def warmed(bundle: ModelBundle, head: HeadClassifier, faces: np.ndarray, column:
     """
     if not len(faces):
         return []
-    assert bundle.backbone is not None  # a head reads features
-    heat = grad_cam(bundle.backbone, head.head, faces, column)
+    heat = grad_cam(one_network(bundle.backbone), head.head, faces, column)
     return [_warmed(face, warmth) for face, warmth in zip(faces, heat, strict=True)]
 
 

@@ -76,7 +76,7 @@ def _normalization(name: str) -> str:
 
 
 def _network(found: Reproduction) -> Iterator[Difference]:
-    yield "convolutions", "VGG16, ImageNet weights, frozen", f"{found.backbone.name}, {_weights(found)}, frozen"
+    yield "convolutions", "VGG16, ImageNet weights, frozen", f"{found.backbone.label}, {_weights(found)}, frozen"
     yield (
         "FC layers start",
         "from ImageNet weights, the last one random",
@@ -111,8 +111,12 @@ def _training(found: Reproduction) -> Iterator[Difference]:
 
 
 def _weights(found: Reproduction) -> str:
-    weights = found.backbone.weights
-    known = {"imagenet": "ImageNet weights", "features": "torchvision's features weights (ImageNet)"}
+    weights = found.backbone.checkpoint
+    known = {
+        "auto": "its published weights",
+        "imagenet": "ImageNet weights",
+        "features": "torchvision's features weights (ImageNet)",
+    }
     return known.get(weights, f"weights from {weights.rpartition('/')[2]}")
 
 

@@ -91,7 +91,7 @@ def model_of(folder: Path, table: FeatureTable, backbone: Backbone, cfg: RunConf
         versions=describe_environment(),
     )
     head = HeadClassifier(head_of(folder, table, cfg.train))
-    bundle = write_bundle(folder / MODEL, head, backbone, cfg.backbone.weights, facts)
+    bundle = write_bundle(folder / MODEL, head, backbone, facts)
     drop_head(folder)
     return bundle
 
@@ -179,7 +179,7 @@ def reproduction_of(
         preprocess=cfg.preprocess,
         split=cfg.split,
         backbone=cfg.backbone,
-        normalization=backbone.normalization.name,
+        normalization=backbone.normalization,
         environment=describe_environment(),
     )
 

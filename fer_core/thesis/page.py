@@ -99,8 +99,8 @@ def reproduction_markdown(found: Reproduction) -> str:
 def rehearsal(found: Reproduction) -> str:
     """What makes this another experiment than the thesis's, in words; empty when nothing does."""
     said = []
-    if found.backbone.name != "vgg16":
-        said.append(f"{found.backbone.name} in place of VGG16")
+    if found.backbone.label != "vgg16":
+        said.append(f"{found.backbone.label} in place of VGG16")
     if found.shrink > 1:
         said.append(f"FC widths divided by {found.shrink}")
     if found.changed:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 # What the verdicts depend on: OpenCV 5 has no Viola-Jones, older decoders and loaders have holes.
 FLOORS = {"cv2": (4, 12), "av": (18, 1), "torch": (2, 10), "safetensors": (0, 5)}
 CEILINGS = {"cv2": (5,)}
-FORMAT = 2
+FORMAT = 3
 NEEDS = 'a DataFrame or a list of dicts with a column "path" (of files on this machine) or "video" (bytes)'
 
 

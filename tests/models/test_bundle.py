@@ -96,13 +96,13 @@ def test_another_head_is_another_model(bundle, tmp_path):
 
 def test_seven_classes_and_half_precision_convolutions_travel(tmp_path):
     half = {k: v.half() if v.is_floating_point() else v for k, v in lite0().convolutions.items()}
-    backbone = backbone_from_state("efficientnet-lite0", half, FEATURES, "test")
+    backbone = backbone_from_state("efficientnet-lite0", half, FEATURES, "half.safetensors")
     head = HeadClassifier(build_head(1280, (), 7, dropout=0.0, seed=0))
     facts = ModelFacts(classes=SEVEN, preprocess=PreprocessConfig(size=96), synthetic=False)
-    bundle = write_bundle(tmp_path, head, backbone, "/home/someone/half.safetensors", facts)
+    bundle = write_bundle(tmp_path, head, backbone, facts)
     assert bundle.classes == SEVEN
     assert bundle.backbone.identity == backbone.identity
-    assert bundle.record.backbone.source == "half.safetensors"  # nobody's folders travel with a model
+    assert bundle.record.backbones[0].source == "half.safetensors"
     assert (tmp_path / WEIGHTS).stat().st_size < 8_000_000
 
 
@@ -114,7 +114,7 @@ def test_subjects_are_known_again_but_not_readable(bundle, original):
 def test_head_and_backbone_that_do_not_fit_are_refused(tmp_path):
     facts = ModelFacts(preprocess=PreprocessConfig(), synthetic=False)
     with pytest.raises(RegistryError, match="takes 512 features, efficientnet-lite0 gives 1280"):
-        write_bundle(tmp_path, HeadClassifier(build_head(512, (), 6, 0, 0)), lite0(), "imagenet", facts)
+        write_bundle(tmp_path, HeadClassifier(build_head(512, (), 6, 0, 0)), lite0(), facts)
 
 
 def test_missing_model_is_told(tmp_path):
@@ -275,7 +275,7 @@ def test_scores_that_the_canary_does_not_repeat_are_refused(folder):
 
 
 def test_wrong_normalisation_is_caught_by_the_canary(folder):
-    edit_record(folder, lambda r: r["backbone"].update(normalization="features"))
+    edit_record(folder, lambda r: r["backbones"][0].update(normalization="features"))
     with pytest.raises(RegistryError, match="gives other scores"):
         read_bundle(folder)
 
@@ -301,7 +301,7 @@ def test_fault_76_other_preprocessing_version_is_refused(folder):
     [
         lambda r: r.update(format=2),
         lambda r: r.update(surprise="field"),
-        lambda r: r["backbone"].update(name="os.system"),
+        lambda r: r["backbones"][0].update(name="os.system"),
         lambda r: r["classifier"].update(widths=[10**9]),
         lambda r: r.pop("canary"),
         lambda r: r["facts"].update(temperatures={"mean_scores": 0}),

@@ -55,7 +55,7 @@ def fitted(wide):
 @pytest.mark.parametrize("model", MODELS)
 def test_every_model_read_from_its_two_files_gives_the_scores_it_was_fitted_with(wide, fitted, tmp_path, model):
     classifier = fitted[model].classifier
-    written = write_bundle(tmp_path, classifier, lite0(), "imagenet", FACTS)
+    written = write_bundle(tmp_path, classifier, lite0(), FACTS)
     again = read_bundle(tmp_path)
     assert np.array_equal(again.classifier.scores(wide, SCORED), classifier.scores(wide, SCORED))
     assert again.record == written.record and again.classifier.n_parameters == classifier.n_parameters
@@ -193,7 +193,7 @@ def test_a_tensor_too_many_too_few_or_of_another_type_is_refused(fitted, model):
 
 def test_features_without_convolutions_are_refused(tmp_path):
     with pytest.raises(RegistryError, match="reads features, but there are no convolutions"):
-        write_bundle(tmp_path, HeadClassifier(build_head(1280, (), 6, 0.0, 0)), None, "", FACTS)
+        write_bundle(tmp_path, HeadClassifier(build_head(1280, (), 6, 0.0, 0)), None, FACTS)
 
 
 @pytest.mark.parametrize("model", ["fan-self", "fan-relation"])

@@ -39,7 +39,7 @@ def vectors(descriptor: str, d: int) -> SupportVectorsClassifier:
 
 @pytest.fixture(scope="module")
 def motion(tmp_path_factory):
-    return write_bundle(tmp_path_factory.mktemp("motion"), vectors("displacement", 288), None, "", FACTS)
+    return write_bundle(tmp_path_factory.mktemp("motion"), vectors("displacement", 288), None, FACTS)
 
 
 def test_a_clip_is_judged_by_its_whole_course(motion, videos):
@@ -82,7 +82,7 @@ def test_what_moved_is_drawn_on_the_last_face(motion, videos):
 def test_appearance_and_motion_are_explained_side_by_side(tmp_path, videos):
     head = small_bundle(tmp_path / "head")
     fused = FusionClassifier(head.classifier, vectors("displacement", 288), 0.5, True)
-    bundle = write_bundle(tmp_path / "fused", fused, head.backbone, "imagenet", FACTS)
+    bundle = write_bundle(tmp_path / "fused", fused, head.backbone, FACTS)
     row = ClipScorer(bundle, ScoreConfig(explain=2), limits=LIMITS).score(videos / "good.mp4")
     picture = cv2.imdecode(np.frombuffer(row.explanation, np.uint8), cv2.IMREAD_COLOR)
     assert picture.shape == (224, 3 * 224, 3) and len(row.decisive) == 2 and row.frame_scores is None
@@ -91,7 +91,7 @@ def test_appearance_and_motion_are_explained_side_by_side(tmp_path, videos):
 def test_rules_of_frames_and_explanations_there_are_none_of_are_refused(motion, tmp_path):
     with pytest.raises(ConfigError, match=r"'majority_vote', which joins frames; this model judges a clip whole"):
         ClipScorer(motion, ScoreConfig(rule="majority_vote"))
-    texture = write_bundle(tmp_path, vectors("texture", 49 * 59), None, "", FACTS)
+    texture = write_bundle(tmp_path, vectors("texture", 49 * 59), None, FACTS)
     with pytest.raises(ConfigError, match="neither FC layers over convolutions"):
         ClipScorer(texture, ScoreConfig(explain=1))
 
@@ -100,7 +100,7 @@ def test_attention_shows_its_frames_by_their_weights(tmp_path, videos):
     record = AttentionRecord(n_features=1280, relation=False)
     torch.manual_seed(0)
     net = AttentionClassifier(record, AttentionClassifier.network(record, 6).eval())
-    bundle = write_bundle(tmp_path / "model", net, lite0(), "imagenet", FACTS)
+    bundle = write_bundle(tmp_path / "model", net, lite0(), FACTS)
     scorer = ClipScorer(bundle, limits=LIMITS, store_root=tmp_path / "store")
     batch = score_batch(scorer, collect([videos / "good.mp4"]), tmp_path / "out", tmp_path / "store")
     [row] = batch.rows
