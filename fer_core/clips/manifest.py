@@ -98,7 +98,7 @@ def read_manifest(
     subject: Literal["required", "none"] = "required",
     neutral: bool = False,
     ignore_split: bool = False,
-    on_bad_path: Callable[[str, DataError], None] | None = None,
+    on_bad_path: Callable[[int, Clip, DataError], None] | None = None,
 ) -> Manifest:
     """The manifest in a CSV file. Nothing it names is opened; whether the clips exist is found when they are decoded.
 
@@ -109,8 +109,8 @@ def read_manifest(
         subject: `none` accepts rows without a subject, which forbids subject-disjoint splits of them.
         neutral: keep `neutral` as a seventh class instead of counting it among the others.
         ignore_split: read as if there were no split column, to split anew.
-        on_bad_path: is told path and reason of a row whose path is refused (a URL, `..`, outside its root), and the
-            other rows are read; None raises.
+        on_bad_path: called for a row whose path is refused (a URL, `..`, outside its root) with the number of clips
+            kept before it, its clip and the reason, and the other rows are read; None raises.
 
     Raises:
         DataError: with file, line, value and remedy, for whatever would make the data lie.

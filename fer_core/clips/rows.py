@@ -31,7 +31,7 @@ def read_rows(
     subject: Literal["required", "none"],
     neutral: bool,
     ignore_split: bool = False,
-    on_bad_path: Callable[[str, DataError], None] | None = None,
+    on_bad_path: Callable[[int, Clip, DataError], None] | None = None,
 ) -> tuple[tuple[Clip, ...], dict[str, int]]:
     """The clips of a manifest CSV, and the rows left out by reason. Arguments and errors: `manifest.read_manifest`."""
     needed = ["path", *(["label"] if labelled else []), *(["subject"] if subject == "required" else [])]
@@ -49,7 +49,8 @@ def read_rows(
             refused = DataError(f"{where}: {exc}")
             if on_bad_path is None:
                 raise refused from exc
-            on_bad_path(row["path"], refused)
+            name = row.get("clip") or row["path"] or "(no path)"
+            on_bad_path(len(kept), Clip(id=name, path=Path(row["path"].replace("\0", " ")), emotion=emotion), refused)
             dropped["path refused"] += 1
             continue
         clip = _clip(row, emotion, root, media, where, subject)

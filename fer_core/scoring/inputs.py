@@ -76,15 +76,18 @@ def _expand(name: str, follow_links: bool) -> Iterator[Item]:
         yield item
 
 
-def _of_manifest(path: Path) -> Iterator[Item]:
-    refused: list[tuple[str, DataError]] = []
-    manifest = read_manifest(
-        path, labelled=False, subject="none", neutral=True, on_bad_path=lambda name, why: refused.append((name, why))
-    )
-    for clip in manifest.clips:
-        yield Item(clip, root=path.parent if clip.path.is_relative_to(path.parent) else None)
-    for name, why in refused:
-        yield Item(Clip(id=name or "(no path)", path=Path(name)), refused=ClipError(ClipStatus.REJECTED, str(why)))
+def _of_manifest(path: Path) -> list[Item]:
+    """An item a row, in the order of the file; a row whose path is refused keeps its place, id and label."""
+    refused: list[tuple[int, Item]] = []
+
+    def refuse(place: int, clip: Clip, why: DataError) -> None:
+        refused.append((place, Item(clip, refused=ClipError(ClipStatus.REJECTED, str(why)))))
+
+    clips = read_manifest(path, labelled=False, subject="none", neutral=True, on_bad_path=refuse).clips
+    items = [Item(clip, root=path.parent if clip.path.is_relative_to(path.parent) else None) for clip in clips]
+    for place, item in reversed(refused):
+        items.insert(place, item)
+    return items
 
 
 def _of_folder(folder: Path, shown: Path, follow_links: bool) -> Iterator[Item]:

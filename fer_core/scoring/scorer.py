@@ -6,7 +6,7 @@ import contextlib
 import itertools
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -233,18 +233,18 @@ class ClipScorer:
             StoreError: faces or features cannot be stored.
         """
         with self._faces_store() as store:
-            done = 0
-            for (root, refused), group in itertools.groupby(items, key=lambda item: (item.root, item.refused)):
-                clips = [item.clip for item in group]
-                if refused is not None:
-                    rows = (self._failed(clip, refused) for clip in clips)
-                else:
-                    rows = (self._row(*made) for made in self._made(clips, store, root))
-                for row in rows:
-                    done += 1
-                    if progress:
-                        progress(done, len(items))
-                    yield row
+            rows = self._rows([item for item in items if item.refused is None], store)
+            for done, item in enumerate(items, start=1):
+                row = next(rows) if item.refused is None else self._failed(item.clip, item.refused)
+                if progress:
+                    progress(done, len(items))
+                yield row
+            rows.close()
+
+    def _rows(self, items: Sequence[Item], store: FacesStore) -> Generator[ClipScore, None, None]:
+        for root, group in itertools.groupby(items, key=lambda item: item.root):
+            for made in self._made([item.clip for item in group], store, root):
+                yield self._row(*made)
 
     def _made(
         self, clips: Sequence[Clip], store: FacesStore, root: Path | None

@@ -171,9 +171,10 @@ def test_103_paths_that_lead_out_are_refused_before_anything_is_opened(write, pa
     text = f'clip,path,label,subject\nx,"{path}",fear,s1\ny,ok.mp4,fear,s1\n'
     with pytest.raises(DataError, match=r"clips\.csv line 2: (the )?path"):
         read_manifest(write(text))
-    told: list[str] = []
-    kept = read_manifest(write(text), on_bad_path=lambda cell, error: told.append(cell))
-    assert [c.id for c in kept.clips] == ["y"] and told == [path]
+    told: list[tuple[int, str, str | None]] = []
+    refuse = lambda place, clip, error: told.append((place, clip.id, clip.emotion))  # noqa: E731
+    kept = read_manifest(write(text), on_bad_path=refuse)
+    assert [c.id for c in kept.clips] == ["y"] and told == [(0, "x", "fear")]
 
 
 @pytest.mark.parametrize("root", ["data", "../data", "/data/../etc", "http://x", "file:///", "/a\0b"])

@@ -59,13 +59,16 @@ def test_fault_103_addresses_are_refused_without_a_look(address):
     assert item.refused is not None and item.refused.status is ClipStatus.REJECTED
 
 
-def test_manifest_rows_are_clips_with_their_labels_and_refused_paths_have_rows(tree):
+def test_a_manifest_row_that_is_refused_keeps_its_place_id_and_label(tree):
     manifest = tree / "clips.csv"
-    manifest.write_text("clip,path,label\none,a.mp4,happy\ntwo,b/c.webm,\nthree,../../etc/passwd,fear\n")
+    refused = "two,../../etc/passwd,fear\nthree,http://x/a.mp4,\n"
+    manifest.write_text(f"clip,path,label\none,a.mp4,happy\n{refused}four,b/c.webm,\n,../x,anger\n")
     items = collect([manifest])
-    assert names(items) == ["one", "two", "../../etc/passwd"]
-    assert [item.clip.emotion for item in items[:2]] == ["happiness", None]
-    assert items[2].refused is not None and items[2].refused.status is ClipStatus.REJECTED
+    assert names(items) == ["one", "two", "three", "four", "../x"]
+    assert [item.clip.emotion for item in items] == ["happiness", "fear", None, None, "anger"]
+    assert [item.refused and item.refused.status for item in items] == [
+        None, ClipStatus.REJECTED, ClipStatus.REJECTED, None, ClipStatus.REJECTED,
+    ]  # fmt: skip
 
 
 def test_link_that_the_user_names_is_meant_and_one_in_a_tree_is_not_walked(tree, tmp_path):
