@@ -1,4 +1,7 @@
-"""Text cells of the CSV files we write: never a spreadsheet formula, and the same text again when read back."""
+"""Text as it stands in the CSV files and the Markdown we write: never a formula, never markup.
+
+A cell of a CSV file is the same text again when it is read back.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ import csv
 import io
 import re
 from collections.abc import Iterable
+from unicodedata import category
 
 _RISKY = re.compile(r"'*[=+\-@\t\r\n]")
 _MARKED = re.compile(r"'+[=+\-@\t\r\n]")
@@ -17,6 +21,11 @@ def safe_cell(text: str) -> str:
     A text that already looks so marked gets one more, so that `plain_cell` always restores what was there.
     """
     return f"'{text}" if _RISKY.match(text) else text
+
+
+def shown_cell(text: str) -> str:
+    """`safe_cell` for a table to look at: control characters, which a terminal would obey, are spelt out."""
+    return safe_cell("".join(c.encode("unicode_escape").decode() if category(c) == "Cc" else c for c in text))
 
 
 def csv_text(rows: Iterable[Iterable[str]]) -> str:
@@ -31,3 +40,9 @@ def csv_text(rows: Iterable[Iterable[str]]) -> str:
 def plain_cell(cell: str) -> str:
     """The text `safe_cell` was given; any other cell as it is."""
     return cell[1:] if _MARKED.match(cell) else cell
+
+
+def markdown_text(text: str) -> str:
+    """`text`, the name of a clip perhaps, as one line of Markdown that shows it letter by letter."""
+    line = re.sub(r"([\\`*_\[\]<>|~&!#:])", r"\\\1", " ".join(text.split()))
+    return re.sub(r"^(\d*)([-+=.)])", r"\1\\\2", line)

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from fer_core.clips.cells import safe_cell
+from fer_core.clips.cells import shown_cell
 from fer_core.errors import ConfigError
 from fer_core.preprocess.faces import Ledger
 from fer_core.store import publish, writable_place, write_atomic
@@ -81,4 +81,4 @@ def _cell(value: object) -> str:
         return ""
     if isinstance(value, bool):
         return str(value).lower()
-    return f"{value:.6g}" if isinstance(value, float) else safe_cell(str(value))
+    return f"{value:.6g}" if isinstance(value, float) else shown_cell(str(value))

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from fer_core.clips.cells import safe_cell
+from fer_core.clips.cells import shown_cell
 from fer_core.emotions import Emotion
 from fer_core.preprocess.frame_table import frame_table, write_table
 from fer_core.scoring.inputs import printable
@@ -81,7 +81,7 @@ def _cell(value: Any) -> str:
         return ""
     if isinstance(value, bool):
         return str(value).lower()
-    return safe_cell(value) if isinstance(value, str) else f"{value:.6g}"
+    return shown_cell(value) if isinstance(value, str) else f"{value:.6g}"
 
 
 def _verdict_schema(classes: tuple[Emotion, ...]) -> pa.Schema:

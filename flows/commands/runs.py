@@ -236,7 +236,7 @@ def run_flow(session: Session, module: str, flow: str, config: RunConfig, **argu
 
     running = os.environ.get("PREFECT_API_URL")
     where = running or "a temporary one, 10 s to start; 'ferflow up' keeps one running"
-    session.err.print(f"Workspace {config.workspace}; Prefect server: {where}", soft_wrap=True)
+    session.note(f"Workspace {config.workspace}; Prefect server: {where}")
     with nullcontext() if running else temporary_server():
         run = getattr(import_module(module), flow)
         session.show_logs()  # Prefect has set up its own

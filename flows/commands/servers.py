@@ -48,7 +48,7 @@ def up(
         with FileLock(folder / "lock", timeout=0):
             address.withdraw(workspace)
             if left := stop_all(folder):
-                session.err.print(f"An earlier 'ferflow up' was killed and left {left} processes; they are stopped now")
+                session.note(f"An earlier 'ferflow up' was killed and left {left} processes; they are stopped now")
             addresses = _serve(session, host, mlflow_port, prefect_port, database)
     except Timeout as exc:
         raise ConfigError(_already(workspace)) from exc
@@ -73,14 +73,14 @@ def _serve(session: Session, host: str, mlflow_port: int, prefect_port: int, dat
     previous = {s: signal.signal(s, _interrupt) for s in (signal.SIGINT, signal.SIGTERM)}
     supervisor = Supervisor(workspace / "servers", programs, environment)
     try:
-        session.err.print(f"Starting; logs are in {supervisor.folder}")
-        supervisor.wait_ready(START_S, lambda name, s: session.err.print(f"  {name} is up ({s:.0f} s)"))
+        session.note(f"Starting; logs are in {supervisor.folder}")
+        supervisor.wait_ready(START_S, lambda name, s: session.note(f"  {name} is up ({s:.0f} s)"))
         address.announce(workspace, address.Addresses(*addresses, pid=os.getpid()))
         _say_links(session, addresses, runs)
         session.say("Each link logs your browser in; pass none on. Ctrl-C stops the servers.")
         raise ServerError(f"supervisord ended by itself ({supervisor.wait()}); see {supervisor.folder}")
     except KeyboardInterrupt:
-        session.err.print("Stopping ...")
+        session.note("Stopping ...")
     finally:
         for number in previous:
             signal.signal(number, signal.SIG_IGN)  # a second Ctrl-C must not leave half of them

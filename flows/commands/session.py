@@ -101,6 +101,10 @@ class Session:
         """One line of the result, for a person."""
         self.out.print(printable(text), soft_wrap=True)
 
+    def note(self, text: str) -> None:
+        """One line about what is being done, on stderr."""
+        self.err.print(printable(text), soft_wrap=True)
+
     def say_lines(self, lines: Iterable[str]) -> None:
         """Several lines of the result."""
         for line in lines:

@@ -200,6 +200,7 @@ def test_control_characters_never_reach_the_terminal(capsys):
     @command()
     def forged(session: Session) -> dict:
         session.say("clip \x1b[2Jname\nERROR forged")
+        session.note("\x1b[2Jname")
         session.table("\x07", ("\x1b",), [("\x1b[31m",)])
         raise DataError("clip \x1b]0;title\x07 is bad")
 
