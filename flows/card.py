@@ -7,6 +7,7 @@ from typing import Any
 
 from prefect import flow
 
+from fer_core.clips.cells import markdown_text
 from fer_core.clips.datasets import scan
 from fer_core.config import RunConfig
 from fer_core.evaluation.datacard import DataCard, data_card
@@ -44,7 +45,11 @@ def card_flow(out: str = "", faces: bool = True, config: RunConfig = RunConfig()
         run.log_text(card_html(card, faces=faces and may_leave), "card.html")
         run.log_data(manifest.name, card.fingerprint, synthetic=found.manifest.synthetic, source=str(manifest))
         run.log_json(card.numbers(), "card.json")
-    show_markdown("data-card", f"{markdown_card(card)}\nThe whole card: `{page}` {run.url}\n", "What is in the data")
+    show_markdown(
+        "data-card",
+        f"{markdown_card(card)}\nThe whole card: {markdown_text(str(page))} {run.url}\n",
+        "What is in the data",
+    )
     return {"card": str(page), **_told(card), "run": run.id, "url": run.url}
 
 

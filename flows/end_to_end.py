@@ -8,6 +8,7 @@ from typing import Any
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 
+from fer_core.clips.cells import markdown_text
 from fer_core.clips.synthetic import synthesize
 from fer_core.config import RunConfig
 from fer_core.workspace import Workspace
@@ -66,7 +67,11 @@ def end_to_end_flow(subjects: int = 24, config: RunConfig = RunConfig()) -> dict
     show_markdown(
         "summary",
         "\n".join(
-            ["## End to end", "", *(f"- {k.replace('_', ' ')}: {format_result(k, v)}" for k, v in result.items())]
+            [
+                "## End to end",
+                "",
+                *(f"- {k.replace('_', ' ')}: {markdown_text(format_result(k, v))}" for k, v in result.items()),
+            ]
         ),
     )
     return result

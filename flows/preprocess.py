@@ -8,6 +8,7 @@ from typing import Any
 
 from prefect import flow
 
+from fer_core.clips.cells import markdown_text
 from fer_core.clips.datasets import may_leave
 from fer_core.config import RunConfig
 from fer_core.dataset.prepare import stored_faces, stored_ledgers
@@ -76,7 +77,10 @@ def _show_faces(config: RunConfig, prepared: Prepared) -> None:
     else:
         path = Workspace.open(config.workspace).contact_sheet
         write_atomic(path, sheet)
-        show_markdown("contact-sheet", f"Faces of these clips stay on the machine they were found on: `{path}`\n")
+        show_markdown(
+            "contact-sheet",
+            f"Faces of these clips stay on the machine they were found on: {markdown_text(str(path))}\n",
+        )
 
 
 def apex_sheet(config: RunConfig, prepared: Prepared) -> Any:

@@ -9,6 +9,7 @@ from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 from pydantic import Field
 
+from fer_core.clips.cells import markdown_text
 from fer_core.config import RunConfig
 from fer_core.scoring.batch import Batch, new_folder
 from fer_core.scoring.inputs import Item, collect
@@ -44,10 +45,8 @@ def score_flow(paths: Paths, out: str = "", config: RunConfig = RunConfig()) -> 
     ]
     if without:
         show_table("without-verdict", without, "Clips without a verdict, and why")
-    show_markdown(
-        "report",
-        f"## {len(batch.rows)} clips, {result['model']}\n\n{result['people']}.\n\nReport: `{result['report']}`\n",
-    )
+    model, people, report = (markdown_text(result[name]) for name in ("model", "people", "report"))
+    show_markdown("report", f"## {len(batch.rows)} clips, {model}\n\n{people}.\n\nReport: {report}\n")
     return result
 
 

@@ -13,6 +13,7 @@ from typing import Any
 from prefect import flow, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 
+from fer_core.clips.cells import markdown_text
 from fer_core.config import RECIPES, RunConfig
 from fer_core.experiments.search.choice import Choice, choose
 from fer_core.experiments.search.processes import trial_processes
@@ -131,7 +132,7 @@ def _show(run: Run, study: Study, trials: list[tuple[TrialResult, Path]], choice
     """What came of the study, in MLflow and on the flow run's page."""
     rows = [trial_row(result, choice) for result, _ in trials]
     figure = trials_figure([r for r, _ in trials], choice)
-    markdown = f"## {study.name}\n\n{choice.reason}.\n"
+    markdown = f"## {markdown_text(study.name)}\n\n{markdown_text(choice.reason)}.\n"
     if run.url:
         markdown += f"\n[The study in MLflow]({run.url})\n\nNext: flow `train` makes a candidate of this setting.\n"
     show_table("trials", rows, "Trials, out-of-fold mean recall by mean scores")

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from fer_core.clips.cells import markdown_text
 from fer_core.clips.splits import grouped_folds
 from fer_core.config import Rule, TrainConfig
 from fer_core.dataset.table import FeatureTable, load_table
@@ -258,4 +259,4 @@ def _cost(table: FeatureTable, away: Cell, home: Cell) -> Difference | None:
 
 
 def _shown(name: str) -> str:
-    return name or "(unnamed)"
+    return markdown_text(name) if name else "(unnamed)"

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from fer_core.clips.cells import markdown_text
 from fer_core.experiments.comparison import Comparison, Entry
 from fer_core.experiments.external_validation import ExternalValidation
 from fer_core.reports.comparison_plot import comparison_figure
@@ -50,13 +51,13 @@ def comparison_markdown(comparison: Comparison, external: ExternalValidation | N
     lines += [f"| {' | '.join(names)} |", f"|{' --- |' * 2}{' ---: |' * len(COLUMNS)}"]
     lines += [f"| {' | '.join(row.values())} |" for row in rows]
     lines += ["", RANKING]
-    lines += [f"\n{name} has no row: {why}" for name, why in comparison.failed.items()]
+    lines += [f"\n{name} has no row: {markdown_text(why)}" for name, why in comparison.failed.items()]
     if external is not None:
         rows = [{"model": name, **judged.columns()} for name, judged in external.judged.items()]
-        lines += ["", f"### On {external.name}", "", _tells(external), ""]
+        lines += ["", f"### On {markdown_text(external.name)}", "", _tells(external), ""]
         lines += [f"| {' | '.join(rows[0])} |", f"| --- |{' ---: |' * (len(rows[0]) - 1)}"] if rows else []
         lines += [f"| {' | '.join(row.values())} |" for row in rows]
-        lines += [f"\n{name} has no row: {why}" for name, why in external.failed.items()]
+        lines += [f"\n{name} has no row: {markdown_text(why)}" for name, why in external.failed.items()]
     return "\n".join([*lines, ""])
 
 

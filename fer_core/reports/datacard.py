@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 
 from fer_core import __version__
+from fer_core.clips.cells import markdown_text
 from fer_core.clips.clip import Split
 from fer_core.clips.datasets import may_leave
 from fer_core.emotions import SIX
@@ -339,11 +340,14 @@ def _how(card: DataCard) -> str:
 def markdown_card(card: DataCard) -> str:
     """The card in a few lines of Markdown, without a picture."""
     columns = ("clips", "people", "frames", "seconds", "selected", "faces")
-    lines = [f"## {clean(card.name)}: {len(card.facts)} clips of {len(card.manifest.subjects)} people", ""]
+    lines = [
+        f"## {markdown_text(clean(card.name))}: {len(card.facts)} clips of {len(card.manifest.subjects)} people",
+        "",
+    ]
     if card.manifest.synthetic:
         lines += ["**Synthetic faces: numbers made from them say nothing about people.**", ""]
     lines += [f"| class | {' | '.join(columns)} |", f"|{' --- |' * (len(columns) + 1)}"]
     for name, facts in [*((str(e), card.of(emotion=e)) for e in card.emotions), ("all", card.facts)]:
         amounts = _amounts(facts)
         lines.append(f"| {name} | {' | '.join(amounts[c] for c in columns)} |")
-    return "\n".join([*lines, "", *(f"- {clean(w)}" for w in card.warnings), ""])
+    return "\n".join([*lines, "", *(f"- {markdown_text(clean(w))}" for w in card.warnings), ""])

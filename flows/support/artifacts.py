@@ -15,6 +15,7 @@ from prefect.artifacts import (
     update_progress_artifact,
 )
 
+from fer_core.clips.cells import markdown_text
 from flows.support.progress import report
 
 
@@ -24,8 +25,9 @@ def artifact_key(text: str) -> str:
 
 
 def show_table(key: str, rows: Sequence[Mapping[str, Any]], description: str) -> None:
-    """Rows with the same columns, as a table on the run's page."""
-    create_table_artifact([dict(row) for row in rows], key=artifact_key(key), description=description)
+    """Rows with the same columns, as a table on the run's page; the UI takes text in cells for Markdown."""
+    cells = [{name: markdown_text(v) if isinstance(v, str) else v for name, v in row.items()} for row in rows]
+    create_table_artifact(cells, key=artifact_key(key), description=description)
 
 
 def show_markdown(key: str, markdown: str, description: str = "") -> None:
