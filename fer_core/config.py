@@ -210,6 +210,7 @@ Rule = Literal["majority_vote", "mean_scores", "log_mean_scores"]
 WeightScheme = Literal["none", "inverse_frequency", "balanced", "effective_number", "square_root"]
 Sampling = Literal["none", "over", "under"]
 Transfer = Literal["frozen", "last_block"]
+Device = Literal["auto", "cpu", "cuda", "mps"]
 _NETWORK = {"optimizer": "adam", "lr": 1e-3, "weight_decay": 1e-4, "batch_size": 16, "dropout": 0.5}
 RECIPES: dict[str, dict[str, Any]] = {  # what a network over whole clips is trained by unless told; batches of clips
     # the appendix keeps the best by clip accuracy; here by its 5-epoch mean, patient for half a step
@@ -271,7 +272,7 @@ class TrainConfig(Settings):
     pretrained_fc: bool = Field(True, description="Start FC layers from the backbone's own where the shapes match")
     seed: int = Field(0, ge=0, description="Seed of weights, order and dropout")
     threads: int = Field(0, ge=0, description="torch threads; 0: one under 10 M head weights, else all cores")
-    device: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", description="auto: a GPU when there is one")
+    device: Device = Field("auto", description="auto: a GPU when there is one")
 
     @model_validator(mode="wrap")
     @classmethod
@@ -429,6 +430,7 @@ class ScoreConfig(Settings):
     )
     face_mode: Literal["auto", "per_frame", "tracked"] = Field("auto", description="Face search; auto: the model's own")
     abstain_below: float = Field(0.0, ge=0, lt=1, description="Calibrated confidence under which a clip abstains")
+    device: Device = Field("auto", description="Where the convolutions run; auto: a GPU when there is one")
     strict: bool = Field(False, description="Exit with code 3 when any row has no verdict")
     explain: int = Field(0, ge=0, le=8, description="Decisive frames a clip that are shown with Grad-CAM; 0: none")
 

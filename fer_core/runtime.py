@@ -110,8 +110,11 @@ def set_threads(threads: int) -> None:
     torch.set_num_threads(threads)
 
 
-def resolve_device(setting: str) -> torch.device:
-    """The device to train on: `auto` takes a GPU when there is one.
+def resolve_device(setting: str, field: str = "train.device") -> torch.device:
+    """The device to compute on: `auto` takes a GPU when there is one.
+
+    Args:
+        field: where `setting` was given, for the message.
 
     Raises:
         ConfigError: a device was asked for by name that is not there; it is never replaced in silence.
@@ -121,9 +124,9 @@ def resolve_device(setting: str) -> torch.device:
     if setting == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if setting == "cuda" and not torch.cuda.is_available():
-        raise ConfigError("train.device is 'cuda', but torch sees no GPU; use 'auto' or 'cpu'")
+        raise ConfigError(f"{field} is 'cuda', but torch sees no GPU; use 'auto' or 'cpu'")
     if setting == "mps" and not torch.backends.mps.is_available():
-        raise ConfigError("train.device is 'mps', but torch sees no Apple GPU; use 'auto' or 'cpu'")
+        raise ConfigError(f"{field} is 'mps', but torch sees no Apple GPU; use 'auto' or 'cpu'")
     return torch.device(setting)
 
 

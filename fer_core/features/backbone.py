@@ -124,6 +124,8 @@ class TorchBackbone(Backbone):
     ) -> None:
         self.name, self.source, self.output = name, source, output
         architecture = ARCHITECTURES[name]
+        if device.type == "cuda":  # else its convolutions keep 10 of 23 bits, and the features are others than a CPU's
+            torch.backends.cudnn.allow_tf32 = False
         # channels last: the layout oneDNN and cuDNN compute in, a quarter faster on two cores
         net = net.eval().requires_grad_(False).to(device).to(memory_format=torch.channels_last)
         self.trunk, self.block = (half.eval() for half in architecture.split(net))

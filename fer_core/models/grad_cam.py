@@ -26,7 +26,8 @@ def grad_cam(backbone: TorchBackbone, head: Head, pixels: np.ndarray, column: in
     with torch.no_grad():
         maps = below(torch.from_numpy(backbone.maps(pixels)).to(backbone.device).float())
     maps.requires_grad_(True)
-    logits = head.eval()(rest(maps).flatten(1))[:, column]
+    features = rest(maps).flatten(1).to(next(head.parameters()).device)  # a GPU's, read by a head on the CPU
+    logits = head.eval()(features)[:, column]
     (gradient,) = torch.autograd.grad(logits.sum(), maps)  # a row's logit depends on its own maps alone
     coarse = (gradient.mean(dim=(2, 3), keepdim=True) * maps.detach()).sum(dim=1).relu().cpu().numpy()
     heat = np.zeros(pixels.shape, dtype=np.float32)

@@ -30,6 +30,7 @@ from fer_core.tracking.parity import prove_parity
 from fer_core.tracking.run import Run
 
 if TYPE_CHECKING:
+    import torch
     from mlflow.entities.model_registry import ModelVersion
     from mlflow.entities.model_registry import RegisteredModel as RegisteredModelEntity
 
@@ -124,9 +125,11 @@ def challenger_version(tracking: Tracking) -> int:
     return version
 
 
-def load_champion(tracking: Tracking) -> RegisteredModel:
+def load_champion(tracking: Tracking, device: torch.device | None = None) -> RegisteredModel:
     """The champion, its two files checked against the registry, nothing in them executed.
 
+    Args:
+        device: of the convolutions; None: the CPU.
     Raises:
         RegistryError: there is none, or its files are not what was registered.
     """
@@ -137,10 +140,10 @@ def load_champion(tracking: Tracking) -> RegisteredModel:
             f"no version of '{name}' has alias '{CHAMPION}' at {tracking.shown_uri}; "
             "make one with 'ferflow train', then 'ferflow promote'"
         )
-    return load_version(tracking, version)
+    return load_version(tracking, version, device)
 
 
-def load_version(tracking: Tracking, version: int) -> RegisteredModel:
+def load_version(tracking: Tracking, version: int, device: torch.device | None = None) -> RegisteredModel:
     """Any version, likewise; kept in the workspace, checked again at every load.
 
     Raises:
@@ -154,17 +157,17 @@ def load_version(tracking: Tracking, version: int) -> RegisteredModel:
     kept = tracking.workspace / "models" / "registered" / bundle_digest(hashes)  # no text of MLflow's names a folder
     if kept.is_dir():
         try:
-            return RegisteredModel(name, version, read_bundle(kept, hashes), kept)
+            return RegisteredModel(name, version, read_bundle(kept, hashes, device), kept)
         except RegistryError as exc:
             log.warning("the copy of version %d in the workspace is unfit (%s); fetched again", version, exc)
             shutil.rmtree(kept)
     with _downloaded(tracking, found) as folder:
-        bundle = read_bundle(folder, hashes)
+        bundle = read_bundle(folder, hashes, device)
         kept.parent.mkdir(parents=True, exist_ok=True)
         try:
             folder.replace(kept)
         except OSError:  # another process was first, with the same content
-            bundle = read_bundle(kept, hashes)
+            bundle = read_bundle(kept, hashes, device)
     return RegisteredModel(name, version, bundle, kept)
 
 

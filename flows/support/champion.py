@@ -9,6 +9,7 @@ from typing import Any
 
 from fer_core.config import RunConfig
 from fer_core.reports.scores import write_report
+from fer_core.runtime import resolve_device
 from fer_core.scoring.batch import Batch, score_batch
 from fer_core.scoring.inputs import Item
 from fer_core.scoring.scorer import ClipScorer
@@ -22,10 +23,12 @@ def champion_scorer(config: RunConfig) -> ClipScorer:
     Args:
         config: settled, see `environment.settle`.
     Raises:
+        ConfigError: the device asked for is not there.
         RegistryError: there is none, or it is not what was registered. TrackingError: MLflow is away.
     """
+    device = resolve_device(config.score.device, "score.device")
     workspace = Path(config.workspace)
-    champion = load_champion(connect(config.tracking, workspace))
+    champion = load_champion(connect(config.tracking, workspace), device)
     return ClipScorer(
         champion.bundle, config.score, limits=config.limits, store_root=workspace / "store",
         name=champion.name, version=str(champion.version),

@@ -10,6 +10,7 @@ from dataclasses import replace
 from threading import Barrier
 
 import pytest
+import torch
 import yaml
 from mlflow.exceptions import MlflowException
 
@@ -276,6 +277,14 @@ def test_fault_102_weights_swapped_in_the_artifact_store_are_refused(registered,
             promote(elsewhere, one, replacing=None)
     assert champion_version(elsewhere) is None
     assert not list((elsewhere.workspace / "models").glob(".fetch-*"))
+
+
+def test_device_asked_for_is_the_one_that_computes(registered, elsewhere):
+    """Nothing can be computed on torch's meta device: the canary says so, of fetched files and of kept ones."""
+    for _ in range(2):
+        with pytest.raises(NotImplementedError, match="meta tensor"):
+            load_version(elsewhere, registered.versions[0], torch.device("meta"))
+        assert load_version(elsewhere, registered.versions[0]).bundle.backbone.device.type == "cpu"
 
 
 def test_file_missing_in_the_artifact_store_is_named(registered, elsewhere):
