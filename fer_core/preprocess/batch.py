@@ -17,7 +17,7 @@ from fer_core.clips.clip import Clip, clip_digest
 from fer_core.config import LimitsConfig, PreprocessConfig
 from fer_core.errors import ClipError, ClipStatus
 from fer_core.preprocess.admit import admit, missing
-from fer_core.preprocess.children import Children
+from fer_core.preprocess.children import Children, WarmChildren
 from fer_core.preprocess.face import smallest_face
 from fer_core.preprocess.faces import Faces, FrameStatus
 from fer_core.preprocess.store import FacesStore, cut_at
@@ -71,6 +71,7 @@ def preprocess_batch(
     store: FacesStore,
     root: Path | None = None,
     progress: Callable[[int, int], None] | None = None,
+    warm: WarmChildren | None = None,
 ) -> Iterator[ClipFaces]:
     """Faces of many clips, one result a clip in the order given, whatever is in the files.
 
@@ -80,12 +81,13 @@ def preprocess_batch(
     Args:
         root: tree all clips must lie in; None: each in its own `root`.
         progress: called with (clips done, clips in all) as results come out.
+        warm: where child processes are taken from and left for the next batch; None: they end with this one.
 
     Raises:
         StoreError: the store refuses to be written.
         FerError: no child process can be started.
     """
-    batch = _Batch(cfg, limits, store, root)
+    batch = _Batch(cfg, limits, store, root, warm)
     with closing(side_by_side(batch.make, clips, limits.workers, batch.children.stop)) as made:
         for done, (clip, result) in enumerate(zip(clips, made, strict=True), start=1):
             yield batch.result(clip, result)
@@ -121,9 +123,16 @@ def side_by_side(
 class _Batch:
     """What the workers of one batch share."""
 
-    def __init__(self, cfg: PreprocessConfig, limits: LimitsConfig, store: FacesStore, root: Path | None) -> None:
+    def __init__(
+        self,
+        cfg: PreprocessConfig,
+        limits: LimitsConfig,
+        store: FacesStore,
+        root: Path | None,
+        warm: WarmChildren | None,
+    ) -> None:
         self._cfg, self._limits, self._store, self._root = cfg, limits, store, root
-        self.children = Children(limits)
+        self.children = Children(limits, warm)
         self._lock = threading.Lock()
         self._keys: dict[str, threading.Lock] = {}
         self._failed: dict[str, ClipError] = {}

@@ -19,6 +19,7 @@ import sys
 import tempfile
 import threading
 import time
+import weakref
 from collections.abc import Mapping
 from pathlib import Path
 from queue import SimpleQueue
@@ -32,6 +33,7 @@ log = logging.getLogger(__name__)
 START_S = 120.0  # for the imports of one child, on a machine that is busy
 STARTS = 2  # attempts
 EXIT_S = 1.0  # for a child that has closed its end to be gone
+WARM = 4  # processes kept between batches; each holds some 100 MB
 MAX_ANSWER = 1 << 20  # bytes; a longer answer is none of ours
 KEPT = ("PATH", "HOME", "TMPDIR", "LANG", "LC_ALL", "LC_CTYPE", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "PYTHONHOME")
 
@@ -44,6 +46,12 @@ class Child:
         self._process: subprocess.Popen[bytes] | None = None
         self._lock = threading.Lock()
         self._ended = False
+        self._clean = False
+
+    @property
+    def reusable(self) -> bool:
+        """Whether it runs, waits, and has answered `ok` of every file: one that broke a decoder may do so later."""
+        return self._clean and self._process is not None and self._process.poll() is None
 
     def ask(self, request: Mapping[str, Any]) -> dict[str, Any]:
         """The child's answer to one request.
@@ -54,6 +62,7 @@ class Child:
         """
         process = self._process if self._process and self._process.poll() is None else self._start()
         assert process.stdin is not None
+        clean, self._clean = self._clean, False
         try:
             process.stdin.write(json.dumps(request).encode() + b"\n")
             process.stdin.flush()
@@ -70,6 +79,7 @@ class Child:
                 process.wait(timeout=EXIT_S)  # what it dies of, not our kill
             self._discard()
             raise ClipError(ClipStatus.CRASHED, f"the decoding process died ({_cause(process.returncode)})")
+        self._clean = clean and answer["status"] == ClipStatus.OK
         return answer
 
     def end(self) -> None:
@@ -87,6 +97,7 @@ class Child:
                 process = self._spawn(complaints)
                 with contextlib.suppress(TimeoutError):
                     if self._line(process, START_S) == b"ready\n":
+                        self._clean = True
                         return process
                 self._discard()
                 if self._ended:
@@ -148,11 +159,53 @@ class Child:
         return line
 
 
-class Children:
-    """Decoding processes that threads share: one is started when none is idle, so at most one a thread."""
+class WarmChildren:
+    """Decoding processes that outlive a batch, so that the next one need not wait for the start of its own.
+
+    They end with this object or with the process that made it; a process forked from that one starts its own.
+
+    Args:
+        limits: of every batch that takes them.
+    """
 
     def __init__(self, limits: LimitsConfig) -> None:
-        self._limits = limits
+        self.limits = limits
+        self._lock = threading.Lock()
+        self._idle: list[Child] = []
+        self._pid = os.getpid()
+        weakref.finalize(self, _end, self._idle, self._pid)
+
+    def take(self) -> Child:
+        """A process that waits, or else one that starts on first use."""
+        with self._lock:
+            if self._pid == os.getpid():
+                while self._idle:
+                    child = self._idle.pop()
+                    if child.reusable:
+                        return child
+        return Child(self.limits)
+
+    def keep(self, child: Child) -> None:
+        """Have a process wait for the next batch; it ends when it took a bad file, or enough others wait."""
+        with self._lock:
+            if child.reusable and len(self._idle) < WARM and self._pid == os.getpid():
+                self._idle.append(child)
+                return
+        child.end()
+
+
+class Children:
+    """Decoding processes that threads share: one is started when none is idle, so at most one a thread.
+
+    Args:
+        limits: of one clip.
+        warm: where processes are taken from and left; None: they end with the batch.
+    """
+
+    def __init__(self, limits: LimitsConfig, warm: WarmChildren | None = None) -> None:
+        if warm is not None and warm.limits != limits:
+            raise ValueError("children were started under other limits than the batch's")
+        self._limits, self._warm = limits, warm
         self._lock = threading.Lock()
         self._idle: SimpleQueue[Child] = SimpleQueue()
         self._all: list[Child] = []
@@ -187,9 +240,13 @@ class Children:
         return self._stopped
 
     def stop(self) -> None:
-        """End every child; whoever waits for one gets an error, and no new one is started."""
+        """End every child; whoever waits for one gets an error, and no new one is started. Idle ones may stay warm."""
         with self._lock:
             self._stopped = True
+            while self._warm is not None and not self._idle.empty():
+                child = self._idle.get()
+                self._all.remove(child)
+                self._warm.keep(child)
             for child in self._all:
                 child.end()
 
@@ -199,9 +256,15 @@ class Children:
                 raise ClipError(ClipStatus.CRASHED, "the batch was stopped")
             if not self._idle.empty():
                 return self._idle.get()
-            child = Child(self._limits)
+            child = Child(self._limits) if self._warm is None else self._warm.take()
             self._all.append(child)
             return child
+
+
+def _end(children: list[Child], pid: int) -> None:
+    """End the processes of `pid`, this one, unless it is a fork of it."""
+    while children and os.getpid() == pid:
+        children.pop().end()
 
 
 def _answer_in(line: bytes) -> dict[str, Any] | None:

@@ -58,10 +58,11 @@ def _address_space() -> int:
 
 
 def _die_with_parent() -> None:
-    """Exit when the other end of standard input is gone, busy or not."""
+    """Exit when the parent is gone or closes standard input, busy or not; a fork of the parent may hold that open."""
+    parent = os.getppid()
     poll = select.poll()
     poll.register(0, 0)  # asks for nothing but a hang-up, which is always told
-    while not poll.poll():
+    while not poll.poll(1000) and os.getppid() == parent:
         pass
     os._exit(1)
 

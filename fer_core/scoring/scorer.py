@@ -27,6 +27,7 @@ from fer_core.models.base import FrameView
 from fer_core.models.bundle import ModelBundle, subject_digest
 from fer_core.models.verdict import apply_temperature, judge
 from fer_core.preprocess.batch import ClipFaces, preprocess_batch
+from fer_core.preprocess.children import WarmChildren
 from fer_core.preprocess.faces import Faces, Ledger
 from fer_core.preprocess.store import FacesStore, cut_at, faces_key
 from fer_core.scoring.explain import decisive, head_of, motion_of, moved, strip, warmed
@@ -144,6 +145,7 @@ class ClipScorer:
         self.preprocess = _with_mode(facts.preprocess, cfg)
         self.needs_course = of_course(bundle.classifier.descriptors)
         self._store_root = store_root
+        self._warm = WarmChildren(self.limits)  # a child's start takes longer than most clips
         self._features = None if store_root is None else FeatureStore(store_root)
 
     def trained_on(self, clip: Clip) -> bool | None:
@@ -250,10 +252,10 @@ class ClipScorer:
         self, clips: Sequence[Clip], store: FacesStore, root: Path | None
     ) -> Iterator[tuple[ClipFaces, ClipFaces | None]]:
         """What preprocessing makes of each clip and, where the model needs it, of its whole course."""
-        made = preprocess_batch(clips, self.preprocess, self.limits, store, root)
+        made = preprocess_batch(clips, self.preprocess, self.limits, store, root, warm=self._warm)
         if not self.needs_course:
             return ((one, None) for one in made)
-        whole = preprocess_batch(clips, course_config(self.preprocess), self.limits, store, root)
+        whole = preprocess_batch(clips, course_config(self.preprocess), self.limits, store, root, warm=self._warm)
         return zip(made, whole, strict=True)
 
     @contextlib.contextmanager

@@ -18,12 +18,13 @@ from fer_core.clips.clip import Clip
 from fer_core.config import LimitsConfig
 from fer_core.errors import ClipError, ClipStatus, FerError
 from fer_core.preprocess.batch import preprocess_batch
-from fer_core.preprocess.children import Child, Children
+from fer_core.preprocess.children import Child, Children, WarmChildren
 from fer_core.preprocess.store import FacesStore
 from tests.preprocess.conftest import CONFIG, LIMITS, faces_of
 from tests.preprocess.films import face_frames, write_video
 from tests.preprocess.hostile import huge
 
+OTHERS: frozenset[int] = frozenset()
 SLOW_FRAMES = 2000  # a clip that keeps a child busy for many seconds
 linux = pytest.mark.skipif(not Path("/proc").is_dir(), reason="looks into /proc")
 
@@ -50,9 +51,19 @@ def pids(parent: int | None = None) -> list[int]:
             of = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
         except OSError:
             continue
-        if b"fer_core.preprocess.sandbox" in command and of == (parent or os.getpid()):
+        if (
+            b"fer_core.preprocess.sandbox" in command
+            and of == (parent or os.getpid())
+            and int(entry.name) not in OTHERS
+        ):
             found.append(int(entry.name))
     return found
+
+
+@pytest.fixture(autouse=True)
+def _only_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Processes that other tests keep warm are not counted."""
+    monkeypatch.setattr(sys.modules[__name__], "OTHERS", frozenset(pids()))
 
 
 def alive(pid: int) -> bool:
@@ -164,6 +175,79 @@ def test_closing_a_batch_ends_its_children_at_once(store: FacesStore, long_film:
     assert threading.active_count() == before
 
 
+@pytest.fixture
+def warm() -> Iterator[WarmChildren]:
+    made = WarmChildren(LIMITS)
+    yield made
+    while (child := made.take()).reusable:
+        child.end()
+
+
+def faces_made(path: Path, store: FacesStore, warm: WarmChildren, apex: int | None = None) -> ClipError | None:
+    """A batch of one clip, and what its child said."""
+    (made,) = preprocess_batch([Clip(id="x", path=path, apex=apex)], CONFIG, LIMITS, store, warm=warm)
+    return made.error
+
+
+@linux
+def test_a_warm_child_does_the_next_batch_too(store: FacesStore, film: Path, warm: WarmChildren) -> None:
+    assert faces_made(film, store, warm, apex=10) is None
+    (first,) = pids()
+    assert faces_made(film, store, warm, apex=12) is None
+    assert pids() == [first]
+
+
+@linux
+def test_a_child_that_took_a_bad_file_is_replaced(
+    store: FacesStore, film: Path, warm: WarmChildren, tmp_path: Path
+) -> None:
+    (tmp_path / "bad.mp4").write_bytes(film.read_bytes()[:400])
+    assert faces_made(film, store, warm, apex=10) is None
+    (first,) = pids()
+    assert faces_made(tmp_path / "bad.mp4", store, warm) is not None
+    assert pids() == [] and not alive(first)
+    assert faces_made(film, store, warm, apex=12) is None and first not in pids()
+
+
+@linux
+def test_a_warm_child_that_died_is_replaced_and_no_clip_pays_for_it(
+    store: FacesStore, film: Path, warm: WarmChildren
+) -> None:
+    assert faces_made(film, store, warm, apex=10) is None
+    (first,) = pids()
+    os.kill(first, signal.SIGKILL)
+    os.waitid(os.P_PID, first, os.WEXITED | os.WNOWAIT)  # all its threads
+    assert faces_made(film, store, warm, apex=12) is None and first not in pids()
+
+
+@linux
+def test_a_batch_closed_early_keeps_no_child_that_is_at_work(
+    store: FacesStore, film: Path, long_film: Path, warm: WarmChildren
+) -> None:
+    clips = [Clip(id="short", path=film), Clip(id="long", path=long_film)]
+    batch = preprocess_batch(clips, CONFIG, LIMITS, store, warm=warm)
+    assert next(batch).clip.id == "short"
+    batch.close()  # type: ignore[attr-defined]
+    left = pids()
+    assert len(left) <= 1
+    assert faces_made(film, store, warm, apex=12) is None and pids() == (left or pids())
+
+
+@linux
+def test_warm_children_end_with_what_keeps_them(store: FacesStore, film: Path) -> None:
+    warm = WarmChildren(LIMITS)
+    assert faces_made(film, store, warm) is None
+    (first,) = pids()
+    del warm
+    wait_for(lambda: not alive(first))
+
+
+def test_children_of_other_limits_are_not_taken(store: FacesStore, film: Path, warm: WarmChildren) -> None:
+    other = LIMITS.model_copy(update={"memory_mb": 512})
+    with pytest.raises(ValueError, match="other limits"):
+        next(preprocess_batch([Clip(id="x", path=film)], CONFIG, other, store, warm=warm))
+
+
 IMPORTS = """
 import sys
 from pathlib import Path
@@ -199,6 +283,46 @@ def test_children_do_not_outlive_their_parent(blow: signal.Signals, store: Faces
         parent.communicate()
     assert parent.returncode in (-blow, 130)
     assert all(store.get(key) is not None for key in store.entries.keys())  # noqa: SIM118
+
+
+FORKING = f"""{IMPORTS}
+import os, time
+from fer_core.preprocess.children import WarmChildren
+limits = LimitsConfig(workers=1)
+warm = WarmChildren(limits)
+clip = Clip(id="x", path=Path(sys.argv[1]))
+(made,) = preprocess_batch([clip], PreprocessConfig(), limits, FacesStore(Path(sys.argv[2])), warm=warm)
+if os.fork() == 0:
+    os.close(1)
+    time.sleep(60)
+    os._exit(0)
+print("forked", flush=True)
+sys.stdin.read()
+"""
+
+
+@linux
+@pytest.mark.parametrize("blow", [signal.SIGKILL, None], ids=["killed", "ended"])
+def test_a_warm_child_ends_with_its_parent_though_a_fork_of_it_lives(
+    blow: signal.Signals | None, store: FacesStore, film: Path
+) -> None:
+    parent = subprocess.Popen(
+        [sys.executable, "-c", FORKING, str(film), str(store.root)],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True,
+    )  # fmt: skip
+    assert parent.stdin is not None and parent.stdout is not None
+    try:
+        assert parent.stdout.readline() == b"forked\n"
+        (child,) = pids(parent.pid)
+        if blow is None:
+            parent.stdin.close()
+        else:
+            parent.send_signal(blow)
+        parent.wait(timeout=30)
+        wait_for(lambda: not alive(child), seconds=30)
+    finally:
+        os.killpg(parent.pid, signal.SIGKILL)
+        parent.stdout.close()
 
 
 SEAMS = {

@@ -3,6 +3,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+import psutil
 import pytest
 import torch
 
@@ -132,3 +133,15 @@ def test_fault_89_scores_that_are_no_numbers_are_a_crash_not_a_class(tmp_path, v
     assert row.status is ClipStatus.CRASHED and row.emotion is None
     with pytest.raises(ClipError, match="not numbers"):
         scorer.judge(preprocess(Clip(id="x", path=videos / "good.mp4"), scorer.preprocess, LIMITS))
+
+
+def test_clip_after_clip_is_decoded_by_the_same_warm_process(bundle, videos):
+    def children() -> set[int]:
+        started = psutil.Process().children()
+        return {p.pid for p in started if "fer_core.preprocess.sandbox" in p.cmdline()}
+
+    others, fresh = children(), ClipScorer(bundle, limits=LIMITS)
+    assert fresh.score(videos / "good.mp4").emotion
+    (first,) = children() - others
+    assert fresh.score(videos / "half.mp4").emotion and children() - others == {first}
+    assert fresh.score(videos / "page.mp4").status is ClipStatus.UNSUPPORTED and children() == others
