@@ -429,6 +429,9 @@ class ScoreConfig(Settings):
         "auto", description="Clip rule; auto: the model's own"
     )
     face_mode: Literal["auto", "per_frame", "tracked"] = Field("auto", description="Face search; auto: the model's own")
+    frames: Literal["auto", "all"] = Field(
+        "auto", description="Frames of a clip that are read: auto: as many as in training; all: every selected one"
+    )
     abstain_below: float = Field(0.0, ge=0, lt=1, description="Calibrated confidence under which a clip abstains")
     device: Device = Field("auto", description="Where the convolutions run; auto: a GPU when there is one")
     strict: bool = Field(False, description="Exit with code 3 when any row has no verdict")

@@ -145,7 +145,7 @@ def _not_opened(file: BufferedReader, exc: Exception) -> ClipError:
     if isinstance(exc, av.error.ArgumentError | _Refused) or not any(sign in head for sign in _SIGNATURES):
         return ClipError(
             ClipStatus.UNSUPPORTED,
-            f"its content is no video of a known kind (it begins with {head[:8]!r}); known are {FORMATS}",
+            f"its content is no video of a known kind; known are {FORMATS}",
         )
     reason = (getattr(exc, "strerror", None) or str(exc)).rstrip(".")
     return ClipError(ClipStatus.DAMAGED, f"its container cannot be read ({reason}); copy or export it again")

@@ -115,7 +115,7 @@ class ClipScorer:
 
     Args:
         bundle: a model that was read and found sound.
-        cfg: overrides of its rule, face search and threshold.
+        cfg: overrides of its rule, frames, face search and threshold.
         limits: what one clip may cost; files are decoded in child processes under them.
         store_root: where faces and features are kept for the next time; None: nowhere.
         name, version: of the registered model, for the record.
@@ -142,7 +142,7 @@ class ClipScorer:
         self.temperature = facts.temperatures.get(self.rule, 1.0)
         self.explain = cfg.explain
         self.abstain_below = max(cfg.abstain_below, facts.abstain_below)
-        self.preprocess = _with_mode(facts.preprocess, cfg)
+        self.preprocess = _overridden(facts.preprocess, cfg)
         self.needs_course = of_course(bundle.classifier.descriptors)
         self._store_root = store_root
         self._warm = WarmChildren(self.limits)  # a child's start takes longer than most clips
@@ -343,10 +343,14 @@ def _check_choices(bundle: ModelBundle, cfg: ScoreConfig) -> None:
         )
 
 
-def _with_mode(preprocess: PreprocessConfig, cfg: ScoreConfig) -> PreprocessConfig:
-    if cfg.face_mode == "auto":
-        return preprocess
-    return preprocess.model_copy(update={"face": preprocess.face.model_copy(update={"mode": cfg.face_mode})})
+def _overridden(preprocess: PreprocessConfig, cfg: ScoreConfig) -> PreprocessConfig:
+    """The model's own preprocessing but for what is asked otherwise."""
+    changes: dict[str, Any] = {}
+    if cfg.face_mode != "auto":
+        changes["face"] = preprocess.face.model_copy(update={"mode": cfg.face_mode})
+    if cfg.frames == "all":
+        changes["max_frames"] = 0
+    return preprocess.model_copy(update=changes)
 
 
 def _why_low(faces: Faces) -> str:

@@ -43,7 +43,7 @@ def pack(folder: Path, bundle: ModelBundle, target: Path, name: str) -> Path:
             code_paths=[str(code)],
             signature=_signature(bundle),
             pip_requirements=[f"{package}=={metadata.version(package)}" for package in REQUIREMENTS],
-            model_config={"name": name},
+            model_config={"name": name, "device": "auto"},
             metadata={"ferflow": fer_core.__version__, "model_digest": bundle.digest, "format": bundle.record.format},
         )
     _forget_where(target)
@@ -63,10 +63,11 @@ def _forget_where(target: Path) -> None:
 
 def _signature(bundle: ModelBundle) -> ModelSignature:
     from mlflow.models import ModelSignature
-    from mlflow.types.schema import ColSpec, Schema
+    from mlflow.types.schema import ColSpec, ParamSchema, ParamSpec, Schema
 
     kinds = {"abstained": "boolean", "frames": "long"}
     kinds |= dict.fromkeys(("path", "status", "emotion", "reason"), "string")
     inputs = Schema([ColSpec("string", "path", required=False), ColSpec("binary", "video", required=False)])
     outputs = Schema([ColSpec(kinds.get(name, "double"), name) for name in door.output_columns(bundle.classes)])
-    return ModelSignature(inputs=inputs, outputs=outputs)
+    params = ParamSchema([ParamSpec(name, "string", choices[0]) for name, choices in door.PARAMS.items()])
+    return ModelSignature(inputs=inputs, outputs=outputs, params=params)

@@ -22,7 +22,8 @@ _CHILD = """
 import json, sys, warnings
 warnings.simplefilter("ignore")
 import mlflow.pyfunc, pandas as pd
-rows = mlflow.pyfunc.load_model(sys.argv[1]).predict(pd.DataFrame({"path": [sys.argv[2]]}))
+model = mlflow.pyfunc.load_model(sys.argv[1], model_config={"device": "cpu"})  # that of the scores compared with
+rows = model.predict(pd.DataFrame({"path": [sys.argv[2]]}))
 library = sys.modules["fer_core"].__file__
 assert library.startswith(sys.argv[1]), f"it ran {library}, not the library packed with it"
 print("\\nrow " + rows.iloc[0].to_json())

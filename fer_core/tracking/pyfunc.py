@@ -6,21 +6,28 @@ Whoever loads a model this way trusts the registry's artifacts to be code; `regi
 
 from __future__ import annotations
 
+import inspect
+import os
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
+from mlflow.exceptions import MlflowException
 from mlflow.models import set_model
-from mlflow.pyfunc import PythonModel
+from mlflow.pyfunc import PyFuncModel, PythonModel
 
 if TYPE_CHECKING:
+    from fer_core.scoring.inputs import Item
     from fer_core.scoring.scorer import ClipScore
 
 # What the verdicts depend on: OpenCV 5 has no Viola-Jones, older decoders and loaders have holes.
 FLOORS = {"cv2": (4, 12), "av": (18, 1), "torch": (2, 10), "safetensors": (0, 5)}
 CEILINGS = {"cv2": (5,)}
 FORMAT = 3
+PARAMS = {"frames": ("auto", "all")}  # of predict: name -> choices, the default first; see `ScoreConfig`
+ROOT = "FERFLOW_SCORE_ROOT"  # folder below which `path` may lie
 NEEDS = 'a DataFrame or a list of dicts with a column "path" (of files on this machine) or "video" (bytes)'
 
 
@@ -30,7 +37,10 @@ class EmotionModel(PythonModel):
     def load_context(self, context: Any) -> None:
         """Read the model's two files, every check of `read_bundle` passed, by the library of the same format.
 
+        A GPU is used when there is one; `load_model(…, model_config={"device": "cpu"})` says otherwise.
+
         Raises:
+            ConfigError: the device asked for is not there.
             RuntimeError: a package is too old or too new, or another ferflow was imported before and reads no such
                 model.
         """
@@ -42,46 +52,43 @@ class EmotionModel(PythonModel):
         check_packages()  # imports torch
         folder = Path(context.artifacts["weights"]).parent
         try:
+            from fer_core.config import ScoreConfig
             from fer_core.models.bundle import read_bundle
             from fer_core.models.record import FORMAT as readable
+            from fer_core.runtime import resolve_device
             from fer_core.scoring.scorer import ClipScorer
         except ImportError as exc:
             raise RuntimeError(f"{_foreign()} cannot read this model ({exc}); {_REMEDY}") from exc
         if readable != FORMAT:
             raise RuntimeError(f"{_foreign()} reads model format {readable}, this one is {FORMAT}; {_REMEDY}")
         known = context.model_config or {}
-        self.scorer = ClipScorer(read_bundle(folder), name=known.get("name", ""), version=known.get("version", ""))
+        device = resolve_device(known.get("device", "auto"), "model_config device")
+        bundle = read_bundle(folder, device=device)
+        self.scorers = {
+            frames: ClipScorer(
+                bundle, ScoreConfig(frames=frames), name=known.get("name", ""), version=known.get("version", "")
+            )
+            for frames in PARAMS["frames"]
+        }
 
     def predict(self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:
         """One row a clip, in order; a clip that cannot be scored has a status and a reason.
 
         Args:
-            model_input: rows with `path`, a video file or frame folder, or `video`, a video file's bytes.
+            model_input: rows with `path`, a video file or frame folder, or `video`, a video file's bytes. Where
+                FERFLOW_SCORE_ROOT names a folder, paths are relative to it and lead nowhere else; a server on which
+                it is not set reads no paths at all.
+            params: `frames`: `all` reads every selected frame of a clip, `auto` as many as in training.
         Raises:
-            TypeError, ValueError: it is something else.
+            MlflowException: input or params are something else.
         """
+        scorer = self.scorers[_checked(params or {})["frames"]]
         with tempfile.TemporaryDirectory(prefix="ferflow-clips-") as folder:
-            items = [self._item(row, Path(folder) / f"{i}") for i, row in enumerate(_rows(model_input))]
-            records = [_record(row) for row in self.scorer.score_many(items)]
-        return pd.DataFrame(records, columns=output_columns(self.scorer.classes))
-
-    def _item(self, row: dict[str, Any], place: Path) -> Any:
-        from fer_core.clips.clip import Clip
-        from fer_core.errors import ClipError, ClipStatus
-        from fer_core.scoring.inputs import Item, named
-
-        path, video = row.get("path"), row.get("video")
-        if isinstance(path, str) and path and video is None:
-            return named(path)
-        if not isinstance(video, bytes | bytearray) or path is not None:
-            raise ValueError(f"every row needs either a path or a video; needs {NEEDS}")
-        limit = self.scorer.limits.max_bytes
-        clip = Clip(id="(bytes)", path=place)
-        if len(video) > limit:
-            reason = f"{len(video)} bytes; at most {limit} are accepted (limits.max_bytes)"
-            return Item(clip, refused=ClipError(ClipStatus.TOO_LARGE, reason))
-        place.write_bytes(video)
-        return Item(clip)
+            largest = scorer.limits.max_bytes
+            items = [_item(row, Path(folder) / f"{i}", largest) for i, row in enumerate(_rows(model_input))]
+            records = [_record(row) for row in scorer.score_many(items)]
+        table = pd.DataFrame(records, columns=output_columns(scorer.classes))
+        return table.astype(object).where(table.notna(), None) if _served() else table  # JSON has null, but no NaN
 
 
 def check_packages() -> None:
@@ -106,6 +113,69 @@ def output_columns(classes: Any) -> list[str]:
 _REMEDY = "load the model in a fresh process, before any other ferflow is imported"
 
 
+def _checked(params: dict[str, Any]) -> dict[str, Any]:
+    """Every param, as given or by default. MLflow drops what the signature does not name, so its caller is asked.
+
+    Raises:
+        MlflowException: a name or a value is unknown.
+    """
+    frame = inspect.currentframe()
+    while frame is not None and frame.f_code is not PyFuncModel.predict.__code__:
+        frame = frame.f_back
+    given = {**params, **((frame.f_locals["params"] or {}) if frame is not None else {})}
+    for name, value in given.items():
+        if name not in PARAMS:
+            raise MlflowException.invalid_parameter_value(f"there is no param {name!r}; there are {', '.join(PARAMS)}")
+        if value not in PARAMS[name]:
+            raise MlflowException.invalid_parameter_value(
+                f"param {name!r} is {value!r}; it may be {' or '.join(PARAMS[name])}"
+            )
+    return {name: choices[0] for name, choices in PARAMS.items()} | given
+
+
+def _item(row: dict[str, Any], place: Path, max_bytes: int) -> Item:
+    from fer_core.clips.clip import Clip
+    from fer_core.errors import ClipError, ClipStatus
+    from fer_core.scoring.inputs import Item
+
+    path, video = row.get("path"), row.get("video")
+    if isinstance(path, str) and path and video is None:
+        return _of_path(path)
+    if not isinstance(video, bytes | bytearray) or path is not None:
+        raise MlflowException.invalid_parameter_value(f"every row needs either a path or a video; needs {NEEDS}")
+    clip = Clip(id="(bytes)", path=place)
+    if len(video) > max_bytes:
+        reason = f"{len(video)} bytes; at most {max_bytes} are accepted (limits.max_bytes)"
+        return Item(clip, refused=ClipError(ClipStatus.TOO_LARGE, reason))
+    place.write_bytes(video)
+    return Item(clip)
+
+
+def _served() -> bool:
+    """Whether MLflow's scoring server runs this process: who asks is then not who may read this machine's files."""
+    return os.environ.get("_MLFLOW_IS_IN_SERVING_ENVIRONMENT", "").lower() in ("true", "1")
+
+
+def _of_path(path: str) -> Item:
+    """The clip at a path, refused where whoever asks may not read it, whether it is there or not."""
+    from fer_core.errors import ClipError, ClipStatus
+    from fer_core.scoring.inputs import named
+
+    folder = os.environ.get(ROOT, "")
+    if not folder and not _served():
+        return named(path)
+    root = Path(folder).resolve()
+    item = named(path if "://" in path else str(root / path))
+    why = ""
+    if not folder:
+        why = f"this server reads no paths, {ROOT} is not set; send the video's bytes, or set it to a folder of clips"
+    elif not item.clip.path.is_relative_to(root):
+        why = f"it lies outside {ROOT}"
+    if why and item.refused is None:
+        item = replace(item, refused=ClipError(ClipStatus.REJECTED, why))
+    return replace(item, clip=replace(item.clip, id=path), root=root)
+
+
 def _foreign() -> str:
     import fer_core
 
@@ -117,7 +187,7 @@ def _rows(model_input: Any) -> list[dict[str, Any]]:
         return model_input
     if not isinstance(model_input, pd.DataFrame) or not {"path", "video"} & set(model_input.columns):
         had = f"columns {list(model_input.columns)}" if isinstance(model_input, pd.DataFrame) else type(model_input)
-        raise TypeError(f"got {had}; needs {NEEDS}")
+        raise MlflowException.invalid_parameter_value(f"got {had}; needs {NEEDS}")
     present = model_input[[name for name in ("path", "video") if name in model_input.columns]]
     return [
         {str(k): value for k, value in row.items() if isinstance(value, bytes | bytearray) or not pd.isna(value)}

@@ -135,6 +135,15 @@ def test_fault_89_scores_that_are_no_numbers_are_a_crash_not_a_class(tmp_path, v
         scorer.judge(preprocess(Clip(id="x", path=videos / "good.mp4"), scorer.preprocess, LIMITS))
 
 
+def test_all_frames_are_read_where_that_is_asked_for(bundle, scorer, videos, good):
+    all_frames = ClipScorer(bundle, ScoreConfig(frames="all"), limits=LIMITS)
+    assert bundle.facts.preprocess.max_frames == 6
+    long = all_frames.score(videos / "half.mp4")
+    assert (long.n_selected, scorer.score(videos / "half.mp4").n_selected) == (8, 6)
+    assert np.array_equal(all_frames.score(videos / "good.mp4").frame_scores, good.frame_scores)  # has no more than 6
+    assert all_frames.key("ab") != scorer.key("ab")
+
+
 def test_clip_after_clip_is_decoded_by_the_same_warm_process(bundle, videos):
     def children() -> set[int]:
         started = psutil.Process().children()

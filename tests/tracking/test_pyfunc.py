@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import base64
 import json
 import os
 import re
@@ -12,9 +13,13 @@ from importlib import metadata
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
+import torch
+from mlflow.exceptions import MlflowException
 
 import fer_core
+from fer_core.errors import ConfigError, RegistryError
 from fer_core.runtime import child_environment, n_cores
 from fer_core.scoring.scorer import ClipScorer
 from fer_core.tracking import pyfunc
@@ -56,15 +61,22 @@ print("\\nanswer " + json.dumps(answer))
 """
 
 
+def load_model(folder, **options):
+    import mlflow.pyfunc
+
+    return mlflow.pyfunc.load_model(str(folder), **options)
+
+
 def fresh(code: str, cwd: Path, **env: str) -> subprocess.CompletedProcess[str]:
-    """Run code in a process that nobody has prepared for torch."""
+    """Run code in a process that nobody has prepared for torch, or pointed at an MLflow."""
+    ours = {*child_environment(1), "MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI"}
     return subprocess.run(
         [sys.executable, "-P", "-c", code],
         cwd=cwd,
         capture_output=True,
         text=True,
         timeout=300,
-        env={**{name: value for name, value in os.environ.items() if name not in child_environment(1)}, **env},
+        env={**{name: value for name, value in os.environ.items() if name not in ours}, **env},
     )
 
 
@@ -126,6 +138,115 @@ def test_loading_does_not_nag_about_type_hints(answer):
     assert answer["warnings"] == []
 
 
+@pytest.fixture(scope="module")
+def model(registered):
+    """The model loaded in this process, whose library is the same."""
+    return load_model(registered.artifacts(registered.versions[0]), model_config={"device": "cpu"})
+
+
+@pytest.fixture(scope="module")
+def long_film(tmp_path_factory) -> Path:
+    """20 frames, so 10 are selected."""
+    return write_video(tmp_path_factory.mktemp("long") / "long.mp4", face_frames(20))
+
+
+@pytest.fixture
+def ask(model, monkeypatch):
+    """What MLflow's own scoring server answers to rows: status and body."""
+    from fastapi.testclient import TestClient
+    from mlflow.pyfunc import scoring_server
+
+    monkeypatch.setenv("_MLFLOW_IS_IN_SERVING_ENVIRONMENT", "")  # the server sets it; undone afterwards
+    client = TestClient(scoring_server.init(model))
+
+    def post(*rows, **params):
+        body = {"dataframe_records": list(rows)} | ({"params": params} if params else {})
+        answer = client.post("/invocations", json=body)
+        return answer.status_code, answer.text
+
+    return post
+
+
+def test_served_model_reads_no_path_unless_told_where(ask, paths, monkeypatch):
+    monkeypatch.delenv("FERFLOW_SCORE_ROOT", raising=False)
+    status, text = ask({"path": "/etc/passwd"}, {"path": paths[0]}, {"path": "/nowhere"})
+    rows = json.loads(text)["predictions"]
+    assert status == 200 and {row["status"] for row in rows} == {"rejected"}
+    assert all(row["reason"].startswith("this server reads no paths, FERFLOW_SCORE_ROOT is not set") for row in rows)
+
+
+def test_served_model_reads_below_its_root_alone_and_tells_nothing_of_the_rest(ask, paths, monkeypatch):
+    root = Path(paths[0]).parent
+    (root / "secret.mp4").write_text("PASSWORD=hunter2 and more")
+    (root / "way-out").symlink_to("/etc")
+    monkeypatch.setenv("FERFLOW_SCORE_ROOT", str(root))
+    outside = ["/etc/passwd", "/nowhere", "../x.mp4", "way-out/passwd", str(root.parent)]
+    status, text = ask(*({"path": p} for p in ["good.mp4", paths[0], "secret.mp4", *outside]))
+    rows = json.loads(text)["predictions"]
+    assert status == 200 and [row["path"] for row in rows] == ["good.mp4", paths[0], "secret.mp4", *outside]
+    assert [row["status"] for row in rows] == ["ok", "ok", "unsupported"] + ["rejected"] * len(outside)
+    assert {row["reason"] for row in rows[3:]} == {"it lies outside FERFLOW_SCORE_ROOT"}
+    assert "PASSWORD" not in text
+
+
+def test_row_without_a_verdict_is_null_in_json_and_nan_in_a_table(ask, model, paths):
+    video = {"video": base64.b64encode(Path(paths[1]).read_bytes()).decode()}
+    status, text = ask(video)
+    assert status == 200 and "NaN" not in text
+    (row,) = json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))["predictions"]
+    assert (row["status"], row["confidence"], row["surprise"], row["emotion"]) == ("no_face", None, None, None)
+    os.environ["_MLFLOW_IS_IN_SERVING_ENVIRONMENT"] = ""
+    table = model.predict(pd.DataFrame({"path": [paths[1]]}))
+    assert np.isnan(table["confidence"][0]) and table["confidence"].dtype == float
+
+
+def test_root_holds_where_nothing_is_served_too(model, paths, monkeypatch):
+    monkeypatch.setenv("FERFLOW_SCORE_ROOT", str(Path(paths[0]).parent))
+    rows = model.predict(pd.DataFrame({"path": ["good.mp4", "/etc/passwd", "http://x/a.mp4"]}))
+    assert list(rows["status"]) == ["ok", "rejected", "rejected"]
+    assert list(rows["reason"][1:]) == ["it lies outside FERFLOW_SCORE_ROOT", "it is an address, not a file"]
+
+
+@pytest.mark.parametrize(
+    ("params", "sentence"),
+    [
+        ({"frames": "most"}, "param 'frames' is 'most'; it may be auto or all"),
+        ({"framez": "all"}, "there is no param 'framez'; there are frames"),
+        ({"frames": "all", "rule": "mean_scores"}, "there is no param 'rule'; there are frames"),
+    ],
+)
+def test_unknown_params_and_values_are_refused_in_one_sentence(model, ask, paths, params, sentence):
+    with pytest.raises(MlflowException, match=f"^{sentence}$"):
+        model.predict(pd.DataFrame({"path": paths[:1]}), params=params)
+    status, text = ask({"path": "x"}, **params)
+    assert status == 400 and sentence in text and "Traceback" not in text
+
+
+def test_all_frames_are_read_where_params_ask_for_them(model, ask, long_film, registered, monkeypatch):
+    monkeypatch.setenv("FERFLOW_SCORE_ROOT", str(long_film.parent))
+    clip = pd.DataFrame({"path": [str(long_film)]})
+    assert registered.bundles[0].facts.preprocess.max_frames == 6
+    assert list(model.predict(clip)["frames"]) == list(model.predict(clip, params={"frames": "auto"})["frames"]) == [6]
+    assert list(model.predict(clip, params={"frames": "all"})["frames"]) == [10]
+    video = {"video": base64.b64encode(long_film.read_bytes()).decode()}
+    (row,) = json.loads(ask(video, frames="all")[1])["predictions"]
+    assert row["frames"] == 10
+
+
+def test_gpu_that_is_asked_for_and_missing_is_told(registered):
+    if torch.cuda.is_available():
+        pytest.skip("there is a GPU")
+    with pytest.raises(ConfigError, match=r"model_config device is 'cuda', but torch sees no GPU; use 'auto' or 'cpu'"):
+        load_model(registered.artifacts(registered.versions[0]), model_config={"device": "cuda"})
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="the convolutions would load")
+def test_gpu_is_taken_when_there_is_one(registered, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    with pytest.raises(RegistryError, match=r"CUDA|NVIDIA"):  # tried, and there is none
+        load_model(registered.artifacts(registered.versions[0]))
+
+
 @pytest.mark.slow
 def test_another_ferflow_that_was_imported_before_is_told_apart(registered, tmp_path):
     (tmp_path / "lib" / "fer_core").mkdir(parents=True)
@@ -149,12 +270,8 @@ def test_fault_117_packages_outside_their_range_are_refused(monkeypatch, name, v
         pyfunc.check_packages()
 
 
-def test_fault_111_oversized_video_is_refused_before_it_is_stored(registered, tmp_path):
-    from fer_core.config import LimitsConfig
-
-    model = pyfunc.EmotionModel()
-    model.scorer = ClipScorer(registered.bundles[0], limits=LimitsConfig(max_bytes=10))
-    item = model._item({"video": b"x" * 11}, tmp_path / "0")
+def test_fault_111_oversized_video_is_refused_before_it_is_stored(tmp_path):
+    item = pyfunc._item({"video": b"x" * 11}, tmp_path / "0", max_bytes=10)
     assert item.refused.status == "too_large" and not list(tmp_path.iterdir())
 
 
