@@ -414,8 +414,10 @@ class TrackingConfig(Settings):
 class PromoteConfig(Settings):
     """The gate a new version passes before it becomes champion."""
 
-    min_mean_recall: float = Field(0.0, ge=0, le=1, description="Floor of the mean recall")
-    min_class_recall: float = Field(0.0, ge=0, le=1, description="Floor of every class's recall")
+    min_mean_recall: float = Field(
+        0.0, ge=0, le=1, description="Floor of the mean recall; its interval must also lie above chance"
+    )
+    min_class_recall: float = Field(0.0, ge=0, le=1, description="Floor of every class's recall; 0 itself never passes")
     max_calibration_error: float = Field(1.0, ge=0, le=1, description="Ceiling of the expected calibration error")
     max_ms_per_clip: float = Field(0.0, ge=0, description="Ceiling of the model's time per clip; 0: none")
     force: bool = Field(False, description="Promote although the gate says no; recorded")
@@ -428,7 +430,12 @@ class ScoreConfig(Settings):
         "auto", description="Clip rule; auto: the model's own"
     )
     face_mode: Literal["auto", "per_frame", "tracked"] = Field("auto", description="Face search; auto: the model's own")
-    abstain_below: float = Field(0.0, ge=0, lt=1, description="Calibrated confidence under which a clip abstains")
+    abstain_below: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="Calibrated confidence under which a clip abstains; never less than 1.25 times chance, 1 / classes",
+    )
     strict: bool = Field(False, description="Exit with code 3 when any row has no verdict")
     explain: int = Field(0, ge=0, le=8, description="Decisive frames a clip that are shown with Grad-CAM; 0: none")
 

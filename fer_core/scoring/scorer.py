@@ -35,6 +35,7 @@ from fer_core.store import cache_key
 
 SCORING_VERSION = 2  # raised whenever the same faces and model give another row
 _THUMBNAIL = 64
+ABOVE_CHANCE = 1.25  # times 1 / classes: what says the same of every clip is calibrated to just above chance
 
 
 @dataclass(frozen=True)
@@ -140,7 +141,7 @@ class ClipScorer:
         self.rule: Rule = facts.rule if cfg.rule == "auto" else cfg.rule
         self.temperature = facts.temperatures.get(self.rule, 1.0)
         self.explain = cfg.explain
-        self.abstain_below = max(cfg.abstain_below, facts.abstain_below)
+        self.abstain_below = max(cfg.abstain_below, facts.abstain_below, ABOVE_CHANCE / len(facts.classes))
         self.preprocess = _with_mode(facts.preprocess, cfg)
         self.needs_course = of_course(bundle.classifier.descriptors)
         self._store_root = store_root
