@@ -415,8 +415,10 @@ class TrackingConfig(Settings):
 class PromoteConfig(Settings):
     """The gate a new version passes before it becomes champion."""
 
-    min_mean_recall: float = Field(0.0, ge=0, le=1, description="Floor of the mean recall")
-    min_class_recall: float = Field(0.0, ge=0, le=1, description="Floor of every class's recall")
+    min_mean_recall: float = Field(
+        0.0, ge=0, le=1, description="Floor of the mean recall; its interval must also lie above chance"
+    )
+    min_class_recall: float = Field(0.0, ge=0, le=1, description="Floor of every class's recall; 0 itself never passes")
     max_calibration_error: float = Field(1.0, ge=0, le=1, description="Ceiling of the expected calibration error")
     max_ms_per_clip: float = Field(0.0, ge=0, description="Ceiling of the model's time per clip; 0: none")
     force: bool = Field(False, description="Promote although the gate says no; recorded")
@@ -432,7 +434,12 @@ class ScoreConfig(Settings):
     frames: Literal["auto", "all"] = Field(
         "auto", description="Frames of a clip that are read: auto: as many as in training; all: every selected one"
     )
-    abstain_below: float = Field(0.0, ge=0, lt=1, description="Calibrated confidence under which a clip abstains")
+    abstain_below: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="Calibrated confidence under which a clip abstains; never less than 1.25 times chance, 1 / classes",
+    )
     device: Device = Field("auto", description="Where the convolutions run; auto: a GPU when there is one")
     strict: bool = Field(False, description="Exit with code 3 when any row has no verdict")
     explain: int = Field(0, ge=0, le=8, description="Decisive frames a clip that are shown with Grad-CAM; 0: none")

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from prefect import flow, task
+from prefect import flow, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 
 from fer_core.clips.datasets import may_leave
@@ -79,12 +79,15 @@ def train_flow(
         figure = confusion_figure(candidate.out_of_fold.evaluations[rule], f"Out of fold, {rule.replace('_', ' ')}")
         show_picture(f"confusion-{rule}", figure_png(figure), f"Confusion matrix by {rule.replace('_', ' ')}")
     evaluation = candidate.out_of_fold.evaluations[CLIP_RULE]
+    if warning := evaluation.chance_warning():
+        get_run_logger().warning("%s", warning)
     return {
         "version": version,
         "run": run.id,
         "url": run.url,
         "model": str(candidate.folder),
         "mean_recall": _triple(evaluation),
+        "warning": warning,
         "test": dict(candidate.test.evaluations) if candidate.test else None,
         "openings": candidate.test.openings if candidate.test else 0,
     }
@@ -182,6 +185,8 @@ def _summary(candidate: Candidate, confidence: Confidence, version: int, run: Ru
     lines = [f"## Candidate: version {version}", ""]
     if facts.synthetic:
         lines += ["**Trained on synthetic faces: these numbers say nothing about people.**", ""]
+    if warning := candidate.out_of_fold.evaluations[CLIP_RULE].chance_warning():
+        lines += [f"**{warning}**", ""]
     lines += ["| rule | out of fold, mean recall % | test, mean recall % |", "| --- | --- | --- |"]
     for rule, evaluation in candidate.out_of_fold.evaluations.items():
         tested = "no test set"

@@ -113,9 +113,10 @@ class GateVerdict:
 def gate(candidate: OutOfFoldRecord, champion: OutOfFoldRecord | None, cfg: PromoteConfig) -> GateVerdict:
     """Whether the candidate may replace the champion.
 
-    Floors and ceilings are the candidate's own. Against a champion its mean recall must be no lower on the clips that
-    both were judged on, out of fold, whatever else either was trained on; the interval of the difference, resampled by
-    subject, is shown beside it. The first champion passes floors only.
+    Floors and ceilings are the candidate's own. Whatever the settings, the whole interval of its mean recall must lie
+    above chance, and no class may have a recall of 0. Against a champion its mean recall must be no lower on the clips
+    that both were judged on, out of fold, whatever else either was trained on; the interval of the difference,
+    resampled by subject, is shown beside it. The first champion passes floors only.
     """
     checks = _floors(candidate, cfg)
     if champion is None:
@@ -150,10 +151,13 @@ def _floors(candidate: OutOfFoldRecord, cfg: PromoteConfig) -> list[Check]:
     )
     error = candidate.calibration_error
     checks = [
+        Check("above chance", numbers.above_chance, f"{numbers.mean_recall} %",
+              f"an interval above {100 * numbers.chance:.1f} %"),
         Check("mean recall", numbers.mean_recall.value >= cfg.min_mean_recall, f"{numbers.mean_recall} %",
               f"{100 * cfg.min_mean_recall:.1f} %"),
-        Check("weakest class", weakest[0] >= cfg.min_class_recall, f"{weakest[1]} {100 * weakest[0]:.1f} %",
-              f"{100 * cfg.min_class_recall:.1f} %"),
+        Check("weakest class", weakest[0] > 0 and weakest[0] >= cfg.min_class_recall,
+              f"{weakest[1]} {100 * weakest[0]:.1f} %",
+              f"{100 * cfg.min_class_recall:.1f} %" if cfg.min_class_recall else "more than 0 %"),
         Check("calibration error", error <= cfg.max_calibration_error, f"{100 * error:.1f} %",
               f"at most {100 * cfg.max_calibration_error:.1f} %"),
     ]  # fmt: skip

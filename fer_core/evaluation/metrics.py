@@ -51,6 +51,30 @@ class Evaluation:
     n_clips: int
     n_subjects: int
 
+    @property
+    def chance(self) -> float:
+        """Mean recall of verdicts by lot: one over the number of classes that have clips."""
+        return 1 / int((self.confusion.sum(axis=1) > 0).sum())
+
+    @property
+    def above_chance(self) -> bool:
+        """Whether the whole interval of the mean recall lies above chance."""
+        return self.mean_recall.low > self.chance
+
+    @property
+    def never_right(self) -> tuple[Emotion, ...]:
+        """The classes none of whose clips is called right."""
+        return tuple(c for c, r in zip(self.classes, self.recall, strict=True) if r.value == 0)
+
+    def chance_warning(self) -> str:
+        """What is wrong with a model of these numbers, in a sentence; empty where it beats chance in every class."""
+        faults = []
+        if not self.above_chance:
+            faults.append(f"its mean recall of {self.mean_recall} % is not above chance, {100 * self.chance:.1f} %")
+        if self.never_right:
+            faults.append(f"it calls no clip of {', '.join(self.never_right)} right")
+        return f"The model is of no use yet: {', and '.join(faults)}." if faults else ""
+
     def normalized(self) -> np.ndarray:
         """(k, k) confusion matrix in %, rows sum to 100 (thesis, Figs 4.3 ff.); NaN rows for absent classes."""
         totals = self.confusion.sum(axis=1, keepdims=True)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 import torch
 
+from fer_core.features.descriptors.catalogue import DESCRIPTORS
 from fer_core.features.inputs import ClipInputs
 from fer_core.models.base import take
 from fer_core.models.descriptor_model import DescriptorClassifier, DescriptorModel, DescriptorRecord
@@ -26,7 +27,8 @@ class SupportVectorsRecord(DescriptorRecord):
 
 @dataclass(frozen=True)
 class SupportVectorsClassifier(DescriptorClassifier):
-    """One class against one; the softmax of each class's smallest margin over another.
+    """One class against one; the softmax of each class's smallest margin over another. Where the descriptor says
+    nothing, all classes score alike.
 
     Args:
         mean, scale: (d,) of the descriptor's numbers. coef, intercept: (p, d) and (p,), a row a pair of classes i < j,
@@ -47,10 +49,13 @@ class SupportVectorsClassifier(DescriptorClassifier):
         return sum(a.size for a in (self.mean, self.scale, self.coef, self.intercept))
 
     def scores(self, inputs: ClipInputs, clips: np.ndarray) -> np.ndarray:
-        rows = inputs.described[self.record.descriptor][clips].reshape(len(clips), -1)
+        described = inputs.described[self.record.descriptor][clips]
+        rows = described.reshape(len(clips), -1)
         values = self.decision((rows - self.mean) / self.scale @ self.coef.T + self.intercept)
         powers = np.exp((values - values.max(axis=1, keepdims=True)) / self.record.temperature)
         found: np.ndarray = powers / powers.sum(axis=1, keepdims=True)
+        if (says_nothing := DESCRIPTORS[self.record.descriptor].says_nothing) is not None:
+            found[says_nothing(described)] = 1 / self.n_classes
         return found
 
     def decision(self, pairs: np.ndarray) -> np.ndarray:

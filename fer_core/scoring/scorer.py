@@ -21,6 +21,7 @@ from fer_core.emotions import Emotion
 from fer_core.errors import ClipError, ClipStatus, ConfigError, WeightsError
 from fer_core.features.descriptors.catalogue import DESCRIPTORS, DISPLACEMENT, describe, of_course
 from fer_core.features.descriptors.descriptor import Source, course_config
+from fer_core.features.descriptors.motion import displacement, is_still
 from fer_core.features.inputs import ClipInputs
 from fer_core.features.store import FeatureStore
 from fer_core.models.base import FrameView
@@ -34,8 +35,10 @@ from fer_core.scoring.explain import decisive, head_of, motion_of, moved, strip,
 from fer_core.scoring.inputs import Item, named
 from fer_core.store import cache_key
 
-SCORING_VERSION = 2  # raised whenever the same faces and model give another row
+SCORING_VERSION = 3  # raised whenever the same faces and model give another row
 _THUMBNAIL = 64
+STILL_FACE = "abstained: nothing moved; this model needs a clip that starts with a neutral face"
+ABOVE_CHANCE = 1.25  # times 1 / classes: what says the same of every clip is calibrated to just above chance
 
 
 @dataclass(frozen=True)
@@ -141,9 +144,11 @@ class ClipScorer:
         self.rule: Rule = facts.rule if cfg.rule == "auto" else cfg.rule
         self.temperature = facts.temperatures.get(self.rule, 1.0)
         self.explain = cfg.explain
-        self.abstain_below = max(cfg.abstain_below, facts.abstain_below)
-        self.preprocess = _overridden(facts.preprocess, cfg)
+        self.abstain_below = max(cfg.abstain_below, facts.abstain_below, ABOVE_CHANCE / len(facts.classes))
         self.needs_course = of_course(bundle.classifier.descriptors)
+        self.preprocess = _overridden(facts.preprocess, cfg)
+        if self.needs_course and self.preprocess.apex == "given":  # files of users do not say where their apex is
+            self.preprocess = self.preprocess.model_copy(update={"apex": "estimate"})
         self._store_root = store_root
         self._warm = WarmChildren(self.limits)  # a child's start takes longer than most clips
         self._features = None if store_root is None else FeatureStore(store_root)
@@ -156,6 +161,12 @@ class ClipScorer:
     def judges_by(self) -> str:
         """The rule that joins frames, or `whole_clip`."""
         return self.rule if self.bundle.classifier.judges_frames else "whole_clip"
+
+    @property
+    def _sees_motion_only(self) -> bool:
+        """Whether all it reads is how a face changes, so that it needs a clip that starts neutral."""
+        read = self.bundle.classifier
+        return not read.reads_features and all(DESCRIPTORS[name].source == "course" for name in read.descriptors)
 
     @property
     def classes(self) -> tuple[Emotion, ...]:
@@ -278,14 +289,15 @@ class ClipScorer:
         except ClipError as exc:
             return self._failed(made.clip, exc, made)
         low, view = faces.low_quality, scores.view
+        still = whole is not None and whole.faces is not None and self._sees_motion_only and not _moves(whole.faces)
         telling = int((view.shares * view.scores[:, scores.index]).argmax()) if view else -1
         chosen, explanation = self._explained(faces, whole.faces if whole else None, scores)
         return ClipScore(
             status=ClipStatus.LOW_QUALITY if low else ClipStatus.OK,
-            reason=_why_low(faces) if low else "",
+            reason=_why_low(faces) if low else STILL_FACE if still else "",
             emotion=self.classes[scores.index],
             probabilities=scores.probabilities,
-            abstained=low or float(scores.probabilities[scores.index]) < self.abstain_below,
+            abstained=low or still or float(scores.probabilities[scores.index]) < self.abstain_below,
             frame_scores=view.scores if view else None,
             frame_shares=view.shares if view else None,
             thumbnail=_jpeg(faces.pixels[telling]),
@@ -351,6 +363,11 @@ def _overridden(preprocess: PreprocessConfig, cfg: ScoreConfig) -> PreprocessCon
     if cfg.frames == "all":
         changes["max_frames"] = 0
     return preprocess.model_copy(update=changes)
+
+
+def _moves(course: Faces) -> bool:
+    """Whether a face changes along a clip's course."""
+    return not is_still(displacement(course.pixels)[None])[0]
 
 
 def _why_low(faces: Faces) -> str:

@@ -52,6 +52,26 @@ def test_each_floor_can_fail_and_says_both_numbers(cfg, check):
     assert failed.name == check and failed.had in got.reason and failed.needs in got.reason
 
 
+def test_a_model_that_always_says_the_same_is_not_promoted():
+    same = replace(standing(0.5), verdicts=(4,) * 180)
+    got = gate(same, None, PromoteConfig())
+    assert [c.name for c in got.checks if not c.passed] == ["above chance", "weakest class"]
+    assert "above chance: 16.7 [16.7, 16.7] %, needs an interval above 16.7 %" in got.reason
+    assert "weakest class: anger 0.0 %, needs more than 0 %" in got.reason
+
+
+def test_a_model_that_never_finds_one_class_is_not_promoted_however_good_it_is_at_the_others():
+    labels = np.array(standing(1.0).labels)
+    blind = replace(standing(1.0), verdicts=tuple(np.where(labels == 2, 5, labels).tolist()))
+    failed = [c for c in gate(blind, None, PromoteConfig()).checks if not c.passed]
+    assert [(c.name, c.had) for c in failed] == [("weakest class", f"{SIX[2]} 0.0 %")]
+
+
+def test_a_model_at_chance_is_not_promoted_and_one_above_it_is():
+    assert not gate(standing(1 / 6), None, PromoteConfig()).passed
+    assert gate(standing(0.35), None, PromoteConfig()).passed
+
+
 def test_unknown_time_does_not_pass_a_budget():
     assert not gate(replace(standing(0.7), ms_per_clip=float("nan")), None, PromoteConfig(max_ms_per_clip=10)).passed
 
@@ -107,6 +127,6 @@ def test_markdown_shows_every_check_and_the_verdict():
     got = gate(standing(0.6, seed=2), standing(0.9, seed=1), PromoteConfig(min_mean_recall=0.1))
     text = got.to_markdown()
     assert text.startswith("## Gate: not passed")
-    assert text.count("| yes |") == 3 and text.count("**no**") == 1
+    assert text.count("| yes |") == 4 and text.count("**no**") == 1
     for check in got.checks:
         assert f"| {check.name} | {check.had} | {check.needs} |" in text

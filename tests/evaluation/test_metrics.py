@@ -155,3 +155,17 @@ def test_an_evaluation_survives_the_way_through_json(judged):
     first = evaluate(verdicts[known], labels[known], [s for s, k in zip(subjects, known, strict=True) if k])
     again = Evaluation.from_json({**first.to_json(), "verdicts": {}})
     assert again.to_json() == first.to_json() and np.isnan(again.recall[4].value)
+
+
+def test_a_model_no_better_than_chance_is_warned_of_and_a_good_one_is_not():
+    labels, subjects = np.tile(np.arange(6), 20), [f"s{i // 6}" for i in range(120)]
+    constant = evaluate(np.full(120, 4), labels, subjects)
+    assert constant.chance == 1 / 6 and not constant.above_chance and len(constant.never_right) == 5
+    assert "its mean recall of 16.7 [16.7, 16.7] % is not above chance, 16.7 %" in constant.chance_warning()
+    good = evaluate(np.where(np.arange(120) % 7, labels, 0), labels, subjects)
+    assert good.above_chance and good.chance_warning() == ""
+
+
+def test_chance_is_of_the_classes_that_have_clips():
+    labels = np.tile([0, 3], 10)
+    assert evaluate(labels, labels, [f"s{i // 2}" for i in range(20)]).chance == 0.5

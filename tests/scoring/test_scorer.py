@@ -110,6 +110,15 @@ def test_uncertain_clips_abstain_but_say_what_they_would_be(bundle, store_root, 
     assert row.status is ClipStatus.OK and row.abstained and row.emotion
 
 
+def test_a_probability_that_is_not_above_chance_abstains(bundle, store_root, videos):
+    flat = bundle.record.facts.model_copy(update={"temperatures": dict.fromkeys(RULES, 100.0)})
+    level = replace(bundle, record=bundle.record.model_copy(update={"facts": flat}))
+    scorer = ClipScorer(level, limits=LIMITS, store_root=store_root)
+    row = scorer.score(videos / "good.mp4")
+    assert scorer.abstain_below == pytest.approx(1.25 / 6)
+    assert row.status is ClipStatus.OK and row.abstained and 1 / 6 < row.confidence < 0.2
+
+
 def test_whatever_changes_a_row_changes_its_key(bundle, scorer, tmp_path):
     keys = {
         scorer.key("aa"),

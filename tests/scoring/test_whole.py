@@ -42,17 +42,38 @@ def motion(tmp_path_factory):
     return write_bundle(tmp_path_factory.mktemp("motion"), vectors("displacement", 288), None, FACTS)
 
 
-def test_a_clip_is_judged_by_its_whole_course(motion, videos):
-    row = ClipScorer(motion, limits=LIMITS).score(videos / "good.mp4")
-    clip = Clip(id="x", path=videos / "good.mp4")
-    course = preprocess(clip, course_config(FACTS.preprocess), LIMITS)
+def test_a_clip_is_judged_by_its_whole_course(videos, tmp_path):
+    bundle = write_bundle(tmp_path, vectors("gradients", 1296), None, "", FACTS)
+    scorer = ClipScorer(bundle, limits=LIMITS)
+    row = scorer.score(videos / "good.mp4")
+    course = preprocess(Clip(id="x", path=videos / "good.mp4"), course_config(scorer.preprocess), LIMITS)
     assert len(course.pixels) == 12 > row.n_selected == 6
-    ways = describe(["displacement"], {"course": course.pixels})["displacement"].reshape(1, -1)
-    pairs = (ways - motion.classifier.mean) / motion.classifier.scale @ motion.classifier.coef.T
-    decided = motion.classifier.decision(pairs + motion.classifier.intercept)
+    rows = describe(["gradients"], {"course": course.pixels})["gradients"].reshape(1, -1)
+    pairs = (rows - bundle.classifier.mean) / bundle.classifier.scale @ bundle.classifier.coef.T
+    decided = bundle.classifier.decision(pairs + bundle.classifier.intercept)
     assert row.classes.index(row.emotion) == decided.argmax()
     assert row.status is ClipStatus.OK and row.frame_scores is None and row.thumbnail
     assert row.probabilities.sum() == pytest.approx(1)
+
+
+def test_the_apex_of_a_clip_that_names_none_is_estimated_for_a_model_of_motion_only(motion, tmp_path):
+    assert ClipScorer(motion).preprocess.apex == "estimate"
+    assert ClipScorer(small_bundle(tmp_path)).preprocess.apex == "given"
+
+
+@pytest.mark.parametrize(("descriptor", "d"), [("displacement", 288), ("gradients", 1296)])
+def test_a_face_that_keeps_still_is_no_evidence_for_a_model_of_motion(descriptor, d, videos, tmp_path):
+    still = tmp_path / "still"
+    still.mkdir()
+    _, face = cv2.VideoCapture(str(videos / "good.mp4")).read()
+    for i in range(8):
+        cv2.imwrite(str(still / f"{i}.png"), face)
+    bundle = write_bundle(tmp_path / "model", vectors(descriptor, d), None, "", FACTS)
+    row = ClipScorer(bundle, limits=LIMITS).score(still)
+    assert row.status is ClipStatus.OK and row.abstained
+    assert row.reason == "abstained: nothing moved; this model needs a clip that starts with a neutral face"
+    if descriptor == "displacement":
+        assert np.allclose(row.probabilities, 1 / 6)
 
 
 def test_a_batch_of_it_has_rows_for_all_and_nothing_is_said_of_single_frames(motion, videos, tmp_path):

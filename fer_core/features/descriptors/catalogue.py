@@ -9,12 +9,12 @@ import numpy as np
 from pydantic import AfterValidator
 
 from fer_core.features.descriptors.descriptor import Descriptor, Source
-from fer_core.features.descriptors.motion import displacement, gradient_histograms
+from fer_core.features.descriptors.motion import displacement, gradient_histograms, is_still
 from fer_core.features.descriptors.texture import texture
 from fer_core.features.descriptors.volume import volume
 
 TEXTURE = Descriptor("texture", "expression", texture)
-DISPLACEMENT = Descriptor("displacement", "course", displacement)
+DISPLACEMENT = Descriptor("displacement", "course", displacement, says_nothing=is_still)
 GRADIENTS = Descriptor("gradients", "course", gradient_histograms)
 VOLUME = Descriptor("volume", "course", volume)
 DESCRIPTORS = {d.name: d for d in (TEXTURE, DISPLACEMENT, GRADIENTS, VOLUME)}

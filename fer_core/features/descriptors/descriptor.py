@@ -31,12 +31,14 @@ class Descriptor:
         name: for the record. version: raised whenever the same faces give another array.
         source: which faces: those of the `expression`, as the features have them, or of the whole `course`.
         describe: (n, size, size) uint8 faces, n >= 1 -> the array.
+        says_nothing: (c, ...) arrays of clips -> (c,) which of them are no evidence for any class; None: all are.
     """
 
     name: str
     source: Source
     describe: Callable[[np.ndarray], np.ndarray]
     version: int = 1
+    says_nothing: Callable[[np.ndarray], np.ndarray] | None = None
 
     @property
     def identity(self) -> str:

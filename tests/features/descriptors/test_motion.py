@@ -7,7 +7,16 @@ import numpy as np
 import pytest
 
 from fer_core.features.descriptors.descriptor import COURSE_FRAMES
-from fer_core.features.descriptors.motion import _AXES, CELLS, GRID, SIDE, SPANS, displacement, gradient_histograms
+from fer_core.features.descriptors.motion import (
+    _AXES,
+    CELLS,
+    GRID,
+    SIDE,
+    SPANS,
+    displacement,
+    gradient_histograms,
+    is_still,
+)
 from tests.models.conftest import smooth
 
 rng = np.random.default_rng(0)
@@ -90,3 +99,11 @@ def test_a_still_clip_is_its_own_mirror_in_time_and_a_moving_one_is_not():
 def test_motion_to_the_right_and_to_the_left_differ():
     right = np.full_like(X, 6.0)
     assert not np.allclose(gradient_histograms(bent(right, 0 * X)), gradient_histograms(bent(-right, 0 * X)), atol=0.05)
+
+
+def test_a_face_that_keeps_still_is_told_from_one_that_moves_by_a_hundredth_of_its_width():
+    noise = np.random.default_rng(1).normal(0, 2, (8, *FACE.shape))
+    still = np.clip(FACE + noise, 0, 255).astype(np.uint8)
+    bend = 0.01 * 2 * SIDE * np.sqrt(2) * np.sin(X / 25)
+    ways = np.stack([displacement(still), displacement(bent(0 * X, bend))])
+    assert is_still(ways).tolist() == [True, False]
