@@ -83,8 +83,10 @@ def card(
 @command()
 def search(session: Session) -> dict[str, Any]:
     """Search settings by subject-grouped cross-validation; every trial is an MLflow run."""
+    from fer_core.experiments.search.storage import check_storage
     from fer_core.models.registry import requirements_of
 
+    check_storage(session.config.search.storage)
     config = corpus_checked(settled(session), folded=True)
     backbone_checked(config, requirements_of(config.train, config.search))
     result = run_flow(session, "flows.search", "search_flow", config)
