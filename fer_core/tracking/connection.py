@@ -18,6 +18,7 @@ from filelock import FileLock
 from fer_core.config import TrackingConfig
 from fer_core.databases import check_database, wait_for_restarts, with_driver
 from fer_core.errors import FerError, TrackingError
+from fer_core.tracking.relocation import ARTIFACTS, check_in_place
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -90,7 +91,9 @@ def connect(cfg: TrackingConfig, workspace: Path) -> Tracking:
         os.environ.setdefault("MLFLOW_SQLALCHEMYSTORE_POOLCLASS", "NullPool")
         _reach(uri)
         wait_for_restarts()
-    local = None if _is_server(uri) else workspace / "artifacts"
+    if cfg.uri == "auto":
+        check_in_place(workspace)
+    local = None if _is_server(uri) else workspace / ARTIFACTS
     with _one_at_a_time(workspace, locked=local is not None), mlflow_errors(f"MLflow at {without_secrets(uri)}"):
         client = _client(uri)
         experiment_id = _experiment(client, cfg.experiment, local)
