@@ -2,7 +2,7 @@
 
 Follow a clip from file to verdict through the rooms, in this order; a room imports only from rooms above it.
 
-    emotions, errors, model_names, config, config_errors, runtime, store
+    emotions, errors, model_names, config, config_errors, databases, runtime, store
                   words, settings and what is wrong with them, the machine, the content-addressed store
     published.py  every number of the thesis and of the papers
     clips/        what we have: files on disk -> Clips, Manifest, splits

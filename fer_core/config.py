@@ -25,6 +25,7 @@ from pydantic import (
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 from fer_core.config_errors import explain
+from fer_core.databases import Address
 from fer_core.errors import ConfigError
 from fer_core.model_names import BACKBONE_NAMES, FACE_NETWORKS, FC_HEAD_MODELS, MODEL_NAMES
 from fer_core.published import ATTENTION, ATTENTION_BATCHES
@@ -380,7 +381,9 @@ class SearchConfig(Settings):
     prune: bool = Field(True, description="Stop trials whose first folds are worse than the median")
     workers: int = Field(0, ge=0, description="Trials at a time; 0: one per core, one on a GPU")
     seed: int = Field(0, ge=0, description="Seed of sampler, folds and trials")
-    storage: str = Field("auto", description="Optuna storage URL; auto: SQLite in the workspace")
+    storage: Address = Field(
+        "auto", description="Optuna storage URL, its password in $PGPASSWORD; auto: SQLite in the workspace"
+    )
     name: str = Field("face-emotion", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$", description="Name of the study")
 
     @model_validator(mode="after")
@@ -394,7 +397,7 @@ class SearchConfig(Settings):
 class TrackingConfig(Settings):
     """Where runs and models are recorded."""
 
-    uri: str = Field(
+    uri: Address = Field(
         "auto", description="MLflow tracking URI; auto: a running `ferflow up`, else SQLite in the workspace"
     )
     experiment: str = Field("face-emotion", min_length=1, max_length=200, description="MLflow experiment")

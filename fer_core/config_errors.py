@@ -8,6 +8,8 @@ from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 
+from fer_core.databases import without_password
+
 Loc = tuple[int | str, ...]
 
 
@@ -33,6 +35,7 @@ def explain(exc: ValidationError, root: type[BaseModel], files: Mapping[str, str
             part = f"{field}: {said.replace(' after validation', '')} {got}"
         by_origin.setdefault(_origin(loc, files, overrides), []).append(part)
     told = "; ".join(f"{origin}: {'; '.join(parts)}" for origin, parts in by_origin.items())
+    told = without_password(told)
     return f"{told}. 'ferflow config' prints every key with its bounds."
 
 

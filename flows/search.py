@@ -17,6 +17,7 @@ from fer_core.clips.cells import markdown_text
 from fer_core.config import RECIPES, RunConfig
 from fer_core.experiments.search.choice import Choice, choose
 from fer_core.experiments.search.processes import trial_processes
+from fer_core.experiments.search.storage import check_storage
 from fer_core.experiments.search.study import Job, Study, default_workers, open_study, search
 from fer_core.experiments.search.trial import TrialResult
 from fer_core.model_names import FC_HEAD_MODELS
@@ -42,6 +43,7 @@ def search_flow(config: RunConfig = RunConfig()) -> dict[str, Any]:  # noqa: B00
     check_local(config, "a search")
     workspace = Workspace.open(config.workspace)
     tracking = connect(config.tracking, workspace.root)
+    check_storage(config.search.storage)
     extra = requirements_of(config.train, config.search)
     backbone = backbone_for(config, extra)  # missing weights come to light before any work
     prepared = prepare_faces(config, extra, folded=True)

@@ -54,6 +54,8 @@ def mlflow_server(workspace: Path, host: str = "127.0.0.1", port: int = 5000, da
         "DO_NOT_TRACK": "true",
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}",  # it runs `uvicorn`
     }
+    if database.startswith("postgresql"):  # pooled connections would each fail once after its restart
+        environment["MLFLOW_SQLALCHEMYSTORE_POOLCLASS"] = "NullPool"
     if not has_accounts():
         environment |= {"MLFLOW_DEFAULT_ARTIFACT_ROOT": artifacts, "MLFLOW_SERVER_ALLOWED_HOSTS": hosts}
         return Server((*guarded("mlflow_server.launch:mlflow_app", host, port), "--ask"), environment, url(host, port))

@@ -10,8 +10,12 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from tests.postgres import Postgres
 
 # Before anything imports torch, mlflow or prefect: they read these once.
 os.environ.pop("FERFLOW_WORKSPACE", None)
@@ -93,3 +97,13 @@ def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 def ferflow() -> str:
     """The installed command."""
     return str(Path(sys.executable).parent / "ferflow")
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    """A PostgreSQL server of the tests' own, its password in the environment; one for the whole test run."""
+    from tests.postgres import PASSWORD, running_postgres
+
+    with pytest.MonkeyPatch.context() as patch, running_postgres() as server:
+        patch.setenv("PGPASSWORD", PASSWORD)
+        yield server

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import os
 import re
@@ -15,7 +16,9 @@ from urllib.parse import urlsplit
 from filelock import FileLock
 
 from fer_core.config import TrackingConfig
+from fer_core.databases import check_database, wait_for_restarts, with_driver
 from fer_core.errors import FerError, TrackingError
+from fer_core.tracking.relocation import ARTIFACTS, check_in_place
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -68,10 +71,11 @@ def connect(cfg: TrackingConfig, workspace: Path) -> Tracking:
     `uri: auto` is SQLite in the workspace (`mlflow.db`, artifacts beside it), the files that `ferflow up` serves.
 
     Raises:
-        TrackingError: the server is away (told within seconds), refuses us, or a name or the URI is unfit.
+        TrackingError: the server is away (told within seconds), refuses us, a name or the URI is unfit, or the
+            workspace was moved and is not relocated.
     """
     check_name(cfg.experiment, "experiment")
-    uri = f"sqlite:///{workspace / 'mlflow.db'}" if cfg.uri == "auto" else cfg.uri
+    uri = f"sqlite:///{workspace / 'mlflow.db'}" if cfg.uri == "auto" else with_driver(cfg.uri)
     scheme = urlsplit(uri).scheme.partition("+")[0]
     if scheme not in ("http", "https", "sqlite", "postgresql"):
         raise TrackingError(
@@ -82,8 +86,15 @@ def connect(cfg: TrackingConfig, workspace: Path) -> Tracking:
         os.environ.setdefault(name, value)
     if _is_server(uri):
         _probe(uri)
-    local = workspace / "artifacts" if scheme == "sqlite" else None
-    with _one_at_a_time(workspace, locked=scheme == "sqlite"), mlflow_errors(f"MLflow at {without_secrets(uri)}"):
+    elif scheme == "postgresql":
+        # with pooled connections each of them would fail once after a restart
+        os.environ.setdefault("MLFLOW_SQLALCHEMYSTORE_POOLCLASS", "NullPool")
+        _reach(uri)
+        wait_for_restarts()
+    if cfg.uri == "auto":
+        check_in_place(workspace)
+    local = None if _is_server(uri) else workspace / ARTIFACTS
+    with _one_at_a_time(workspace, locked=local is not None), mlflow_errors(f"MLflow at {without_secrets(uri)}"):
         client = _client(uri)
         experiment_id = _experiment(client, cfg.experiment, local)
     return Tracking(client, uri, experiment_id, cfg, workspace)
@@ -148,6 +159,12 @@ def _probe(uri: str) -> None:
         raise TrackingError(f"MLflow at {shown} is not well (GET /health gave {status}); {remedy}")
 
 
+@functools.cache  # of those reached; one found away is tried again
+def _reach(uri: str) -> None:
+    """Once in a process: later calls wait for a database that is being restarted."""
+    check_database(uri, "tracking.uri", TrackingError)
+
+
 def _client(uri: str) -> MlflowClient:
     import mlflow
     from mlflow import MlflowClient
@@ -163,7 +180,7 @@ def _client(uri: str) -> MlflowClient:
 
 
 def _one_at_a_time(workspace: Path, locked: bool) -> contextlib.AbstractContextManager[object]:
-    """SQLite's tables are made by whoever comes first; two at once would both fail."""
+    """A database's tables are made by whoever comes first; two at once would both fail."""
     return FileLock(workspace / ".mlflow.lock") if locked else contextlib.nullcontext()
 
 

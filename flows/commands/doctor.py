@@ -6,9 +6,11 @@ import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from fer_core.errors import FerError
+import typer
+
+from fer_core.errors import ConfigError, FerError
 from flows.commands.session import FAILED, Session, command
 
 LEAST_FREE_GB = 5.0
@@ -30,10 +32,18 @@ class Finding:
 
 
 @command()
-def doctor(session: Session) -> dict[str, Any]:
+def doctor(
+    session: Session,
+    relocate: Annotated[
+        bool,
+        typer.Option("--relocate", help="After the workspace was moved or copied: point its records to where it is."),
+    ] = False,
+) -> dict[str, Any]:
     """Check packages, face detector, weights, Prefect, workspace and GPU; say what to mend."""
+    if relocate:
+        _relocate(session)
     findings = []
-    for check in (_packages, _detector, _weights, _prefect, _workspace, _gpu):
+    for check in (_packages, _detector, _weights, _prefect, _workspace, _place, _gpu):
         for finding in _told(check, session):
             findings.append(finding)
             session.say(f"{finding.state:<5} {finding.what}: {finding.found}")
@@ -139,6 +149,24 @@ def _workspace(session: Session) -> Iterator[Finding]:
     yield Finding("workspace", "note" if short else "ok", f"{folder}, {free:.0f} GB free", remedy)
     servers = running(folder)
     yield Finding("servers", "ok", f"{servers.mlflow}, {servers.prefect}" if servers else "none run; none are needed")
+
+
+def _place(session: Session) -> Iterator[Finding]:
+    """A moved workspace looks well, and its runs would be written into the old folder."""
+    from fer_core.tracking.relocation import check_in_place
+
+    check_in_place(session.workspace)
+    yield Finding("place", "ok", "runs and models are recorded where the workspace is")
+
+
+def _relocate(session: Session) -> None:
+    from fer_core.tracking.relocation import relocate
+    from mlflow_server.address import running
+
+    if running(session.workspace):
+        raise ConfigError("the workspace's servers run; stop 'ferflow up' first, then relocate")
+    for place in relocate(session.workspace):
+        session.say(f"Runs and models that were recorded in {place} are now recorded in {session.workspace}")
 
 
 def _gpu(session: Session) -> Iterator[Finding]:

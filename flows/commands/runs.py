@@ -89,9 +89,11 @@ def card(
 @command()
 def search(session: Session) -> dict[str, Any]:
     """Search settings by subject-grouped cross-validation; every trial is an MLflow run."""
+    from fer_core.experiments.search.storage import check_storage
     from fer_core.models.registry import requirements_of
     from flows.support.environment import check_local
 
+    check_storage(session.config.search.storage)
     config = settled(session)
     check_local(config, "a search")
     config = corpus_checked(config, folded=True)

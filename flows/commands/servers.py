@@ -60,11 +60,15 @@ def up(
 def _serve(session: Session, host: str, mlflow_port: int, prefect_port: int, database: str) -> tuple[str, str]:
     """Run the servers until a signal comes; returns their addresses. Raises ServerError when they end by themselves."""
     from fer_core.config import TrackingConfig
+    from fer_core.databases import check_database, with_driver
     from fer_core.tracking.connection import connect
     from mlflow_server import ServerError, address
     from mlflow_server.supervise import Supervisor, check_free
 
     workspace = session.workspace
+    if database:
+        database = with_driver(database)
+        check_database(database, "--database", ConfigError)
     check_free(host, [(mlflow_port, "--mlflow-port"), (prefect_port, "--prefect-port")])
     programs, environment, addresses = _programs(workspace, host, mlflow_port, prefect_port, database)
     runs = ""

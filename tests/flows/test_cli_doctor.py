@@ -82,3 +82,22 @@ def test_a_workspace_that_cannot_be_written_is_bad(tmp_path):
     code, found = findings("--workspace", tmp_path / "file" / "inside")
     assert code == 1
     assert "is not writable" in found["workspace"]["found"]
+
+
+def test_a_moved_workspace_is_bad_and_mended_by_relocate(tmp_path, monkeypatch):
+    from fer_core.config import TrackingConfig
+    from fer_core.tracking.connection import connect
+
+    old, new = tmp_path / "old", tmp_path / "new"
+    old.mkdir()
+    connect(TrackingConfig(), old)
+    old.rename(new)
+    monkeypatch.setenv("FERFLOW_WORKSPACE", str(new))
+    _, found = findings()
+    assert found["place"]["state"] == "bad"
+    assert f"moved or copied from {old}" in found["place"]["found"]
+    assert f"ferflow doctor --relocate --workspace {new}" in found["place"]["found"]
+    done = run("doctor", "--relocate")
+    assert done.exit_code == 0, done.stderr
+    assert f"recorded in {old} are now recorded in {new}" in done.stdout
+    assert not old.exists() and connect(TrackingConfig(), new).experiment_id

@@ -225,3 +225,18 @@ def wait_for_state(url: str, run_id: str, wanted: str, within_s: float) -> str:
 def state_of(url: str, run_id: str) -> str:
     (flow_run,) = ask(url, "/api/flow_runs/filter", {"flow_runs": {"id": {"any_": [run_id]}}})
     return flow_run["state_type"]
+
+
+@pytest.mark.parametrize(
+    "url, said", [("mysql://u:hunter2@db/x", "of no kind known"), ("postgresql://u:hunter2@127.0.0.1:9/x", "refused")]
+)
+def test_up_names_a_database_that_it_cannot_use(workspace, url, said):
+    done = run("up", "--database", url)
+    assert done.exit_code == 1
+    assert said in done.stderr and "hunter2" not in done.stderr and "Traceback" not in done.stderr
+
+
+def test_search_names_a_storage_that_is_away_before_any_work(workspace):
+    done = run("search", "--set", "search.storage=postgresql://fer@127.0.0.1:9/optuna")
+    assert done.exit_code == 1
+    assert "search.storage postgresql" in done.stderr and "refused" in done.stderr

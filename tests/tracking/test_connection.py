@@ -4,12 +4,14 @@ import socket
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from fer_core.config import TrackingConfig
 from fer_core.errors import TrackingError
 from fer_core.tracking.connection import check_name, connect, without_secrets
+from fer_core.tracking.run import start_run
 
 
 def test_default_keeps_everything_in_the_workspace(tracking, tracking_workspace):
@@ -64,16 +66,43 @@ def test_fault_90_server_that_accepts_but_never_answers_is_told_in_time(tmp_path
     assert time.monotonic() - started < 5
 
 
-@pytest.mark.parametrize("uri", ["./mlruns", "file:///tmp/mlruns", "databricks", "mysql://u:p@h/d"])
+@pytest.mark.parametrize("uri", ["./mlruns", "file:///tmp/mlruns", "databricks", "mysql://u@h/d"])
 def test_uris_of_another_kind_are_refused(tmp_path, uri):
     with pytest.raises(TrackingError, match="of no kind known here"):
         connect(TrackingConfig(uri=uri), tmp_path)
 
 
-def test_fault_114_passwords_are_not_in_messages(tmp_path):
-    with pytest.raises(TrackingError) as caught:
-        connect(TrackingConfig(uri="http://lab:hunter2@127.0.0.1:9"), tmp_path)
-    assert "hunter2" not in str(caught.value) and "***@127.0.0.1:9" in str(caught.value)
+def test_a_database_that_is_away_is_one_sentence_within_seconds(tmp_path):
+    started = time.monotonic()
+    with pytest.raises(TrackingError, match=r"tracking\.uri postgresql\S+ cannot be reached .*refused.*start it"):
+        connect(TrackingConfig(uri="postgresql://fer@127.0.0.1:9/mlflow"), tmp_path)
+    assert time.monotonic() - started < 10
+
+
+def test_artifacts_of_a_workspace_on_postgresql_lie_in_the_workspace(postgres, tmp_path, monkeypatch):
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    workspace = tmp_path / "workspace"
+    workspace.mkdir()
+    uri = postgres.create("tracking").replace("+psycopg", "")
+    tracking = connect(TrackingConfig(uri=uri), workspace)
+    with start_run(tracking, "run") as run:
+        tracking.client.log_text(run.id, "text", "note.txt")
+    assert len(list(workspace.glob("artifacts/face-emotion/*/artifacts/note.txt"))) == 1
+    assert not list((tmp_path / "here").iterdir())
+
+
+def test_a_restart_of_postgresql_is_outlived(postgres, tmp_path):
+    tracking = connect(TrackingConfig(uri=postgres.create("restarted")), tmp_path)
+    with start_run(tracking, "run") as run:
+        postgres.stop()
+        with ThreadPoolExecutor(1) as pool:
+            waiting = pool.submit(run.log_metrics, {"loss": 0.5})
+            time.sleep(0.5)
+            postgres.start()
+            waiting.result()
+    found = tracking.client.get_run(run.id)
+    assert (found.info.status, found.data.metrics) == ("FINISHED", {"loss": 0.5})
 
 
 @pytest.mark.parametrize(

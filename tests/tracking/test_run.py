@@ -9,7 +9,6 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-import yaml
 from matplotlib.figure import Figure
 
 from fer_core.config import RunConfig, SearchConfig, TrackingConfig, TrainConfig, load_config
@@ -106,19 +105,6 @@ def test_logged_config_can_be_fed_back_in(run, tmp_path):
     file = tmp_path / "config.yaml"
     file.write_text(artifact(run, "config.yaml"))
     assert load_config(file) == config
-
-
-def test_fault_114_passwords_are_not_in_params_or_artifacts(run):
-    run.log_config(
-        RunConfig(
-            tracking=TrackingConfig(uri="http://lab:hunter2@mlflow:5000"),
-            search=SearchConfig(storage="postgresql+psycopg://u:hunter2@db/optuna"),
-        )
-    )
-    assert "hunter2" not in str(stored(run).data.params)
-    text = artifact(run, "config.yaml")
-    assert "hunter2" not in text
-    assert yaml.safe_load(text)["search"]["storage"] == "postgresql+psycopg://***@db/optuna"
 
 
 def test_data_is_an_input_and_its_whole_fingerprint_a_tag(run):

@@ -21,6 +21,7 @@ from fer_core.dataset.table import FeatureTable
 from fer_core.errors import StoreError, TrainingError
 from fer_core.evaluation.latency import Costs
 from fer_core.experiments.search.space import presets, suggest
+from fer_core.experiments.search.storage import open_storage
 from fer_core.experiments.search.trial import (
     TrialResult,
     TrialSpec,
@@ -143,7 +144,7 @@ def _coordinate(
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     ledger = optuna.create_study(
         study_name=study.name,
-        storage=study.storage,
+        storage=open_storage(study.storage),
         load_if_exists=True,
         direction="maximize",
         sampler=_sampler(cfg),

@@ -1,0 +1,79 @@
+"""Optuna's storage by address, made so that a restart of its database does not end a search."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import time
+from collections.abc import Callable
+from typing import Any
+
+import optuna
+from optuna.storages import BaseStorage, RDBStorage
+from sqlalchemy import NullPool
+from sqlalchemy.exc import DBAPIError
+
+from fer_core.databases import OUTAGE_S, check_database, with_driver
+from fer_core.errors import StoreError
+
+log = logging.getLogger(__name__)
+
+_OF_THE_CACHE = {"_create_new_trial", "_get_best_trial_id", "_get_trials", "_set_trial_param"}
+
+
+def check_storage(url: str) -> None:
+    """Refuse a storage URL of no known kind, or a database that cannot be reached; `auto` is neither.
+
+    Raises:
+        StoreError: it is one of these.
+    """
+    if url != "auto":
+        check_database(with_driver(url), "search.storage", StoreError)
+
+
+def open_storage(url: str) -> BaseStorage:
+    """Optuna's storage at a URL, its tables made.
+
+    Raises:
+        StoreError: the database is of no known kind, or cannot be reached.
+    """
+    check_storage(url)
+    url = with_driver(url)
+    return RDBStorage(url) if url.startswith("sqlite") else _PatientStorage(url)
+
+
+def _patiently(method: Callable[..., Any]) -> Callable[..., Any]:
+    """The method, tried again while its database is away; a connection that a restart cut is no failure either."""
+
+    @functools.wraps(method)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        until = time.monotonic() + OUTAGE_S
+        while True:
+            try:
+                return method(*args, **kwargs)
+            except (optuna.exceptions.StorageInternalError, DBAPIError) as exc:
+                cause = exc if isinstance(exc, DBAPIError) else exc.__cause__
+                away = isinstance(cause, DBAPIError) and (
+                    cause.connection_invalidated or type(cause).__name__ == "OperationalError"
+                )
+                if not away or time.monotonic() > until:
+                    raise
+                log.warning("search.storage is away; tried again for %.0f s", until - time.monotonic())
+                time.sleep(0.5)
+
+    return call
+
+
+class _PatientStorage(RDBStorage):
+    """Each call is one transaction on a connection of its own, so that it can be made again.
+
+    Optuna's cache, which it puts before this storage, calls methods of its own.
+    """
+
+    def __init__(self, url: str) -> None:
+        super().__init__(url, engine_kwargs={"poolclass": NullPool})
+
+    def __getattribute__(self, name: str) -> Any:
+        found = super().__getattribute__(name)
+        called = name in _OF_THE_CACHE or (not name.startswith("_") and callable(getattr(BaseStorage, name, None)))
+        return _patiently(found) if called else found

@@ -1,0 +1,116 @@
+"""A workspace that was moved or copied: MLflow's database names every artifact by its whole address, so it still points
+into the old folder, where a new run would write. Noticed when the workspace is opened, mended by `relocate`.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from filelock import FileLock
+
+from fer_core.errors import TrackingError
+
+ARTIFACTS = "artifacts"
+_COLUMNS = ("artifact_location", "artifact_uri", "source", "storage_location")  # of whatever table has one
+
+
+def check_in_place(workspace: Path) -> None:
+    """Refuse a workspace whose runs would be written elsewhere.
+
+    Raises:
+        TrackingError: it was moved or copied, and not relocated since.
+    """
+    if old := former_places(workspace):
+        raise TrackingError(
+            f"workspace {workspace} was moved or copied from {', '.join(map(str, old))}: its runs and models are still "
+            f"recorded there; mend it with: ferflow doctor --relocate --workspace {workspace}"
+        )
+
+
+def former_places(workspace: Path) -> list[Path]:
+    """The folders that its experiments lie in and that the workspace was moved or copied from.
+
+    A folder that is still there is one only if its own database has the same experiment. Else it is a workspace that
+    records its runs here.
+    """
+    found = set()
+    for experiment in _experiments(workspace):
+        place = _root_of(experiment[0])
+        if place is None or _same(place, workspace):
+            continue
+        if not place.exists() or experiment in _experiments(place):
+            found.add(place)
+    return sorted(found)
+
+
+def _experiments(workspace: Path) -> list[tuple[str, int]]:
+    """(artifact location, time of creation) of each; none where there is no database."""
+    database = workspace / "mlflow.db"
+    if not database.is_file():
+        return []
+    try:
+        with closing(sqlite3.connect(f"{database.as_uri()}?mode=ro", uri=True)) as connection:
+            return connection.execute(
+                "SELECT coalesce(artifact_location, ''), creation_time FROM experiments"
+            ).fetchall()
+    except sqlite3.Error as exc:
+        raise TrackingError(f"{database} cannot be read ({exc}); restore it, or move it away to begin anew") from exc
+
+
+def relocate(workspace: Path) -> list[Path]:
+    """Point all that MLflow's database records in former places to the workspace, all or nothing.
+
+    Returns:
+        The former places; none: there was nothing to mend.
+    Raises:
+        TrackingError: the database cannot be written.
+    """
+    old = former_places(workspace)
+    if not old:
+        return []
+    try:
+        with (
+            FileLock(workspace / ".mlflow.lock"),
+            closing(sqlite3.connect(workspace / "mlflow.db", timeout=30)) as connection,
+            connection,
+        ):
+            for place in old:
+                for before, after in (
+                    (place.as_uri(), workspace.as_uri()),
+                    (f"file://{place}", workspace.as_uri()),
+                    (str(place), str(workspace)),
+                ):
+                    for table, column in _addresses(connection):
+                        connection.execute(
+                            f"UPDATE {table} SET {column} = ? || substr({column}, ?) WHERE substr({column}, 1, ?) = ?",
+                            (after, len(before) + 1, len(before) + 1, f"{before}/"),
+                        )
+    except sqlite3.Error as exc:
+        raise TrackingError(f"{workspace / 'mlflow.db'} cannot be relocated ({exc}); stop what uses it") from exc
+    return old
+
+
+def _addresses(connection: sqlite3.Connection) -> Iterator[tuple[str, str]]:
+    """(table, column) of every artifact address."""
+    tables = [name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
+    for table in tables:
+        columns = {row[1] for row in connection.execute(f"PRAGMA table_info({table})")}
+        yield from ((table, column) for column in _COLUMNS if column in columns)
+
+
+def _root_of(location: str) -> Path | None:
+    """The workspace that an experiment's artifacts lie in; None: they lie in none, by somebody's choice."""
+    parts = urlsplit(location)
+    if parts.scheme not in ("", "file"):
+        return None
+    folder = Path(unquote(parts.path) if parts.scheme else location)
+    return folder.parent.parent if folder.is_absolute() and folder.parent.name == ARTIFACTS else None
+
+
+def _same(place: Path, workspace: Path) -> bool:
+    """Whether two paths lead to one folder, by a link or another spelling."""
+    return place == workspace or (place.exists() and workspace.exists() and place.samefile(workspace))
