@@ -65,6 +65,8 @@ def compare_flow(
     models_of(models, config.train)  # a name that is unknown is refused before the work begins
     extra = _requirements(models_of(models or compared_names(), config.train), config)
     backbone = backbone_for(config, extra)
+    if external:
+        labelled_clips(Path(external).expanduser(), config)  # what cannot be read is refused before any work
     prepared = _training_clips(prepare_faces(config, folded=True), config, extra)
     prepare_features(config, prepared, extra)
     table, costs = table_of(config, prepared, extra), costs_of(config, prepared, extra)

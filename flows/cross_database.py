@@ -10,8 +10,9 @@ from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 
 from fer_core.config import RunConfig
+from fer_core.dataset.load import load_dataset, trained_on
 from fer_core.dataset.table import FeatureTable
-from fer_core.experiments.cross_database import CrossDatabase, cross_database
+from fer_core.experiments.cross_database import CrossDatabase, cross_database, several
 from fer_core.experiments.search.processes import trial_processes
 from fer_core.experiments.search.study import default_workers
 from fer_core.models.registry import requirements_of
@@ -36,7 +37,9 @@ def cross_database_flow(out: str = "", config: RunConfig = RunConfig()) -> dict[
     config = settle(config)
     workspace = Workspace.open(config.workspace)
     tracking = connect(config.tracking, workspace.root)
+    several(trained_on(load_dataset(config, workspace)).datasets)  # one alone is refused before any work
     extra = requirements_of(config.train)
+    backbone_for(config, extra)
     prepared = prepare_faces(config, extra)
     prepare_features(config, prepared, extra)
     table = table_of(config, prepared, extra)

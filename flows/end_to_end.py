@@ -11,14 +11,17 @@ from prefect.cache_policies import NO_CACHE
 from fer_core.clips.cells import markdown_text
 from fer_core.clips.synthetic import synthesize
 from fer_core.config import RunConfig
+from fer_core.dataset.load import check_folds, load_dataset
+from fer_core.models.registry import requirements_of
 from fer_core.workspace import Workspace
 from flows.preprocess import preprocess_flow
 from flows.promote import promote_flow
 from flows.score import score_flow
 from flows.search import search_flow
 from flows.support.artifacts import progress_bar, show_markdown
-from flows.support.environment import settle
+from flows.support.environment import check_local, settle
 from flows.support.formatting import format_result
+from flows.support.prepare import backbone_for
 from flows.train import train_flow
 
 SCORED_SUBJECTS = 6  # of the demo's batch: drawn from another seed, so no model has seen them
@@ -38,16 +41,17 @@ def end_to_end_flow(subjects: int = 24, config: RunConfig = RunConfig()) -> dict
     if drawn:
         manifest = draw(workspace.drawn_manifest.parent, subjects, 0)
         config = config.model_copy(update={"manifest": str(manifest)})
+    check_local(config, "the search")
+    check_folds(load_dataset(config, workspace), config.search)
+    backbone_for(config, requirements_of(config.train, config.search))
     clips = preprocess_flow(config=config)
     found = search_flow(config=config)
     made = train_flow(trial=found["trial"], config=config)
     promoted = promote_flow(version=made["version"], config=config)
-    videos = (
-        draw(workspace.synthetic / "unseen", SCORED_SUBJECTS, 1)
-        if drawn
-        else Path(config.manifest or workspace.manifest)
-    )
-    scored = score_flow([str(videos)], config=config)
+    scored: dict[str, Any] = {}
+    if promoted["champion"]:
+        unseen = draw(workspace.synthetic / "unseen", SCORED_SUBJECTS, 1) if drawn else None
+        scored = score_flow([str(unseen or config.manifest or workspace.manifest)], config=config)
     result = {
         "clips": clips["clips"],
         "frames": clips["frames"],
@@ -59,9 +63,10 @@ def end_to_end_flow(subjects: int = 24, config: RunConfig = RunConfig()) -> dict
         "choice": found["choice"],
         "mean_recall": made["mean_recall"],
         "champion": promoted["champion"],
-        "verdicts": scored["status"],
-        "people": scored["people"],
-        "report": scored["report"],
+        "gate": promoted["reason"],
+        "verdicts": scored.get("status", {}),
+        "people": scored.get("people", ""),
+        "report": scored.get("report", ""),
         "workspace": str(workspace.root),
     }
     show_markdown(

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from prefect import flow
+from prefect import flow, get_run_logger
 
 from fer_core.config import RunConfig
 from fer_core.errors import RegistryError
 from fer_core.evaluation.gate import gate
-from fer_core.tracking.registry import challenger_version, champion_version, load_out_of_fold_record, promote
+from fer_core.tracking.registry import champion_version, load_out_of_fold_record, promote, version_to_promote
 from fer_core.tracking.run import connect
 from fer_core.workspace import Workspace
 from flows.support.artifacts import show_markdown
@@ -18,7 +18,7 @@ from flows.support.environment import settle
 
 @flow(name="promote", persist_result=False)
 def promote_flow(version: int = 0, config: RunConfig = RunConfig()) -> dict[str, Any]:  # noqa: B008  frozen; fills the form
-    """Make a version champion if the gate lets it pass.
+    """Make a version champion if the gate lets it pass; that it does not is a result too, and changes nothing.
 
     Args:
         version: of the registered model; 0: the newest candidate.
@@ -26,7 +26,7 @@ def promote_flow(version: int = 0, config: RunConfig = RunConfig()) -> dict[str,
     """
     config = settle(config)
     tracking = connect(config.tracking, Workspace.open(config.workspace).root)
-    version = version or challenger_version(tracking)
+    version = version or version_to_promote(tracking)
     champion = champion_version(tracking)
     if champion == version:
         return {"champion": version, "previous": None, "passed": True, "reason": "it is champion already"}
@@ -44,8 +44,7 @@ def promote_flow(version: int = 0, config: RunConfig = RunConfig()) -> dict[str,
     markdown = verdict.to_markdown() + ("\nPromoted all the same: `promote.force` was set.\n" if forced else "")
     show_markdown("gate", f"# Version {version}\n\n{markdown}", "Verdict of the promotion gate")
     if not verdict.passed and not forced:
-        raise RegistryError(
-            f"version {version} does not pass the gate ({verdict.reason}); improve it, or set promote.force=true"
-        )
+        get_run_logger().warning("version %d does not pass the gate: %s", version, verdict.reason)
+        return {"champion": champion, "previous": None, "passed": False, "reason": verdict.reason}
     promote(tracking, version, replacing=champion, note=markdown)
     return {"champion": version, "previous": champion, "passed": verdict.passed, "reason": verdict.reason}

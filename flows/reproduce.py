@@ -10,8 +10,10 @@ from typing import Any, Literal
 from prefect import flow, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 
+from fer_core.clips.clip import Split
 from fer_core.clips.manifest import read_manifest
 from fer_core.config import RunConfig
+from fer_core.dataset.load import load_dataset
 from fer_core.dataset.table import FeatureTable
 from fer_core.errors import DataError, TrainingError
 from fer_core.evaluation.metrics import Evaluation
@@ -67,9 +69,12 @@ def reproduce_thesis_flow(
         for number in sorted(set(only)) or ALL
     }
     first = next(iter(configs.values()))
+    if not load_dataset(first, workspace).of(Split.TEST).clips:
+        raise DataError("the split has no test side, on which the thesis's numbers are taken; split the manifest anew")
+    backbone_of(first)  # missing weights come to light before any work
     prepared = prepare_faces(first, folded=cross_validate)
     if not test_clips(prepared.manifest, prepared.usable)[1]:
-        raise DataError("the split has no test side, on which the thesis's numbers are taken; split the manifest anew")
+        raise DataError("no clip of the test side, on which the thesis's numbers are taken, can be used")
     extra = requirements_of(first.train)
     prepare_features(first, prepared, extra)
     table = table_of(first, prepared, extra)

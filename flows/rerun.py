@@ -5,10 +5,11 @@ from __future__ import annotations
 import shutil
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
+from pydantic import Field
 
 from fer_core.config import RunConfig
 from fer_core.dataset.table import FeatureTable
@@ -29,9 +30,11 @@ from flows.support.artifacts import show_markdown
 from flows.support.environment import settle
 from flows.support.prepare import Prepared, backbone_for, backbone_of, prepare_faces, prepare_features, table_of
 
+RunId = Annotated[str, Field(min_length=1)]
+
 
 @flow(name="rerun", persist_result=False)
-def rerun_flow(run_id: str = "", manifest: str = "", config: RunConfig = RunConfig()) -> dict[str, Any]:  # noqa: B008
+def rerun_flow(run_id: RunId, manifest: str = "", config: RunConfig = RunConfig()) -> dict[str, Any]:  # noqa: B008
     """Run a trial, candidate or thesis implementation again and compare every number; the test set stays shut.
 
     Args:

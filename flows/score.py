@@ -17,7 +17,7 @@ from fer_core.scoring.scorer import ClipScorer
 from fer_core.workspace import Workspace
 from flows.support.artifacts import progress_bar, show_markdown, show_table
 from flows.support.champion import champion_scorer, score_into, summarize
-from flows.support.environment import settle
+from flows.support.environment import check_local, settle
 
 Paths = Annotated[list[str], Field(min_length=1)]
 
@@ -33,6 +33,7 @@ def score_flow(paths: Paths, out: str = "", config: RunConfig = RunConfig()) -> 
         config: all settings; `score`, `limits` and `tracking` matter here.
     """
     config = settle(config)
+    check_local(config, "scoring")
     workspace = Workspace.open(config.workspace)
     items = collect(paths, follow_links=config.limits.follow_links)
     scorer = champion_scorer(config)

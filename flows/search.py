@@ -27,7 +27,7 @@ from fer_core.tracking.run import Run, Tracking, connect, reopen_run, start_run
 from fer_core.tracking.trial import send_trial, tracked_trial
 from fer_core.workspace import Workspace
 from flows.support.artifacts import progress_bar, show_markdown, show_picture, show_table
-from flows.support.environment import settle
+from flows.support.environment import check_local, settle
 from flows.support.prepare import backbone_for, costs_of, prepare_faces, prepare_features, table_of
 
 
@@ -39,6 +39,7 @@ def search_flow(config: RunConfig = RunConfig()) -> dict[str, Any]:  # noqa: B00
         config: all settings; `search`, `train` (what is not searched), `backbone` and `manifest` matter most.
     """
     config = settle(config)
+    check_local(config, "a search")
     workspace = Workspace.open(config.workspace)
     tracking = connect(config.tracking, workspace.root)
     extra = requirements_of(config.train, config.search)

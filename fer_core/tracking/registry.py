@@ -123,6 +123,18 @@ def challenger_version(tracking: Tracking) -> int:
     return version
 
 
+def version_to_promote(tracking: Tracking) -> int:
+    """The newest candidate's number; the champion's where no other version is a candidate.
+
+    Raises:
+        RegistryError: there is neither.
+    """
+    champion = champion_version(tracking)
+    if champion is not None and _alias(tracking, CHALLENGER) is None:
+        return champion
+    return challenger_version(tracking)
+
+
 def load_champion(tracking: Tracking) -> RegisteredModel:
     """The champion, its two files checked against the registry, nothing in them executed.
 

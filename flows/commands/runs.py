@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fer_core.errors import ConfigError, DataError
+from fer_core.errors import ConfigError, DataError, RegistryError
 from fer_core.model_names import MODEL_NAMES
-from flows.commands.session import BAD_ROWS, FollowLinks, Session, command
+from flows.commands.session import BAD_ROWS, FAILED, FollowLinks, Session, command
 from flows.support.formatting import format_result
 
 if TYPE_CHECKING:
@@ -35,7 +35,13 @@ def demo(
     session: Session, subjects: Annotated[int, typer.Option(min=4, help="People to draw; six clips each.")] = 24
 ) -> dict[str, Any]:
     """The whole way on drawn faces: clips, faces, a small search, a champion, a scored folder."""
-    result = run_flow(session, "flows.end_to_end", "end_to_end_flow", settled(session), subjects=subjects)
+    from flows.support.environment import check_local
+
+    config = settled(session)
+    check_local(config, "the demo")
+    result = run_flow(session, "flows.end_to_end", "end_to_end_flow", config, subjects=subjects)
+    if not result["report"]:
+        raise RegistryError(f"nothing is scored, as no model passed the gate: {result['gate']}")
     workspace = f" --workspace {result['workspace']}" if result["workspace"] != os.path.abspath("workspace") else ""
     typed = "ferflow" if shutil.which("ferflow") else sys.argv[0]  # the virtual environment need not be active
     session.say("To look further:")
@@ -84,8 +90,11 @@ def card(
 def search(session: Session) -> dict[str, Any]:
     """Search settings by subject-grouped cross-validation; every trial is an MLflow run."""
     from fer_core.models.registry import requirements_of
+    from flows.support.environment import check_local
 
-    config = corpus_checked(settled(session), folded=True)
+    config = settled(session)
+    check_local(config, "a search")
+    config = corpus_checked(config, folded=True)
     backbone_checked(config, requirements_of(config.train, config.search))
     result = run_flow(session, "flows.search", "search_flow", config)
     session.say(f"Next, a candidate of the chosen setting: ferflow train --trial {result['trial']}{_same(session)}")
@@ -132,14 +141,17 @@ def promote(
 ) -> dict[str, Any]:
     """Put a version through the gate and make it champion."""
     from fer_core.tracking.connection import connect
-    from fer_core.tracking.registry import challenger_version, load_out_of_fold_record
+    from fer_core.tracking.registry import load_out_of_fold_record, version_to_promote
 
     config = settled(session)
     tracking = connect(config.tracking, Path(config.workspace))
-    load_out_of_fold_record(
-        tracking, version or challenger_version(tracking)
-    )  # or the flow would refuse, its server started
-    return run_flow(session, "flows.promote", "promote_flow", config, version=version)
+    version = version or version_to_promote(tracking)
+    load_out_of_fold_record(tracking, version)  # what the flow would refuse after a server has started
+    result = run_flow(session, "flows.promote", "promote_flow", config, version=version)
+    if not result["passed"] and result["champion"] != version:
+        session.err.print(f"Version {version} is not promoted; improve it, or add --set promote.force=true")
+        session.exit_code = FAILED
+    return result
 
 
 @command(reads=("tracking",))
@@ -180,8 +192,10 @@ def score(
     from fer_core.scoring.inputs import collect
     from fer_core.workspace import Workspace
     from flows.support.champion import champion_scorer, score_into, summarize
+    from flows.support.environment import check_local
 
     config = settled(session, follow_links)
+    check_local(config, "scoring")
     if explain is not None:
         config = config.model_copy(update={"score": config.score.model_copy(update={"explain": explain})})
     if not any(path.expanduser().exists() for path in paths):

@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 
 from fer_core.config import RunConfig
+from fer_core.errors import ConfigError
 from fer_core.runtime import resolve_workspace
 from mlflow_server.address import PREFECT_AUTH, credentials, running
 
@@ -48,6 +49,21 @@ def settle(config: RunConfig) -> RunConfig:
         tracking = tracking.model_copy(update={"uri": servers.mlflow})
         os.environ.update({name: value for name, value in credentials(workspace).items() if name != PREFECT_AUTH})
     return config.model_copy(update={"workspace": str(workspace), "tracking": tracking})
+
+
+def check_local(config: RunConfig, work: str) -> None:
+    """Refuse a cluster for work that is done on this machine alone.
+
+    Args:
+        work: what it is, as the message's subject.
+    Raises:
+        ConfigError: `runner.kind` is `dask`.
+    """
+    if config.runner.kind == "dask":
+        raise ConfigError(
+            f"runner.kind is 'dask', but {work} runs on this machine alone; set runner.kind=threads. "
+            "'ferflow preprocess' shares the clips out to a cluster, and what it stores is found again"
+        )
 
 
 def prepare(config: RunConfig) -> RunConfig:

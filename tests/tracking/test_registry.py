@@ -26,6 +26,7 @@ from fer_core.tracking.registry import (
     promote,
     register,
     rollback,
+    version_to_promote,
 )
 from fer_core.tracking.run import start_run
 from tests.saved_models import small_bundle
@@ -53,10 +54,11 @@ def elsewhere(registered, tmp_path):
 
 def test_newest_candidate_is_challenger_until_it_is_champion(registered, no_champion):
     tracking, (one, two) = registered.tracking, registered.versions
-    assert challenger_version(tracking) == two
+    assert challenger_version(tracking) == version_to_promote(tracking) == two
     promote(tracking, one, replacing=None)
     assert challenger_version(tracking) == two
     promote(tracking, two, replacing=one)
+    assert version_to_promote(tracking) == two, "it is champion already, and nothing else is a candidate"
     with pytest.raises(RegistryError, match="no version of 'face-emotion' has alias 'challenger'; make a candidate"):
         challenger_version(tracking)
 

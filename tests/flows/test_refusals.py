@@ -1,0 +1,77 @@
+"""What a flow cannot do, it says before any work: none of the clips here exists, so that a look at one would fail."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from prefect.utilities.callables import parameter_schema
+
+from fer_core.config import PromoteConfig, RunConfig, RunnerConfig, SearchConfig
+from fer_core.errors import ConfigError, DataError
+from flows.compare import compare_flow
+from flows.cross_database import cross_database_flow
+from flows.end_to_end import end_to_end_flow
+from flows.promote import promote_flow
+from flows.reproduce import reproduce_thesis_flow
+from flows.rerun import rerun_flow
+from flows.score import score_flow
+from flows.search import search_flow
+from tests.evaluation.test_gate import standing
+from tests.flows.test_cli import manifest
+
+
+@pytest.fixture
+def config(workspace: Path, tmp_path: Path) -> RunConfig:
+    """Of eight people of one database, two clips each, none on the test side."""
+    rows = (f"c{i}{e},c{i}{e}.mp4,s{i},{e},x,train" for i in range(8) for e in ("fear", "anger"))
+    return RunConfig(manifest=str(manifest(tmp_path, *rows)))
+
+
+def test_one_database_has_no_other_to_be_tested_on(config):
+    with pytest.raises(DataError, match="all clips are of one database, 'x'; name two or more"):
+        cross_database_flow.fn(config=config)
+
+
+def test_the_thesis_needs_a_test_side(config):
+    with pytest.raises(DataError, match="the split has no test side"):
+        reproduce_thesis_flow.fn(config=config)
+
+
+def test_other_peoples_clips_are_read_before_ours_are_compared_on(config, tmp_path):
+    with pytest.raises(DataError, match=r"nowhere.csv: the manifest cannot be read"):
+        compare_flow.fn(["displacement-svm"], external=str(tmp_path / "nowhere.csv"), config=config)
+
+
+def test_the_whole_way_needs_people_for_its_folds(config):
+    with pytest.raises(DataError, match="9 subject-disjoint folds need 9 subjects, but there are 8"):
+        end_to_end_flow.fn(config=config.model_copy(update={"search": SearchConfig(folds=9)}))
+
+
+@pytest.mark.parametrize("flow", [search_flow, end_to_end_flow, lambda config: score_flow.fn(["a.mp4"], config=config)])
+def test_a_cluster_is_refused_by_what_would_not_use_it(config, flow):
+    config = config.model_copy(update={"runner": RunnerConfig(kind="dask")})
+    with pytest.raises(
+        ConfigError, match=r"runs on this machine alone; set runner.kind=threads\. 'ferflow preprocess'"
+    ):
+        getattr(flow, "fn", flow)(config=config)
+
+
+def test_a_run_is_repeated_by_its_id_and_clips_are_scored_by_their_paths():
+    """The form of a served flow asks for them."""
+    for flow, name in ((rerun_flow, "run_id"), (score_flow, "paths")):
+        schema = parameter_schema(flow)
+        assert schema.required == [name]
+        assert {"minItems", "minLength"} & schema.properties[name].keys()
+
+
+@pytest.mark.parametrize("champion", [None, 1])
+def test_a_no_of_the_gate_is_a_result(config, champion, monkeypatch, prefect_server):
+    moved = []
+    monkeypatch.setattr("flows.promote.champion_version", lambda tracking: champion)
+    monkeypatch.setattr("flows.promote.load_out_of_fold_record", lambda tracking, version: standing(0.5))
+    monkeypatch.setattr("flows.promote.promote", lambda *given, **named: moved.append(given))
+    config = config.model_copy(update={"promote": PromoteConfig(min_mean_recall=0.9)})
+    found = promote_flow(version=2, config=config)
+    assert (found["champion"], found["passed"], moved) == (champion, False, [])
+    assert "mean recall" in found["reason"]
