@@ -378,7 +378,11 @@ class SearchConfig(Settings):
     )
     full: bool = Field(False, description="Search optimiser, dropout and weight decay too")
     presets: bool = Field(True, description="Try the thesis's two settings first")
-    prune: bool = Field(True, description="Stop trials whose first folds are worse than the median")
+    prune: bool = Field(
+        True,
+        description="Stop a trial after two folds or more where it is worse than the best one on the same people, by "
+        "the 95 % interval of their paired difference",
+    )
     workers: int = Field(0, ge=0, description="Trials at a time; 0: one per core, one on a GPU")
     seed: int = Field(0, ge=0, description="Seed of sampler, folds and trials")
     storage: Address = Field(
@@ -423,7 +427,7 @@ class PromoteConfig(Settings):
     )
     min_class_recall: float = Field(0.0, ge=0, le=1, description="Floor of every class's recall; 0 itself never passes")
     max_calibration_error: float = Field(1.0, ge=0, le=1, description="Ceiling of the expected calibration error")
-    max_ms_per_clip: float = Field(0.0, ge=0, description="Ceiling of the model's time per clip; 0: none")
+    max_ms_per_clip: float = Field(0.0, ge=0, description="Ceiling of the model's CPU time per clip; 0: none")
     force: bool = Field(False, description="Promote although the gate says no; recorded")
 
 
@@ -515,6 +519,8 @@ def _parse_yaml(text: str) -> Any:
     loader = _StrictLoader(text)
     try:
         return loader.get_single_data()
+    except RecursionError:
+        raise yaml.YAMLError("lists or mappings are nested too deeply") from None
     finally:
         loader.dispose()
 
@@ -540,7 +546,7 @@ def _apply(data: dict[str, Any], item: str) -> None:
     try:
         value = _parse_yaml(text) if text else ""
     except yaml.YAMLError as exc:
-        raise ConfigError(f"'--set {item}': the value is no YAML ({' '.join(str(exc).split())})") from exc
+        raise ConfigError(f"'--set {item:.80}': the value is no YAML ({' '.join(str(exc).split())})") from exc
     if isinstance(value, str) and value:
         with contextlib.suppress(ValueError):
             value = float(value)  # YAML 1.1 reads 1e-3 as text

@@ -18,11 +18,16 @@ import secrets
 import stat
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
 from fer_core.errors import StoreError
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+
+    Note = TypeVar("Note", bound=BaseModel)
 
 log = logging.getLogger(__name__)
 
@@ -65,8 +70,12 @@ def publish(path: Path) -> Iterator[Path]:
         except BaseException:
             name.unlink(missing_ok=True)
             raise
-    except OSError as exc:
-        reason = exc.strerror or exc
+    except Exception as exc:
+        from safetensors import SafetensorError  # which a full disk is told by, where tensors are written
+
+        if not isinstance(exc, (OSError, SafetensorError)):
+            raise
+        reason = getattr(exc, "strerror", None) or exc
         raise StoreError(f"cannot write {path}: {reason}; free some space or choose another workspace") from exc
 
 
@@ -88,6 +97,31 @@ def write_atomic(path: Path, data: bytes) -> None:
     """Publish a small file whole; see `publish`."""
     with publish(path) as temporary:
         temporary.write_bytes(data)
+
+
+def read_note(path: Path, kind: type[Note]) -> Note | None:
+    """A small JSON file as a `kind`; None when there is no such file, or (with a warning) none that can be read.
+
+    Raises:
+        StoreError: the disk refuses.
+    """
+    from pydantic import ValidationError
+
+    try:
+        return kind.model_validate_json(path.read_bytes())
+    except FileNotFoundError:
+        return None
+    except ValidationError as exc:
+        log.warning("%s is damaged (%s); what it said is made again", path, exc.errors()[0]["msg"])
+        return None
+    except OSError as exc:
+        raise StoreError(f"cannot read {path}: {exc.strerror or exc}") from exc
+
+
+def sweep(folder: Path) -> None:
+    """Remove what writers that were killed left half written under `folder`; nobody may be writing there now."""
+    for left_over in folder.rglob(".tmp-*"):
+        left_over.unlink(missing_ok=True)
 
 
 class EntryStore:

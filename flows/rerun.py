@@ -24,7 +24,7 @@ from fer_core.thesis.implementation import model_of
 from fer_core.tracking.confidence import log_confidence
 from fer_core.tracking.recorded import Comparison, Recorded, compare_runs, read_recorded
 from fer_core.tracking.run import Run, connect, start_run
-from fer_core.tracking.trial import run_id_of, tracked_trial
+from fer_core.tracking.trial import tracked_trial, trial_run
 from fer_core.workspace import Workspace
 from flows.support.artifacts import show_markdown
 from flows.support.environment import settle
@@ -88,7 +88,7 @@ def rerun_flow(run_id: RunId, manifest: str = "", config: RunConfig = RunConfig(
 def _trial(config: RunConfig, table: FeatureTable, prepared: Prepared, run: Run) -> str:
     """The setting judged by the same folds, recorded as a trial; its run."""
     _, folder = judge_task(config, table, run, tracked=True)
-    return run_id_of(folder)
+    return trial_run(run.tracking, folder)
 
 
 def _candidate(config: RunConfig, table: FeatureTable, prepared: Prepared, run: Run) -> str:

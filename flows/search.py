@@ -24,7 +24,7 @@ from fer_core.model_names import FC_HEAD_MODELS
 from fer_core.models.registry import requirements_of
 from fer_core.reports.plots import figure_png
 from fer_core.reports.trials_plot import trials_figure
-from fer_core.tracking.run import Run, Tracking, connect, reopen_run, start_run
+from fer_core.tracking.run import Run, Tracking, connect, continue_run
 from fer_core.tracking.trial import send_trial, tracked_trial
 from fer_core.workspace import Workspace
 from flows.support.artifacts import progress_bar, show_markdown, show_picture, show_table
@@ -52,7 +52,7 @@ def search_flow(config: RunConfig = RunConfig()) -> dict[str, Any]:  # noqa: B00
     costs = costs_of(config, prepared, extra)
     fc, block = workspace.features.stored_layers(backbone, block=bool(table.maps))
     study = open_study(workspace.root, table, config.search, config.train, fc=fc, block=block)
-    with _study_run(tracking, study) as run:
+    with study.held(), _study_run(tracking, study) as run:
         run.log_config(config)
         run.log_data(study.name, prepared.fingerprint, synthetic=table.synthetic, source=config.manifest)
         workers = default_workers(config.search, config.train)
@@ -73,7 +73,7 @@ def search_flow(config: RunConfig = RunConfig()) -> dict[str, Any]:  # noqa: B00
                 parent_run=run.id, workers=workers, on_trial=on_trial,
             )  # fmt: skip
         for _, folder in trials:
-            send_trial(config.tracking, workspace.root, folder)
+            send_trial(tracking, folder, run.id)
         choice = choose(trials, table)
         _show(run, study, trials, choice)
     return {
@@ -123,12 +123,8 @@ def _as_tasks(processes: Executor, workers: int) -> Iterator[Executor]:
 
 def _study_run(tracking: Tracking, study: Study) -> Run:
     """The study's MLflow run: a search that goes on writes into the run it began."""
-    noted = study.folder / "mlflow-run"
-    if noted.is_file():
-        return reopen_run(tracking, noted.read_text())
-    run = start_run(tracking, f"search {study.name}", tags={"study": study.name})
-    noted.write_text(run.id)
-    return run
+    note = study.folder / "mlflow-run"
+    return continue_run(tracking, note, f"search {study.name}", tags={"study": study.name})
 
 
 def _show(run: Run, study: Study, trials: list[tuple[TrialResult, Path]], choice: Choice) -> None:
@@ -167,7 +163,7 @@ def trial_row(result: TrialResult, choice: Choice) -> dict[str, Any]:
         "transfer": train.transfer if headed else "",
         "views": train.augment.views if headed else "",
         "weights": result.n_weights,
-        "ms a clip": round(result.ms_per_clip, 1) if result.n_weights else "",
+        "CPU ms a clip": round(result.ms_per_clip, 1) if result.n_weights else "",
         "seconds": round(result.seconds, 1),
         "note": ", ".join([*marks, result.preset, result.reason]).strip(", "),
     }

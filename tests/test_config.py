@@ -50,3 +50,13 @@ def test_a_value_that_must_be_a_list_is_shown_as_one(wrong, right):
 def test_a_list_of_the_wrong_length_is_told_so():
     with pytest.raises(ConfigError, match=r"search\.widths: List should have at least 1 item, not 0"):
         load_config(None, ["search.widths=[]"])
+
+
+@pytest.mark.parametrize("text", ["a: " + "[" * 100_000, "{a: " * 100_000, "[" * 100_000 + "]" * 100_000])
+def test_yaml_nested_without_end_is_refused_in_one_sentence(tmp_path, text):
+    file = tmp_path / "deep.yaml"
+    file.write_text(text)
+    with pytest.raises(ConfigError, match=r"deep\.yaml: cannot be read as YAML \(.* nested too deeply\)"):
+        load_config(file)
+    with pytest.raises(ConfigError, match="the value is no YAML"):
+        load_config(None, [f"train.lr={text.removeprefix('a: ')}"])

@@ -14,7 +14,7 @@ from fer_core.reports.comparison_plot import comparison_figure
 from fer_core.reports.page import data_uri, render_page
 from fer_core.reports.plots import figure_png
 
-COLUMNS = ("mean recall %", "minus first", "AUROC", "risk area %", "parameters", "s to train", "ms a clip")
+COLUMNS = ("mean recall %", "minus first", "AUROC", "risk area %", "parameters", "s to train", "CPU ms a clip")
 
 RANKING = (
     "AUROC: how often a clip that is right has a higher calibrated confidence than one that is wrong; 0.5 is a coin. "

@@ -27,7 +27,7 @@ from fer_core.errors import TrainingError
 from fer_core.features.store import load_fc
 from fer_core.models.fc_head import Head, fit_head
 from fer_core.runtime import resolve_device
-from fer_core.store import cache_key, publish, write_atomic
+from fer_core.store import cache_key, publish, read_note, sweep, write_atomic
 from fer_core.training.history import Epoch, History
 
 log = logging.getLogger(__name__)
@@ -122,6 +122,7 @@ def fit_holdout(
     if (result := _done(folder)) is not None:
         return result, folder
     folder.mkdir(parents=True, exist_ok=True)
+    sweep(folder)
     spec = SidedSpec(train=train, table=table_path, fc=fc, fit_clips=places["fit"], stop_clips=places["stop"])
     write_atomic(folder / _SPEC, spec.model_dump_json(indent=1).encode())
     future = executor.submit(run_sides, folder)
@@ -186,10 +187,9 @@ def drop_head(folder: Path) -> None:
 
 def _done(folder: Path) -> SidedResult | None:
     """The result of an earlier fit, if what it made is still there."""
-    path = folder / _RESULT
-    if not path.is_file():
+    result = read_note(folder / _RESULT, SidedResult)
+    if result is None:
         return None
-    result = SidedResult.model_validate_json(path.read_text())
     kept = result.state == "failed" or (folder / _HEAD).is_file() or (folder / MODEL).is_dir()
     return result if kept else None
 

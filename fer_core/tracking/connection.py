@@ -66,7 +66,7 @@ class Tracking:
 
 
 def connect(cfg: TrackingConfig, workspace: Path) -> Tracking:
-    """A checked way to MLflow, its experiment made when it is not there.
+    """A checked way to MLflow, its experiment made when it is not there, the runs of killed processes in it ended.
 
     `uri: auto` is SQLite in the workspace (`mlflow.db`, artifacts beside it), the files that `ferflow up` serves.
 
@@ -84,6 +84,8 @@ def connect(cfg: TrackingConfig, workspace: Path) -> Tracking:
         )
     for name, value in {**_PATIENCE, **_SILENCE}.items():
         os.environ.setdefault(name, value)
+    from fer_core.tracking.running import end_dead_runs  # imports MLflow, whose silence is set by now
+
     if _is_server(uri):
         _probe(uri)
     elif scheme == "postgresql":
@@ -97,6 +99,7 @@ def connect(cfg: TrackingConfig, workspace: Path) -> Tracking:
     with _one_at_a_time(workspace, locked=local is not None), mlflow_errors(f"MLflow at {without_secrets(uri)}"):
         client = _client(uri)
         experiment_id = _experiment(client, cfg.experiment, local)
+        end_dead_runs(client, experiment_id)
     return Tracking(client, uri, experiment_id, cfg, workspace)
 
 

@@ -52,6 +52,8 @@ def read_recorded(tracking: Tracking, run_id: str) -> Recorded:
     run = _get(tracking, run_id)
     tags = run.data.tags
     kind = _kind(run)
+    if tags.get("state") == "pruned":
+        raise TrackingError(f"run {run_id} is a trial that was pruned after its first folds; name a complete one")
     config = _config(tracking, run, kind)
     if not tags.get("data_fingerprint"):
         raise TrackingError(f"run {run_id} has no data fingerprint; it ended before its data were recorded")

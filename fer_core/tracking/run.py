@@ -8,10 +8,13 @@ own times, so MLflow stores them once.
 from __future__ import annotations
 
 import json
+import logging
 import re
+import secrets
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self
 
@@ -22,6 +25,7 @@ from fer_core.errors import TrackingError
 from fer_core.evaluation.metrics import Evaluation
 from fer_core.reports.plots import confusion_figure, figure_pixels
 from fer_core.runtime import describe_environment, git_commit
+from fer_core.store import write_atomic
 from fer_core.tracking.connection import Tracking, check_name, connect, mlflow_errors, without_secrets
 
 if TYPE_CHECKING:
@@ -29,18 +33,21 @@ if TYPE_CHECKING:
 
     from fer_core.training.history import History
 
-__all__ = ["Run", "Tracking", "connect", "reopen_run", "start_run"]
+__all__ = ["Run", "Tracking", "connect", "continue_run", "find_run", "start_run"]
+
+log = logging.getLogger(__name__)
 
 CURVES = ("loss", "train_accuracy", "validation_loss", "validation_accuracy")
 _PARAM_LIMIT = 6000  # MLflow cuts longer values off in silence
 _TAG_LIMIT = 5000
 _DIGEST_LIMIT = 36
+_TOKEN = "ferflow.token"  # tag
 
 Status = Literal["FINISHED", "FAILED", "KILLED"]
 
 
 def start_run(tracking: Tracking, name: str, *, parent: str = "", tags: Mapping[str, str] | None = None) -> Run:
-    """A new run, a child of `parent` when that is given, tagged with commit and versions.
+    """A new run, a child of `parent` when that is given, tagged with commit, versions and this process.
 
     Raises:
         TrackingError: the name is unfit, MLflow refuses, or the id that it gives is none.
@@ -48,27 +55,62 @@ def start_run(tracking: Tracking, name: str, *, parent: str = "", tags: Mapping[
     check_name(name, "run")
     described = {f"env.{key}": value for key, value in describe_environment().items()}
     described |= {"mlflow.source.name": "ferflow", "mlflow.source.git.commit": git_commit()}
-    if parent:
-        described["mlflow.parentRunId"] = parent
-    every = {k: v[:_TAG_LIMIT] for k, v in {**described, **(tags or {})}.items() if v}
     with mlflow_errors(f"starting run '{name}'"):
+        every = {**described, **_owned(parent), **(tags or {})}
+        every = {k: v[:_TAG_LIMIT] for k, v in every.items() if v}
         run_id = str(tracking.client.create_run(tracking.experiment_id, run_name=name, tags=every).info.run_id)
     if not re.fullmatch("[0-9a-f]{32}", run_id):  # files are named after it
         raise TrackingError(f"MLflow named run '{name}' {run_id[:60]!r}; a run id is 32 hex digits. Check tracking.uri")
     return Run(tracking, run_id)
 
 
-def reopen_run(tracking: Tracking, run_id: str) -> Run:
-    """A run begun earlier, running again."""
-    with mlflow_errors(f"run {run_id}"):
-        tracking.client.update_run(run_id, status="RUNNING")
-    return Run(tracking, run_id)
+def continue_run(
+    tracking: Tracking, note: Path, name: str, *, parent: str = "", tags: Mapping[str, str] | None = None
+) -> Run:
+    """The run that was begun for `note` before, even by a process that died, running again; else a new one.
+
+    The note holds a token that the run is tagged with. It is written first, so that a process killed at any moment
+    leaves one run at most. Where MLflow has no such run (it was deleted, or is in another database), one is begun.
+
+    Args:
+        note: file beside the work that the run records.
+        parent: as for a new run; it becomes that of the run found, too.
+    Raises:
+        TrackingError: the name is unfit, or MLflow refuses.
+    """
+    if found := find_run(tracking, note):
+        run = Run(tracking, found)
+        run.set_tags(_owned(parent))
+        with mlflow_errors(f"run {found}"):
+            tracking.client.update_run(found, status="RUNNING")
+        return run
+    if note.is_file():
+        log.warning("'%s' has no run at %s any more; a new one is begun", name, tracking.shown_uri)
+    token = secrets.token_hex(16)
+    write_atomic(note, token.encode())
+    return start_run(tracking, name, parent=parent, tags={**(tags or {}), _TOKEN: token})
+
+
+def find_run(tracking: Tracking, note: Path) -> str:
+    """Id of the run begun for `note`; empty when there is none."""
+    token = note.read_text(errors="replace") if note.is_file() else ""
+    if not re.fullmatch("[0-9a-f]{32}", token):
+        return ""
+    with mlflow_errors("looking for a run"):
+        found = tracking.client.search_runs([tracking.experiment_id], f"tags.`{_TOKEN}` = '{token}'", max_results=1)
+    return str(found[0].info.run_id) if found else ""
+
+
+def _owned(parent: str) -> dict[str, str]:
+    from fer_core.tracking.running import PROCESS, this_process
+
+    return {PROCESS: this_process(), **({"mlflow.parentRunId": parent} if parent else {})}
 
 
 @dataclass(frozen=True)
 class Run:
-    """One run. As a context it ends FINISHED, FAILED on an exception, KILLED on Ctrl-C. Every method may raise
-    TrackingError when MLflow refuses or has gone."""
+    """One run. As a context it ends FINISHED, FAILED on an exception (which an MLflow that refuses does not hide),
+    KILLED on Ctrl-C. Every method may raise TrackingError when MLflow refuses or has gone."""
 
     tracking: Tracking
     id: str
@@ -86,22 +128,38 @@ class Run:
     ) -> None:
         if kind is None:
             self.finish()
-        else:
+            return
+        try:
             self.finish("FAILED" if issubclass(kind, Exception) else "KILLED")
+        except TrackingError as refused:
+            log.warning("%s", refused)
 
     def finish(self, status: Status = "FINISHED") -> None:
         """End the run."""
         with mlflow_errors(f"ending run {self.id}"):
             self.tracking.client.set_terminated(self.id, status=status)
 
+    def rename(self, name: str) -> None:
+        """Give the run another name."""
+        with mlflow_errors(f"run {self.id}"):
+            self.tracking.client.update_run(self.id, name=check_name(name, "run"))
+
     def log_config(self, config: BaseModel) -> None:
-        """Settings as parameters (`train.lr`) and, whole, as `config.yaml`; passwords in URLs are left out."""
+        """Settings as parameters (`train.lr`) and, whole, as `config.yaml`; passwords in URLs are left out.
+
+        MLflow lets no parameter change. A setting that differs from the one a continued run began with becomes a tag of
+        the same name, whose newest value counts.
+        """
         from mlflow.entities import Param
 
         data = _redacted(config.model_dump(mode="json"))
-        params = [Param(key, value[:_PARAM_LIMIT]) for key, value in _flat(data).items()]
+        settings = {key: value[:_PARAM_LIMIT] for key, value in _flat(data).items()}
         with mlflow_errors(f"run {self.id}"):
+            before = self.tracking.client.get_run(self.id).data
+            params = [Param(key, value) for key, value in settings.items() if key not in before.params]
             self.tracking.client.log_batch(self.id, params=params)
+        self.set_tags({k: v for k, v in settings.items() if before.params.get(k, v) != v or k in before.tags})
+        with mlflow_errors(f"run {self.id}"):
             self.tracking.client.log_text(self.id, yaml.safe_dump(data, sort_keys=False), "config.yaml")
 
     def set_tags(self, tags: Mapping[str, str]) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import time
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from fer_core.errors import TrackingError
 from fer_core.evaluation.metrics import Evaluation, clip_verdicts, evaluate
 from fer_core.experiments.search.trial import (
     TrialResult,
+    TrialSpec,
     histories,
     out_of_fold_scores,
     read_result,
@@ -24,11 +24,12 @@ from fer_core.experiments.search.trial import (
 )
 from fer_core.reports.plots import curves_figure
 from fer_core.store import write_atomic
-from fer_core.tracking.run import Run, connect, reopen_run, start_run
+from fer_core.tracking.run import Run, Status, Tracking, connect, continue_run, find_run
 
 log = logging.getLogger(__name__)
 
-_RUN, _SENT = "mlflow-run", "mlflow-sent"
+_RUN, _SENT = "mlflow-run", "mlflow-sent"  # the latter names the run of the study that it was sent under
+_STATUS: Mapping[str, Status] = {"complete": "FINISHED", "pruned": "KILLED", "failed": "FAILED"}
 PICTURED: tuple[Rule, ...] = ("majority_vote", "mean_scores")  # the thesis's two rules
 
 
@@ -36,7 +37,7 @@ def tracked_trial(cfg: TrackingConfig, workspace: Path, folder: Path) -> TrialRe
     """Run the trial in `folder` and record it; a server that has gone does not end it, see `send_trial`."""
     run = None
     try:
-        run = _open(cfg, workspace, folder)
+        run = _open(connect(cfg, workspace), folder)
     except TrackingError as exc:
         log.warning("trial is not recorded yet, it goes on: %s", exc)
     try:
@@ -46,25 +47,33 @@ def tracked_trial(cfg: TrackingConfig, workspace: Path, folder: Path) -> TrialRe
             _end_failed(run)
         raise
     try:
-        send_trial(cfg, workspace, folder)
+        send_trial(connect(cfg, workspace), folder)
     except TrackingError as exc:
         log.warning("trial %d is done but not recorded yet: %s", result.number, exc)
     return result
 
 
-def send_trial(cfg: TrackingConfig, workspace: Path, folder: Path) -> bool:
+def send_trial(tracking: Tracking, folder: Path, parent: str = "") -> bool:
     """Record a finished trial; nothing is sent twice, and an interrupted sending is made whole.
 
+    A pruned trial was judged on some of the folds: its numbers stand under `first_folds/`, and its run ends KILLED, so
+    that no list of runs ranks them among those of complete trials.
+
+    Args:
+        parent: run of the study; empty: the one that the trial was started under.
     Returns:
         Whether anything was sent.
     Raises:
         TrackingError: MLflow is away.
     """
     result = read_result(folder)
-    if result is None or (folder / _SENT).exists():
+    if result is None:
         return False
-    run = _open(cfg, workspace, folder)
-    spec = read_spec(folder)
+    spec, sent = read_spec(folder), folder / _SENT
+    parent = parent or spec.parent_run
+    if sent.is_file() and sent.read_text(errors="replace") == parent:
+        return False
+    run = _open(tracking, folder, parent)
     at_ms = int((folder / "result.json").stat().st_mtime * 1000)
     run.log_config(result.train)
     tags = {
@@ -86,12 +95,15 @@ def send_trial(cfg: TrackingConfig, workspace: Path, folder: Path) -> bool:
             run.log_figure(curves_figure({f"fold {f}": h for f, h in past.items()}), "figures/curves.png")
         numbers = {"seconds": result.seconds, "ms_per_clip": result.ms_per_clip, "weights": float(result.n_weights)}
         run.log_metrics(numbers, at_ms=at_ms)
+        partial = "first_folds/" if result.state == "pruned" else ""
         for rule, evaluation in out_of_fold_evaluations(folder).items():
-            run.log_evaluation(evaluation, prefix=f"{rule}/", at_ms=at_ms)
+            run.log_evaluation(evaluation, prefix=f"{partial}{rule}/", at_ms=at_ms)
             if rule in PICTURED and result.state == "complete":
                 run.log_confusion(evaluation, f"confusion_{rule}", f"Out of fold, {rule.replace('_', ' ')}")
-    run.finish("FAILED" if result.state == "failed" else "FINISHED")
-    write_atomic(folder / _SENT, str(int(time.time())).encode())
+    if result.state == "pruned":
+        run.rename(f"{_name(spec)}, pruned")
+    run.finish(_STATUS[result.state])
+    write_atomic(sent, parent.encode())
     return True
 
 
@@ -113,10 +125,9 @@ def out_of_fold_evaluations(folder: Path) -> Mapping[str, Evaluation]:
     return found
 
 
-def run_id_of(folder: Path) -> str:
-    """The trial's MLflow run; empty while it has none."""
-    path = folder / _RUN
-    return path.read_text() if path.is_file() else ""
+def trial_run(tracking: Tracking, folder: Path) -> str:
+    """Id of the trial's MLflow run; empty while it has none."""
+    return find_run(tracking, folder / _RUN)
 
 
 def _end_failed(run: Run) -> None:
@@ -127,14 +138,14 @@ def _end_failed(run: Run) -> None:
         log.warning("a failed trial is still RUNNING in MLflow: %s", exc)
 
 
-def _open(cfg: TrackingConfig, workspace: Path, folder: Path) -> Run:
+def _open(tracking: Tracking, folder: Path, parent: str = "") -> Run:
     """The trial's run: the one begun for it before, even by a process that died, else a new one."""
-    tracking = connect(cfg, workspace)
-    if run_id := run_id_of(folder):
-        return reopen_run(tracking, run_id)
     spec = read_spec(folder)
     table = load_table(spec.table)
-    run = start_run(tracking, f"trial {spec.number:03d}", parent=spec.parent_run)
-    write_atomic(folder / _RUN, run.id.encode())
+    run = continue_run(tracking, folder / _RUN, _name(spec), parent=parent or spec.parent_run)
     run.log_data(spec.study, table.note["fingerprint"], synthetic=table.synthetic)
     return run
+
+
+def _name(spec: TrialSpec) -> str:
+    return f"trial {spec.number:03d}"

@@ -10,15 +10,15 @@ import os
 import shlex
 import shutil
 import sys
-from collections.abc import Mapping
-from contextlib import nullcontext
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fer_core.errors import ConfigError, DataError, RegistryError
+from fer_core.errors import ConfigError, DataError, RegistryError, StoreError
 from fer_core.model_names import MODEL_NAMES
 from flows.commands.session import BAD_ROWS, FAILED, FollowLinks, Session, command
 from flows.support.formatting import format_result
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from fer_core.config import RunConfig
     from fer_core.dataset.table import FeatureRequirements
 
+FULL = 2**20  # free bytes of a disk that is as good as full: databases grow by pages, tensors by megabytes
 AT_ONCE = 16  # clips scored without a flow when no server runs; a second each or so
 
 
@@ -253,13 +254,32 @@ def run_flow(session: Session, module: str, flow: str, config: RunConfig, **argu
     running = os.environ.get("PREFECT_API_URL")
     where = running or "a temporary one, 10 s to start; 'ferflow up' keeps one running"
     session.note(f"Workspace {config.workspace}; Prefect server: {where}")
-    with nullcontext() if running else temporary_server():
+    with _disk_full_told(Path(config.workspace)), nullcontext() if running else temporary_server():
         run = getattr(import_module(module), flow)
         session.show_logs()  # Prefect has set up its own
         with session.bars() as move, watched_by(move):
             result: dict[str, Any] = run(config=config, **arguments)
     _tell(session, flow.removesuffix("_flow").replace("_", "-"), result)
     return result
+
+
+@contextmanager
+def _disk_full_told(workspace: Path) -> Iterator[None]:
+    """What fails on a full disk, as that: Prefect, MLflow and Optuna each tell it in a way of their own.
+
+    Raises:
+        StoreError: something failed, and the disk of the workspace is full.
+    """
+    try:
+        yield
+    except Exception as exc:
+        free = shutil.disk_usage(workspace).free
+        if free >= FULL:
+            raise
+        raise StoreError(
+            f"the disk that holds the workspace {workspace} is full ({free // 1024} kB are free); free some space and "
+            "give the same command again, which goes on where it was"
+        ) from exc
 
 
 def _same(session: Session) -> str:

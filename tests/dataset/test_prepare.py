@@ -108,7 +108,7 @@ def test_a_half_filled_split_column_is_refused(tmp_path, drawn):
 def test_a_candidate_is_made_tested_once_and_reads_back(drawn, prepared):
     from fer_core.experiments.candidate import make_candidate
     from fer_core.experiments.search.study import cross_validate
-    from tests.experiments.search.test_study import InProcess
+    from tests.executors import InProcess
 
     workspace, cfg = drawn
     manifest, rows = prepared
@@ -175,7 +175,7 @@ def in_a_few_epochs(cfg, **train):
 def candidate_of(cfg, manifest, rows, workspace):
     from fer_core.experiments.candidate import make_candidate
     from fer_core.experiments.search.study import cross_validate
-    from tests.experiments.search.test_study import InProcess
+    from tests.executors import InProcess
 
     backbone = lite0()
     extra = requirements_of(cfg.train)

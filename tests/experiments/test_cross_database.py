@@ -15,7 +15,7 @@ from fer_core.experiments.cross_database import cells_of, cross_database, severa
 from fer_core.features.store import FeatureStore
 from fer_core.reports.cross_database_plot import cross_database_figure
 from fer_core.reports.plots import figure_png
-from tests.experiments.search.test_study import InProcess
+from tests.executors import InProcess
 from tests.models.spy import Spy
 
 TRAIN = TrainConfig(epochs=8, widths=(), lr=0.01, patience=4)

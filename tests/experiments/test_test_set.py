@@ -18,7 +18,7 @@ from fer_core.experiments.search.study import cross_validate
 from fer_core.experiments.test_set import evaluate_on_test_set
 from fer_core.workspace import Workspace
 from tests.datasets import stored_corpus
-from tests.experiments.search.test_study import InProcess
+from tests.executors import InProcess
 from tests.saved_models import lite0, small_bundle
 
 CFG = RunConfig(train=TrainConfig(epochs=4, widths=(), patience=2), search=SearchConfig(folds=2))

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from fer_core.config import TrainConfig
+from fer_core.errors import StoreError
 from fer_core.experiments.search.trial import TrialResult
+from flows.commands.runs import _disk_full_told
 from tests.flows.test_cli import manifest, run
 
 
@@ -117,3 +120,12 @@ def test_a_version_that_is_not_there_is_refused_with_those_that_are():
     assert "version 99 of 'face-emotion' is not there at sqlite:" in refused("promote", "--version", 99)
     assert "make one with 'ferflow train'" in refused("promote", "--version", 99)
     assert "make a candidate with 'ferflow train'" in refused("promote")
+
+
+@pytest.mark.parametrize(("free", "told"), [(4096, StoreError), (2**30, RuntimeError)], ids=["full", "not full"])
+def test_what_fails_on_a_full_disk_is_told_in_one_sentence(tmp_path, monkeypatch, free, told):
+    """Prefect, MLflow and Optuna each fail in a way of their own, with a traceback."""
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=free))
+    told_so = "the disk that holds the workspace .* is full" if told is StoreError else "500"
+    with pytest.raises(told, match=told_so), _disk_full_told(tmp_path):
+        raise RuntimeError("Server error '500 Internal Server Error'")

@@ -18,7 +18,7 @@ from fer_core.experiments.search.processes import trial_processes
 from fer_core.features.store import FeatureStore
 from fer_core.models.fc_head import fit_head
 from fer_core.thesis.holdout_fit import MODEL, drop_head, fit_holdout, head_of, holdout_split, run_sides
-from tests.experiments.search.test_study import InProcess
+from tests.executors import InProcess
 from tests.tables import drawn_clips, drawn_table, equal_heads
 
 TRAIN = TrainConfig(epochs=25, widths=(16,), stopping="thesis", lr=0.01)
@@ -83,6 +83,16 @@ def test_a_fit_whose_head_and_model_are_gone_is_made_again(made):
     fit_holdout(parent, table, path, sides, TRAIN, InProcess())
     after = load_file(folder / "head.safetensors")
     assert all(np.array_equal(before[k], after[k]) for k in before)
+
+
+@pytest.mark.parametrize("left", [b"", b'{"state": "comp'], ids=["empty", "truncated"])
+def test_a_damaged_result_is_made_again(made, left):
+    table, path, sides, parent = made
+    before, folder = fit_holdout(parent, table, path, sides, TRAIN, InProcess())
+    (folder / "result.json").write_bytes(left)
+    (folder / ".tmp-of-a-killed-process").touch()
+    again, _ = fit_holdout(parent, table, path, sides, TRAIN, InProcess())
+    assert again.steps == before.steps and not list(folder.glob(".tmp-*"))
 
 
 def test_divergence_is_a_result_with_the_epochs_before_it(made):

@@ -17,7 +17,7 @@ from fer_core.thesis.implementation import SETTINGS, configure, reproduction_of,
 from fer_core.thesis.page import reproduction_html
 from fer_core.workspace import Workspace
 from tests.datasets import stored_corpus
-from tests.experiments.search.test_study import InProcess
+from tests.executors import InProcess
 from tests.saved_models import lite0
 from tests.thesis.test_holdout_fit import Refusing
 

@@ -15,7 +15,7 @@ from fer_core.config import RunConfig, SearchConfig, TrackingConfig, TrainConfig
 from fer_core.errors import TrackingError
 from fer_core.evaluation.metrics import evaluate
 from fer_core.tracking.connection import Tracking, connect
-from fer_core.tracking.run import reopen_run, start_run
+from fer_core.tracking.run import Run, continue_run, find_run, start_run
 from fer_core.training.history import Epoch, History
 
 NAN = float("nan")
@@ -86,14 +86,45 @@ def test_nothing_is_printed_where_a_program_may_read(tracking, capfd):
     assert capfd.readouterr().out == ""
 
 
-def test_a_run_reopened_goes_on_under_its_id(tracking):
-    with start_run(tracking, "killed") as run:
+def test_a_run_continued_goes_on_under_its_id(tracking, tmp_path):
+    with continue_run(tracking, tmp_path / "note", "killed") as run:
         run.log_metrics({"a": 1.0}, at_ms=1000)
-    again = reopen_run(tracking, run.id)
-    assert stored(again).info.status == "RUNNING"
+    again = continue_run(tracking, tmp_path / "note", "killed", parent="f" * 32)
+    assert again.id == run.id == find_run(tracking, tmp_path / "note") and stored(again).info.status == "RUNNING"
+    assert stored(again).data.tags["mlflow.parentRunId"] == "f" * 32
     again.log_metrics({"b": 2.0})
     again.finish()
     assert stored(run).data.metrics == {"a": 1.0, "b": 2.0}
+
+
+@pytest.mark.parametrize(
+    "lose",
+    [
+        pytest.param(lambda tracking, run, note: tracking.client.delete_run(run.id), id="the run was deleted"),
+        pytest.param(lambda tracking, run, note: note.write_text("0" * 32), id="it is in another database"),
+        pytest.param(lambda tracking, run, note: note.write_bytes(b""), id="the note is empty"),
+        pytest.param(lambda tracking, run, note: note.write_bytes(b"\xff' OR 1"), id="the note is damaged"),
+    ],
+)
+def test_a_run_that_is_lost_is_begun_anew_and_the_log_says_so(tracking, tmp_path, caplog, lose):
+    note = tmp_path / "note"
+    with continue_run(tracking, note, "search of mine") as run:
+        pass
+    lose(tracking, run, note)
+    with continue_run(tracking, note, "search of mine") as again:
+        pass
+    assert again.id != run.id and "'search of mine' has no run at" in caplog.text
+    assert find_run(tracking, note) == again.id
+
+
+def test_a_setting_that_differs_when_a_run_goes_on_becomes_a_tag(run, tmp_path):
+    run.log_config(SearchConfig(trials=3, workers=1))
+    run.log_config(SearchConfig(trials=4, workers=1))
+    assert (stored(run).data.params["trials"], stored(run).data.tags["trials"]) == ("3", "4")
+    assert "workers" not in stored(run).data.tags
+    assert yaml.safe_load(artifact(run, "config.yaml"))["trials"] == 4
+    run.log_config(SearchConfig(trials=3, workers=1))
+    assert stored(run).data.tags["trials"] == "3", "the newest value counts"
 
 
 def test_logged_config_can_be_fed_back_in(run, tmp_path):
@@ -156,7 +187,7 @@ def test_faces_that_may_not_be_passed_on_stay_here(tracking, run):
     assert "kept in the workspace" in stored(run).data.tags["faces"]
     assert run.log_faces(Figure(), "figures/faces.png", redistribute=True) is True
     told_so = replace(tracking, cfg=TrackingConfig(upload_faces=True))
-    assert reopen_run(told_so, run.id).log_faces(Figure(), "figures/signed.png", redistribute=False) is True
+    assert replace(run, tracking=told_so).log_faces(Figure(), "figures/signed.png", redistribute=False) is True
 
 
 def test_fault_104_run_names_are_checked_before_anything_is_sent(tracking):
@@ -177,7 +208,7 @@ def test_id_that_is_a_path_is_refused_before_a_file_is_named_after_it(tracking):
 
 def test_metrics_of_a_run_that_is_not_there_are_refused_in_one_sentence(tracking):
     with pytest.raises(TrackingError, match=r"run 0{32}: .*not found"):
-        reopen_run(tracking, "0" * 32)
+        Run(tracking, "0" * 32).log_metrics({"a": 1.0})
 
 
 @pytest.mark.slow

@@ -6,10 +6,10 @@ import pytest
 
 from fer_core.config import TrackingConfig, TrainConfig
 from fer_core.errors import DataError, TrackingError
-from fer_core.experiments.search.trial import TrialSpec, write_spec
+from fer_core.experiments.search.trial import TrialSpec, run_trial, write_spec
 from fer_core.features.store import FeatureStore
-from fer_core.tracking.run import Run
-from fer_core.tracking.trial import run_id_of, tracked_trial
+from fer_core.tracking.run import Run, start_run
+from fer_core.tracking.trial import send_trial, tracked_trial, trial_run
 from tests.tables import drawn_table
 
 
@@ -27,7 +27,7 @@ def hopeless(tmp_path):
 def test_a_trial_that_raises_leaves_its_run_failed(tracking, hopeless):
     with pytest.raises(DataError, match="40 subject-disjoint folds"):
         tracked_trial(TrackingConfig(), tracking.workspace, hopeless)
-    assert tracking.client.get_run(run_id_of(hopeless)).info.status == "FAILED"
+    assert tracking.client.get_run(trial_run(tracking, hopeless)).info.status == "FAILED"
 
 
 def test_mlflow_going_away_does_not_hide_why_a_trial_failed(tracking, hopeless, monkeypatch, caplog):
@@ -38,3 +38,36 @@ def test_mlflow_going_away_does_not_hide_why_a_trial_failed(tracking, hopeless, 
     with pytest.raises(DataError, match="40 subject-disjoint folds"):
         tracked_trial(TrackingConfig(), tracking.workspace, hopeless)
     assert "MLflow does not answer" in caplog.text
+
+
+def test_a_pruned_trial_is_not_ranked_among_complete_ones(tracking, tmp_path):
+    """Its numbers are of some folds: MLflow's lists, which sort by a metric, must not put it first."""
+    table = drawn_table(tmp_path)
+    path = FeatureStore(tmp_path / "store").tables.path(table.key)
+    good, bad = TrainConfig(epochs=6, widths=(16,)), TrainConfig(epochs=1, widths=(), lr=1e-6)
+    spec = TrialSpec(number=0, study="s", train=good, table=path, folds=3, seed=0)
+    best, pruned = tmp_path / "trial-0000", tmp_path / "trial-0001"
+    with start_run(tracking, "search s") as parent:
+        for folder, own in ((best, {}), (pruned, {"number": 1, "train": bad, "best": best})):
+            write_spec(folder, spec.model_copy(update=own))
+            run_trial(folder)
+            assert send_trial(tracking, folder, parent.id) and not send_trial(tracking, folder, parent.id)
+    query = f"tags.mlflow.parentRunId = '{parent.id}' AND metrics.`mean_scores/mean_recall` >= 0"
+    [ranked] = tracking.client.search_runs([tracking.experiment_id], query)
+    assert ranked.info.run_name == "trial 000" and ranked.info.status == "FINISHED"
+    run = tracking.client.get_run(trial_run(tracking, pruned))
+    assert (run.info.run_name, run.info.status) == ("trial 001, pruned", "KILLED")
+    assert run.data.metrics["first_folds/mean_scores/mean_recall"] < 0.5
+    assert "points" in run.data.tags["reason"] and "against trial-0000 on the 8 people" in run.data.tags["reason"]
+
+
+def test_trials_go_to_the_new_run_of_a_study_whose_run_was_deleted(tracking, tmp_path):
+    table = drawn_table(tmp_path, n_subjects=4)
+    path = FeatureStore(tmp_path / "store").tables.path(table.key)
+    folder = tmp_path / "trial"
+    write_spec(folder, TrialSpec(number=0, study="s", train=TrainConfig(epochs=1), table=path, folds=2, seed=0))
+    run_trial(folder)
+    with start_run(tracking, "first") as first, start_run(tracking, "second") as second:
+        assert send_trial(tracking, folder, first.id) and send_trial(tracking, folder, second.id)
+    run = tracking.client.get_run(trial_run(tracking, folder))
+    assert run.data.tags["mlflow.parentRunId"] == second.id and run.info.status == "FINISHED"

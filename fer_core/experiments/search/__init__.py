@@ -1,5 +1,5 @@
 """Many trials -> the one to keep.
 
-`space` turns Optuna's draws into a TrainConfig, `trial` runs one, `processes` gives each a process of its own, `study`
-asks and tells, `choice` picks by the one-standard-error rule.
+`space` turns Optuna's draws into a TrainConfig, `sampler` seeds them for every trial, `trial` runs one, `processes`
+gives each a process of its own, `study` asks and tells, `choice` picks by the one-standard-error rule.
 """

@@ -13,6 +13,8 @@ from fer_core.errors import TrainingError
 from fer_core.evaluation.metrics import clip_verdicts, paired_difference
 from fer_core.experiments.search.trial import OBJECTIVE, TrialResult, out_of_fold_scores
 
+EQUAL_COST = 1.25
+
 
 @dataclass(frozen=True)
 class Choice:
@@ -27,9 +29,9 @@ class Choice:
 def choose(trials: Sequence[tuple[TrialResult, Path]], table: FeatureTable) -> Choice:
     """One-standard-error rule (Breiman et al. 1984): of the trials within one s.e. of the best, the cheapest.
 
-    The s.e. is that of the paired difference in mean recall, resampled by subject. Cheapest in ms per clip (to a tenth,
-    the median of all trials with as many parameters: the clock must not choose between equals), then in parameters,
-    then the better value.
+    The s.e. is that of the paired difference in mean recall, resampled by subject. Cheapest in CPU time a clip (the
+    median of all trials with as many parameters), where up to a quarter more counts as equal: measured again, the same
+    work differs by that much. Among equals the one with the fewest parameters, then the better value.
 
     Args:
         trials: results and their folders; those not complete are left out.
@@ -56,9 +58,10 @@ def choose(trials: Sequence[tuple[TrialResult, Path]], table: FeatureTable) -> C
     times: dict[int, list[float]] = {}
     for result, _ in complete:
         times.setdefault(result.n_weights, []).append(result.ms_per_clip)
-    chosen = min(
-        within, key=lambda r: (round(float(np.median(times[r.n_weights])), 1), r.n_weights, -r.value, r.number)
-    )
+    cost = {n_weights: float(np.median(of)) for n_weights, of in times.items()}
+    least = min(cost[r.n_weights] for r in within)
+    cheap = [r for r in within if cost[r.n_weights] <= EQUAL_COST * least]
+    chosen = min(cheap, key=lambda r: (r.n_weights, -r.value, r.number))
     if chosen.number == best.number:
         reason = (
             f"trial {best.number} is the best, and the cheapest of the {len(within)} within one standard error of it"
@@ -66,7 +69,7 @@ def choose(trials: Sequence[tuple[TrialResult, Path]], table: FeatureTable) -> C
     else:
         reason = (
             f"trial {best.number} is the best ({100 * best.value:.1f}); {len(within)} are within one standard error, "
-            f"of which trial {chosen.number} ({100 * chosen.value:.1f}) is the cheapest: {chosen.ms_per_clip:.0f} ms a "
-            f"clip and {chosen.n_weights:,} weights against {best.ms_per_clip:.0f} and {best.n_weights:,}"
+            f"of which trial {chosen.number} ({100 * chosen.value:.1f}) is the cheapest: {chosen.ms_per_clip:.0f} ms "
+            f"of CPU a clip and {chosen.n_weights:,} weights against {best.ms_per_clip:.0f} and {best.n_weights:,}"
         )
     return Choice(chosen, best, tuple(r.number for r in within), reason)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import logging
-import warnings
-from collections.abc import Callable
-from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import FIRST_COMPLETED, CancelledError, Executor, Future, wait
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,21 +16,23 @@ import numpy as np
 import optuna
 from filelock import FileLock, Timeout
 from optuna.trial import TrialState
+from sqlalchemy.exc import SQLAlchemyError
 
 from fer_core.clips.splits import grouped_folds
 from fer_core.config import SearchConfig, TrainConfig
 from fer_core.dataset.table import FeatureTable
-from fer_core.errors import StoreError, TrainingError
+from fer_core.errors import FerError, StoreError, TrainingError
 from fer_core.evaluation.latency import Costs
+from fer_core.experiments.search.sampler import TrialSampler
 from fer_core.experiments.search.space import presets, suggest
 from fer_core.experiments.search.storage import open_storage
 from fer_core.experiments.search.trial import (
     TrialResult,
     TrialSpec,
     fold_values,
-    read_result,
     read_spec,
     run_trial,
+    whole_result,
     write_spec,
 )
 from fer_core.models.base import MODELS_VERSION, Fits, FitSplit, Fitted
@@ -41,6 +45,8 @@ log = logging.getLogger(__name__)
 Job = Callable[[Path], TrialResult]
 _POLL_S = 0.2
 _STARTUP_TRIALS = 5  # complete ones before any is pruned
+_DISK_REFUSES = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
+DEATHS = 3  # of a trial's process without a result, from which on the trial has failed
 
 
 @dataclass(frozen=True)
@@ -59,6 +65,25 @@ class Study:
 
     def trial_folder(self, number: int) -> Path:
         return self.folder / f"trial-{number:04d}"
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Keep other processes from searching this study; one that holds it may hold it again.
+
+        Raises:
+            StoreError: another process is at work on it.
+        """
+        lock = FileLock(self.folder / "lock", timeout=0, is_singleton=True)
+        try:
+            lock.acquire()
+        except Timeout as exc:
+            raise StoreError(
+                f"study {self.name} is being searched by another process; wait for it, or stop it, and run again"
+            ) from exc
+        try:
+            yield
+        finally:
+            lock.release()
 
 
 def open_study(
@@ -111,24 +136,20 @@ def search(
     Returns:
         Results and folders by trial number.
     Raises:
-        StoreError: another coordinator is at work on this study.
+        StoreError: another coordinator is at work on this study, or the disk or the study's database refuses.
         DataError: too few subjects for the folds.
     """
     grouped_folds(table.subjects, table.labels, cfg.folds, cfg.seed)  # refuse before the first trial, not in each
-    try:
-        with FileLock(study.folder / "lock", timeout=0):
-            shared = {
-                "table": table_path,
-                "fc": fc,
-                "block": block,
-                "costs": dict(costs or {}),
-                "parent_run": parent_run,
-            }
+    shared = {"table": table_path, "fc": fc, "block": block, "costs": dict(costs or {}), "parent_run": parent_run}
+    with study.held():
+        try:
             return _coordinate(study, cfg, base, executor, job, shared, workers, on_trial)
-    except Timeout as exc:
-        raise StoreError(
-            f"study {study.name} is being searched by another process; wait for it, or stop it, and run again"
-        ) from exc
+        except (optuna.exceptions.StorageInternalError, SQLAlchemyError) as exc:
+            reason = str(exc.__cause__ or exc).splitlines()[0]
+            raise StoreError(
+                f"study {study.name}: its database refuses ({reason}); mend that, free some space perhaps, and run the "
+                "same search again, which goes on"
+            ) from exc
 
 
 def _coordinate(
@@ -147,47 +168,53 @@ def _coordinate(
         storage=open_storage(study.storage),
         load_if_exists=True,
         direction="maximize",
-        sampler=_sampler(cfg),
-        pruner=optuna.pruners.MedianPruner(n_startup_trials=_STARTUP_TRIALS, n_warmup_steps=0),
+        sampler=TrialSampler(cfg.seed, group=len(cfg.models) > 1),
     )
-    if not ledger.trials and cfg.presets:
+    if cfg.presets:
+        enqueued = {t.user_attrs.get("preset") for t in ledger.get_trials(deepcopy=False)}
         for name, params in presets(cfg, base).items():
-            ledger.enqueue_trial(params, user_attrs={"preset": name})
+            if name not in enqueued:
+                ledger.enqueue_trial(params, user_attrs={"preset": name})
 
     flying: dict[Future[TrialResult], optuna.Trial] = {}
+    deaths = Counter[int]()
 
     def launch(trial: optuna.Trial) -> None:
-        folder = study.trial_folder(trial.number)
-        folder.mkdir(exist_ok=True)
         spec = TrialSpec(
             number=trial.number, study=study.name, preset=str(trial.user_attrs.get("preset", "")),
-            train=suggest(trial, cfg, base), folds=cfg.folds, seed=cfg.seed, **shared,
+            train=suggest(trial, cfg, base), folds=cfg.folds, seed=cfg.seed,
+            best=_best(ledger, study, trial.number) if cfg.prune else None, **shared,
         )  # fmt: skip
+        folder = study.trial_folder(trial.number)
         write_spec(folder, spec)
-        flying[executor.submit(job, folder)] = trial
+        if (result := whole_result(folder)) is not None:
+            settle(trial, result)
+        else:
+            flying[executor.submit(job, folder)] = trial
 
-    # trials of a coordinator that died: same parameters, from their checkpoints
-    running = ledger.get_trials(states=(TrialState.RUNNING,))
-    orphans = [optuna.Trial(ledger, t._trial_id) for t in running]
-    reported = {t.number: len(t.intermediate_values) for t in running}
+    def settle(trial: optuna.Trial, result: TrialResult) -> None:
+        _tell(ledger, trial, result, study)
+        if on_trial:
+            on_trial(result)
+
+    # Trials of a coordinator that died, and those whose result has been lost: same parameters, from their checkpoints.
+    unfinished = [optuna.Trial(ledger, t._trial_id) for t in ledger.get_trials() if _unfinished(t, study)]
     while True:
         ended = sum(t.state.is_finished() for t in ledger.get_trials(deepcopy=False))
-        while len(flying) < workers and (orphans or ended + len(flying) < cfg.trials):
-            launch(orphans.pop() if orphans else ledger.ask())
+        while len(flying) < workers and (unfinished or ended + len(flying) < cfg.trials):
+            launch(unfinished.pop(0) if unfinished else ledger.ask())
+            ended = sum(t.state.is_finished() for t in ledger.get_trials(deepcopy=False))
         if not flying:
             break
         done, _ = wait(flying, timeout=_POLL_S, return_when=FIRST_COMPLETED)
         for future in done:
             trial = flying.pop(future)
-            result = _result_of(future, trial, study)
-            _report(trial, study, reported, None)
-            _tell(ledger, trial, result)
-            if on_trial:
-                on_trial(result)
-        if cfg.prune:
-            for trial in flying.values():
-                _report(trial, study, reported, study.trial_folder(trial.number) / "prune")
-    found = [(read_result(study.trial_folder(t.number)), study.trial_folder(t.number)) for t in ledger.trials]
+            result = _result_of(future, trial.number, study, deaths)
+            if result is None:
+                launch(trial)
+            else:
+                settle(trial, result)
+    found = [(whole_result(study.trial_folder(t.number)), study.trial_folder(t.number)) for t in ledger.trials]
     return [(result, folder) for result, folder in found if result is not None]
 
 
@@ -212,15 +239,16 @@ def cross_validate(
     """
     decides = {"train": train.model_dump(exclude={"device"}), "folds": cfg.folds, "seed": cfg.seed}
     folder = workspace / "settings" / cache_key(**decides, **_started_from(table, fc, block))[:12]
-    result = read_result(folder)
-    if result is None:
-        folder.mkdir(parents=True, exist_ok=True)
-        spec = TrialSpec(
-            number=0, study="single setting", train=train, table=table_path, fc=fc, block=block,
-            costs=dict(costs or {}), folds=cfg.folds, seed=cfg.seed, parent_run=parent_run,
-        )  # fmt: skip
-        write_spec(folder, spec)
-        result = executor.submit(job, folder).result()
+    folder.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder / "lock"):
+        result = whole_result(folder)
+        if result is None:
+            spec = TrialSpec(
+                number=0, study="single setting", train=train, table=table_path, fc=fc, block=block,
+                costs=dict(costs or {}), folds=cfg.folds, seed=cfg.seed, parent_run=parent_run,
+            )  # fmt: skip
+            write_spec(folder, spec)
+            result = executor.submit(job, folder).result()
     if result.state != "complete":
         raise TrainingError(f"the setting cannot be trained: {result.reason}")
     return result, folder
@@ -231,38 +259,63 @@ def _started_from(table: FeatureTable, fc: Path | None, block: Path | None) -> d
     return {"table": table.key, "layers": [path and path.stem for path in (fc, block)], "version": MODELS_VERSION}
 
 
-def _sampler(cfg: SearchConfig) -> optuna.samplers.BaseSampler:
-    """TPE; where models are a choice, each model's own settings are a group."""
-    with warnings.catch_warnings():  # groups are marked experimental since 2020
-        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        return optuna.samplers.TPESampler(
-            seed=cfg.seed, multivariate=True, group=len(cfg.models) > 1, constant_liar=True
-        )
+def _unfinished(trial: optuna.trial.FrozenTrial, study: Study) -> bool:
+    """Whether the trial was begun, and there is no result of it that can be read."""
+    if trial.state is TrialState.WAITING:
+        return False
+    return trial.state is TrialState.RUNNING or whole_result(study.trial_folder(trial.number)) is None
 
 
-def _report(trial: optuna.Trial, study: Study, reported: dict[int, int], prune: Path | None) -> None:
-    """Hand a trial's finished folds to Optuna; ask it to stop when they are worse than the median trial's."""
-    values = fold_values(study.trial_folder(trial.number))
-    for fold in range(reported.get(trial.number, 0), len(values)):
-        trial.report(values[fold], fold)
-        reported[trial.number] = fold + 1
-        if prune is not None and trial.should_prune():
-            prune.touch()
+def _best(ledger: optuna.Study, study: Study, before: int) -> Path | None:
+    """Folder of the best complete trial numbered below `before`; None while too few are for any to be pruned."""
+    complete = [t for t in ledger.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)) if t.number < before]
+    if len(complete) < _STARTUP_TRIALS:
+        return None
+    best_first = sorted(complete, key=lambda t: (-(t.value or 0.0), t.number))
+    folders = (study.trial_folder(t.number) for t in best_first)
+    return next((folder for folder in folders if whole_result(folder)), None)
 
 
-def _result_of(future: Future[TrialResult], trial: optuna.Trial, study: Study) -> TrialResult:
-    """What came of a trial's process; a process that died is a failed trial, never the end of the search."""
+def _result_of(future: Future[TrialResult], number: int, study: Study, deaths: Counter[int]) -> TrialResult | None:
+    """The result of a trial's process; None when it died without one and is to be started again.
+
+    A result that was written stands, whatever became of the process after. What the trial itself refuses, or too many
+    deaths, fail the trial alone.
+
+    Raises:
+        StoreError: the disk refuses; the trial stays unfinished.
+    """
+    folder = study.trial_folder(number)
     try:
         return future.result()
+    except CancelledError:
+        raise
     except Exception as exc:
-        log.warning("trial %d: its process ended without a result (%s: %s)", trial.number, type(exc).__name__, exc)
-        folder, reason = study.trial_folder(trial.number), f"{type(exc).__name__}: {exc}"
-        result = TrialResult(number=trial.number, state="failed", train=read_spec(folder).train, reason=reason)
+        if isinstance(exc, StoreError) or getattr(exc, "errno", None) in _DISK_REFUSES:
+            raise StoreError(f"trial {number} stopped: {exc}; then run the same search again, which goes on") from exc
+        if (written := whole_result(folder)) is not None:
+            return written
+        reason = f"{type(exc).__name__}: {exc}"
+        if not isinstance(exc, FerError):
+            deaths[number] += 1
+            if deaths[number] < DEATHS:
+                log.warning("trial %d: its process ended without a result (%s); it is started again", number, reason)
+                return None
+            reason = f"its process ended {DEATHS} times without a result ({reason}); if memory ran out, lower "
+            reason += "search.workers"
+        log.warning("trial %d has failed: %s", number, reason)
+        result = TrialResult(number=number, state="failed", train=read_spec(folder).train, reason=reason)
         write_atomic(folder / "result.json", result.model_dump_json().encode())
         return result
 
 
-def _tell(ledger: optuna.Study, trial: optuna.Trial, result: TrialResult) -> None:
+def _tell(ledger: optuna.Study, trial: optuna.Trial, result: TrialResult, study: Study) -> None:
+    frozen = ledger.get_trials()[trial.number]
+    if frozen.state.is_finished():
+        return
+    for fold, value in enumerate(fold_values(study.trial_folder(trial.number))):
+        if fold not in frozen.intermediate_values:
+            trial.report(value, fold)
     if result.state == "complete":
         ledger.tell(trial, result.value)
     else:

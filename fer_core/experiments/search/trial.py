@@ -1,13 +1,14 @@
 """One trial: a setting judged by subject-grouped cross-validation, in a process and a folder of its own.
 
 The folder holds `trial.json` (what to do), `progress.jsonl` (what has been done), `fold-*.safetensors` (out-of-fold
-scores and histories), `result.json`, and, from the coordinator, `prune`. A trial that was killed goes on from there.
+scores and histories), `result.json` and `scores.safetensors`. A trial that was killed goes on from there.
 """
 
 from __future__ import annotations
 
 import json
 import logging
+import shutil
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,28 +16,32 @@ from typing import Any, Literal
 
 import numpy as np
 from pydantic import ConfigDict, Field
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.numpy import load_file, save_file
 
 from fer_core.clips.splits import grouped_folds, inner_split
 from fer_core.config import Rule, Settings, TrainConfig
 from fer_core.dataset.table import FeatureTable, load_table
-from fer_core.errors import ConfigError, TrainingError
+from fer_core.errors import ConfigError, StoreError, TrainingError
 from fer_core.evaluation.latency import ms_per_clip
-from fer_core.evaluation.metrics import clip_verdicts, evaluate, mean_recall
+from fer_core.evaluation.metrics import clip_verdicts, evaluate, mean_recall, paired_difference
 from fer_core.models.base import Fits, FitSplit
 from fer_core.models.registry import model_of
-from fer_core.store import publish, write_atomic
+from fer_core.store import publish, read_note, sweep, write_atomic
 from fer_core.training.history import Epoch, History
 from fer_core.workspace import TRIAL_SPEC
 
 log = logging.getLogger(__name__)
 
 OBJECTIVE: Literal["mean_scores"] = "mean_scores"  # the rule trials are compared by; all rules are reported
+PRUNED_FROM = 2  # folds; after one, the best trial is too often among the worse half
 
 
 class TrialSpec(Settings):
-    """What a trial is to do; written by the coordinator, read in the child."""
+    """What a trial is to do; written by the coordinator, read in the child.
+
+    `best`: folder of the complete trial that this one is pruned against; None: it is not pruned.
+    """
 
     number: int = Field(ge=0)
     study: str
@@ -49,13 +54,14 @@ class TrialSpec(Settings):
     folds: int = Field(ge=2)
     seed: int = Field(ge=0)
     parent_run: str = ""
+    best: Path | None = None
 
 
 class TrialResult(Settings):
     """What came of a trial.
 
-    `complete`: judged on all folds; `pruned`: stopped after the first ones; `failed`: diverged, and why. `chosen`: what
-    each fold chose on the clips it was stopped on; see `models.model.Fitted`.
+    `complete`: judged on all folds; `pruned`: stopped after the first ones; `failed`: diverged; `reason`: why it was
+    pruned or failed. `chosen`: what each fold chose on the clips it was stopped on; see `models.base.Fitted`.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=True, ser_json_inf_nan="strings")
@@ -77,20 +83,49 @@ class TrialResult(Settings):
 
 
 def write_spec(folder: Path, spec: TrialSpec) -> None:
-    """Write what the trial in `folder` is to do."""
+    """Write what the trial in `folder` is to do. What a killed process left half written there is removed, and so is
+    all that was made there by another setting or other folds."""
+    folder.mkdir(parents=True, exist_ok=True)
+    sweep(folder)
+    before = read_note(folder / TRIAL_SPEC, TrialSpec)
+    if before and _decides(before) != _decides(spec):
+        log.warning("%s holds a trial of another setting; it is emptied", folder)
+        shutil.rmtree(folder)
     write_atomic(folder / TRIAL_SPEC, spec.model_dump_json(indent=1).encode())
 
 
+def _decides(spec: TrialSpec) -> tuple[Any, ...]:
+    return spec.train.model_dump(exclude={"device"}), spec.folds, spec.seed
+
+
 def read_spec(folder: Path) -> TrialSpec:
-    return TrialSpec.model_validate_json((folder / TRIAL_SPEC).read_text())
+    """What the trial in `folder` is to do.
+
+    Raises:
+        StoreError: it does not say, or cannot be read.
+    """
+    spec = read_note(folder / TRIAL_SPEC, TrialSpec)
+    if spec is None:
+        raise StoreError(f"{folder} holds no readable trial.json; search again, which writes it anew")
+    return spec
 
 
 def read_result(folder: Path) -> TrialResult | None:
-    """The trial's result; None while there is none."""
-    path = folder / "result.json"
-    if not path.is_file():
+    """The trial's result; None while there is none that can be read."""
+    return read_note(folder / "result.json", TrialResult)
+
+
+def whole_result(folder: Path) -> TrialResult | None:
+    """The trial's result, unless it or the scores it rests on cannot be read, so that it is to be made again."""
+    result = read_result(folder)
+    if result is None or result.state == "failed":
+        return result
+    try:
+        out_of_fold_scores(folder)
+    except StoreError as exc:
+        log.warning("%s", exc)
         return None
-    return TrialResult.model_validate_json(path.read_text())
+    return result
 
 
 def complete_result(folder: Path) -> TrialResult:
@@ -107,7 +142,7 @@ def complete_result(folder: Path) -> TrialResult:
 
 
 def fold_values(folder: Path) -> list[float]:
-    """The objective after each finished fold, on the clips of the folds so far."""
+    """The objective after each finished fold, on the clips of the folds so far; none before the first one."""
     path = folder / "progress.jsonl"
     lines = path.read_text().splitlines() if path.is_file() else []
     rows = [json.loads(line) for line in lines if line.endswith("}")]  # the last line may be half written
@@ -127,7 +162,7 @@ def run_trial(folder: Path) -> TrialResult:
     scores = np.full((len(table.features), len(table.classes)), np.nan, dtype=np.float32)
     judged: list[int] = []
     details: list[dict[str, Any]] = []
-    pruned = False
+    behind = ""
     try:
         folds = grouped_folds(table.subjects, table.labels, spec.folds, spec.seed)
         for fold, (train, held_out) in enumerate(folds):
@@ -138,9 +173,10 @@ def run_trial(folder: Path) -> TrialResult:
             verdicts, _ = clip_verdicts(scores, table.offsets, np.array(judged), OBJECTIVE)
             value = mean_recall(verdicts, table.labels[judged], len(table.classes))
             _append(progress, {"fold": fold, "value": value})
-            if (folder / "prune").exists() and fold + 1 < len(folds):
-                pruned = True
-                break
+            if spec.best and PRUNED_FROM <= fold + 1 < len(folds):
+                behind = _behind(spec.best, verdicts, np.array(judged), table)
+                if behind:
+                    break
     except TrainingError as exc:
         result = TrialResult(
             number=spec.number, state="failed", train=spec.train, preset=spec.preset, reason=str(exc),
@@ -149,9 +185,10 @@ def run_trial(folder: Path) -> TrialResult:
     else:
         result = TrialResult(
             number=spec.number,
-            state="pruned" if pruned else "complete",
+            state="pruned" if behind else "complete",
             train=spec.train,
             preset=spec.preset,
+            reason=behind,
             value=value,
             evaluations=_evaluations(table, scores, sorted(judged), spec.train.rules),
             chosen=tuple(d["chosen"] for d in details),
@@ -167,17 +204,41 @@ def run_trial(folder: Path) -> TrialResult:
     return result
 
 
+def _behind(best: Path, verdicts: np.ndarray, judged: np.ndarray, table: FeatureTable) -> str:
+    """Why the trial cannot win: on the clips judged so far it is worse than the best one, by the 95 % interval of their
+    paired difference; empty when it may.
+
+    Args:
+        best: folder of the best trial. verdicts, judged: (n,) columns, and places of the clips.
+    """
+    theirs, _ = clip_verdicts(out_of_fold_scores(best), table.offsets, judged, OBJECTIVE)
+    subjects = [table.subjects[c] for c in judged]
+    d = paired_difference(verdicts, theirs, table.labels[judged], subjects, len(table.classes))
+    if d.high >= 0:
+        return ""
+    return (
+        f"{100 * d.value:+.1f} points [{100 * d.low:+.1f}, {100 * d.high:+.1f}] against {best.name} on the "
+        f"{len(set(subjects))} people judged so far"
+    )
+
+
 def out_of_fold_scores(folder: Path) -> np.ndarray:
-    """(N, k) float32 frame scores of a finished trial, each from a model that never saw the frame's subject."""
-    return load_file(folder / "scores.safetensors")["scores"]
+    """(N, k) float32 frame scores of a finished trial, each from a model that never saw the frame's subject.
+
+    Raises:
+        StoreError: they are missing or damaged.
+    """
+    path = folder / "scores.safetensors"
+    try:
+        return load_file(path)["scores"]
+    except (OSError, SafetensorError, KeyError) as exc:
+        raise StoreError(f"cannot read {path} ({exc}); run the same search or training again, which mends it") from exc
 
 
 def histories(folder: Path) -> list[History]:
     """The histories of the trial's finished folds, in order."""
-    found = []
-    for path in sorted(folder.glob("fold-*.safetensors")):
-        found.append(History.from_rows(_read_fold(path)[1]["history"]))
-    return found
+    found = [_read_fold(path) for path in sorted(folder.glob("fold-*.safetensors"))]
+    return [History.from_rows(fold[1]["history"]) for fold in found if fold]
 
 
 def _fold(
@@ -185,8 +246,8 @@ def _fold(
 ) -> tuple[np.ndarray, dict[str, Any]]:
     """Frame scores of the held-out clips and what was noted of the fit; read back when the fold was done before."""
     path = folder / f"fold-{fold:02d}.safetensors"
-    if path.is_file():
-        return _read_fold(path)
+    if (found := _read_fold(path)) is not None:
+        return found
     subjects = [table.subjects[c] for c in train]
     kept, stopped_on = inner_split(subjects, table.labels[train], spec.train.inner_share, spec.seed)
 
@@ -213,9 +274,16 @@ def _fold(
     return scores, detail
 
 
-def _read_fold(path: Path) -> tuple[np.ndarray, dict[str, Any]]:
-    with safe_open(path, framework="numpy") as file:
-        return file.get_tensor("scores"), json.loads(file.metadata()["detail"])
+def _read_fold(path: Path) -> tuple[np.ndarray, dict[str, Any]] | None:
+    """Scores and notes of a finished fold; None when there are none, or (with a warning) none that can be read."""
+    if not path.is_file():
+        return None
+    try:
+        with safe_open(path, framework="numpy") as file:
+            return file.get_tensor("scores"), json.loads(file.metadata()["detail"])
+    except (SafetensorError, KeyError, TypeError, ValueError) as exc:
+        log.warning("%s is damaged (%s); its fold is fitted again", path, exc)
+        return None
 
 
 def _evaluations(

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-from concurrent.futures import Executor, Future
+import errno
+import os
+import signal
 
 import numpy as np
-import optuna
 import pytest
 from filelock import FileLock
+from pebble import ProcessExpired
+from safetensors.numpy import save_file
 
 from fer_core.clips.splits import grouped_folds
 from fer_core.config import SearchConfig, TrainConfig
@@ -16,8 +19,9 @@ from fer_core.dataset.table import DESCRIBED, Part, build_table
 from fer_core.errors import StoreError, TrainingError
 from fer_core.experiments.search.choice import choose
 from fer_core.experiments.search.processes import trial_processes
-from fer_core.experiments.search.study import cross_validate, open_study, refit, search
+from fer_core.experiments.search.study import DEATHS, cross_validate, open_study, refit, search
 from fer_core.experiments.search.trial import (
+    TrialResult,
     TrialSpec,
     fold_values,
     histories,
@@ -31,6 +35,7 @@ from fer_core.features.store import FeatureStore
 from fer_core.models.base import read_of
 from fer_core.models.registry import model_of
 from fer_core.store import EntryStore
+from tests.executors import InProcess
 from tests.models.spy import Spy
 from tests.tables import drawn_clips, drawn_table, equal_heads
 
@@ -45,18 +50,6 @@ def table(tmp_path):
 
 def table_path(tmp_path, table):
     return FeatureStore(tmp_path / "store").tables.path(table.key)
-
-
-class InProcess(Executor):
-    """Runs each trial at once, here: for what has nothing to do with processes."""
-
-    def submit(self, fn, /, *args, **kwargs):
-        future: Future = Future()
-        try:
-            future.set_result(fn(*args, **kwargs))
-        except Exception as exc:
-            future.set_exception(exc)
-        return future
 
 
 def test_search_runs_every_trial_in_a_process_and_keeps_the_cheapest_of_the_best(tmp_path, table):
@@ -152,38 +145,168 @@ def test_a_diverging_trial_fails_with_its_reason_and_is_never_chosen(tmp_path, t
         choose(found, table)
 
 
-def test_a_process_that_dies_fails_its_trial_only(tmp_path, table):
-    """Item 85 for trials."""
+@pytest.mark.parametrize(("deaths", "state"), [(DEATHS - 1, "complete"), (DEATHS, "failed")])
+def test_a_trial_whose_process_dies_is_tried_again_twice_then_it_has_failed(tmp_path, table, deaths, state):
+    """Item 85 for trials: killed from outside, by the system when memory runs out for instance."""
     cfg = SearchConfig(trials=2, folds=2, widths=((),), presets=False)
     study = open_study(tmp_path, table, cfg, BASE)
+    left = iter([ProcessExpired("Abnormal termination")] * deaths)
+
+    def dies_first(folder):
+        for death in left:
+            raise death
+        return run_trial(folder)
+
+    found = search(study, table, table_path(tmp_path, table), cfg, BASE, InProcess(), job=dies_first)
+    assert [r.state for r, _ in found] == [state, "complete"]
+    if state == "failed":
+        assert "its process ended 3 times without a result (ProcessExpired: Abnormal" in found[0][0].reason
+        assert "lower search.workers" in found[0][0].reason
+
+
+def test_a_killed_process_is_started_again(tmp_path, table):
+    cfg = SearchConfig(trials=1, folds=2, widths=((),), presets=False)
+    study = open_study(tmp_path, table, cfg, BASE)
     with trial_processes(1) as executor:
-        found = search(study, table, table_path(tmp_path, table), cfg, BASE, executor, job=die)
-    assert [r.state for r, _ in found] == ["failed", "failed"]
+        found = search(study, table, table_path(tmp_path, table), cfg, BASE, executor, job=die_first)
+    assert [r.state for r, _ in found] == ["complete"]
 
 
-def die(folder):
-    import os
-    import signal
+def die_first(folder):
+    if not (folder / "died").exists():
+        (folder / "died").touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return run_trial(folder)
 
+
+def test_a_result_stands_though_its_process_dies_before_it_has_ended(tmp_path, table):
+    cfg = SearchConfig(trials=1, folds=2, widths=((),), presets=False)
+    study = open_study(tmp_path, table, cfg, BASE)
+    with trial_processes(1) as executor:
+        found = search(study, table, table_path(tmp_path, table), cfg, BASE, executor, job=die_after)
+    assert [r.state for r, _ in found] == ["complete"]
+
+
+def die_after(folder):
+    run_trial(folder)
     os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_an_error_of_the_trial_itself_is_not_tried_again(tmp_path, table):
+    cfg = SearchConfig(trials=1, folds=2, widths=((),), presets=False)
+    tried = []
+
+    def refuses(folder):
+        tried.append(folder)
+        raise TrainingError("no training clips of fear")
+
+    study = open_study(tmp_path, table, cfg, BASE)
+    found = search(study, table, table_path(tmp_path, table), cfg, BASE, InProcess(), job=refuses)
+    assert found[0][0].state == "failed" and "no training clips of fear" in found[0][0].reason and len(tried) == 1
+
+
+def test_a_full_disk_ends_the_search_with_one_sentence_and_the_trial_goes_on_later(tmp_path, table):
+    cfg = SearchConfig(trials=2, folds=2, widths=((),), presets=False)
+    study, path = open_study(tmp_path, table, cfg, BASE), table_path(tmp_path, table)
+
+    def full(folder):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with pytest.raises(StoreError, match=r"trial 0 stopped: .*No space left on device.*run the same search again"):
+        search(study, table, path, cfg, BASE, InProcess(), job=full)
+    assert [r.state for r, _ in search(study, table, path, cfg, BASE, InProcess())] == ["complete", "complete"]
+
+
+@pytest.mark.parametrize("name", ["result.json", "trial.json", "scores.safetensors", "fold-00.safetensors"])
+@pytest.mark.parametrize("left", [b"", b'{"number": 0, "sta'], ids=["empty", "truncated"])
+def test_a_damaged_file_of_a_trial_is_made_again(tmp_path, table, name, left):
+    cfg = SPACE.model_copy(update={"trials": 1})
+    study, path = open_study(tmp_path, table, cfg, BASE), table_path(tmp_path, table)
+    [(before, folder)] = search(study, table, path, cfg, BASE, InProcess())
+    scores = out_of_fold_scores(folder)
+    (folder / name).write_bytes(left)
+    if name.startswith("fold"):
+        (folder / "result.json").unlink()  # or nobody reads it
+    [(again, _)] = search(study, table, path, cfg, BASE, InProcess())
+    assert again.value == before.value and np.array_equal(out_of_fold_scores(folder), scores)
+
+
+def test_a_folder_of_another_setting_is_emptied_not_read(tmp_path, table):
+    """The ledger was lost, or is in another database: trials are numbered from 0 again."""
+    folder = tmp_path / "trial-0000"
+    spec = TrialSpec(number=0, study="s", train=BASE, table=table_path(tmp_path, table), folds=2, seed=0)
+    write_spec(folder, spec)
+    run_trial(folder)
+    write_spec(folder, spec.model_copy(update={"train": BASE.model_copy(update={"device": "cpu"})}))
+    assert read_result(folder) is not None, "where it is fitted is no setting"
+    write_spec(folder, spec.model_copy(update={"train": BASE.model_copy(update={"lr": 0.1})}))
+    assert read_result(folder) is None and not list(folder.glob("fold-*"))
 
 
 def test_two_searches_of_one_study_do_not_run_at_once(tmp_path, table):
     study = open_study(tmp_path, table, SPACE, BASE)
+    with study.held(), study.held():
+        pass
     with FileLock(study.folder / "lock"), pytest.raises(StoreError, match="searched by another process"):
         search(study, table, table_path(tmp_path, table), SPACE, BASE, InProcess())
 
 
-def test_hopeless_trials_are_pruned_and_say_so(tmp_path, table):
-    study = open_study(tmp_path, table, SPACE, BASE)
+def test_a_trial_is_pruned_after_two_folds_where_it_is_worse_on_the_same_people(tmp_path, table):
     path = table_path(tmp_path, table)
-    ledger = optuna.create_study(study_name="other", storage=study.storage)
-    assert ledger.direction == optuna.study.StudyDirection.MINIMIZE  # another study in the file does not disturb ours
-    folder = study.trial_folder(0)
-    folder.mkdir()
-    (folder / "prune").touch()
-    found = search(study, table, path, SPACE.model_copy(update={"trials": 1}), BASE, InProcess())
-    assert found[0][0].state == "pruned" and len(found[0][0].chosen) == 1
+    spec = TrialSpec(number=0, study="s", train=BASE, table=path, folds=4, seed=0)
+    best = tmp_path / "trial-0000"
+    write_spec(best, spec)
+    assert run_trial(best).state == "complete"
+    for name, train in (("hopeless", TrainConfig(epochs=1, lr=1e-6)), ("equal", BASE)):
+        write_spec(tmp_path / name, spec.model_copy(update={"number": 1, "train": train, "best": best}))
+    hopeless, equal = run_trial(tmp_path / "hopeless"), run_trial(tmp_path / "equal")
+    assert hopeless.state == "pruned" and len(hopeless.chosen) == 2
+    assert hopeless.reason.endswith("against trial-0000 on the 6 people judged so far")
+    assert equal.state == "complete" and equal.value == read_result(best).value
+
+
+def test_trials_are_pruned_once_five_are_complete_against_the_best_of_them(tmp_path, table):
+    study, path = open_study(tmp_path, table, SPACE, BASE), table_path(tmp_path, table)
+    found = search(study, table, path, SPACE.model_copy(update={"trials": 7}), BASE, InProcess())
+    against = [read_spec(folder).best for _, folder in found]
+    assert against[:5] == [None] * 5
+    best = max((r for r, _ in found[:5]), key=lambda r: r.value)
+    assert against[5] == study.trial_folder(best.number)
+    assert all(r.state == "complete" for r, _ in found[:5])
+    (against[5] / "scores.safetensors").write_bytes(b"")  # the best one is made again, and not against itself
+    again = search(study, table, path, SPACE.model_copy(update={"trials": 7}), BASE, InProcess())
+    assert [r.value for r, _ in again] == [r.value for r, _ in found]
+
+
+@pytest.mark.parametrize("models", [(), ("head", "lbp-svm")], ids=["one model", "several"])
+def test_a_search_that_was_stopped_draws_what_an_undisturbed_one_draws(tmp_path, table, models, monkeypatch):
+    """Past the ten random trials with which the sampler starts; no trial is repeated in a later session."""
+    table = with_texture(tmp_path, table, np.zeros((table.n_clips, 3)))
+    path = table_path(tmp_path, table)
+    space = SPACE.model_copy(update={"models": models, "presets": False, "trials": 14})
+
+    def drawn(workspace, *sessions):
+        study = open_study(workspace, table, space, BASE)
+        for trials in sessions:
+            cfg = space.model_copy(update={"trials": trials})
+            found = search(study, table, path, cfg, BASE, InProcess(), job=valued)
+        return [r.train for r, _ in found]
+
+    undisturbed = drawn(tmp_path / "whole", 14)
+    assert drawn(tmp_path / "stopped", 3, 6, 12, 14) == undisturbed
+    settings = [t.model_dump_json() for t in undisturbed if t.model == "head"]
+    assert len(set(settings)) == len(settings)
+
+
+def valued(folder):
+    """A trial whose value is a function of its setting; nothing is fitted."""
+    spec = read_spec(folder)
+    value = 1 / (1 + abs(np.log(spec.train.lr / 1e-3))) + 0.1 * (spec.train.model == "head")
+    k = 6 * 4 * 12
+    save_file({"scores": np.zeros((k, 6), np.float32)}, folder / "scores.safetensors")
+    result = TrialResult(number=spec.number, state="complete", train=spec.train, value=value)
+    (folder / "result.json").write_text(result.model_dump_json())
+    return result
 
 
 def test_refit_is_reproducible(tmp_path, table):
@@ -254,3 +377,16 @@ def test_epochs_given_are_another_study_where_other_models_take_them_over(tmp_pa
     assert open_study(tmp_path, table, space, TrainConfig()) != open_study(
         tmp_path, table, space, TrainConfig(epochs=default)
     )
+
+
+def test_what_the_clock_reads_does_not_choose_among_trials_of_equal_cost(tmp_path, table):
+    """Two trials with the same verdicts: the smaller one is kept, though it was timed while the machine was busy."""
+    path = table_path(tmp_path, table)
+    write_spec(tmp_path / "a", TrialSpec(number=0, study="s", train=BASE, table=path, folds=2, seed=0))
+    result = run_trial(tmp_path / "a")
+    small = result.model_copy(update={"n_weights": 10, "ms_per_clip": 24.0})
+    large = result.model_copy(update={"number": 1, "n_weights": 99, "ms_per_clip": 20.0})
+    slow = small.model_copy(update={"ms_per_clip": 40.0})
+    folder = tmp_path / "a"
+    assert choose([(small, folder), (large, folder)], table).chosen.number == 0
+    assert choose([(slow, folder), (large, folder)], table).chosen.number == 1

@@ -1,0 +1,50 @@
+"""Which process a run belongs to, and the end of runs whose process died without ending them."""
+
+from __future__ import annotations
+
+import logging
+import socket
+from typing import TYPE_CHECKING
+
+import psutil
+from mlflow.exceptions import MlflowException
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+log = logging.getLogger(__name__)
+
+PROCESS = "ferflow.process"  # tag
+_CLOCK_S = 2  # by which a process's start time, as the system tells it, may move
+
+
+def this_process() -> str:
+    """Host, process id and start time in seconds: what tells this process from all others."""
+    return f"{socket.gethostname()} {psutil.Process().pid} {psutil.Process().create_time():.0f}"
+
+
+def has_died(process: str) -> bool:
+    """Whether a process of this host has ended; False for those of other hosts, which cannot be seen from here."""
+    host, _, rest = process.partition(" ")
+    pid, _, started = rest.partition(" ")
+    if host != socket.gethostname() or not (pid.isdecimal() and started.isdecimal()):
+        return False
+    try:
+        return abs(psutil.Process(int(pid)).create_time() - int(started)) > _CLOCK_S
+    except psutil.NoSuchProcess:
+        return True
+
+
+def end_dead_runs(client: MlflowClient, experiment_id: str) -> int:
+    """End, as KILLED, the runs still RUNNING whose process on this host has died. Returns how many."""
+    ended = 0
+    for run in client.search_runs([experiment_id], "attributes.status = 'RUNNING'"):
+        if has_died(run.data.tags.get(PROCESS, "")):
+            try:
+                client.set_terminated(run.info.run_id, status="KILLED")
+            except MlflowException as exc:
+                log.warning("run %s is RUNNING, its process has died, and MLflow refuses: %s", run.info.run_id, exc)
+            else:
+                log.info("run '%s' (%s) was left by a killed process and is ended", run.info.run_name, run.info.run_id)
+                ended += 1
+    return ended
