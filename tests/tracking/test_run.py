@@ -9,6 +9,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import yaml
 from matplotlib.figure import Figure
 
 from fer_core.config import RunConfig, SearchConfig, TrackingConfig, TrainConfig, load_config
