@@ -18,12 +18,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
-from fer_core.errors import DataError, RegistryError
+from fer_core.errors import DataError, FerError, RegistryError
 from fer_core.evaluation.gate import OutOfFoldRecord
 from fer_core.models.bundle import FILES, ModelBundle, bundle_digest, read_bundle
 from fer_core.reports.page import USE_STATEMENT
-from fer_core.tracking.connection import Tracking, mlflow_errors
+from fer_core.tracking.connection import Tracking, mlflow_errors, without_secrets
 from fer_core.tracking.packing import pack
 from fer_core.tracking.parity import prove_parity
 from fer_core.tracking.run import Run
@@ -363,19 +364,48 @@ def _downloaded(tracking: Tracking, version: ModelVersion) -> Iterator[Path]:
     where = f"version {version.version} of '{version.name}'"
     parent = tracking.workspace / "models"
     parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".fetch-", dir=parent) as temporary, mlflow_errors(where, RegistryError):
-        source = tracking.client.get_model_version_download_uri(version.name, version.version)
-        top, inner = _names(tracking, source), _names(tracking, f"{source}/artifacts")
-        extra, missing = (top - _TOP_LEVEL) | (inner - set(FILES)), set(FILES) - inner
-        if extra or missing:
-            raise RegistryError(
-                f"{where} is not as it was registered: found also {sorted(extra)}, missing {sorted(missing)}"
-            )
+    with tempfile.TemporaryDirectory(prefix=".fetch-", dir=parent) as temporary:
         folder = Path(temporary) / "model"
         folder.mkdir()
-        for name in FILES:
-            _fetch(tracking, f"{source}/artifacts/{name}", Path(temporary)).replace(folder / name)
+        with _fetching(where):
+            source = tracking.client.get_model_version_download_uri(version.name, version.version)
+            _refuse_address(where, source)
+            top, inner = _names(tracking, source), _names(tracking, f"{source}/artifacts")
+            extra, missing = (top - _TOP_LEVEL) | (inner - set(FILES)), set(FILES) - inner
+            if extra or missing:
+                raise RegistryError(
+                    f"{where} is not as it was registered: found also {sorted(extra)}, missing {sorted(missing)}"
+                )
+            for name in FILES:
+                _fetch(tracking, f"{source}/artifacts/{name}", Path(temporary)).replace(folder / name)
         yield folder
+
+
+def _refuse_address(where: str, source: str) -> None:
+    """Refuse files at an address of the version's own choosing: asking there tells anybody of this machine."""
+    if urlsplit(source).scheme in ("http", "https", "ftp", "sftp"):
+        raise RegistryError(
+            f"{where} says that its files are at {without_secrets(source)[:200]}, which is not MLflow's store; "
+            "do not use it, register the model again"
+        )
+
+
+@contextmanager
+def _fetching(where: str) -> Iterator[None]:
+    """Whatever a store answers, in one sentence; each kind (s3, gs ...) has a package with errors of its own."""
+    try:
+        with mlflow_errors(where, RegistryError):
+            yield
+    except FerError:
+        raise
+    except ImportError as exc:
+        raise RegistryError(
+            f"{where} is in a store that needs a package which is not here ({exc}); install it, or have MLflow serve "
+            "artifacts"
+        ) from exc
+    except Exception as exc:
+        reason = " ".join(str(exc).split())[:300]
+        raise RegistryError(f"{where} cannot be fetched ({type(exc).__name__}: {reason})") from exc
 
 
 def _names(tracking: Tracking, uri: str) -> set[str]:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import shutil
+import socket
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from threading import Barrier
 
 import pytest
 import yaml
+from mlflow.exceptions import MlflowException
 
 from fer_core.config import TrackingConfig
 from fer_core.emotions import SIX
@@ -341,6 +343,44 @@ def test_version_made_by_others_is_refused(registered):
     other = replace(registered.tracking, cfg=TrackingConfig(model=name))
     with pytest.raises(RegistryError, match="has no hashes of its files; it was not made by ferflow"):
         load_version(other, int(made.version))
+
+
+@pytest.fixture
+def said_to_be_at(tracking, tmp_path):
+    """A version with hashes whose files are said to be elsewhere, and the way to it; no server refuses its address."""
+    cfg = TrackingConfig(model="face-emotion-elsewhere")
+    with suppress(MlflowException):
+        tracking.client.create_registered_model(cfg.model)
+
+    def make(source: str):
+        tags = {f"sha256.{name}": "ab" * 32 for name in FILES}
+        version = tracking.client.create_model_version(cfg.model, source, tags=tags).version
+        return replace(tracking, cfg=cfg, workspace=tmp_path), int(version)
+
+    return make
+
+
+@pytest.mark.parametrize(
+    "address", ["http://{}/model", "https://{}/api/2.0/mlflow-artifacts/artifacts/1", "ftp://u:p@{}/"]
+)
+def test_version_whose_files_are_at_an_address_is_refused_and_nobody_is_asked(said_to_be_at, address):
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.settimeout(0.2)
+        tracking, version = said_to_be_at(address.format(f"127.0.0.1:{listener.getsockname()[1]}"))
+        with pytest.raises(RegistryError, match=r"says that its files are at .*, which is not MLflow's store") as told:
+            load_version(tracking, version)
+        with pytest.raises(TimeoutError):
+            listener.accept()
+    assert "u:p" not in str(told.value)
+
+
+@pytest.mark.parametrize("source", ["s3://bucket/model", "gs://bucket/model", "unheard-of://bucket/model"])
+def test_version_in_a_store_that_cannot_be_read_here_is_one_sentence(said_to_be_at, source):
+    tracking, version = said_to_be_at(source)
+    with pytest.raises(
+        RegistryError, match=rf"^version {version} of 'face-emotion-elsewhere'( is in a store|:| cannot)"
+    ):
+        load_version(tracking, version)
 
 
 def test_model_whose_files_changed_is_not_registered(registered, tmp_path):
