@@ -24,8 +24,9 @@ from fer_core.clips.splits import inner_split
 from fer_core.config import Settings, TrainConfig
 from fer_core.dataset.table import FeatureTable, load_table
 from fer_core.errors import TrainingError
-from fer_core.features.store import load_fc
-from fer_core.models.fc_head import Head, fit_head
+from fer_core.models.base import Fits, FitSplit
+from fer_core.models.fc_head import Head
+from fer_core.models.registry import model_of
 from fer_core.runtime import resolve_device
 from fer_core.store import cache_key, publish, read_note, sweep, write_atomic
 from fer_core.training.history import Epoch, History
@@ -37,7 +38,7 @@ MODEL = "model"  # subfolder of the model that was made of the head
 _POLL_S = 1.0
 
 
-class SidedSpec(Settings):
+class HoldoutSpec(Settings):
     """What a fit is to do; written by its starter, read in the child. Places are those of the table's clips."""
 
     train: TrainConfig
@@ -47,7 +48,7 @@ class SidedSpec(Settings):
     stop_clips: tuple[int, ...] = ()
 
 
-class SidedResult(Settings):
+class HoldoutResult(Settings):
     """What came of a fit: `complete`, or `failed` and why."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=True, ser_json_inf_nan="constants")
@@ -106,7 +107,7 @@ def fit_holdout(
     executor: Executor,
     fc: Path | None = None,
     progress: Callable[[int, int], None] | None = None,
-) -> tuple[SidedResult, Path]:
+) -> tuple[HoldoutResult, Path]:
     """The fit, in a process of its own, and its folder; read back when done before, resumed when interrupted.
 
     A fit that diverges, or whose process dies, is a failed result.
@@ -123,9 +124,9 @@ def fit_holdout(
         return result, folder
     folder.mkdir(parents=True, exist_ok=True)
     sweep(folder)
-    spec = SidedSpec(train=train, table=table_path, fc=fc, fit_clips=places["fit"], stop_clips=places["stop"])
+    spec = HoldoutSpec(train=train, table=table_path, fc=fc, fit_clips=places["fit"], stop_clips=places["stop"])
     write_atomic(folder / _SPEC, spec.model_dump_json(indent=1).encode())
-    future = executor.submit(run_sides, folder)
+    future = executor.submit(run_holdout, folder)
     while progress and not wait([future], timeout=_POLL_S).done:
         progress(_epochs_done(folder), train.epochs)
     try:
@@ -133,12 +134,12 @@ def fit_holdout(
     except Exception as exc:  # the child was killed, out of memory perhaps: the other implementations go on
         log.warning("the fit's process ended without a result (%s: %s)", type(exc).__name__, exc)
         reason = f"its process ended without a result ({type(exc).__name__})"
-        return SidedResult(state="failed", reason=reason), folder
+        return HoldoutResult(state="failed", reason=reason), folder
 
 
-def run_sides(folder: Path) -> SidedResult:
+def run_holdout(folder: Path) -> HoldoutResult:
     """The fit described in `folder`; its result and head are also written there. What the child process does."""
-    spec = SidedSpec.model_validate_json((folder / _SPEC).read_text())
+    spec = HoldoutSpec.model_validate_json((folder / _SPEC).read_text())
     table = load_table(spec.table)
     seen: list[Epoch] = []
 
@@ -148,23 +149,22 @@ def run_sides(folder: Path) -> SidedResult:
         return False
 
     device = str(resolve_device(spec.train.device))
+    fits = Fits(table, checkpoint=folder / "checkpoint", on_epoch=on_epoch)
+    side = FitSplit(np.array(spec.fit_clips), np.array(spec.stop_clips, dtype=np.int64), spec.train.seed)
     try:
-        fitted = fit_head(
-            table, np.array(spec.fit_clips), np.array(spec.stop_clips, dtype=np.int64), spec.train,
-            fc=load_fc(spec.fc) if spec.fc else (), checkpoint=folder / "checkpoint", on_epoch=on_epoch,
-        )  # fmt: skip
+        fitted = fits.fitted(model_of(spec.train, fc=spec.fc), side)
     except TrainingError as exc:
         rows = tuple(History(seen).to_rows())
-        result = SidedResult(state="failed", reason=str(exc), history=rows, device=device)
+        result = HoldoutResult(state="failed", reason=str(exc), history=rows, device=device)
     else:
         with publish(folder / _HEAD) as temporary:
-            save_file(fitted.head.state_dict(), temporary)
-        result = SidedResult(
+            save_file(fitted.classifier.to_tensors(), temporary)
+        result = HoldoutResult(
             state="complete",
-            history=tuple(fitted.history.to_rows()),
-            steps=fitted.steps,
-            pretrained=tuple(fitted.pretrained),
-            n_weights=fitted.n_weights,
+            history=tuple(fitted.history.to_rows()) if fitted.history else (),
+            steps=round(fitted.chosen["steps"]),
+            pretrained=fitted.pretrained,
+            n_weights=fitted.classifier.n_parameters,
             threads=fitted.threads,
             device=device,
         )
@@ -185,9 +185,9 @@ def drop_head(folder: Path) -> None:
     (folder / _HEAD).unlink(missing_ok=True)
 
 
-def _done(folder: Path) -> SidedResult | None:
+def _done(folder: Path) -> HoldoutResult | None:
     """The result of an earlier fit, if what it made is still there."""
-    result = read_note(folder / _RESULT, SidedResult)
+    result = read_note(folder / _RESULT, HoldoutResult)
     if result is None:
         return None
     kept = result.state == "failed" or (folder / _HEAD).is_file() or (folder / MODEL).is_dir()

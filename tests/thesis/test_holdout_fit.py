@@ -17,7 +17,7 @@ from fer_core.config import TrainConfig
 from fer_core.experiments.search.processes import trial_processes
 from fer_core.features.store import FeatureStore
 from fer_core.models.fc_head import fit_head
-from fer_core.thesis.holdout_fit import MODEL, drop_head, fit_holdout, head_of, holdout_split, run_sides
+from fer_core.thesis.holdout_fit import MODEL, drop_head, fit_holdout, head_of, holdout_split, run_holdout
 from tests.executors import InProcess
 from tests.tables import drawn_clips, drawn_table, equal_heads
 
@@ -125,5 +125,5 @@ def test_a_killed_process_is_a_failed_result_that_can_be_tried_again(made):
     table, path, sides, parent = made
     result, folder = fit_holdout(parent, table, path, sides, TRAIN, Killing())
     assert result.state == "failed" and "its process ended without a result" in result.reason
-    assert run_sides(folder).state == "complete"
+    assert run_holdout(folder).state == "complete"
     assert fit_holdout(parent, table, path, sides, TRAIN, Refusing())[0].state == "complete"

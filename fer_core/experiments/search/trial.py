@@ -16,16 +16,16 @@ from typing import Any, Literal
 
 import numpy as np
 from pydantic import ConfigDict, Field
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
-from fer_core.clips.splits import grouped_folds, inner_split
+from fer_core.clips.splits import grouped_folds
 from fer_core.config import Rule, Settings, TrainConfig
 from fer_core.dataset.table import FeatureTable, load_table
 from fer_core.errors import ConfigError, StoreError, TrainingError
-from fer_core.evaluation.latency import ms_per_clip
+from fer_core.evaluation.cross_validation import Fold, FoldFile, fit_fold, hold_out
 from fer_core.evaluation.metrics import clip_verdicts, evaluate, mean_recall, paired_difference
-from fer_core.models.base import Fits, FitSplit
+from fer_core.models.base import Fits
 from fer_core.models.registry import model_of
 from fer_core.store import publish, read_note, sweep, write_atomic
 from fer_core.training.history import Epoch, History
@@ -237,53 +237,26 @@ def out_of_fold_scores(folder: Path) -> np.ndarray:
 
 def histories(folder: Path) -> list[History]:
     """The histories of the trial's finished folds, in order."""
-    found = [_read_fold(path) for path in sorted(folder.glob("fold-*.safetensors"))]
+    found = [FoldFile(path).get() for path in sorted(folder.glob("fold-*.safetensors"))]
     return [History.from_rows(fold[1]["history"]) for fold in found if fold]
 
 
 def _fold(
     folder: Path, spec: TrialSpec, table: FeatureTable, fold: int, train: np.ndarray, held_out: np.ndarray
-) -> tuple[np.ndarray, dict[str, Any]]:
+) -> Fold:
     """Frame scores of the held-out clips and what was noted of the fit; read back when the fold was done before."""
-    path = folder / f"fold-{fold:02d}.safetensors"
-    if (found := _read_fold(path)) is not None:
-        return found
-    subjects = [table.subjects[c] for c in train]
-    kept, stopped_on = inner_split(subjects, table.labels[train], spec.train.inner_share, spec.seed)
 
     def on_epoch(epoch: Epoch) -> bool:
         row = {"fold": fold, "epoch": epoch.number, "validation_accuracy": epoch.validation_accuracy}
         _append(folder / "progress.jsonl", row)
         return False
 
-    fits = Fits(table, checkpoint=folder / f"checkpoint-{fold:02d}", on_epoch=on_epoch)
-    model = model_of(spec.train, fc=spec.fc, block=spec.block)
-    fitted = fits.fitted(model, FitSplit(train[kept], train[stopped_on], spec.train.seed))
-    scores = fitted.classifier.frame_scores(table, held_out)
-    detail = {
-        "chosen": dict(fitted.chosen),
-        "best_epoch": fitted.best_epoch,
-        "n_weights": fitted.classifier.n_parameters,
-        "ms": ms_per_clip(fitted.classifier, table, held_out, spec.costs),
-        "pretrained": fitted.pretrained,
-        "threads": fitted.threads,
-        "history": fitted.history.to_rows() if fitted.history else [],
-    }
-    with publish(path) as temporary:
-        save_file({"scores": scores}, temporary, metadata={"detail": json.dumps(detail)})
-    return scores, detail
-
-
-def _read_fold(path: Path) -> tuple[np.ndarray, dict[str, Any]] | None:
-    """Scores and notes of a finished fold; None when there are none, or (with a warning) none that can be read."""
-    if not path.is_file():
-        return None
-    try:
-        with safe_open(path, framework="numpy") as file:
-            return file.get_tensor("scores"), json.loads(file.metadata()["detail"])
-    except (SafetensorError, KeyError, TypeError, ValueError) as exc:
-        log.warning("%s is damaged (%s); its fold is fitted again", path, exc)
-        return None
+    return fit_fold(
+        model_of(spec.train, fc=spec.fc, block=spec.block),
+        Fits(table, checkpoint=folder / f"checkpoint-{fold:02d}", on_epoch=on_epoch),
+        hold_out(table, train, spec.train.inner_share, spec.seed, spec.train.seed),
+        held_out, frames=True, costs=spec.costs, kept=FoldFile(folder / f"fold-{fold:02d}.safetensors"),
+    )  # fmt: skip
 
 
 def _evaluations(

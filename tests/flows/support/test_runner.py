@@ -39,10 +39,10 @@ def contents(store: Path) -> dict[str, str]:
 
 @pytest.mark.slow
 def test_a_cluster_of_two_workers_gives_the_bytes_of_this_machine(manifest, tmp_path, prefect_server, monkeypatch):
-    from flows import corpus
+    from flows.support import prepare
     from flows.preprocess import preprocess_flow
 
-    monkeypatch.setattr(corpus, "BATCH", 3)
+    monkeypatch.setattr(prepare, "BATCH", 3)
     found = {}
     for cfg in (RunnerConfig(), DASK):
         config = RunConfig(
