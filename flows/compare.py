@@ -35,11 +35,8 @@ from flows.support.environment import settle
 from flows.support.prepare import (
     Prepared,
     backbone_for,
-    costs_of,
     face_rows,
-    prepare_faces,
-    prepare_features,
-    table_of,
+    prepare,
     with_course,
 )
 
@@ -64,14 +61,11 @@ def compare_flow(
     tracking = connect(config.tracking, workspace.root)
     models_of(models, config.train)  # a name that is unknown is refused before the work begins
     extra = _requirements(models_of(models or compared_names(), config.train), config)
-    backbone = backbone_for(config, extra)
     if external:
         labelled_clips(Path(external).expanduser(), config)  # what cannot be read is refused before any work
-    prepared = _training_clips(prepare_faces(config, folded=True), config, extra)
-    prepare_features(config, prepared, extra)
-    table, costs = table_of(config, prepared, extra), costs_of(config, prepared, extra)
-    fc, block = workspace.features.stored_layers(backbone, block=bool(table.maps))
-    chosen = models_of(models or compared_names(), config.train, epochs=epochs, fc=fc, block=block)
+    data = prepare(config, extra, folded=True, narrow=lambda clips: _training_clips(clips, config, extra))
+    prepared, table, costs = data.prepared, data.table, data.costs(config)
+    chosen = models_of(models or compared_names(), config.train, epochs=epochs, fc=data.fc, block=data.block)
     other = _external_table(prepared, extra, config, workspace, external) if external else None
     with start_run(tracking, "compare") as run:
         run.log_config(config)

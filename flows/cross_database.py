@@ -11,7 +11,6 @@ from prefect.cache_policies import NO_CACHE
 
 from fer_core.config import RunConfig
 from fer_core.dataset.load import load_dataset, trained_on
-from fer_core.dataset.table import FeatureTable
 from fer_core.experiments.cross_database import CrossDatabase, cross_database, several
 from fer_core.experiments.search.processes import trial_processes
 from fer_core.experiments.search.study import default_workers
@@ -23,7 +22,7 @@ from fer_core.tracking.run import Run, connect, start_run
 from fer_core.workspace import Workspace
 from flows.support.artifacts import progress_bar, show_markdown, show_picture
 from flows.support.environment import settle
-from flows.support.prepare import backbone_for, prepare_faces, prepare_features, table_of
+from flows.support.prepare import TrainingData, prepare
 
 
 @flow(name="cross-database", persist_result=False)
@@ -38,15 +37,11 @@ def cross_database_flow(out: str = "", config: RunConfig = RunConfig()) -> dict[
     workspace = Workspace.open(config.workspace)
     tracking = connect(config.tracking, workspace.root)
     several(trained_on(load_dataset(config, workspace)).datasets)  # one alone is refused before any work
-    extra = requirements_of(config.train)
-    backbone_for(config, extra)
-    prepared = prepare_faces(config, extra)
-    prepare_features(config, prepared, extra)
-    table = table_of(config, prepared, extra)
+    data = prepare(config, requirements_of(config.train))
     with start_run(tracking, "cross-database") as run:
         run.log_config(config)
-        run.log_data("clips", prepared.fingerprint, synthetic=table.synthetic, source=config.manifest)
-        found = matrix_task(config, table)
+        run.log_data("clips", data.prepared.fingerprint, synthetic=data.table.synthetic, source=config.manifest)
+        found = matrix_task(config, data)
         folder = Path(out).expanduser().absolute() if out else workspace.root / "cross-database"
         _show(found, folder, run)
     cells = {
@@ -59,14 +54,12 @@ def cross_database_flow(out: str = "", config: RunConfig = RunConfig()) -> dict[
 
 
 @task(task_run_name="matrix", cache_policy=NO_CACHE, persist_result=False)
-def matrix_task(config: RunConfig, table: FeatureTable) -> CrossDatabase:
+def matrix_task(config: RunConfig, data: TrainingData) -> CrossDatabase:
     """Every cell; a process for each database trained on."""
-    features = Workspace.open(config.workspace).features
-    fc, block = features.stored_layers(backbone_for(config, requirements_of(config.train)), block=bool(table.maps))
     with trial_processes(default_workers(config.search, config.train)) as executor:
         return cross_database(
-            table, features.tables.path(table.key), config.train, executor,
-            folds=config.search.folds, seed=config.search.seed, fc=fc, block=block,
+            data.table, data.table_path, config.train, executor,
+            folds=config.search.folds, seed=config.search.seed, fc=data.fc, block=data.block,
             progress=progress_bar("databases", "Databases trained on"),
         )  # fmt: skip
 

@@ -14,7 +14,6 @@ from fer_core.clips.clip import Split
 from fer_core.clips.manifest import read_manifest
 from fer_core.config import RunConfig
 from fer_core.dataset.load import load_dataset
-from fer_core.dataset.table import FeatureTable
 from fer_core.errors import DataError, TrainingError
 from fer_core.evaluation.metrics import Evaluation
 from fer_core.experiments.search.processes import trial_processes
@@ -32,7 +31,12 @@ from fer_core.tracking.trial import tracked_trial
 from fer_core.workspace import Workspace
 from flows.support.artifacts import progress_bar, show_markdown, show_picture
 from flows.support.environment import settle
-from flows.support.prepare import Prepared, backbone_of, prepare_faces, prepare_features, table_of
+from flows.support.prepare import (
+    TrainingData,
+    backbone_of,
+    prepare_faces,
+    prepare_table,
+)
 
 ALL = (1, 2, 3, 4)
 
@@ -75,17 +79,15 @@ def reproduce_thesis_flow(
     prepared = prepare_faces(first, folded=cross_validate)
     if not test_clips(prepared.manifest, prepared.usable)[1]:
         raise DataError("no clip of the test side, on which the thesis's numbers are taken, can be used")
-    extra = requirements_of(first.train)
-    prepare_features(first, prepared, extra)
-    table = table_of(first, prepared, extra)
+    data = prepare_table(first, prepared, requirements_of(first.train), backbone_of(first))
     source = Path(first.manifest) if first.manifest else workspace.manifest
     with start_run(tracking, f"thesis {setting}", tags={"setting": setting}) as run:
-        run.log_data("clips", prepared.fingerprint, synthetic=table.synthetic, source=str(source))
+        run.log_data("clips", prepared.fingerprint, synthetic=data.table.synthetic, source=str(source))
         outcomes = []
         for number, one in configs.items():
-            outcomes.append(_recorded(number, one, table, prepared, cross_validate, run))
+            outcomes.append(_recorded(number, one, data, cross_validate, run))
         found = reproduction_of(
-            outcomes, first, table, prepared.manifest, prepared.usable, backbone_of(first), setting=setting,
+            outcomes, first, data.table, prepared.manifest, prepared.usable, backbone_of(first), setting=setting,
             fixed_epochs=fixed_epochs, shrink=shrink,
             own_split=any(clip.split for clip in read_manifest(source).clips),
         )  # fmt: skip
@@ -93,17 +95,16 @@ def reproduce_thesis_flow(
         return {**_show(found, folder, run), "run": run.id, "url": run.url}
 
 
-def _recorded(
-    number: int, config: RunConfig, table: FeatureTable, prepared: Prepared, cross_validate: bool, parent: Run
-) -> Outcome:
+def _recorded(number: int, config: RunConfig, data: TrainingData, cross_validate: bool, parent: Run) -> Outcome:
     """One implementation, in a task and an MLflow run of its own."""
     tags = {"implementation": str(number), "seed": str(config.train.seed)}
     with start_run(parent.tracking, f"thesis-{number}", parent=parent.id, tags=tags) as run:
         run.log_config(config)
-        run.log_data("clips", prepared.fingerprint, synthetic=table.synthetic, source=config.manifest)
-        outcome, bundle = implementation_task(number, config, table, prepared)
+        clips = data.prepared
+        run.log_data("clips", clips.fingerprint, synthetic=data.table.synthetic, source=config.manifest)
+        outcome, bundle = implementation_task(number, config, data)
         if cross_validate and outcome.tested:
-            outcome = replace(outcome, out_of_fold=_cross_validated(config, table, run))
+            outcome = replace(outcome, out_of_fold=_cross_validated(config, data, run))
         _record(run, outcome, bundle)
     if not outcome.tested:
         run.finish("FAILED")
@@ -112,27 +113,24 @@ def _recorded(
 
 
 @task(task_run_name="implementation {number}", cache_policy=NO_CACHE, persist_result=False)
-def implementation_task(
-    number: int, config: RunConfig, table: FeatureTable, prepared: Prepared
-) -> tuple[Outcome, ModelBundle | None]:
+def implementation_task(number: int, config: RunConfig, data: TrainingData) -> tuple[Outcome, ModelBundle | None]:
     """Fit, stop and test one implementation."""
     move = progress_bar(f"implementation-{number}", f"Epochs of implementation {number}")
     with trial_processes(1) as executor:
         return run_implementation(
-            number, config, table, prepared.manifest, prepared.usable, backbone_of(config),
+            number, config, data.table, data.prepared.manifest, data.prepared.usable, backbone_of(config),
             Workspace.open(config.workspace), executor, move,
         )  # fmt: skip
 
 
-def _cross_validated(config: RunConfig, table: FeatureTable, run: Run) -> dict[Any, Evaluation]:
+def _cross_validated(config: RunConfig, data: TrainingData, run: Run) -> dict[Any, Evaluation]:
     """Rule -> evaluation by the same folds that a search uses; nothing where a fold diverges."""
     workspace = Workspace.open(config.workspace)
     with trial_processes(1) as executor:
         try:
             result, _ = cross_validate(
-                workspace.root, table, workspace.features.tables.path(table.key), config.search, config.train, executor,
-                job=partial(tracked_trial, config.tracking, workspace.root),
-                fc=workspace.features.store_fc(backbone_of(config)), parent_run=run.id,
+                workspace.root, data.table, data.table_path, config.search, config.train, executor,
+                job=partial(tracked_trial, config.tracking, workspace.root), fc=data.fc, parent_run=run.id,
             )  # fmt: skip
         except TrainingError as exc:
             get_run_logger().warning("no cross-validation: %s", exc)

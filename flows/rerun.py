@@ -12,7 +12,6 @@ from prefect.cache_policies import NO_CACHE
 from pydantic import Field
 
 from fer_core.config import RunConfig
-from fer_core.dataset.table import FeatureTable
 from fer_core.errors import DataError
 from fer_core.experiments.candidate import CLIP_RULE, judge_out_of_fold, refit_model
 from fer_core.experiments.search.processes import trial_processes
@@ -28,7 +27,13 @@ from fer_core.tracking.trial import tracked_trial, trial_run
 from fer_core.workspace import Workspace
 from flows.support.artifacts import show_markdown
 from flows.support.environment import settle
-from flows.support.prepare import Prepared, backbone_for, backbone_of, prepare_faces, prepare_features, table_of
+from flows.support.prepare import (
+    TrainingData,
+    backbone_for,
+    backbone_of,
+    prepare_faces,
+    prepare_table,
+)
 
 RunId = Annotated[str, Field(min_length=1)]
 
@@ -60,12 +65,11 @@ def rerun_flow(run_id: RunId, manifest: str = "", config: RunConfig = RunConfig(
             f"now {prepared.fingerprint[:12]}: clips, labels, subjects or sides have changed, or clips cannot be read; "
             "restore them, or name the manifest of that time with --manifest"
         )
-    prepare_features(again, prepared, extra)
-    table = table_of(again, prepared, extra)
+    data = prepare_table(again, prepared, extra, backbone_for(again, extra))
     with start_run(tracking, f"again {recorded.name}", tags={"reproduces": run_id}) as run:
         run.log_config(again)
-        run.log_data("clips", prepared.fingerprint, synthetic=table.synthetic, source=again.manifest)
-        compared_with = _REPEAT[recorded.kind](again, table, prepared, run)
+        run.log_data("clips", prepared.fingerprint, synthetic=data.table.synthetic, source=again.manifest)
+        compared_with = _REPEAT[recorded.kind](again, data, run)
         comparison = compare_runs(tracking, run_id, compared_with)
         markdown = _told(recorded, comparison)
         run.log_json(comparison.to_json(), "comparison.json")
@@ -85,40 +89,39 @@ def rerun_flow(run_id: RunId, manifest: str = "", config: RunConfig = RunConfig(
     }
 
 
-def _trial(config: RunConfig, table: FeatureTable, prepared: Prepared, run: Run) -> str:
+def _trial(config: RunConfig, data: TrainingData, run: Run) -> str:
     """The setting judged by the same folds, recorded as a trial; its run."""
-    _, folder = judge_task(config, table, run, tracked=True)
+    _, folder = judge_task(config, data, run, tracked=True)
     return trial_run(run.tracking, folder)
 
 
-def _candidate(config: RunConfig, table: FeatureTable, prepared: Prepared, run: Run) -> str:
+def _candidate(config: RunConfig, data: TrainingData, run: Run) -> str:
     """The setting judged, refitted and calibrated, recorded in `run`; not tested, not registered."""
-    result, folder = judge_task(config, table, run, tracked=False)
-    judged = judge_out_of_fold(table, folder)
-    backbone, workspace = backbone_for(config, requirements_of(config.train)), Workspace.open(config.workspace)
-    fitted, bundle = refit_model(table, result, judged, backbone, config, _fresh(config, "model"), workspace)
+    result, folder = judge_task(config, data, run, tracked=False)
+    judged, workspace = judge_out_of_fold(data.table, folder), Workspace.open(config.workspace)
+    model = _fresh(config, "model")
+    fitted, bundle = refit_model(data.table, result, judged, data.backbone, config, model, workspace)
     if fitted.history:
         run.log_history(fitted.history)
     for rule, evaluation in judged.evaluations.items():
         run.log_evaluation(evaluation, prefix=f"out_of_fold/{rule}/")
-    log_confidence(run, table, folder, CLIP_RULE)
+    log_confidence(run, data.table, folder, CLIP_RULE)
     run.set_tags({"weights_sha256": bundle.record.weights_sha256})
     return run.id
 
 
-def _implementation(config: RunConfig, table: FeatureTable, prepared: Prepared, run: Run) -> str:
+def _implementation(config: RunConfig, data: TrainingData, run: Run) -> str:
     """The implementation fitted on its sides, recorded in `run`; not tested."""
-    sides = holdout_split(table, prepared.manifest, config.train)
-    features = Workspace.open(config.workspace).features
-    backbone = backbone_of(config)
+    sides = holdout_split(data.table, data.prepared.manifest, config.train)
     with trial_processes(1) as executor:
         result, folder = fit_holdout(
-            _fresh(config, "fits"), table, features.tables.path(table.key), sides, config.train, executor,
-            features.store_fc(backbone),
-        )  # fmt: skip
+            _fresh(config, "fits"), data.table, data.table_path, sides, config.train, executor, data.fc
+        )
     run.log_history(result.epochs)
     if result.state == "complete":
-        run.set_tags({"weights_sha256": model_of(folder, table, backbone, config).record.weights_sha256})
+        run.set_tags(
+            {"weights_sha256": model_of(folder, data.table, backbone_of(config), config).record.weights_sha256}
+        )
     return run.id
 
 
@@ -126,16 +129,14 @@ _REPEAT = {"trial": _trial, "candidate": _candidate, "implementation": _implemen
 
 
 @task(task_run_name="cross-validation", cache_policy=NO_CACHE, persist_result=False)
-def judge_task(config: RunConfig, table: FeatureTable, run: Run, tracked: bool) -> tuple[TrialResult, Path]:
+def judge_task(config: RunConfig, data: TrainingData, run: Run, tracked: bool) -> tuple[TrialResult, Path]:
     """The setting judged anew, in a folder that knows nothing of the first time."""
     workspace = Workspace.open(config.workspace)
-    features = workspace.features
-    fc, block = features.stored_layers(backbone_for(config, requirements_of(config.train)), block=bool(table.maps))
     with trial_processes(1) as executor:
         return cross_validate(
-            _fresh(config, "judged"), table, features.tables.path(table.key), config.search, config.train, executor,
+            _fresh(config, "judged"), data.table, data.table_path, config.search, config.train, executor,
             job=partial(tracked_trial, config.tracking, workspace.root) if tracked else run_trial,
-            fc=fc, block=block, parent_run=run.id,
+            fc=data.fc, block=data.block, parent_run=run.id,
         )  # fmt: skip
 
 

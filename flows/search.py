@@ -29,7 +29,7 @@ from fer_core.tracking.trial import send_trial, tracked_trial
 from fer_core.workspace import Workspace
 from flows.support.artifacts import progress_bar, show_markdown, show_picture, show_table
 from flows.support.environment import check_local, settle
-from flows.support.prepare import backbone_for, costs_of, prepare_faces, prepare_features, table_of
+from flows.support.prepare import prepare
 
 
 @flow(name="search", persist_result=False)
@@ -44,17 +44,12 @@ def search_flow(config: RunConfig = RunConfig()) -> dict[str, Any]:  # noqa: B00
     workspace = Workspace.open(config.workspace)
     tracking = connect(config.tracking, workspace.root)
     check_storage(config.search.storage)
-    extra = requirements_of(config.train, config.search)
-    backbone = backbone_for(config, extra)  # missing weights come to light before any work
-    prepared = prepare_faces(config, extra, folded=True)
-    prepare_features(config, prepared, extra)
-    table = table_of(config, prepared, extra)
-    costs = costs_of(config, prepared, extra)
-    fc, block = workspace.features.stored_layers(backbone, block=bool(table.maps))
-    study = open_study(workspace.root, table, config.search, config.train, fc=fc, block=block)
+    data = prepare(config, requirements_of(config.train, config.search), folded=True)
+    table, costs = data.table, data.costs(config)
+    study = open_study(workspace.root, table, config.search, config.train, fc=data.fc, block=data.block)
     with study.held(), _study_run(tracking, study) as run:
         run.log_config(config)
-        run.log_data(study.name, prepared.fingerprint, synthetic=table.synthetic, source=config.manifest)
+        run.log_data(study.name, data.prepared.fingerprint, synthetic=table.synthetic, source=config.manifest)
         workers = default_workers(config.search, config.train)
         move = progress_bar("trials", f"{config.search.trials} trials of {study.name}")
         ended: list[TrialResult] = []
@@ -68,9 +63,9 @@ def search_flow(config: RunConfig = RunConfig()) -> dict[str, Any]:  # noqa: B00
 
         with trial_processes(workers) as processes, _as_tasks(processes, workers) as executor:
             trials = search(
-                study, table, workspace.features.tables.path(table.key), config.search, config.train, executor,
-                job=partial(tracked_trial, config.tracking, workspace.root), fc=fc, block=block, costs=costs,
-                parent_run=run.id, workers=workers, on_trial=on_trial,
+                study, table, data.table_path, config.search, config.train, executor,
+                job=partial(tracked_trial, config.tracking, workspace.root), fc=data.fc, block=data.block,
+                costs=costs, parent_run=run.id, workers=workers, on_trial=on_trial,
             )  # fmt: skip
         for _, folder in trials:
             send_trial(tracking, folder, run.id)

@@ -12,7 +12,7 @@ from prefect.cache_policies import NO_CACHE
 
 from fer_core.clips.datasets import may_leave
 from fer_core.config import ModelName, RunConfig
-from fer_core.dataset.table import FeatureTable, load_table
+from fer_core.dataset.table import load_table
 from fer_core.errors import ConfigError
 from fer_core.evaluation.metrics import Evaluation
 from fer_core.experiments.candidate import CLIP_RULE, Candidate, make_candidate
@@ -31,7 +31,11 @@ from fer_core.workspace import Workspace
 from flows.preprocess import apex_sheet
 from flows.support.artifacts import show_markdown, show_picture
 from flows.support.environment import settle
-from flows.support.prepare import Prepared, backbone_for, costs_of, prepare_faces, prepare_features, table_of
+from flows.support.prepare import (
+    Prepared,
+    TrainingData,
+    prepare,
+)
 
 
 @flow(name="train", persist_result=False)
@@ -58,17 +62,14 @@ def train_flow(
         config = config.model_copy(update={"train": train, "search": folds})
     if model:
         config = config.model_copy(update={"train": config.train.with_model(model)})
-    extra = requirements_of(config.train)
-    backbone_for(config, extra)  # missing weights come to light before any work
-    prepared = prepare_faces(config, extra, folded=not trial)
-    prepare_features(config, prepared, extra)
-    table = table_of(config, prepared, extra)
+    data = prepare(config, requirements_of(config.train), folded=not trial)
+    table, prepared = data.table, data.prepared
     with start_run(tracking, "candidate") as run:
-        result, folder = _judged(config, workspace, table, prepared, trial, run)
+        result, folder = _cross_validated(config, workspace, data, trial, run)
         config = config.model_copy(update={"train": result.train})
         run.log_config(config)
         run.log_data("clips", prepared.fingerprint, synthetic=table.synthetic, source=config.manifest)
-        candidate = _refit(table, result, folder, prepared, config, workspace)
+        candidate = _refit(data, result, folder, config, workspace)
         _record(run, candidate, prepared, config)
         confidence = log_confidence(run, table, folder, CLIP_RULE)
         version = register(tracking, candidate.bundle, candidate.folder, run.id, candidate.standing)
@@ -94,31 +95,27 @@ def train_flow(
 
 
 @task(task_run_name="refit and test", cache_policy=NO_CACHE, persist_result=False)
-def _refit(
-    table: FeatureTable, result: TrialResult, folder: Path, prepared: Prepared, config: RunConfig, workspace: Workspace
-) -> Candidate:
-    backbone = backbone_for(config, requirements_of(config.train))
+def _refit(data: TrainingData, result: TrialResult, folder: Path, config: RunConfig, workspace: Workspace) -> Candidate:
+    clips = data.prepared
     return make_candidate(
-        table, result, folder, backbone, prepared.manifest, prepared.usable, config, workspace, prepared.course
+        data.table, result, folder, data.backbone, clips.manifest, clips.usable, config, workspace, clips.course
     )
 
 
-def _judged(
-    config: RunConfig, workspace: Workspace, table: FeatureTable, prepared: Prepared, trial: str, run: Run
+def _cross_validated(
+    config: RunConfig, workspace: Workspace, data: TrainingData, trial: str, run: Run
 ) -> tuple[TrialResult, Path]:
     """The setting's cross-validation: the named trial's, else made now."""
     if trial:
         model, judged_on = model_of(config.train), load_table(read_spec(Path(trial)).table)
-        if read_of(judged_on, model) != read_of(table, model):
+        if read_of(judged_on, model) != read_of(data.table, model):
             raise ConfigError(f"{trial} was judged on other clips, faces or features; search again on these")
         return complete_result(Path(trial)), Path(trial)
-    extra = requirements_of(config.train)
-    fc, block = workspace.features.stored_layers(backbone_for(config, extra), block=bool(table.maps))
     with trial_processes(1) as executor:
         return cross_validate(
-            workspace.root, table, workspace.features.tables.path(table.key), config.search, config.train, executor,
-            job=partial(tracked_trial, config.tracking, workspace.root), fc=fc, block=block,
-            costs=costs_of(config, prepared, extra), parent_run=run.id,
+            workspace.root, data.table, data.table_path, config.search, config.train, executor,
+            job=partial(tracked_trial, config.tracking, workspace.root), fc=data.fc, block=data.block,
+            costs=data.costs(config), parent_run=run.id,
         )  # fmt: skip
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 from prefect import get_run_logger, task
@@ -72,6 +73,60 @@ def features_of(
     computed = store_features(rows, backbone_of(config), workspace, extra=extra, trained=trained)
     get_run_logger().info("clips %d-%d: features of %d frames computed", first, last, computed)
     return computed
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """All that fits read of a manifest, stored.
+
+    Args:
+        prepared: the clips and their faces. required: what fits read of them.
+        table: the training clips' features and descriptors; table_path: where it is stored, for other processes.
+        backbone: None where nothing of it is read. fc, block: its stored layers that a head starts from.
+    """
+
+    prepared: Prepared
+    required: FeatureRequirements
+    table: FeatureTable
+    table_path: Path
+    backbone: Backbone | None
+    fc: Path | None
+    block: Path | None
+
+    def costs(self, config: RunConfig) -> dict[str, float]:
+        """Milliseconds a clip of what models read, measured; see `measure_costs`."""
+        workspace, prepared = Workspace.open(config.workspace), self.prepared
+        return measure_costs(prepared.usable, prepared.course, workspace, self.backbone, self.required)
+
+
+def prepare(
+    config: RunConfig,
+    required: FeatureRequirements,
+    *,
+    folded: bool = False,
+    narrow: Callable[[Prepared], Prepared] | None = None,
+) -> TrainingData:
+    """From a manifest to the table that fits read: faces, features and descriptors, each made once and stored.
+
+    Missing weights come to light before any work. Call it inside a flow.
+
+    Args:
+        required: by the fits to come. folded: they are judged by `search.folds`.
+        narrow: leaves some of the clips out, before anything but faces is made, and adds the course of the others.
+    """
+    backbone = backbone_for(config, required)
+    prepared = prepare_faces(config, FeatureRequirements() if narrow else required, folded=folded)
+    return prepare_table(config, narrow(prepared) if narrow else prepared, required, backbone)
+
+
+def prepare_table(
+    config: RunConfig, prepared: Prepared, required: FeatureRequirements, backbone: Backbone | None
+) -> TrainingData:
+    """The table of clips whose faces are stored."""
+    prepare_features(config, prepared, required)
+    table, features = table_of(config, prepared, required), Workspace.open(config.workspace).features
+    fc, block = features.stored_layers(backbone, block=bool(table.maps))
+    return TrainingData(prepared, required, table, features.tables.path(table.key), backbone, fc, block)
 
 
 def prepare_faces(
@@ -146,12 +201,6 @@ def table_of(config: RunConfig, prepared: Prepared, extra: FeatureRequirements) 
         prepared.manifest, prepared.usable, backbone_for(config, extra), config.preprocess, workspace,
         course=prepared.course, extra=extra, classes=classes,
     )  # fmt: skip
-
-
-def costs_of(config: RunConfig, prepared: Prepared, extra: FeatureRequirements) -> dict[str, float]:
-    """Milliseconds a clip of what models read, measured; see `measure_costs`."""
-    workspace = Workspace.open(config.workspace)
-    return measure_costs(prepared.usable, prepared.course, workspace, backbone_for(config, extra), extra)
 
 
 def backbone_of(config: RunConfig) -> Backbone:
