@@ -6,7 +6,7 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
@@ -72,6 +72,7 @@ def preprocess_batch(
     root: Path | None = None,
     progress: Callable[[int, int], None] | None = None,
     warm: WarmChildren | None = None,
+    digests: Mapping[Path, str] | None = None,
 ) -> Iterator[ClipFaces]:
     """Faces of many clips, one result a clip in the order given, whatever is in the files.
 
@@ -82,12 +83,13 @@ def preprocess_batch(
         root: tree all clips must lie in; None: each in its own `root`.
         progress: called with (clips done, clips in all) as results come out.
         warm: where child processes are taken from and left for the next batch; None: they end with this one.
+        digests: path -> content digest, where the caller has just taken it; the children check it anyway.
 
     Raises:
         StoreError: the store refuses to be written.
         FerError: no child process can be started.
     """
-    batch = _Batch(cfg, limits, store, root, warm)
+    batch = _Batch(cfg, limits, store, root, warm, digests or {})
     with closing(side_by_side(batch.make, clips, limits.workers, batch.children.stop)) as made:
         for done, (clip, result) in enumerate(zip(clips, made, strict=True), start=1):
             yield batch.result(clip, result)
@@ -130,8 +132,9 @@ class _Batch:
         store: FacesStore,
         root: Path | None,
         warm: WarmChildren | None,
+        digests: Mapping[Path, str],
     ) -> None:
-        self._cfg, self._limits, self._store, self._root = cfg, limits, store, root
+        self._cfg, self._limits, self._store, self._root, self._digests = cfg, limits, store, root, digests
         self.children = Children(limits, warm)
         self._lock = threading.Lock()
         self._keys: dict[str, threading.Lock] = {}
@@ -145,7 +148,7 @@ class _Batch:
         error = None
         try:
             admit(clip.path, self._limits, self._root or clip.root)
-            digest = content_of(clip.path)
+            digest = self._digests.get(clip.path) or content_of(clip.path)
             key = self._store.key(digest, cut_at(clip, self._cfg), self._cfg)
             with self._of_key(key):
                 cached = key in self._store

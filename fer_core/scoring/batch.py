@@ -82,9 +82,9 @@ def score_batch(
     _check_writable(out)
     rows = RowStore(store_root)
     found: dict[int, ClipScore] = {}
+    items = [replace(item, digest=_digest(item, scorer.limits)) for item in items]
     for place, item in enumerate(items):
-        digest = _digest(item, scorer.limits)
-        row = rows.get(scorer.key_of(item.clip, digest)) if digest else None
+        row = rows.get(scorer.key_of(item.clip, item.digest)) if item.digest else None
         if row is not None:
             found[place] = replace(row, clip=item.clip.id, path=str(item.clip.path), label=item.clip.emotion)
     remembered = len(found)

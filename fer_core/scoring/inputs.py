@@ -20,11 +20,13 @@ class Item:
         clip: named as the user would name it.
         root: tree it must lie in, links not followed; None: the user named it.
         refused: why it is not even looked at.
+        digest: of its content, where that has just been taken; empty: it is still to be.
     """
 
     clip: Clip
     root: Path | None = None
     refused: ClipError | None = None
+    digest: str = ""
 
 
 def collect(paths: Sequence[str | Path], *, follow_links: bool = False) -> list[Item]:

@@ -256,17 +256,23 @@ class ClipScorer:
 
     def _rows(self, items: Sequence[Item], store: FacesStore) -> Generator[ClipScore, None, None]:
         for root, group in itertools.groupby(items, key=lambda item: item.root):
-            for made in self._made([item.clip for item in group], store, root):
+            for made in self._made(list(group), store, root):
                 yield self._row(*made)
 
     def _made(
-        self, clips: Sequence[Clip], store: FacesStore, root: Path | None
+        self, items: Sequence[Item], store: FacesStore, root: Path | None
     ) -> Iterator[tuple[ClipFaces, ClipFaces | None]]:
         """What preprocessing makes of each clip and, where the model needs it, of its whole course."""
-        made = preprocess_batch(clips, self.preprocess, self.limits, store, root, warm=self._warm)
+        clips = [item.clip for item in items]
+        known = {item.clip.path: item.digest for item in items if item.digest}
+
+        def faces(cfg: PreprocessConfig) -> Iterator[ClipFaces]:
+            return preprocess_batch(clips, cfg, self.limits, store, root, warm=self._warm, digests=known)
+
+        made = faces(self.preprocess)
         if not self.needs_course:
             return ((one, None) for one in made)
-        whole = preprocess_batch(clips, course_config(self.preprocess), self.limits, store, root, warm=self._warm)
+        whole = faces(course_config(self.preprocess))
         return zip(made, whole, strict=True)
 
     @contextlib.contextmanager

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from fer_core.clips.clip import clip_digest
 from fer_core.config import LimitsConfig, ScoreConfig
 from fer_core.errors import StoreError
 from fer_core.scoring.batch import RowStore, new_folder, score_batch
@@ -51,6 +52,20 @@ def test_second_run_does_no_work_and_says_so(batch, scorer, videos, store_root, 
     assert (tmp_path / "frames.parquet").read_bytes() == (batch.out / "frames.parquet").read_bytes()
     before, after = (pd.read_parquet(out / "verdicts.parquet").drop(columns="seconds") for out in (batch.out, tmp_path))
     pd.testing.assert_frame_equal(before, after)
+
+
+def test_a_files_content_is_hashed_once_here_and_once_where_it_is_decoded(scorer, videos, tmp_path, monkeypatch):
+    hashed = []
+
+    def counted(path):
+        hashed.append(path)
+        return clip_digest(path)
+
+    for module in ("fer_core.scoring.batch", "fer_core.preprocess.batch"):
+        monkeypatch.setattr(f"{module}.clip_digest", counted)
+    clip = next(videos.rglob("good.mp4"))
+    score_batch(scorer, collect([clip]), tmp_path / "out", tmp_path / "store")
+    assert hashed == [clip]
 
 
 def test_fault_54_same_content_is_answered_under_each_of_its_names(batch, videos):
