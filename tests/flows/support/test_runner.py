@@ -39,8 +39,8 @@ def contents(store: Path) -> dict[str, str]:
 
 @pytest.mark.slow
 def test_a_cluster_of_two_workers_gives_the_bytes_of_this_machine(manifest, tmp_path, prefect_server, monkeypatch):
-    from flows.support import prepare
     from flows.preprocess import preprocess_flow
+    from flows.support import prepare
 
     monkeypatch.setattr(prepare, "BATCH", 3)
     found = {}
