@@ -20,12 +20,14 @@ from pydantic import (
     GetCoreSchemaHandler,
     ModelWrapValidatorHandler,
     ValidationError,
+    field_validator,
     model_validator,
 )
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 from fer_core.config_errors import explain
 from fer_core.databases import Address
+from fer_core.emotions import NAMED, Classes, checked_classes
 from fer_core.errors import ConfigError
 from fer_core.model_names import BACKBONE_NAMES, FACE_NETWORKS, FC_HEAD_MODELS, MODEL_NAMES
 from fer_core.published import ATTENTION, ATTENTION_BATCHES
@@ -468,11 +470,15 @@ class RunConfig(Settings):
 
     workspace: str = Field("auto", description="Folder of everything made; auto: $FERFLOW_WORKSPACE, else ./workspace")
     manifest: str = Field("", description="Manifest CSV; empty: the workspace's own clips.csv, else the demo's")
-    classes: Literal["six", "seven"] = Field("six", description="The six emotions, or seven with neutral last")
+    classes: Literal["six", "seven", "from_manifest"] | Classes = Field(
+        "six",
+        description="The six emotions, seven with neutral last, all labels of the manifest (from_manifest), or a list "
+        "of labels: [pain, no_pain]. Columns are in the emotions' order, then other labels by the alphabet",
+    )
     neutral_from: tuple[str, ...] = Field(
         ("ckplus", "mug"),
         description="Databases whose clips begin neutral: the first frames of one clip of each subject become a "
-        "neutral clip; seven classes only",
+        "neutral clip, where neutral is a class",
     )
     preprocess: PreprocessConfig = PreprocessConfig()
     limits: LimitsConfig = LimitsConfig()
@@ -484,6 +490,22 @@ class RunConfig(Settings):
     promote: PromoteConfig = PromoteConfig()
     score: ScoreConfig = ScoreConfig()
     runner: RunnerConfig = RunnerConfig()
+
+    @field_validator("classes", mode="before")
+    @classmethod
+    def _listed(cls, given: Any) -> Any:
+        if isinstance(given, list | tuple):
+            return checked_classes(given)
+        if given not in (*NAMED, "from_manifest"):
+            raise ValueError(f"needs {', '.join(NAMED)}, from_manifest, or a list of labels as in [pain, no_pain]")
+        return given
+
+    @property
+    def class_list(self) -> Classes | None:
+        """The classes in column order; None: those that the manifest has."""
+        if isinstance(self.classes, tuple):
+            return self.classes
+        return NAMED.get(self.classes)
 
 
 def load_config(file: Path | None = None, overrides: list[str] | tuple[str, ...] = ()) -> RunConfig:

@@ -1,10 +1,15 @@
-"""The emotions, in the thesis's order (Table 3.2): the one place class indices come from."""
+"""Emotions and labels: the words of classes, and the fixed lists that a run may name. A run's classes are a tuple of
+labels in the order of every score column: emotions in the thesis's order, then other words by the alphabet."""
 
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
 from enum import StrEnum
 
 
 class Emotion(StrEnum):
-    """Ekman's six basic emotions, and neutral, which only the seven-class task knows (and puts last)."""
+    """Ekman's six basic emotions in the thesis's order (Table 3.2), and neutral. Labels of these names."""
 
     ANGER = "anger"
     DISGUST = "disgust"
@@ -14,16 +19,11 @@ class Emotion(StrEnum):
     SURPRISE = "surprise"
     NEUTRAL = "neutral"
 
-    @property
-    def column(self) -> int:
-        """Column of this emotion in every score array."""
-        return _INDEX[self]
 
-
+Classes = tuple[str, ...]
 SIX: tuple[Emotion, ...] = tuple(e for e in Emotion if e is not Emotion.NEUTRAL)
 SEVEN: tuple[Emotion, ...] = tuple(Emotion)
-CLASSES: dict[str, tuple[Emotion, ...]] = {"six": SIX, "seven": SEVEN}  # what the setting `classes` names
-_INDEX = {emotion: i for i, emotion in enumerate(SEVEN)}
+NAMED: dict[str, Classes] = {"six": SIX, "seven": SEVEN}  # what the setting `classes` may name
 
 # Label words of the public databases (lower-cased, trimmed) and what they mean here.
 ALIASES: dict[str, Emotion] = {
@@ -39,10 +39,58 @@ ALIASES: dict[str, Emotion] = {
     }.items()
     for word in words.split()
 }
-# Words that are labels, but of no class here: such clips are dropped and counted, not refused as typing errors.
-OTHER_LABELS = frozenset({"calm", "contempt", "other", "none"})
+UNCLASSED = frozenset({"other", "none"})  # labels that say that a clip is of no class
+# Labels of other classes: where they are not among a run's, such clips are dropped and counted, not refused as typing
+# errors.
+OTHER_LABELS = frozenset({"calm", "contempt"}) | UNCLASSED
+# Columns beside the classes' own in the tables of verdicts and frames.
+RESERVED = frozenset(
+    {
+        *("clip", "path", "label", "status", "emotion", "confidence", "abstained", "frames", "frames_used"),
+        *("frames_selected", "frames_total", "flags", "reason", "rule", "model", "model_version", "model_digest"),
+        *("clip_digest", "explanation", "seconds", "frame", "time_s", "x", "y", "width", "height", "weight", "used"),
+        *("share", "trained_on", "none"),
+    }
+)
+MOST_CLASSES = 20
+_LABEL = re.compile(r"[a-z0-9][a-z0-9_]{0,29}")
 
 
-def parse_emotion(word: str) -> Emotion | None:
-    """The emotion a database's label word stands for; None when it is unknown or of no class here."""
-    return ALIASES.get(word.strip().lower())
+def label_of(word: str) -> str:
+    """The label that a word stands for: an emotion's name, else the word in lower case with `_` between its parts."""
+    word = word.strip().lower()
+    return ALIASES.get(word) or re.sub(r"[\s-]+", "_", word)
+
+
+def label_fault(label: str) -> str:
+    """Why a label cannot name a class; empty when it can."""
+    if not _LABEL.fullmatch(label):
+        return "a label has up to 30 letters a to z, digits and _"
+    return "that is the name of a column in the tables of results; call it something else" if label in RESERVED else ""
+
+
+def ordered(labels: Iterable[str]) -> Classes:
+    """Classes of these labels, in the one order there is."""
+    known = {emotion.value: place for place, emotion in enumerate(Emotion)}
+    return tuple(sorted(set(labels), key=lambda label: (known.get(label, len(known)), label)))
+
+
+def checked_classes(words: Iterable[object]) -> Classes:
+    """Classes of the words that somebody listed, in `ordered` order.
+
+    Raises:
+        ValueError: a word cannot name a class, occurs twice, or there are too few or too many.
+    """
+    given = list(words)
+    if any(isinstance(word, bool) for word in given):
+        raise ValueError("YAML reads yes, no, on and off as true and false; put quotes around such a label")
+    classes = tuple(label_of(str(word)) for word in given)
+    for label in classes:
+        if fault := label_fault(label):
+            raise ValueError(f"'{label}' cannot be a class: {fault}")
+    twice = sorted({label for label in classes if classes.count(label) > 1})
+    if twice:
+        raise ValueError(f"'{twice[0]}' is listed twice; a class is listed once")
+    if not 2 <= len(classes) <= MOST_CLASSES:
+        raise ValueError(f"there must be 2 to {MOST_CLASSES} classes, got {len(classes)}")
+    return ordered(classes)

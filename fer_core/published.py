@@ -56,7 +56,7 @@ ATTENTION: Mapping[str, Any] = {
 }  # fmt: skip
 ATTENTION_BATCHES = {"fan-self": 48, "fan-relation": 64}
 
-# Training frames of each class, in `Emotion` order; 10 645 in all.
+# Training frames of each class, in the order of `SIX`; 10 645 in all.
 TABLE_4_2 = (1246, 1495, 1165, 2875, 1904, 1960)
 
 COMPUTE = "about two days on one GeForce GTX 1080, depending on the architecture"

@@ -35,7 +35,7 @@ def card_flow(out: str = "", faces: bool = True, config: RunConfig = RunConfig()
     writable_place(page)  # before every clip is looked at
     tracking = connect(config.tracking, workspace.root)
     manifest = Path(config.manifest).expanduser() if config.manifest else workspace.manifest
-    found = scan("manifest", manifest, subject="none", neutral=config.classes == "seven")
+    found = scan("manifest", manifest, subject="none", classes=config.class_list)
     rows = face_rows(found.manifest.clips, config)
     move = progress_bar("brightness", f"A second look at {len(rows)} clips")
     card = data_card(manifest.name, found, rows, config.preprocess, config.limits, workspace.faces, move)

@@ -13,10 +13,9 @@ from prefect.cache_policies import NO_CACHE
 
 from fer_core.config import RunConfig
 from fer_core.dataset.leak_gate import refuse_shared
-from fer_core.dataset.load import labelled_clips, trained_on
+from fer_core.dataset.load import labelled_clips, load_dataset, trained_on
 from fer_core.dataset.prepare import clips_fingerprint, data_fingerprint, keep_usable
 from fer_core.dataset.table import FeatureRequirements, FeatureTable, clips_table, store_features
-from fer_core.emotions import CLASSES
 from fer_core.evaluation.latency import Costs
 from fer_core.experiments.comparison import Comparison, Entry, compare
 from fer_core.experiments.external_validation import ExternalValidation, validate_externally
@@ -62,7 +61,8 @@ def compare_flow(
     models_of(models, config.train)  # a name that is unknown is refused before the work begins
     extra = _requirements(models_of(models or compared_names(), config.train), config)
     if external:
-        labelled_clips(Path(external).expanduser(), config)  # what cannot be read is refused before any work
+        classes = load_dataset(config, workspace).classes
+        labelled_clips(Path(external).expanduser(), classes)  # what cannot be read is refused before any work
     data = prepare(config, extra, folded=True, narrow=lambda clips: _training_clips(clips, config, extra))
     prepared, table, costs = data.prepared, data.table, data.costs(config)
     chosen = models_of(models or compared_names(), config.train, epochs=epochs, fc=data.fc, block=data.block)
@@ -127,7 +127,8 @@ def _external_table(
 ) -> FeatureTable:
     """The clips of another manifest, all of them, whatever split it has; nothing is ever fitted to them."""
     path = Path(manifest).expanduser().absolute()
-    clips = labelled_clips(path, config).clips
+    other = labelled_clips(path, prepared.manifest.classes)
+    clips = other.clips
     rows, course = with_course(clips, keep_usable(face_rows(clips, config), config.limits), config, extra)
     fitted = trained_on(prepared.manifest).clips
     move = progress_bar("external-duplicates", f"One recording in {path.name} and among those fitted to")
@@ -138,8 +139,8 @@ def _external_table(
         move = progress_bar("other-features", f"Features of {len(rows)} other clips")
         store_features(rows, backbone, workspace, move, extra=extra, trained={row.clip for row in rows})
     return clips_table(
-        clips, rows, backbone, config.preprocess, workspace, clips_fingerprint(clips, rows),
-        course=course, extra=extra, classes=CLASSES[config.classes],
+        other, rows, backbone, config.preprocess, workspace, clips_fingerprint(clips, rows),
+        course=course, extra=extra,
     )  # fmt: skip
 
 

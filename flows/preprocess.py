@@ -44,10 +44,10 @@ def summarize(config: RunConfig, prepared: Prepared) -> dict[str, Any]:
     rows, clips = prepared.rows, prepared.manifest.clips
     classes = [
         {
-            "emotion": emotion.value,
-            "clips": sum(c.emotion is emotion for c in clips),
-            "faces": sum(r.n_used for r, c in zip(rows, clips, strict=True) if c.emotion is emotion),
-            "frames selected": sum(r.n_selected for r, c in zip(rows, clips, strict=True) if c.emotion is emotion),
+            "emotion": str(emotion),
+            "clips": sum(c.emotion == emotion for c in clips),
+            "faces": sum(r.n_used for r, c in zip(rows, clips, strict=True) if c.emotion == emotion),
+            "frames selected": sum(r.n_selected for r, c in zip(rows, clips, strict=True) if c.emotion == emotion),
         }
         for emotion in prepared.manifest.class_counts()
     ]

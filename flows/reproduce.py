@@ -76,7 +76,7 @@ def reproduce_thesis_flow(
     if not load_dataset(first, workspace).of(Split.TEST).clips:
         raise DataError("the split has no test side, on which the thesis's numbers are taken; split the manifest anew")
     backbone_of(first)  # missing weights come to light before any work
-    prepared = prepare_faces(first, folded=cross_validate)
+    prepared = prepare_faces(first, folded=cross_validate, complete=True)
     if not test_clips(prepared.manifest, prepared.usable)[1]:
         raise DataError("no clip of the test side, on which the thesis's numbers are taken, can be used")
     data = prepare_table(first, prepared, requirements_of(first.train), backbone_of(first))

@@ -6,7 +6,8 @@ import re
 
 import pytest
 
-from fer_core.config import load_config
+from fer_core.config import RunConfig, load_config
+from fer_core.emotions import SEVEN, SIX
 from fer_core.errors import ConfigError
 
 
@@ -60,3 +61,25 @@ def test_yaml_nested_without_end_is_refused_in_one_sentence(tmp_path, text):
         load_config(file)
     with pytest.raises(ConfigError, match="the value is no YAML"):
         load_config(None, [f"train.lr={text.removeprefix('a: ')}"])
+
+
+def test_classes_are_named_or_listed():
+    assert load_config().class_list == SIX and load_config(None, ["classes=seven"]).class_list == SEVEN
+    assert load_config(None, ["classes=from_manifest"]).class_list is None
+    listed = load_config(None, ["classes=[Pain, no pain, happy]"])
+    assert listed.class_list == ("happiness", "no_pain", "pain")
+    assert RunConfig.model_validate_json(listed.model_dump_json()) == listed
+
+
+@pytest.mark.parametrize(
+    ("given", "why"),
+    [
+        ("classes=eight", r"classes: needs six, seven, from_manifest, or a list .* \[pain, no_pain\] \(got 'eight'\)"),
+        ("classes=[pain]", r"classes: there must be 2 to 20 classes, got 1"),
+        ("classes=[pain, no]", r"classes: YAML reads yes, no, on and off as true and false"),
+    ],
+)
+def test_classes_that_are_none_are_refused_in_one_sentence(given, why):
+    with pytest.raises(ConfigError, match=why) as caught:
+        load_config(None, [given])
+    assert "\n" not in str(caught.value) and str(caught.value).count("classes:") == 1

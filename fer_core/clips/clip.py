@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
-from fer_core.emotions import Emotion
 from fer_core.errors import DataError
 
 VIDEO_SUFFIXES = (".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".flv", ".ts", ".wmv")
@@ -32,7 +31,7 @@ class Clip:
         id: unique in its manifest; relative path without suffix, or the database's own name.
         path: absolute path of the video file or frame folder.
         subject: `<dataset>:<id>`; empty when unknown, which forbids subject-disjoint splits.
-        emotion: the label; None for clips that are only to be scored.
+        emotion: the label, of an emotion or any other class; None for clips that are only to be scored.
         dataset: source database; a name containing `synthetic` marks drawn or rendered faces.
         apex: 0-based frame of the most intense expression; None when unknown.
         split: side of the split, once there is one.
@@ -46,7 +45,7 @@ class Clip:
     id: str
     path: Path
     subject: str = ""
-    emotion: Emotion | None = None
+    emotion: str | None = None
     dataset: str = ""
     apex: int | None = None
     split: Split | None = None

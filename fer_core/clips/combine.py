@@ -43,7 +43,7 @@ def merge(
         sizes = Counter((c.emotion, c.dataset) for c in clips)
         caps = {
             (emotion, source): min(
-                [n for (e, _), n in sizes.items() if balance and e is emotion]
+                [n for (e, _), n in sizes.items() if balance and e == emotion]
                 + [n for n in (per_class,) if n is not None]
             )
             for emotion, source in sizes
@@ -57,7 +57,9 @@ def merge(
         sources = sorted({c.dataset for c in clips})
         clips = [c for s in sources for c in _thin([c for c in clips if c.dataset == s], per_source, seed)]
     kept = {id(c) for c in clips}
-    return Manifest(_named([c for c in whole if id(c) in kept]))
+    classes = {m.classes for m in manifests}
+    same = manifests[0].classes if len(classes) == 1 else None
+    return Manifest.of_classes(_named([c for c in whole if id(c) in kept]), same)
 
 
 def _distinct(clips: Sequence[Clip]) -> list[Clip]:

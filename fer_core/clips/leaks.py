@@ -99,7 +99,7 @@ def _same_content(manifest: Manifest, digests: Mapping[str, str]) -> tuple[list[
         pair = (other.id, clip.id)
         if other.subject != clip.subject:
             leaks.append(_content(pair, "subjects", other.subject, clip.subject))
-        elif other.emotion is not clip.emotion:
+        elif other.emotion != clip.emotion:
             leaks.append(_content(pair, "labels", str(other.emotion), str(clip.emotion)))
         elif other.split is not clip.split:  # nobody known on either, or the manifest had refused it
             leaks.append(_content(pair, "sides", str(other.split), str(clip.split)))

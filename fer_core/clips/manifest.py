@@ -13,15 +13,17 @@ import logging
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
+
 from fer_core.clips.cells import csv_text
 from fer_core.clips.clip import Clip, Split, clip_digest
 from fer_core.clips.rows import read_rows
-from fer_core.emotions import SEVEN, SIX, Emotion
+from fer_core.emotions import SIX, Classes, ordered
 from fer_core.errors import DataError
 from fer_core.store import cache_key, write_atomic
 
@@ -32,13 +34,19 @@ log = logging.getLogger(__name__)
 class Manifest:
     """Clips, in the order of their file.
 
+    Args:
+        classes: what they may be labelled as, in the order of all columns.
     Raises:
-        DataError: two clips share an id, or a subject is on two sides of the split.
+        DataError: two clips share an id, a subject is on two sides of the split, or a label is none of the classes.
     """
 
     clips: tuple[Clip, ...]
+    classes: Classes = SIX
 
     def __post_init__(self) -> None:
+        for clip in self.clips:
+            if clip.emotion is not None and clip.emotion not in self.classes:
+                raise DataError(f"clip '{clip.id}': '{clip.emotion}' is none of the classes {', '.join(self.classes)}")
         twice = [clip for clip, n in Counter(c.id for c in self.clips).items() if n > 1]
         if twice:
             raise DataError(f"{len(twice)} clip ids occur twice, the first is '{twice[0]}'; ids must be unique")
@@ -51,6 +59,16 @@ class Manifest:
                         f"subject '{clip.subject}' is in {other.split} (clip '{other.id}') and {clip.split} "
                         f"(clip '{clip.id}'); a subject may be in one split only. Run 'ferflow data split'."
                     )
+
+    @classmethod
+    def of_classes(cls, clips: Iterable[Clip], classes: Classes | None) -> Manifest:
+        """Clips and their classes; None: those that they are labelled as, in `ordered` order."""
+        clips = tuple(clips)
+        return cls(clips, classes or ordered(c.emotion for c in clips if c.emotion is not None))
+
+    def with_clips(self, clips: Iterable[Clip]) -> Manifest:
+        """Other clips of the same classes."""
+        return replace(self, clips=tuple(clips))
 
     def __len__(self) -> int:
         return len(self.clips)
@@ -70,25 +88,30 @@ class Manifest:
         """Whether any clip shows a drawn or rendered face, which every number made from it must say."""
         return any(c.synthetic for c in self.clips)
 
-    def class_counts(self) -> dict[Emotion, int]:
-        """Labelled clips per emotion, in `Emotion` order; all six are present, neutral only where it occurs."""
+    def class_counts(self) -> dict[str, int]:
+        """Labelled clips of each class, in the classes' order."""
         counts = Counter(c.emotion for c in self.clips)
-        return {e: counts[e] for e in SEVEN if e in SIX or counts[e]}
+        return {label: counts[label] for label in self.classes}
 
-    def counts_by(self, key: Callable[[Clip], str]) -> dict[str, dict[Emotion, int]]:
+    def labels(self) -> np.ndarray:
+        """(n,) int64 columns of the labelled clips' classes, in the clips' order."""
+        column = {label: place for place, label in enumerate(self.classes)}
+        return np.array([column[c.emotion] for c in self.clips if c.emotion is not None], dtype=np.int64)
+
+    def counts_by(self, key: Callable[[Clip], str]) -> dict[str, dict[str, int]]:
         """`class_counts` of each group of clips that share a key, keys sorted: one row of a table each."""
         groups: dict[str, list[Clip]] = {}
         for clip in self.clips:
             groups.setdefault(key(clip), []).append(clip)
-        return {name: Manifest(tuple(groups[name])).class_counts() for name in sorted(groups)}
+        return {name: self.with_clips(groups[name]).class_counts() for name in sorted(groups)}
 
     def of(self, *sides: Split) -> Manifest:
         """The clips on the named side or sides of the split."""
-        return Manifest(tuple(c for c in self.clips if c.split in sides))
+        return self.with_clips(c for c in self.clips if c.split in sides)
 
     def labelled(self) -> Manifest:
-        """The clips that have an emotion."""
-        return Manifest(tuple(c for c in self.clips if c.emotion is not None))
+        """The clips that have a label."""
+        return self.with_clips(c for c in self.clips if c.emotion is not None)
 
 
 def read_manifest(
@@ -96,7 +119,7 @@ def read_manifest(
     *,
     labelled: bool = True,
     subject: Literal["required", "none"] = "required",
-    neutral: bool = False,
+    classes: Classes | None = SIX,
     ignore_split: bool = False,
     on_bad_path: Callable[[int, Clip, DataError], None] | None = None,
 ) -> Manifest:
@@ -107,7 +130,7 @@ def read_manifest(
         labelled: every row needs a label; rows without one, and those of other classes, are left out and the log says
             so. False: all rows are kept, the label column may be missing (clips to be scored).
         subject: `none` accepts rows without a subject, which forbids subject-disjoint splits of them.
-        neutral: keep `neutral` as a seventh class instead of counting it among the others.
+        classes: what clips may be labelled as; None: whatever they are.
         ignore_split: read as if there were no split column, to split anew.
         on_bad_path: called for a row whose path is refused (a URL, `..`, outside its root) with the number of clips
             kept before it, its clip and the reason, and the other rows are read; None raises.
@@ -119,13 +142,13 @@ def read_manifest(
         path,
         labelled=labelled,
         subject=subject,
-        neutral=neutral,
+        classes=classes,
         ignore_split=ignore_split,
         on_bad_path=on_bad_path,
     )
     if dropped:
         log.warning("%s: left out %s", path.name, ", ".join(f"{n} rows ({why})" for why, n in sorted(dropped.items())))
-    return Manifest(clips)
+    return Manifest.of_classes(clips, classes)
 
 
 def write_manifest(manifest: Manifest, path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Neutral clips for the seven-class task: the first frames of a database whose clips begin neutral (§3.3)."""
+"""Neutral clips where neutral is a class: the first frames of a database whose clips begin neutral (§3.3)."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ def with_first_frames(manifest: Manifest, databases: Collection[str]) -> Manifes
     fear) of faces that hardly differ. It is the same file cut after frame 2, on the same side of the split; a subject
     who has a neutral clip of their own gets none.
     """
-    have = {c.subject for c in manifest.clips if c.emotion is Emotion.NEUTRAL}
+    have = {c.subject for c in manifest.clips if c.emotion == Emotion.NEUTRAL}
     made: dict[str, Clip] = {}
     for clip in sorted(manifest.clips, key=lambda c: c.id):
         long_enough = clip.apex is None or clip.apex > LAST_FRAME
         if clip.dataset in databases and clip.subject and clip.subject not in have and long_enough:
             first = replace(clip, id=clip.id + SUFFIX, emotion=Emotion.NEUTRAL, apex=LAST_FRAME)
             made.setdefault(clip.subject, first)
-    return Manifest((*manifest.clips, *made.values()))
+    return manifest.with_clips((*manifest.clips, *made.values()))
 
 
 def shown_digest(clip: Clip, digest: str) -> str:
@@ -36,5 +36,5 @@ def shown_digest(clip: Clip, digest: str) -> str:
 
     A file and the neutral clip made of it are judged apart, and verdicts are kept by this identity.
     """
-    first_frames = clip.emotion is Emotion.NEUTRAL and clip.id.endswith(SUFFIX)
+    first_frames = clip.emotion == Emotion.NEUTRAL and clip.id.endswith(SUFFIX)
     return cache_key(first_frames=digest, last=LAST_FRAME) if first_frames and digest else digest

@@ -14,7 +14,7 @@ from typing import Literal
 
 from fer_core.clips.cells import csv_text, plain_cell
 from fer_core.clips.clip import Clip, Split
-from fer_core.emotions import ALIASES, OTHER_LABELS, SIX, Emotion, parse_emotion
+from fer_core.emotions import ALIASES, OTHER_LABELS, UNCLASSED, Classes, label_fault, label_of
 from fer_core.errors import DataError
 from fer_core.store import write_atomic
 
@@ -29,7 +29,7 @@ def read_rows(
     *,
     labelled: bool,
     subject: Literal["required", "none"],
-    neutral: bool,
+    classes: Classes | None,
     ignore_split: bool = False,
     on_bad_path: Callable[[int, Clip, DataError], None] | None = None,
 ) -> tuple[tuple[Clip, ...], dict[str, int]]:
@@ -42,7 +42,7 @@ def read_rows(
         where = f"{path.name} line {line}"
         if ignore_split:
             row.pop("split", None)
-        emotion, reason = _label(row.get("label", ""), where, neutral)
+        emotion, reason = _label(row.get("label", ""), where, classes)
         try:
             root, media = _locate(row, folder)
         except DataError as exc:
@@ -198,17 +198,24 @@ def _cell(column: str, cell: str) -> str:
     return text if column in ("path", "clip", "root") else text.strip()  # a file name may begin with a space
 
 
-def _label(word: str, where: str, neutral: bool) -> tuple[Emotion | None, str]:
-    """The emotion of a label cell, or None and the reason why the row is of no class here."""
-    emotion = parse_emotion(word)
-    if emotion is Emotion.NEUTRAL and not neutral:
-        return None, "neutral"
-    if emotion is None and word and word.lower() not in OTHER_LABELS:
-        close = difflib.get_close_matches(word.lower(), [*ALIASES, *OTHER_LABELS], n=1)
-        near = str(ALIASES.get(close[0], close[0])) if close else ""
-        hint = f"did you mean '{near}'?" if near else f"use one of {', '.join(SIX)}"
-        raise DataError(f"{where}: label '{word}' is unknown; {hint}")
-    return emotion, word.lower() or "no label"
+def _label(word: str, where: str, classes: Classes | None) -> tuple[str | None, str]:
+    """The class of a label cell, or None and the reason why the row is of none of the classes."""
+    label = label_of(word)
+    if not label or (label in UNCLASSED and label not in (classes or ())):
+        return None, label or "no label"
+    if classes is None:
+        if fault := label_fault(label):
+            raise DataError(f"{where}: label '{word}' cannot be a class: {fault}")
+        return label, label
+    if label in classes:
+        return label, label
+    if label in OTHER_LABELS or label in ALIASES:
+        return None, label
+    close = difflib.get_close_matches(label, [*classes, *(w for w in (*ALIASES, *OTHER_LABELS) if len(w) > 3)], n=1)
+    hint = f"did you mean '{label_of(close[0])}'?" if close else f"use one of {', '.join(classes)},"
+    raise DataError(
+        f"{where}: label '{word}' is unknown; {hint} or name the classes there are (classes=[...], or from_manifest)"
+    )
 
 
 def _locate(row: dict[str, str], folder: Path) -> tuple[Path, Path]:
@@ -221,7 +228,7 @@ def _locate(row: dict[str, str], folder: Path) -> tuple[Path, Path]:
     return root, clip_path(row["path"], root)
 
 
-def _clip(row: dict[str, str], emotion: Emotion | None, root: Path, path: Path, where: str, subject: str) -> Clip:
+def _clip(row: dict[str, str], emotion: str | None, root: Path, path: Path, where: str, subject: str) -> Clip:
     try:
         apex, start, end = (_frame(name, row.get(name, "")) for name in ("apex", "start", "end"))
         if start or end not in (None, apex):  # an end at the apex cuts where the apex cuts anyway

@@ -14,10 +14,10 @@ from dataclasses import replace
 
 import numpy as np
 
-from fer_core.clips.clip import Clip, Split
+from fer_core.clips.clip import Split
 from fer_core.clips.manifest import Manifest
 from fer_core.config import SplitConfig
-from fer_core.emotions import SEVEN, Emotion
+from fer_core.emotions import SIX
 from fer_core.errors import ConfigError, DataError
 from fer_core.published import TABLE_3_2
 
@@ -60,7 +60,7 @@ def check_split(manifest: Manifest) -> tuple[str, ...]:
     """
     counts = {side: manifest.of(side).class_counts() for side in Split if manifest.of(side).clips}
     train = counts.get(Split.TRAIN, {})
-    present = [e for e in SEVEN if train.get(e, 0)]
+    present = [label for label, n in train.items() if n]
     if len(present) < 2:
         had = f"only {present[0]}" if present else "no labelled clip"
         raise DataError(f"the training side has {had}; it needs at least 2 classes. Add clips or split again")
@@ -99,7 +99,7 @@ def grouped_folds(
     n_subjects = len(np.unique(groups))
     if n_subjects < folds:
         remedy = f"set {setting} to {n_subjects} or less" if n_subjects > 1 else "add people"
-        raise DataError(f"{folds} subject-disjoint folds need {folds} subjects, but there are {n_subjects}; {remedy}")
+        raise DataError(f"{folds} subject-disjoint folds need {folds} subjects, but there {_are(n_subjects)}; {remedy}")
     rows = np.zeros((len(labels), 1))
     if np.bincount(np.unique(labels, return_inverse=True)[1]).max() >= folds:
         with warnings.catch_warnings():
@@ -121,6 +121,10 @@ def inner_split(
     """
     stop = _take(_groups(subjects, labels), labels, dict.fromkeys(np.unique(labels), share), seed)
     return np.flatnonzero(~stop), np.flatnonzero(stop)
+
+
+def _are(n: int) -> str:
+    return f"is {n}" if n == 1 else f"are {n}"
 
 
 def _groups(subjects: Sequence[str] | np.ndarray, labels: np.ndarray) -> np.ndarray:
@@ -147,7 +151,7 @@ def _take(groups: np.ndarray, labels: np.ndarray, shares: Mapping[int, float], s
     """
     n_subjects = len(np.unique(groups))
     if n_subjects < 2:
-        raise DataError(f"a subject-disjoint split needs at least 2 subjects, but there are {n_subjects}; add people")
+        raise DataError(f"a subject-disjoint split needs at least 2 subjects, but there {_are(n_subjects)}; add people")
     total = {c: int((labels == c).sum()) for c in np.unique(labels)}
     wanted = sum(shares[c] * n for c, n in total.items()) / len(labels)
     folds, n_taken = _fraction(wanted, n_subjects)
@@ -185,64 +189,65 @@ def _fraction(share: float, n_subjects: int) -> tuple[int, int]:
 
 def _sided(manifest: Manifest, sides: Mapping[str, Split]) -> Manifest:
     """The clips that have a side, by clip id; the others are left out."""
-    return Manifest(tuple(replace(c, split=sides[c.id]) for c in manifest.clips if c.id in sides))
+    return manifest.with_clips(replace(c, split=sides[c.id]) for c in manifest.clips if c.id in sides)
 
 
-def _by_shares(manifest: Manifest, shares: Mapping[Split, Mapping[Emotion, float]], seed: int) -> Manifest:
+def _by_shares(manifest: Manifest, shares: Mapping[Split, Mapping[str, float]], seed: int) -> Manifest:
     """Test first, then validation out of the rest; what remains is the training side."""
-    rest: list[Clip] = _labelled(manifest)
+    rest = _labelled(manifest)
     sides: dict[str, Split] = {}
-    gone = dict.fromkeys(SEVEN, 0.0)
+    gone = dict.fromkeys(manifest.classes, 0.0)
     for side in (Split.TEST, Split.VALIDATION):
         wanted = shares.get(side, {})
         if not any(wanted.values()):
             continue
-        labels = np.array([c.emotion.column for c in rest if c.emotion])
-        of_rest = {e.column: wanted[e] / (1 - gone[e]) for e in SEVEN}
-        taken = _take(_groups([c.subject for c in rest], labels), labels, of_rest, seed)
-        sides |= {c.id: side for c, yes in zip(rest, taken, strict=True) if yes}
-        rest = [c for c, yes in zip(rest, taken, strict=True) if not yes]
-        gone = {e: gone[e] + wanted[e] for e in SEVEN}
-    return _sided(manifest, sides | {c.id: Split.TRAIN for c in rest})
+        labels = rest.labels()
+        of_rest = {column: wanted[label] / (1 - gone[label]) for column, label in enumerate(rest.classes)}
+        taken = _take(_groups([c.subject for c in rest.clips], labels), labels, of_rest, seed)
+        sides |= {c.id: side for c, yes in zip(rest.clips, taken, strict=True) if yes}
+        rest = rest.with_clips(c for c, yes in zip(rest.clips, taken, strict=True) if not yes)
+        gone = {label: gone[label] + wanted[label] for label in rest.classes}
+    return _sided(manifest, sides | {c.id: Split.TRAIN for c in rest.clips})
 
 
-def _labelled(manifest: Manifest) -> list[Clip]:
-    clips = list(manifest.labelled().clips)
-    _groups([c.subject for c in clips], np.array([c.emotion.column for c in clips if c.emotion], dtype=int))
-    if len(clips) < len(manifest):
-        log.warning("%d clips without a label are on no side", len(manifest) - len(clips))
-    return clips
+def _labelled(manifest: Manifest) -> Manifest:
+    labelled = manifest.labelled()
+    _groups([c.subject for c in labelled.clips], labelled.labels())
+    if len(labelled) < len(manifest):
+        log.warning("%d clips without a label are on no side", len(manifest) - len(labelled))
+    return labelled
 
 
 def _fractions(manifest: Manifest, cfg: SplitConfig) -> Manifest:
     if cfg.test + cfg.validation >= 1:
         raise ConfigError(f"`test + validation < 1` must hold, but got (test={cfg.test}, validation={cfg.validation})")
     shares = {
-        Split.TEST: dict.fromkeys(SEVEN, cfg.test),
-        Split.VALIDATION: dict.fromkeys(SEVEN, cfg.validation),
+        Split.TEST: dict.fromkeys(manifest.classes, cfg.test),
+        Split.VALIDATION: dict.fromkeys(manifest.classes, cfg.validation),
     }
     return _by_shares(manifest, shares, cfg.seed)
 
 
 def _thesis(manifest: Manifest, cfg: SplitConfig) -> Manifest:
-    """Table 3.2's share of each class; neutral, which it does not have, gets the share of all clips."""
+    """Table 3.2's share of each class; a class that it does not have gets the share of all clips."""
     total = np.sum(list(TABLE_3_2.values()), axis=0)
     shares = {}
     for side in (Split.TEST, Split.VALIDATION):
         row = np.array(TABLE_3_2[side])
-        shares[side] = dict(zip(SEVEN, [*(row / total), row.sum() / total.sum()], strict=True))
+        own = dict(zip(SIX, row / total, strict=True))
+        shares[side] = {label: own.get(label, row.sum() / total.sum()) for label in manifest.classes}
     return _by_shares(manifest, shares, cfg.seed)
 
 
 def _folds(manifest: Manifest, cfg: SplitConfig) -> Manifest:
-    clips = _labelled(manifest)
-    labels = np.array([c.emotion.column for c in clips if c.emotion])
-    train, test = grouped_folds([c.subject for c in clips], labels, cfg.folds, cfg.seed, "split.folds")[cfg.fold]
+    labelled = _labelled(manifest)
+    clips, subjects = labelled.clips, [c.subject for c in labelled.clips]
+    train, test = grouped_folds(subjects, labelled.labels(), cfg.folds, cfg.seed, "split.folds")[cfg.fold]
     return _sided(manifest, {clips[i].id: Split.TRAIN for i in train} | {clips[i].id: Split.TEST for i in test})
 
 
 def _one_subject_out(manifest: Manifest, cfg: SplitConfig) -> Manifest:
-    clips = _labelled(manifest)
+    clips = _labelled(manifest).clips
     out = manifest.labelled().subjects[cfg.fold]
     return _sided(manifest, {c.id: Split.TEST if c.subject == out else Split.TRAIN for c in clips})
 
@@ -257,7 +262,7 @@ def _cross_database(manifest: Manifest, cfg: SplitConfig) -> Manifest:
             f"cross_database needs databases to train on and others to test on, "
             f"but got (train_on={cfg.train_on}, test_on={cfg.test_on})"
         )
-    clips = _labelled(manifest)
+    clips = _labelled(manifest).clips
     train = [c for c in clips if c.dataset in cfg.train_on]
     test = [c for c in clips if c.dataset in cfg.test_on]
     known = {c.emotion for c in train}
@@ -266,8 +271,8 @@ def _cross_database(manifest: Manifest, cfg: SplitConfig) -> Manifest:
         log.warning("%d test clips are of classes %s lacks; they are left out", len(unseen), ", ".join(cfg.train_on))
     sides = {c.id: Split.TRAIN for c in train} | {c.id: Split.TEST for c in test if c.emotion in known}
     if cfg.validation:
-        shares = {Split.VALIDATION: dict.fromkeys(SEVEN, cfg.validation)}
-        sides |= {c.id: c.split for c in _by_shares(Manifest(tuple(train)), shares, cfg.seed).clips if c.split}
+        shares = {Split.VALIDATION: dict.fromkeys(manifest.classes, cfg.validation)}
+        sides |= {c.id: c.split for c in _by_shares(manifest.with_clips(train), shares, cfg.seed).clips if c.split}
     return _sided(manifest, sides)
 
 

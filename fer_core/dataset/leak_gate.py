@@ -31,7 +31,7 @@ def refuse_leaks(
     Raises:
         DataError: the same content has two subjects or two labels, or clips of two people look like one recording.
     """
-    own = Manifest(tuple(c for c in manifest.clips if not c.id.endswith(FIRST_FRAMES)))
+    own = manifest.with_clips(c for c in manifest.clips if not c.id.endswith(FIRST_FRAMES))
     check_leaks(own, {row.clip: row.digest for row in rows if row.digest}).refuse()
     usable = {row.clip for row in rows if row.status.scored}
     looks = hash_batch([c for c in own.clips if c.id in usable], cfg.limits, workspace.store, progress)
@@ -60,4 +60,4 @@ def refuse_shared(
     others = [clip for clip in shown[0] if clip.subject not in people]
     clips = [*fitted[0], *(replace(clip, id=f"{name}: {clip.id}") for clip in others)]
     rows = [*fitted[1], *(replace(row, clip=f"{name}: {row.clip}") for row in shown[1])]
-    refuse_leaks(Manifest(tuple(clips)), rows, cfg, workspace, progress)
+    refuse_leaks(Manifest.of_classes(clips, None), rows, cfg, workspace, progress)

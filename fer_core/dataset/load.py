@@ -12,7 +12,7 @@ from fer_core.clips.manifest import Manifest, read_manifest
 from fer_core.clips.neutral import with_first_frames
 from fer_core.clips.splits import check_split, grouped_folds, split
 from fer_core.config import RunConfig, SearchConfig
-from fer_core.emotions import Emotion
+from fer_core.emotions import Classes, Emotion
 from fer_core.errors import ConfigError, DataError
 from fer_core.workspace import Workspace
 
@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 def load_dataset(cfg: RunConfig, workspace: Workspace) -> Manifest:
     """The labelled clips of a run, split by subject: as the manifest says, else by `cfg.split`.
 
-    With `classes: seven`, neutral clips are kept, and the first frames of `neutral_from` are more of them.
+    Where neutral is a class, the first frames of `neutral_from` are more clips of it.
 
     Raises:
         DataError: there is no manifest, or it or its split is not fit for training.
@@ -34,30 +34,79 @@ def load_dataset(cfg: RunConfig, workspace: Workspace) -> Manifest:
             f"no manifest at {path}; make one with 'ferflow data scan folder ROOT --out {path}', draw one with "
             f"'ferflow data synth', or name yours with --set manifest=FILE"
         )
-    manifest = _sided(labelled_clips(path, cfg), cfg, path)
-    return manifest if cfg.classes == "six" else _with_neutral(manifest, cfg)
+    manifest = _sided(labelled_clips(path, cfg.class_list), cfg, path)
+    return _with_neutral(manifest, cfg) if Emotion.NEUTRAL in manifest.classes else manifest
+
+
+def check_classes(manifest: Manifest) -> None:
+    """Refuse classes that nobody to train on shows, before their faces are made.
+
+    Raises:
+        DataError: a class has no clip on the training or validation side.
+    """
+    counts, everywhere = trained_on(manifest).class_counts(), manifest.class_counts()
+    missing = [label for label, n in counts.items() if not n]
+    if not missing:
+        return
+    tested = [f"{everywhere[label]} of {label}" for label in missing if everywhere[label]]
+    tested_only = f" (the test set has {', '.join(tested)})" if tested else ""
+    neutral = (
+        ", or name in neutral_from the databases whose clips begin neutral (here are "
+        f"{', '.join(filter(None, manifest.datasets)) or 'none named'})"
+        if Emotion.NEUTRAL in missing
+        else ""
+    )
+    raise DataError(
+        f"no clip to train on shows {', '.join(missing)}{tested_only}; add clips{neutral}, or train on the classes "
+        f"there are: classes=[{', '.join(label for label, n in counts.items() if n)}]"
+    )
 
 
 def check_folds(manifest: Manifest, cfg: SearchConfig) -> None:
-    """Refuse now folds that its people are too few for; clips that cannot be used may still leave fewer people.
+    """Refuse now classes and folds that there are too few people for; clips that cannot be used may still leave fewer.
 
     Raises:
-        DataError: as `grouped_folds`.
+        DataError: as `check_classes`; there are fewer people than folds; or a fold would leave a class without anybody
+            to learn it from, or nobody to stop on.
     """
-    clips = trained_on(manifest).clips
-    labels = np.array([c.emotion.column for c in clips if c.emotion])
-    grouped_folds([c.subject for c in clips], labels, cfg.folds, cfg.seed)
+    check_classes(manifest)
+    training = trained_on(manifest)
+    subjects, labels = np.array([c.subject for c in training.clips]), training.labels()
+    n_people, n_tested = len(training.subjects), len(manifest.subjects) - len(training.subjects)
+    people = f"there {'is' if n_people == 1 else 'are'} {n_people} to train on"
+    people += f" (and {n_tested} in the test set, who cannot be)" if n_tested else ""
+    if n_people < cfg.folds:
+        remedy = f"set search.folds to {n_people} or less" if n_people > 2 else "add people"
+        remedy += ", or put fewer into the test set (split.test)" if n_tested > 1 else ""
+        raise DataError(f"{cfg.folds} subject-disjoint folds need {cfg.folds} people, but {people}; {remedy}")
+    for fold, (train, _) in enumerate(grouped_folds(subjects, labels, cfg.folds, cfg.seed), start=1):
+        if len(set(subjects[train])) < 2:
+            raise DataError(
+                f"fold {fold} of {cfg.folds} leaves 1 person to train on, but 2 are needed, one to learn from and one "
+                f"to stop on, and {people}; add people" + (", or set search.folds to 3 or more" if n_people > 2 else "")
+            )
+        missing = np.setdiff1d(np.arange(len(training.classes)), labels[train])
+        if not len(missing):
+            continue
+        column = int(missing[0])
+        shown_by = sorted(set(subjects[labels == column].tolist()))
+        others = [label for place, label in enumerate(training.classes) if place not in missing]
+        raise DataError(
+            f"{training.classes[column]} is shown by {len(shown_by)} of the {n_people} people to train on "
+            f"({', '.join(shown_by[:5])}), and fold {fold} of {cfg.folds} holds all of them out: nobody is left to "
+            f"learn it from. Add people who show it, or leave it out: classes=[{', '.join(others)}]"
+        )
 
 
-def labelled_clips(path: Path, cfg: RunConfig) -> Manifest:
-    """The clips of a manifest that have one of the run's emotions as label.
+def labelled_clips(path: Path, classes: Classes | None) -> Manifest:
+    """The clips of a manifest that are labelled as one of the classes; None: as anything.
 
     Raises:
         DataError: there are none, or the manifest cannot be read.
     """
-    manifest = read_manifest(path, neutral=cfg.classes == "seven").labelled()
+    manifest = read_manifest(path, classes=classes).labelled()
     if not manifest.clips:
-        raise DataError(f"{path}: no labelled clips; it needs rows with one of the six emotions as label")
+        raise DataError(f"{path}: no labelled clips; it needs rows labelled {', '.join(classes or ('...',))}")
     return manifest
 
 
@@ -82,12 +131,6 @@ def _with_neutral(manifest: Manifest, cfg: RunConfig) -> Manifest:
         raise ConfigError(
             "preprocess.apex is 'last', which cuts no clip at its first frames; use 'given' or 'estimate' for neutral "
             "clips of first frames, or set neutral_from=[]"
-        )
-    if not any(c.emotion is Emotion.NEUTRAL for c in trained_on(whole).clips):
-        raise DataError(
-            "classes is 'seven', but no clip to train on is neutral; label some, name in neutral_from the databases "
-            f"whose clips begin neutral (here are {', '.join(filter(None, manifest.datasets)) or 'none named'}), or "
-            "use six"
         )
     return whole
 

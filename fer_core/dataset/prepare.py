@@ -128,4 +128,4 @@ def data_fingerprint(manifest: Manifest, rows: Sequence[ClipRow]) -> str:
 def clips_fingerprint(clips: Sequence[Clip], rows: Sequence[ClipRow]) -> str:
     """Fingerprint of those of some clips that have rows."""
     digests = {row.clip: row.digest for row in rows}
-    return fingerprint(Manifest(tuple(c for c in clips if c.id in digests)), digests)
+    return fingerprint(Manifest.of_classes((c for c in clips if c.id in digests), None), digests)

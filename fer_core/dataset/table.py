@@ -17,7 +17,7 @@ from fer_core.clips.manifest import Manifest
 from fer_core.config import PreprocessConfig
 from fer_core.dataset.load import trained_on
 from fer_core.dataset.prepare import ClipRow, Progress, data_fingerprint, stored_faces
-from fer_core.emotions import SIX, Emotion
+from fer_core.emotions import SIX, Classes
 from fer_core.errors import DataError, ShapeError, StoreError
 from fer_core.features.augment import PLAIN, View
 from fer_core.features.backbone import Backbone
@@ -40,7 +40,7 @@ class FeatureTable(ClipInputs):
             that part of it.
         labels: (C,) int64 columns in `classes` order.
         clip_ids, subjects, datasets: C texts each.
-        classes: the emotions, in column order.
+        classes: in column order.
         groups: name -> C values, of the manifest's `group_*` columns.
         note: identity of backbone and preprocessing, for the record.
         views: more (N, d) float16 features of the same frames, one tensor an augmented view; for training only.
@@ -51,7 +51,7 @@ class FeatureTable(ClipInputs):
     clip_ids: tuple[str, ...]
     subjects: tuple[str, ...]
     datasets: tuple[str, ...]
-    classes: tuple[Emotion, ...] = SIX
+    classes: Classes = SIX
     groups: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     note: Mapping[str, str] = field(default_factory=dict)
     views: tuple[torch.Tensor, ...] = ()
@@ -111,7 +111,7 @@ def build_table(
     keys: Sequence[str],
     store: FeatureStore,
     note: Mapping[str, str],
-    classes: tuple[Emotion, ...] = SIX,
+    classes: Classes = SIX,
     parts: Sequence[Part] = (),
 ) -> FeatureTable:
     """The table of labelled clips, written once and memory-mapped by every trial that uses it.
@@ -133,7 +133,7 @@ def build_table(
     people = {
         "clips": [c.id for c in clips],
         "subjects": [c.subject for c in clips],
-        "labels": [c.emotion.column for c in clips if c.emotion],
+        "labels": [classes.index(c.emotion) for c in clips if c.emotion],
         "classes": list(classes),
     }
     n_frames = sum(map(len, features))
@@ -197,7 +197,7 @@ def load_table(path: Path) -> FeatureTable:
         clip_ids=tuple(note["clips"]),
         subjects=tuple(note["subjects"]),
         datasets=tuple(note["datasets"]),
-        classes=tuple(Emotion(name) for name in note["classes"]),
+        classes=tuple(note["classes"]),
         groups={name: tuple(values) for name, values in note["groups"].items()},
         note=note["note"],
         views=parts["features"],
@@ -282,15 +282,14 @@ def training_table(
     *,
     course: Sequence[ClipRow] = (),
     extra: FeatureRequirements = FeatureRequirements(),
-    classes: tuple[Emotion, ...] = SIX,
 ) -> FeatureTable:
     """The table of the train and validation clips among `rows`; test clips are not in it. See `clips_table`."""
-    clips, known_as = trained_on(manifest).clips, data_fingerprint(manifest, rows)
-    return clips_table(clips, rows, backbone, cfg, workspace, known_as, course=course, extra=extra, classes=classes)
+    clips, known_as = trained_on(manifest), data_fingerprint(manifest, rows)
+    return clips_table(clips, rows, backbone, cfg, workspace, known_as, course=course, extra=extra)
 
 
 def clips_table(
-    clips: Sequence[Clip],
+    manifest: Manifest,
     rows: Sequence[ClipRow],
     backbone: Backbone | None,
     cfg: PreprocessConfig,
@@ -299,9 +298,9 @@ def clips_table(
     *,
     course: Sequence[ClipRow] = (),
     extra: FeatureRequirements = FeatureRequirements(),
-    classes: tuple[Emotion, ...] = SIX,
 ) -> FeatureTable:
-    """The table of those of some labelled clips that are among `rows`; `training_table` is that of the training side.
+    """The table of those of a manifest's labelled clips that are among `rows`; `training_table` is that of its training
+    side.
 
     Args:
         backbone: may be None where no features are wanted; the table's are then (N, 0).
@@ -310,7 +309,7 @@ def clips_table(
         extra: what it holds.
     """
     by_id, whole = {row.clip: row for row in rows}, {row.clip: row for row in course}
-    clips = [c for c in clips if c.id in by_id]
+    clips = [c for c in manifest.clips if c.id in by_id]
     chosen = [by_id[c.id] for c in clips]
 
     def part(layer: Layer, view: View) -> Part:
@@ -336,4 +335,4 @@ def clips_table(
     else:
         keys, features = [row.key for row in chosen], [np.empty((row.n_used, 0), np.float16) for row in chosen]
     parts = [*(part(layer, view) for layer, view in extra.parts()), *map(described, extra.descriptors)]
-    return build_table(clips, features, keys, workspace.features, note, classes, parts)
+    return build_table(clips, features, keys, workspace.features, note, manifest.classes, parts)

@@ -16,7 +16,7 @@ import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin
 
 from fer_core.clips.splits import grouped_folds
-from fer_core.emotions import SIX, Emotion
+from fer_core.emotions import SIX, Classes
 from fer_core.errors import DataError
 from fer_core.evaluation.metrics import Evaluation, evaluate
 
@@ -60,7 +60,7 @@ def prediction_sets(
     probabilities: np.ndarray,
     labels: np.ndarray,
     subjects: Sequence[str],
-    classes: tuple[Emotion, ...] = SIX,
+    classes: Classes = SIX,
     confidence: float = 0.9,
     folds: int = 5,
     seed: int = 0,

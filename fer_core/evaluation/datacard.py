@@ -20,7 +20,7 @@ from fer_core.clips.manifest import Manifest
 from fer_core.clips.splits import check_split, grouped_folds
 from fer_core.config import LimitsConfig, PreprocessConfig
 from fer_core.dataset.prepare import ClipRow, data_fingerprint
-from fer_core.emotions import Emotion
+from fer_core.emotions import Classes
 from fer_core.errors import ClipStatus, DataError
 from fer_core.evaluation.metrics import Interval, evaluate
 from fer_core.preprocess.batch import preprocess_batch
@@ -119,7 +119,7 @@ class DataCard:
     warnings: tuple[str, ...]
     fingerprint: str
     preprocess: PreprocessConfig
-    sheet: Mapping[Emotion, tuple[Sighting, ...]]
+    sheet: Mapping[str, tuple[Sighting, ...]]
     worst: tuple[tuple[ClipFacts, np.ndarray | None], ...]
     giveaway: Interval | None
 
@@ -129,9 +129,9 @@ class DataCard:
         return all(may_leave(c) for c in self.manifest.clips)
 
     @property
-    def emotions(self) -> tuple[Emotion, ...]:
-        """The classes of its tables: the six, and neutral where it occurs."""
-        return tuple(self.manifest.class_counts())
+    def emotions(self) -> Classes:
+        """The classes of its tables."""
+        return self.manifest.classes
 
     def of(self, **wanted: Any) -> list[ClipFacts]:
         """The facts of clips with these values: `of(emotion=…, dataset=…)`."""
@@ -149,7 +149,7 @@ class DataCard:
             "faces": sum(f.n_used for f in self.facts),
             "lost": lost(self.facts),
             "status": dict(Counter(f.status.value for f in self.facts)),
-            "classes": {e.value: n for e, n in self.manifest.class_counts().items()},
+            "classes": {str(e): n for e, n in self.manifest.class_counts().items()},
             "giveaway": None if self.giveaway is None else self.giveaway.value,
             "fingerprint": self.fingerprint,
             "synthetic": self.manifest.synthetic,
@@ -188,7 +188,7 @@ def data_card(
         warnings=(*found.warnings, *_warnings(found.manifest, rows)),
         fingerprint=data_fingerprint(found.manifest, usable),
         preprocess=cfg,
-        sheet=_sheet(facts, keys, cfg, limits, store),
+        sheet=_sheet(facts, found.manifest.classes, keys, cfg, limits, store),
         worst=tuple((f, _last_face(keys[f.clip.id], store)) for f in worst(facts)),
         giveaway=judge_blind([f for f in facts if f.status.scored]),
     )
@@ -213,11 +213,10 @@ def judge_blind(facts: Sequence[ClipFacts]) -> Interval | None:
     learn that in place of the face. None with unknown or too few subjects, or one class.
     """
     subjects = [f.clip.subject for f in facts]
-    columns = [f.clip.emotion.column for f in facts if f.clip.emotion]
-    if not all(subjects) or len(set(subjects)) < FOLDS or len(set(columns)) < 2 or len(columns) < len(facts):
+    shown = [f.clip.emotion for f in facts if f.clip.emotion]
+    if not all(subjects) or len(set(subjects)) < FOLDS or len(set(shown)) < 2 or len(shown) < len(facts):
         return None
-    present = sorted({e for f in facts if (e := f.clip.emotion)}, key=lambda e: e.column)
-    labels = np.searchsorted([e.column for e in present], columns)
+    present, labels = np.unique(shown, return_inverse=True)
     databases = sorted({f.clip.dataset for f in facts})
     table = np.array(
         [
@@ -231,7 +230,7 @@ def judge_blind(facts: Sequence[ClipFacts]) -> Interval | None:
     for train, test in grouped_folds(subjects, labels, FOLDS, seed=0):
         tree = DecisionTreeClassifier(max_depth=4, min_samples_leaf=5, class_weight="balanced", random_state=0)
         verdicts[test] = tree.fit(table[train], labels[train]).predict(table[test])
-    return evaluate(verdicts, labels, subjects, tuple(present)).mean_recall
+    return evaluate(verdicts, labels, subjects, tuple(present.tolist())).mean_recall
 
 
 def _facts(clip: Clip, row: ClipRow, faces: Faces | None) -> ClipFacts:
@@ -267,20 +266,20 @@ def _brightness(
 
 def _sheet(
     facts: Sequence[ClipFacts],
+    classes: Classes,
     keys: Mapping[str, str],
     cfg: PreprocessConfig,
     limits: LimitsConfig,
     store: FacesStore,
-) -> dict[Emotion, tuple[Sighting, ...]]:
-    emotions = sorted({e for f in facts if (e := f.clip.emotion)}, key=lambda e: e.column)
-    chosen = [f for e in emotions for f in _drawn([f for f in facts if f.clip.emotion is e and f.status.scored])]
+) -> dict[str, tuple[Sighting, ...]]:
+    chosen = [f for e in classes for f in _drawn([f for f in facts if f.clip.emotion == e and f.status.scored])]
     places = [(0, f.end // 2, f.end) for f in chosen]
     # A clip cut at frame k, of which one frame is kept, is that frame.
     alone = cfg.model_copy(update={**_LOOK, "max_frames": 1})
     single = [replace(f.clip, apex=k) for f, frames in zip(chosen, places, strict=True) for k in frames]
     made = (result.faces for result in preprocess_batch(single, alone, limits, store))
     pictures = iter([faces.pixels[0] if faces and faces.n_used else None for faces in made])
-    sheet: dict[Emotion, list[Sighting]] = {}
+    sheet: dict[str, list[Sighting]] = {}
     for f, frames in zip(chosen, places, strict=True):
         faces = tuple(next(pictures) for _ in frames)
         seen = _last_face(keys[f.clip.id], store)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from fer_core.config import PromoteConfig
-from fer_core.emotions import Emotion
+from fer_core.emotions import Classes
 from fer_core.errors import DataError
 from fer_core.evaluation.metrics import Difference, Evaluation, evaluate, paired_difference
 
@@ -32,7 +32,7 @@ class OutOfFoldRecord:
     """
 
     fingerprint: str
-    classes: tuple[Emotion, ...]
+    classes: Classes
     clips: tuple[str, ...]
     labels: tuple[int, ...]
     subjects: tuple[str, ...]
@@ -61,7 +61,7 @@ class OutOfFoldRecord:
         """What `to_json` gave. Raises DataError when it is something else."""
         try:
             values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in data.items()}
-            values["classes"] = tuple(Emotion(c) for c in data["classes"])
+            values["classes"] = tuple(data["classes"])
             values["ms_per_clip"] = float("nan") if data["ms_per_clip"] is None else float(data["ms_per_clip"])
             return cls(**values)
         except (KeyError, TypeError, ValueError) as exc:

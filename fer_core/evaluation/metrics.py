@@ -10,7 +10,7 @@ import numpy as np
 from sklearn.metrics import confusion_matrix
 
 from fer_core.config import Rule
-from fer_core.emotions import SIX, Emotion
+from fer_core.emotions import SIX, Classes
 from fer_core.errors import ShapeError
 from fer_core.models.verdict import judge
 
@@ -43,7 +43,7 @@ class Evaluation:
         n_clips, n_subjects: what the numbers rest on.
     """
 
-    classes: tuple[Emotion, ...]
+    classes: Classes
     confusion: np.ndarray
     recall: tuple[Interval, ...]
     mean_recall: Interval
@@ -62,7 +62,7 @@ class Evaluation:
         return self.mean_recall.low > self.chance
 
     @property
-    def never_right(self) -> tuple[Emotion, ...]:
+    def never_right(self) -> Classes:
         """The classes none of whose clips is called right."""
         return tuple(c for c, r in zip(self.classes, self.recall, strict=True) if r.value == 0)
 
@@ -105,7 +105,7 @@ class Evaluation:
             return Interval(*(float("nan") if v is None else float(v) for v in triple))
 
         return cls(
-            classes=tuple(Emotion(name) for name in data["classes"]),
+            classes=tuple(data["classes"]),
             confusion=np.array(data["confusion"], dtype=np.int64),
             recall=tuple(interval(data["recall"][name]) for name in data["classes"]),
             mean_recall=interval(data["mean_recall"]),
@@ -133,7 +133,7 @@ def evaluate(
     verdicts: np.ndarray,
     labels: np.ndarray,
     subjects: Sequence[str],
-    classes: tuple[Emotion, ...] = SIX,
+    classes: Classes = SIX,
     seed: int = 0,
 ) -> Evaluation:
     """The numbers of some verdicts, with intervals by subject bootstrap (2000 resamples of subjects, not of clips).
@@ -204,9 +204,9 @@ def taken_for(
     verdicts: np.ndarray,
     labels: np.ndarray,
     subjects: Sequence[str],
-    truth: Emotion,
-    verdict: Emotion,
-    classes: tuple[Emotion, ...] = SIX,
+    truth: str,
+    verdict: str,
+    classes: Classes = SIX,
     seed: int = 0,
 ) -> Interval:
     """Share of the clips of one emotion that are taken for another: a cell of the row-normalised confusion matrix."""
@@ -227,7 +227,7 @@ def by_group(
     labels: np.ndarray,
     subjects: Sequence[str],
     groups: Sequence[str],
-    classes: tuple[Emotion, ...] = SIX,
+    classes: Classes = SIX,
 ) -> Mapping[str, Evaluation]:
     """One evaluation per value of a group column (database, sex, age ...)."""
     values = np.array(groups)
@@ -244,7 +244,7 @@ def by_columns(
     labels: np.ndarray,
     subjects: Sequence[str],
     columns: Mapping[str, Sequence[str]],
-    classes: tuple[Emotion, ...] = SIX,
+    classes: Classes = SIX,
 ) -> dict[str, Mapping[str, Evaluation]]:
     """`by_group` of every group column that tells clips apart; clips without a value stand under `(none)`."""
     told_apart = {name: [v or "(none)" for v in values] for name, values in columns.items() if len(set(values)) > 1}

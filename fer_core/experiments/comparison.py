@@ -11,7 +11,7 @@ import numpy as np
 
 from fer_core.clips.splits import grouped_folds
 from fer_core.dataset.table import FeatureTable
-from fer_core.emotions import Emotion
+from fer_core.emotions import Classes
 from fer_core.errors import TrainingError
 from fer_core.evaluation.abstention import confidence_auroc, coverage_curve
 from fer_core.evaluation.calibration import calibrated_apart
@@ -72,7 +72,7 @@ class Comparison:
     seed: int
     n_clips: int
     n_subjects: int
-    classes: tuple[Emotion, ...]
+    classes: Classes
     synthetic: bool
 
 

@@ -18,7 +18,7 @@ from fer_core.clips.cells import markdown_text
 from fer_core.clips.splits import grouped_folds
 from fer_core.config import Rule, TrainConfig
 from fer_core.dataset.table import FeatureTable, load_table
-from fer_core.emotions import Emotion
+from fer_core.emotions import Classes
 from fer_core.errors import DataError, FerError
 from fer_core.evaluation.cross_validation import fit_fold, hold_out
 from fer_core.evaluation.metrics import RULES, Difference, Evaluation, clip_verdicts, evaluate, paired_difference
@@ -39,7 +39,7 @@ class Cell:
 
     source: str
     target: str
-    classes: tuple[Emotion, ...] = ()
+    classes: Classes = ()
     clips: tuple[str, ...] = ()
     verdicts: Mapping[Rule, np.ndarray] | None = None
     evaluations: Mapping[Rule, Evaluation] | None = None
@@ -57,7 +57,7 @@ class CrossDatabase:
     """
 
     names: tuple[str, ...]
-    classes: tuple[Emotion, ...]
+    classes: Classes
     cells: Mapping[tuple[str, str], Cell]
     costs: Mapping[tuple[str, str], Difference]
     synthetic: bool

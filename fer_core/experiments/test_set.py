@@ -60,7 +60,7 @@ def evaluate_on_test_set(
             shown = zip(stored_faces(chosen, workspace), others, strict=True)
         frames = [scorer.judge(faces, other).frames for faces, other in shown]
         offsets = np.concatenate([[0], np.cumsum([len(f) for f in frames])])
-        labels = np.array([c.emotion.column for c in test.clips if c.emotion])
+        labels = test.labels()
         subjects = [c.subject for c in test.clips]
         found: dict[str, object] = {}
         for rule in bundle.classifier.rules:
@@ -87,5 +87,5 @@ def _identity(test: Manifest) -> str:
 def test_clips(manifest: Manifest, rows: Sequence[ClipRow]) -> tuple[Manifest, list[ClipRow]]:
     """The usable test clips and their rows, in the manifest's order."""
     by_id = {row.clip: row for row in rows}
-    test = Manifest(tuple(c for c in manifest.of(Split.TEST).clips if c.id in by_id))
+    test = manifest.with_clips(c for c in manifest.of(Split.TEST).clips if c.id in by_id)
     return test, [by_id[c.id] for c in test.clips]

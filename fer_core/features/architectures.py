@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from fer_core.emotions import Emotion
+from fer_core.emotions import Classes, ordered
 from fer_core.features.face_networks import FACE_API_CLASSES, FER2013_CLASSES, FaceApiNet, MiniXception
 
 Halves = tuple[nn.Module, nn.Module]
@@ -64,7 +64,7 @@ class Architecture:
     fc_prefix: str
     fc_layers: tuple[str, ...] = ()
     normalization: Normalization | None = None
-    classes: tuple[Emotion, ...] = ()
+    classes: Classes = ()
     block_with_classes: Callable[[Any], nn.Module] | None = None
 
 
@@ -149,11 +149,11 @@ def _from_child(name: str) -> Callable[[Any], nn.Module]:
 
 
 class LogProbabilities(nn.Module):
-    """(n, k) logits in a network's own order -> (n, k) log probabilities in `Emotion` order."""
+    """(n, k) logits in a network's own order -> (n, k) log probabilities in `ordered` order."""
 
-    def __init__(self, classes: tuple[Emotion, ...]) -> None:
+    def __init__(self, classes: Classes) -> None:
         super().__init__()
-        self.order = [classes.index(emotion) for emotion in sorted(classes, key=lambda emotion: emotion.column)]
+        self.order = [classes.index(emotion) for emotion in ordered(classes)]
 
     def forward(self, logits: torch.Tensor) -> torch.Tensor:
         return logits.log_softmax(dim=1)[:, self.order]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from fer_core.config import BackboneConfig
-from fer_core.emotions import Emotion
+from fer_core.emotions import Classes, ordered
 from fer_core.errors import ConfigError, WeightsError
 from fer_core.features.architectures import (
     ARCHITECTURES,
@@ -58,7 +58,7 @@ class Backbone(ABC):
         convolutions: its tensors as the checkpoint has them, float16 where that is what it holds.
         weights_digest: BLAKE2b-128 of names, shapes and values of `convolutions`.
         normalization: name of what is applied to faces.
-        output: `features`, or the log probabilities that the network's own `classes` have, in `Emotion` order.
+        output: `features`, or the log probabilities that the network's own `classes` have, in `ordered` order.
         n_features: columns of a row.
         fc: weight and bias of the checkpoint's own FC layers, first to last but one; empty when it has none.
         source: where the weights are from: `imagenet`, a package, or a file.
@@ -70,7 +70,7 @@ class Backbone(ABC):
     weights_digest: str
     normalization: str
     output: Output = "features"
-    classes: tuple[Emotion, ...] = ()
+    classes: Classes = ()
     n_features: int
     fc: tuple[tuple[torch.Tensor, torch.Tensor], ...] = ()
     source: str
@@ -134,7 +134,7 @@ class TorchBackbone(Backbone):
             assert architecture.block_with_classes is not None
             order = LogProbabilities(architecture.classes)
             self.block = nn.Sequential(architecture.block_with_classes(net), order).eval()
-            self.classes = in_order(architecture.classes)
+            self.classes = ordered(architecture.classes)
             self.n_features = len(self.classes)
         self.normalization, self.input = normalization.name, normalization
         self.convolutions = convolutions
@@ -229,11 +229,6 @@ class JoinedBackbone(Backbone):
 
     def on_cpu(self) -> JoinedBackbone:
         return JoinedBackbone([part.on_cpu() for part in self.parts])
-
-
-def in_order(classes: Iterable[Emotion]) -> tuple[Emotion, ...]:
-    """The classes in `Emotion` order."""
-    return tuple(sorted(classes, key=lambda emotion: emotion.column))
 
 
 def resized(pixels: np.ndarray, size: int) -> np.ndarray:

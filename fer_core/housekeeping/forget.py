@@ -67,7 +67,7 @@ def forget(subject: str, manifest: Path, workspace: Workspace, dry: bool = False
     """
     if not subject:  # a shell variable that is not set, which would be everybody whose name is unknown
         raise DataError("whom to forget is empty; name a subject as the manifest spells it, <dataset>:<id>")
-    listed = read_manifest(manifest, labelled=False, subject="none", neutral=True)
+    listed = read_manifest(manifest, labelled=False, subject="none", classes=None)
     clips = tuple(c for c in listed.clips if c.subject == subject)
     if not clips:
         of_that_id = [known for known in listed.subjects if known.endswith(f":{subject}")]

@@ -96,7 +96,7 @@ def _in_use(
     for path in manifests:
         if not path.is_file():
             raise DataError(f"no manifest at {path}; name the lists of clips in use by --manifest FILE")
-        listed = read_manifest(path, labelled=False, subject="none", neutral=True)
+        listed = read_manifest(path, labelled=False, subject="none", classes=None)
         digests = content_digests(listed, progress)
         ids |= digests.keys()
         for clip in listed.clips:

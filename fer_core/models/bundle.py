@@ -21,7 +21,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 import fer_core.models.registry  # noqa: F401  every kind of classifier is known from here on
-from fer_core.emotions import Emotion
+from fer_core.emotions import Classes
 from fer_core.errors import FerError, RegistryError
 from fer_core.features.backbone import Backbone, JoinedBackbone, backbone_from_state, normalization_named
 from fer_core.features.descriptors.catalogue import describe
@@ -61,7 +61,7 @@ class ModelBundle:
         return self.record.facts
 
     @property
-    def classes(self) -> tuple[Emotion, ...]:
+    def classes(self) -> Classes:
         return self.record.facts.classes
 
     @property

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from fer_core.config import BackboneName, ModelName, PreprocessConfig, Rule, Settings
-from fer_core.emotions import SEVEN, SIX, Emotion
+from fer_core.emotions import SIX, Classes, checked_classes
 from fer_core.models.base import AnyRecord, Temperature
 
 FORMAT = 3
@@ -42,7 +42,7 @@ class ModelFacts(Settings):
 
     Args:
         model: name of the model, as in the settings it was trained by.
-        classes: the six, or the seven with neutral last.
+        classes: labels, in the order of the scores' columns.
         preprocess: as in training; its `max_frames` is the frame budget of a clip.
         rule: how frames are joined into a verdict.
         temperatures: rule -> temperature of its clip scores, fitted out of fold.
@@ -54,7 +54,7 @@ class ModelFacts(Settings):
     """
 
     model: ModelName = "head"
-    classes: tuple[Emotion, ...] = SIX
+    classes: Classes = SIX
     preprocess: PreprocessConfig
     rule: Rule = "mean_scores"
     temperatures: dict[Rule, Temperature] = Field(default_factory=dict)
@@ -65,9 +65,9 @@ class ModelFacts(Settings):
     versions: dict[str, str] = Field(default_factory=dict)
 
     @model_validator(mode="after")
-    def _known_order(self) -> ModelFacts:
-        if self.classes not in (SIX, SEVEN):
-            raise ValueError(f"classes must be {', '.join(SIX)}[, neutral] in this order")
+    def _labels(self) -> ModelFacts:
+        if checked_classes(self.classes) != self.classes:
+            raise ValueError(f"classes must be {', '.join(checked_classes(self.classes))} in this order")
         return self
 
 

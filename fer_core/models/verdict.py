@@ -17,7 +17,7 @@ class Verdict:
     """What a clip shows, by one rule.
 
     Args:
-        index: column of the winning class in `Emotion` order.
+        index: column of the winning class in class order.
         scores: (k,) clip scores, sum 1: vote shares, mean scores or normalised geometric means.
         n_frames: frames that had a say.
     """
@@ -34,7 +34,7 @@ def clip_scores(scores: np.ndarray, rule: Rule) -> np.ndarray:
     log_mean_scores: softmax of (1/n) Σᵢ log sᵢ.
 
     Args:
-        scores: (n, k) softmax scores, rows sum to 1, columns in `Emotion` order; n >= 1.
+        scores: (n, k) softmax scores, rows sum to 1, columns in class order; n >= 1.
     Raises:
         ShapeError: `scores` is not (n, k), or n is 0.
     """

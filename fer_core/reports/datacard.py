@@ -15,7 +15,7 @@ from fer_core import __version__
 from fer_core.clips.cells import markdown_text
 from fer_core.clips.clip import Split
 from fer_core.clips.datasets import may_leave
-from fer_core.emotions import SIX
+from fer_core.emotions import SIX, Classes
 from fer_core.evaluation.datacard import ClipFacts, DataCard, Sighting, lost
 from fer_core.preprocess.faces import FrameStatus
 from fer_core.published import TABLE_3_2, TABLE_4_2
@@ -62,6 +62,7 @@ def card_html(card: DataCard, *, faces: bool = True) -> str:
     return render_page(
         "datacard.html.j2",
         extra_css="datacard.css",
+        colored=emotions,
         name=card.name,
         generated=time.strftime("%d %B %Y, %H:%M").lstrip("0"),
         fingerprint=card.fingerprint,
@@ -89,7 +90,7 @@ def card_html(card: DataCard, *, faces: bool = True) -> str:
         unsplit=all(c.split is None for c in card.manifest.clips),
         classes=[{"name": str(e), **_amounts(card.of(emotion=e))} for e in emotions],
         class_sums=_amounts(facts),
-        thesis_frames=[*(_count(n) for n in TABLE_4_2), *("" for _ in emotions[len(SIX) :]), _count(sum(TABLE_4_2))],
+        thesis_frames=[_count(n) if isinstance(n, int) else n for n in _as_thesis(TABLE_4_2, emotions)],
         found_by=_found_by(card),
         lost_by=[_lost(name or "(none)", card.of(dataset=name)) for name in card.manifest.datasets]
         + ([_lost("all", facts)] if many else []),
@@ -170,17 +171,22 @@ def _sides(card: DataCard) -> list[dict[str, Any]]:
         if not clips:
             continue
         counts = Counter(c.emotion for c in clips)
-        thesis = [*TABLE_3_2[side], *("" for _ in card.emotions[len(SIX) :])] if side else []
         rows.append(
             {
                 "name": SIDES[side] if side else "no side",
                 "counts": [counts[e] for e in card.emotions],
                 "total": len(clips),
                 "people": len({c.subject for c in clips if c.subject}) or "unknown",
-                "thesis": [*thesis, sum(TABLE_3_2[side])] if side else [],
+                "thesis": _as_thesis(TABLE_3_2[side], card.emotions) if side else [],
             }
         )
     return rows
+
+
+def _as_thesis(counts: Sequence[int], classes: Classes) -> list[int | str]:
+    """The thesis's numbers of these classes, and their sum over its own six."""
+    own: dict[str, int] = dict(zip(SIX, counts, strict=True))
+    return [*(own.get(label, "") for label in classes), sum(counts)]
 
 
 def _amounts(facts: Sequence[ClipFacts]) -> dict[str, str]:
@@ -207,7 +213,7 @@ def _found_by(card: DataCard) -> list[dict[str, Any]]:
     rows = []
     for name in [*names, None] if len(names) > 1 else names:
         here = list(card.facts) if name is None else card.of(dataset=name)
-        cells = [[f for f in here if f.clip.emotion is e] for e in card.emotions]
+        cells = [[f for f in here if f.clip.emotion == e] for e in card.emotions]
         rows.append({"name": "all" if name is None else name or "(none)", "cells": [_cell(c) for c in [*cells, here]]})
     return rows
 

@@ -9,7 +9,6 @@ from itertools import pairwise
 import numpy as np
 from markupsafe import Markup
 
-from fer_core.emotions import Emotion
 from fer_core.preprocess.faces import FrameStatus
 
 _BINS = 24
@@ -42,18 +41,18 @@ def ledger_svg(ledger: Sequence[FrameStatus]) -> Markup:
 
 
 def spread_svg(
-    values: np.ndarray, databases: Sequence[int], emotions: Sequence[Emotion | None], classes: Sequence[Emotion]
+    values: np.ndarray, databases: Sequence[int], emotions: Sequence[str | None], classes: Sequence[str]
 ) -> Markup:
     """A histogram, stacked by database; below it on the same scale the middle 80 % and the median of each class.
 
     Args:
         values: (n,) one a clip; NaN where unknown, at least one known.
         databases: n places of their databases, 0 ... 5. emotions: n labels.
-        classes: the emotions that have a line.
+        classes: those that have a line.
     """
     known = np.isfinite(values)
     edges = _edges(values[known])
-    left, right, top, floor = 74, 474, 10, 112
+    left, right, top, floor = max(74, 10 + 6 * max(map(len, classes))), 474, 10, 112
 
     def x(value: float) -> float:
         return left + (right - left) * (value - edges[0]) / (edges[-1] - edges[0])
@@ -80,11 +79,11 @@ def spread_svg(
     for place, emotion in enumerate(classes):
         y = floor + 30 + 15 * place
         parts.append(f'<text class="name" x="{left - 6}" y="{y + 3.5}">{emotion}</text>')
-        here = values[known & np.array([e is emotion for e in emotions])]
+        here = values[known & np.array([e == emotion for e in emotions])]
         if len(here):
             low, middle, high = (x(float(v)) for v in np.percentile(here, [10, 50, 90]))
-            parts.append(f'<path class="range {emotion}" d="M{low:.1f} {y}H{max(high, low + 0.1):.1f}"/>')
-            parts.append(f'<circle class="{emotion}" cx="{middle:.1f}" cy="{y}" r="4"/>')
+            parts.append(f'<path class="range c-{emotion}" d="M{low:.1f} {y}H{max(high, low + 0.1):.1f}"/>')
+            parts.append(f'<circle class="c-{emotion}" cx="{middle:.1f}" cy="{y}" r="4"/>')
     return Markup("".join(parts) + "</svg>")
 
 

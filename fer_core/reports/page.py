@@ -18,8 +18,8 @@ import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from fer_core.emotions import SEVEN, Emotion
-from fer_core.reports.palette import COLORS
+from fer_core.emotions import Classes
+from fer_core.reports.palette import colors_of
 
 USE_STATEMENT = (
     "A face shows an expression, not a feeling: a verdict here says what a face looks like, and it can be wrong.",
@@ -30,15 +30,16 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _POINTS = 40  # of a line in a timeline; more cannot be seen
 
 
-def render_page(template: str, *, extra_css: str = "", **context: Any) -> str:
+def render_page(template: str, *, extra_css: str = "", colored: Classes = (), **context: Any) -> str:
     """A whole page.
 
     Args:
         template: name of a `.html.j2` in `templates/` that extends `page.html.j2`.
         extra_css: name of a style sheet in `templates/` that follows `page.css`.
+        colored: classes whose elements, `c-<label>`, have their colour.
         context: what it shows; every text is escaped unless it is Markup.
     """
-    style = _asset("page.css") + (_asset(extra_css) if extra_css else "") + _colors()
+    style = _asset("page.css") + (_asset(extra_css) if extra_css else "") + _colors(colored)
     script = _asset("page.js")
     policy = (
         f"default-src 'none'; style-src '{_hash(style)}'; script-src '{_hash(script)}'; img-src data:; "
@@ -60,31 +61,32 @@ def data_uri(picture: bytes, kind: str = "image/jpeg") -> str:
     return f"data:{kind};base64,{base64.b64encode(picture).decode()}"
 
 
-def bars_svg(probabilities: Sequence[float], classes: Sequence[Emotion]) -> Markup:
-    """A horizontal bar an emotion, named, its percentage beside it from 1 % on."""
-    height = 12 * len(classes)
-    parts = [f'<svg class="bars" viewBox="0 0 190 {height}" role="img" aria-label="{_spoken(probabilities, classes)}">']
+def bars_svg(probabilities: Sequence[float], classes: Sequence[str]) -> Markup:
+    """A horizontal bar a class, named, its percentage beside it from 1 % on."""
+    height, left = 12 * len(classes), max(66, 10 + 6 * max(map(len, classes)))
+    box, spoken = f"0 0 {left + 124} {height}", _spoken(probabilities, classes)
+    parts = [f'<svg class="bars" viewBox="{box}" role="img" aria-label="{spoken}">']
     for place, (emotion, share) in enumerate(zip(classes, probabilities, strict=True)):
         y = 12 * place
         width = round(88 * share, 1)
-        parts.append(f'<text class="name" x="60" y="{y + 9}">{emotion}</text>')
-        parts.append(f'<rect class="track" x="66" y="{y + 2}" width="88" height="8" rx="2"/>')
+        parts.append(f'<text class="name" x="{left - 6}" y="{y + 9}">{emotion}</text>')
+        parts.append(f'<rect class="track" x="{left}" y="{y + 2}" width="88" height="8" rx="2"/>')
         if width >= 0.5:
-            parts.append(f'<rect class="{emotion}" x="66" y="{y + 2}" width="{width}" height="8" rx="2"/>')
+            parts.append(f'<rect class="c-{emotion}" x="{left}" y="{y + 2}" width="{width}" height="8" rx="2"/>')
         if share >= 0.01:
-            parts.append(f'<text x="160" y="{y + 9}">{100 * share:.0f} %</text>')
+            parts.append(f'<text x="{left + 94}" y="{y + 9}">{100 * share:.0f} %</text>')
     return Markup("".join(parts) + "</svg>")
 
 
 def timeline_svg(
     frames: np.ndarray,
     scores: np.ndarray,
-    classes: Sequence[Emotion],
+    classes: Sequence[str],
     unused: np.ndarray,
     adds: np.ndarray,
     marked: Sequence[int] = (),
 ) -> Markup:
-    """The scores of a clip's frames over time, one line an emotion; bars below for what each adds to the verdict.
+    """The scores of a clip's frames over time, one line a class; bars below for what each adds to the verdict.
 
     Args:
         frames: (n,) numbers of the used frames. scores: (n, k), rows sum to 1.
@@ -107,12 +109,12 @@ def timeline_svg(
         ys = [f"{62 - 58 * float(scores[g, place].mean()):.0f}" for g in groups]
         points = " ".join(f"{x},{y}" for x, y in zip(line, ys * (len(line) // len(ys)), strict=True))
         strong = " strong" if place == winner else ""
-        parts.append(f'<polyline class="{classes[place]}{strong}" points="{points}"/>')
+        parts.append(f'<polyline class="c-{classes[place]}{strong}" points="{points}"/>')
     bars = {True: "", False: ""}
     for x, group in zip(xs, groups, strict=True):
         share = float(adds[group].mean())
         bars[share > 0] += f"M{x} 82v{-8 * share + 0:.1f}"
-    for kind, path in ((str(classes[winner]), bars[True]), ("against", bars[False])):
+    for kind, path in ((f"c-{classes[winner]}", bars[True]), ("against", bars[False])):
         if path:
             parts.append(f'<path class="adds {kind}" d="{path}"/>')
     parts += [f'<circle class="marked" cx="{across(float(frames[place])):.0f}" cy="62" r="2.6"/>' for place in marked]
@@ -123,17 +125,17 @@ def timeline_svg(
 
 
 def shares_svg(counts: Sequence[tuple[str, int]]) -> Markup:
-    """One bar, divided in proportion to named counts; names are those of emotions, or `none`."""
+    """One bar, divided in proportion to named counts; names are those of classes, or `none`."""
     total, x = sum(n for _, n in counts), 0.0
     parts = ['<svg class="shares" viewBox="0 0 1000 18" preserveAspectRatio="none" aria-hidden="true">']
     for name, n in counts:
         width = 1000 * n / max(total, 1)
-        parts.append(f'<rect class="{name}" x="{x:.1f}" y="0" width="{max(width - 2, 0):.1f}" height="18"/>')
+        parts.append(f'<rect class="c-{name}" x="{x:.1f}" y="0" width="{max(width - 2, 0):.1f}" height="18"/>')
         x += width
     return Markup("".join(parts) + "</svg>")
 
 
-def _spoken(probabilities: Sequence[float], classes: Sequence[Emotion]) -> str:
+def _spoken(probabilities: Sequence[float], classes: Sequence[str]) -> str:
     return ", ".join(f"{c} {100 * p:.0f} %" for c, p in zip(classes, probabilities, strict=True))
 
 
@@ -152,8 +154,8 @@ def _asset(name: str) -> str:
     return resources.files("fer_core.reports").joinpath("templates", name).read_text(encoding="utf-8")
 
 
-def _colors() -> str:
-    return "".join(f".{e}{{--c:{COLORS[e]}}}" for e in SEVEN)
+def _colors(classes: Classes) -> str:
+    return "".join(f".c-{label}{{--c:{color}}}" for label, color in colors_of(classes).items())
 
 
 def _hash(text: str) -> str:

@@ -15,11 +15,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 from sklearn.metrics import ConfusionMatrixDisplay
 
-from fer_core.emotions import Emotion
 from fer_core.errors import ShapeError
 from fer_core.evaluation.calibration import Reliability
 from fer_core.evaluation.metrics import Evaluation
-from fer_core.reports.palette import COLORS
 
 if TYPE_CHECKING:
     from fer_core.training.history import History
@@ -35,7 +33,7 @@ STYLE: Any = {  # matplotlib types its keys as a literal of 300 words
     "grid.color": "#e3e5e8",
     "legend.frameon": False,
 }
-INK, _TRAIN, _VALIDATION = "#30343b", "#0072B2", "#D55E00"
+INK, _TRAIN, _VALIDATION, _THIRD = "#30343b", "#0072B2", "#D55E00", "#009E73"
 _TILE = 96  # pixels of a face in a contact sheet
 
 
@@ -65,7 +63,8 @@ def figure_pixels(figure: Figure, dpi: int = 120) -> np.ndarray:
 def confusion_figure(evaluation: Evaluation, title: str = "") -> Figure:
     """The confusion matrix, rows normalised to % (thesis, Figs 4.3 ff.), counts in small print."""
     with rc_context(STYLE):
-        figure, ax = _figure(6.2, 5.4)
+        side = max(6.2, 1.7 + 0.75 * len(evaluation.classes))
+        figure, ax = _figure(side, side - 0.8)
         percent = evaluation.normalized()
         display = ConfusionMatrixDisplay(percent, display_labels=[str(c) for c in evaluation.classes])
         display.plot(
@@ -125,7 +124,7 @@ def reliability_figure(stages: Mapping[str, Reliability], title: str = "") -> Fi
         figure = canvas(5.2, 5.6)
         ax, below = figure.subplots(2, 1, sharex=True, height_ratios=(4, 1))
         ax.plot([0, 1], [0, 1], color="#9aa0a6", linestyle=":", linewidth=1.2)
-        for (name, numbers), color in zip(stages.items(), (_VALIDATION, _TRAIN, COLORS[Emotion.DISGUST]), strict=False):
+        for (name, numbers), color in zip(stages.items(), (_VALIDATION, _TRAIN, _THIRD), strict=False):
             there = numbers.count > 0
             label = f"{name}: error {100 * numbers.expected_error:.1f} %"
             ax.plot(

@@ -34,6 +34,7 @@ def report_html(rows: Sequence[ClipScore], scorer: ClipScorer) -> str:
     emotions += [("none", without)] if without else []
     return render_page(
         "scores.html.j2",
+        colored=scorer.classes,
         rows=[_shown(row) for row in rows],
         verdicts=len(rows) - without,
         model=scorer.name or "unregistered model",

@@ -29,7 +29,7 @@ class Agreement:
     @classmethod
     def of(cls, rows: Sequence[ClipScore]) -> Agreement:
         """The agreement of a batch's rows."""
-        judged = [row for row in rows if row.label and row.emotion and not row.trained_on]
+        judged = [row for row in rows if row.label in row.classes and row.emotion and not row.trained_on]
         return cls(
             clips=len(rows),
             trained_on=sum(row.trained_on is True for row in rows),

@@ -16,7 +16,6 @@ import numpy as np
 
 from fer_core.clips.clip import clip_digest
 from fer_core.config import LimitsConfig
-from fer_core.emotions import Emotion
 from fer_core.errors import ClipError, ClipStatus, StoreError
 from fer_core.preprocess.admit import admit
 from fer_core.preprocess.faces import FrameStatus, Ledger
@@ -156,9 +155,9 @@ class RowStore:
             clip="",
             path="",
             status=ClipStatus(note["status"]),
-            classes=tuple(Emotion(c) for c in note["classes"]),
+            classes=tuple(note["classes"]),
             reason=note["reason"],
-            emotion=Emotion(note["emotion"]) if note["emotion"] else None,
+            emotion=note["emotion"],
             probabilities=arrays["probabilities"] if len(arrays["probabilities"]) else None,
             abstained=note["abstained"],
             n_used=note["frames"][0],

@@ -85,7 +85,7 @@ def _of_manifest(path: Path) -> list[Item]:
     def refuse(place: int, clip: Clip, why: DataError) -> None:
         refused.append((place, Item(clip, refused=ClipError(ClipStatus.REJECTED, str(why)))))
 
-    clips = read_manifest(path, labelled=False, subject="none", neutral=True, on_bad_path=refuse).clips
+    clips = read_manifest(path, labelled=False, subject="none", classes=None, on_bad_path=refuse).clips
     items = [Item(clip, root=path.parent if clip.path.is_relative_to(path.parent) else None) for clip in clips]
     for place, item in reversed(refused):
         items.insert(place, item)

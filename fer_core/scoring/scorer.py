@@ -17,7 +17,7 @@ import torch
 
 from fer_core.clips.clip import Clip
 from fer_core.config import LimitsConfig, PreprocessConfig, Rule, ScoreConfig
-from fer_core.emotions import Emotion
+from fer_core.emotions import Classes
 from fer_core.errors import ClipError, ClipStatus, ConfigError, WeightsError
 from fer_core.features.descriptors.catalogue import DESCRIPTORS, DISPLACEMENT, describe, of_course
 from fer_core.features.descriptors.descriptor import Source, course_config
@@ -85,11 +85,11 @@ class ClipScore:
     clip: str
     path: str
     status: ClipStatus
-    classes: tuple[Emotion, ...]
+    classes: Classes
     reason: str = ""
-    label: Emotion | None = None
+    label: str | None = None
     trained_on: bool | None = None
-    emotion: Emotion | None = None
+    emotion: str | None = None
     probabilities: np.ndarray | None = None
     abstained: bool = False
     n_used: int = 0
@@ -169,7 +169,7 @@ class ClipScorer:
         return not read.reads_features and all(DESCRIPTORS[name].source == "course" for name in read.descriptors)
 
     @property
-    def classes(self) -> tuple[Emotion, ...]:
+    def classes(self) -> Classes:
         return self.bundle.classes
 
     def key(self, digest: str, apex: int = -1) -> str:

@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from fer_core.clips.cells import shown_cell
-from fer_core.emotions import Emotion
+from fer_core.emotions import Classes
 from fer_core.preprocess.frame_table import frame_table, write_table
 from fer_core.scoring.inputs import printable
 from fer_core.scoring.scorer import ClipScore, ClipScorer
@@ -84,7 +84,7 @@ def _cell(value: Any) -> str:
     return shown_cell(value) if isinstance(value, str) else f"{value:.6g}"
 
 
-def _verdict_schema(classes: tuple[Emotion, ...]) -> pa.Schema:
+def _verdict_schema(classes: Classes) -> pa.Schema:
     text, number, count = pa.string(), pa.float64(), pa.int32()
     return pa.schema(
         [("clip", text), ("path", text), ("label", text), ("trained_on", pa.bool_()), ("status", text)]
@@ -95,7 +95,7 @@ def _verdict_schema(classes: tuple[Emotion, ...]) -> pa.Schema:
     )
 
 
-def _frames(rows: Sequence[ClipScore], classes: tuple[Emotion, ...]) -> pa.Table:
+def _frames(rows: Sequence[ClipScore], classes: Classes) -> pa.Table:
     """One row a selected frame; scores and its share in the verdict are null where it has no face, or is not judged."""
     looked_at = [(row, row.ledger) for row in rows if row.ledger is not None]
     table = frame_table((printable(row.clip), ledger) for row, ledger in looked_at)

@@ -10,7 +10,7 @@ import numpy as np
 
 from fer_core.clips.clip import Split
 from fer_core.config import BackboneConfig, PreprocessConfig, Rule, SplitConfig, TrainConfig
-from fer_core.emotions import SIX, Emotion
+from fer_core.emotions import SIX
 from fer_core.evaluation.metrics import Difference, Evaluation, Interval, paired_difference, taken_for
 from fer_core.published import BY_NUMBER, MEAN, VOTE, Implementation
 from fer_core.training.history import History
@@ -64,7 +64,7 @@ class Outcome:
         return sum(self.history.column("seconds"))
 
     @property
-    def one_answer(self) -> Emotion | None:
+    def one_answer(self) -> str | None:
         """The emotion it gives to every test clip, when it has learnt nothing else."""
         if not self.tested:
             return None
@@ -86,7 +86,7 @@ class DataFacts:
 
     Args:
         fingerprint: of clips and split. datasets: their names.
-        clips: side -> clips of each class, in `Emotion` order. people: side -> subjects.
+        clips: side -> clips of each class, in the order of `SIX`. people: side -> subjects.
         frames: training frames of each class, as Table 4.2 counts them.
         own_split: the manifest brought its split, so `split` did not decide it.
         stopped_on: what training was stopped on, in words.
@@ -146,7 +146,7 @@ class Reproduction:
         a, b = self.outcome(number), self.outcome(other)
         return self._difference(a.verdicts[MEAN], b.verdicts[MEAN]) if a and b else None
 
-    def taken_for(self, outcome: Outcome, rule: Rule, truth: Emotion, verdict: Emotion) -> Interval:
+    def taken_for(self, outcome: Outcome, rule: Rule, truth: str, verdict: str) -> Interval:
         """Share of the test clips of one emotion that an implementation takes for another."""
         return taken_for(outcome.verdicts[rule], self.labels, self.subjects, truth, verdict)
 

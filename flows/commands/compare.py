@@ -38,9 +38,10 @@ def compare(
 
     config = settled(session)
     chosen = models_of(models or compared_names(), config.train)  # refuse an unknown name before anything is done
+    manifest = corpus_checked(config, folded=True)
     if external:
-        labelled_clips(external, config)
-    config = backbone_checked(corpus_checked(config, folded=True), joint_requirements(chosen))
+        labelled_clips(external, manifest.classes)
+    backbone_checked(config, joint_requirements(chosen))
     result = run_flow(
         session, "flows.compare", "compare_flow", config, models=models or [], epochs=epochs,
         external=str(external.expanduser().absolute()) if external else "",

@@ -21,7 +21,7 @@ Out = Annotated[Path, typer.Option("--out", metavar="CSV", help="Manifest to wri
 OneManifest = Annotated[Path, typer.Argument(metavar="CSV", help="Manifest.", show_default=False)]
 
 
-@command(reads=())
+@command(reads=("classes",))
 def scan(
     session: Session,
     database: Annotated[
@@ -40,10 +40,10 @@ def scan(
     from fer_core.clips.manifest import write_manifest
 
     options = _reader_options(database, option or []) | ({"follow_links": True} if follow_links else {})
-    found = scan_database(database, root, **options)
+    found = scan_database(database, root, classes=session.config.class_list, **options)
     write_manifest(found.manifest, out)
     clips, people = found.manifest.clips, len(found.manifest.subjects)
-    rows = [(e, n, len({c.subject for c in clips if c.emotion is e} - {""})) for e, n in found.class_counts().items()]
+    rows = [(e, n, len({c.subject for c in clips if c.emotion == e} - {""})) for e, n in found.class_counts().items()]
     title = f"{database}: {found.found} found, {found.kept} kept, {found.found - found.kept} left out"
     session.table(title, ("emotion", "clips", "subjects"), [*rows, ("all", found.kept, people)])
     if found.dropped:
@@ -83,7 +83,7 @@ def merge(
     from fer_core.clips.combine import merge as merge_manifests
     from fer_core.clips.manifest import read_manifest, write_manifest
 
-    given = [read_manifest(path, neutral=session.config.classes == "seven") for path in manifests]
+    given = [read_manifest(path, classes=session.config.class_list) for path in manifests]
     merged = merge_manifests(given, per_source=per_source, per_class=per_class, balance=balance, seed=seed)
     write_manifest(merged, out)
     sources = merged.counts_by(lambda c: c.dataset or "(none)")
@@ -129,7 +129,7 @@ def split(
     official = cfg.scheme == "official"  # whose sides are in the manifest, for people nobody named
     clips = read_manifest(
         manifest,
-        neutral=session.config.classes == "seven",
+        classes=session.config.class_list,
         ignore_split=not official,
         subject="none" if official else "required",
     )
@@ -171,7 +171,7 @@ def diff(session: Session, before: OneManifest, after: OneManifest) -> dict[str,
 
     manifests, digests, prints, unread = [], [], [], []
     for path in (before, after):
-        manifest = read_manifest(path, subject="none", neutral=session.config.classes == "seven")
+        manifest = read_manifest(path, subject="none", classes=session.config.class_list)
         try:
             with session.progress(f"Reading {path.name}") as progress:
                 contents = content_digests(manifest, progress)

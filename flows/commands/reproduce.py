@@ -133,7 +133,8 @@ def _check(config: RunConfig, setting: str, overrides: list[str], cross_validate
     from fer_core.thesis.implementation import configure
 
     first = configure(1, config, setting, overrides=overrides)
-    backbone_checked(corpus_checked(first, folded=cross_validate), requirements_of(first.train))
+    corpus_checked(first, folded=cross_validate, complete=True)
+    backbone_checked(first, requirements_of(first.train))
 
 
 @command()

@@ -24,6 +24,7 @@ from flows.commands.session import BAD_ROWS, FAILED, FollowLinks, Session, comma
 from flows.support.formatting import format_result
 
 if TYPE_CHECKING:
+    from fer_core.clips.manifest import Manifest
     from fer_core.config import RunConfig
     from fer_core.dataset.table import FeatureRequirements
 
@@ -65,7 +66,8 @@ def preprocess(
 
     if frames_table:
         check_table_path(frames_table)
-    config = corpus_checked(settled(session, follow_links))
+    config = settled(session, follow_links)
+    corpus_checked(config)
     table = str(frames_table.expanduser().absolute()) if frames_table else ""
     return run_flow(session, "flows.preprocess", "preprocess_flow", config, frames_table=table)
 
@@ -97,7 +99,7 @@ def search(session: Session) -> dict[str, Any]:
     check_storage(session.config.search.storage)
     config = settled(session)
     check_local(config, "a search")
-    config = corpus_checked(config, folded=True)
+    corpus_checked(config, folded=True)
     backbone_checked(config, requirements_of(config.train, config.search))
     result = run_flow(session, "flows.search", "search_flow", config)
     session.say(f"Next, a candidate of the chosen setting: ferflow train --trial {result['trial']}{_same(session)}")
@@ -133,7 +135,8 @@ def train(
     train = complete_result(Path(trial)).train if trial else config.train
     if model:
         train = train.with_model(model)
-    backbone_checked(corpus_checked(config, folded=not trial), requirements_of(train))
+    corpus_checked(config, folded=not trial)
+    backbone_checked(config, requirements_of(train))
     return run_flow(session, "flows.train", "train_flow", config, trial=trial, model=model or None)
 
 
@@ -226,24 +229,24 @@ def settled(session: Session, follow_links: bool = False) -> RunConfig:
     return prepare(session.following(follow_links))
 
 
-def corpus_checked(config: RunConfig, folded: bool = False) -> RunConfig:
-    """Refuse now a manifest, a split or, where they are made, folds that the flow would refuse after a server has
-    started."""
-    from fer_core.dataset.load import check_folds, load_dataset
+def corpus_checked(config: RunConfig, folded: bool = False, complete: bool = False) -> Manifest:
+    """Return the clips of a run; refuse now a split, classes or folds that the flow would refuse after its start."""
+    from fer_core.dataset.load import check_classes, check_folds, load_dataset
     from fer_core.workspace import Workspace
 
     manifest = load_dataset(config, Workspace.open(config.workspace))
     if folded:
         check_folds(manifest, config.search)
-    return config
+    elif complete:
+        check_classes(manifest)
+    return manifest
 
 
-def backbone_checked(config: RunConfig, wanted: FeatureRequirements) -> RunConfig:
+def backbone_checked(config: RunConfig, wanted: FeatureRequirements) -> None:
     """Load the backbone, if it is wanted; missing weights must not come to light after the faces are made."""
     from flows.support.prepare import backbone_for
 
     backbone_for(config, wanted)
-    return config
 
 
 def run_flow(session: Session, module: str, flow: str, config: RunConfig, **arguments: Any) -> dict[str, Any]:

@@ -15,10 +15,9 @@ from fer_core.clips.clip import Clip
 from fer_core.clips.manifest import Manifest
 from fer_core.config import BackboneConfig, RunConfig
 from fer_core.dataset.leak_gate import refuse_leaks
-from fer_core.dataset.load import check_folds, load_dataset, trained_on
+from fer_core.dataset.load import check_classes, check_folds, load_dataset, trained_on
 from fer_core.dataset.prepare import ClipRow, data_fingerprint, keep_usable, prepare_clips
 from fer_core.dataset.table import FeatureRequirements, FeatureTable, store_features, training_table
-from fer_core.emotions import CLASSES
 from fer_core.evaluation.latency import measure_costs
 from fer_core.features.backbone import Backbone, load_backbone, one_network
 from fer_core.features.descriptors.descriptor import course_config
@@ -134,17 +133,20 @@ def prepare_faces(
     wanted: FeatureRequirements = FeatureRequirements(),  # noqa: B008  frozen
     *,
     folded: bool = False,
+    complete: bool = False,
 ) -> Prepared:
     """The dataset of a run, its faces stored, batch by batch; unusable clips set aside. Call it inside a flow.
 
     Args:
         wanted: by the fits to come; where that is a clip's whole course, a clip without a face in it is unusable too.
-        folded: they are judged by `search.folds`.
+        folded: they are judged by `search.folds`. complete: they need every class of the run.
     """
     workspace = Workspace.open(config.workspace)
     manifest = load_dataset(config, workspace)
     if folded:
         check_folds(manifest, config.search)
+    elif complete:
+        check_classes(manifest)
     rows = face_rows(manifest.clips, config)
     move = progress_bar("looks", f"One recording under two names, among {len(manifest.clips)} clips")
     refuse_leaks(manifest, rows, config, workspace, move)
@@ -196,10 +198,10 @@ def prepare_features(config: RunConfig, prepared: Prepared, extra: FeatureRequir
 
 def table_of(config: RunConfig, prepared: Prepared, extra: FeatureRequirements) -> FeatureTable:
     """The table that fits read; see `training_table`."""
-    workspace, classes = Workspace.open(config.workspace), CLASSES[config.classes]
+    workspace = Workspace.open(config.workspace)
     return training_table(
         prepared.manifest, prepared.usable, backbone_for(config, extra), config.preprocess, workspace,
-        course=prepared.course, extra=extra, classes=classes,
+        course=prepared.course, extra=extra,
     )  # fmt: skip
 
 

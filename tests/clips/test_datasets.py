@@ -10,7 +10,7 @@ import pytest
 from fer_core.clips.clip import Split, frame_files
 from fer_core.clips.datasets import READERS, Scan, may_leave, reader_options, scan
 from fer_core.clips.manifest import read_manifest, write_manifest
-from fer_core.emotions import SIX, Emotion
+from fer_core.emotions import SEVEN, SIX, Emotion
 from fer_core.errors import ConfigError, DataError
 from tests.builders import databases as build
 from tests.builders.media import put, put_frames, put_video
@@ -76,10 +76,10 @@ def test_readers_and_options_that_do_not_exist_are_refused(tmp_path):
     with pytest.raises(ConfigError, match=r"no reader 'ckpuls' \(did you mean 'ckplus'\?\)"):
         scan("ckpuls", tmp_path)
     with pytest.raises(
-        ConfigError, match=r"no option 'nuetral' \(did you mean 'neutral'\?\); it has neutral, follow_links"
+        ConfigError, match=r"no option 'follow_link' \(did you mean 'follow_links'\?\); it has follow_links"
     ):
-        scan("ckplus", tmp_path, nuetral=True)
-    assert reader_options("ravdess") == {"neutral": False, "follow_links": False, "song": False}
+        scan("ckplus", tmp_path, follow_link=True)
+    assert reader_options("ravdess") == {"follow_links": False, "song": False}
 
 
 @pytest.mark.parametrize("name", BUILT)
@@ -111,7 +111,7 @@ def test_ckplus_reads_both_trees_and_every_trap(tmp_path):
 
 
 def test_ckplus_neutral_is_kept_only_when_asked_for(tmp_path):
-    found = scan("ckplus", build.ckplus(tmp_path), neutral=True)
+    found = scan("ckplus", build.ckplus(tmp_path), classes=SEVEN)
     assert kept(found)["S011/002"] == ("ckplus:S011", "neutral", 2) and "neutral" not in found.dropped
 
 

@@ -12,7 +12,7 @@ import pytest
 from fer_core.clips.cells import plain_cell, safe_cell
 from fer_core.clips.clip import Clip, Split
 from fer_core.clips.manifest import Manifest, content_digests, fingerprint, read_manifest, write_manifest
-from fer_core.emotions import SIX, Emotion
+from fer_core.emotions import SEVEN, SIX, Emotion
 from fer_core.errors import DataError
 
 HEADER = "path,label,subject\n"
@@ -91,7 +91,7 @@ def test_other_classes_and_empty_labels_are_left_out_and_said(write, caplog):
     path = write(HEADER + rows)
     assert [c.id for c in read_manifest(path).clips] == ["a"]
     assert "1 rows (contempt), 1 rows (neutral), 1 rows (no label)" in caplog.text
-    assert [c.emotion for c in read_manifest(path, neutral=True).clips] == [Emotion.FEAR, Emotion.NEUTRAL]
+    assert [c.emotion for c in read_manifest(path, classes=SEVEN).clips] == [Emotion.FEAR, Emotion.NEUTRAL]
 
 
 def test_clips_to_be_scored_need_no_label(write):
@@ -331,3 +331,40 @@ def test_digests_are_read_once_each_and_a_missing_clip_is_named(tmp_path):
 def test_a_manifest_that_cannot_be_read_is_a_sentence(tmp_path, name):
     with pytest.raises(DataError, match="the manifest cannot be read"):
         read_manifest(tmp_path / name)
+
+
+# Classes
+
+
+def test_classes_of_the_manifest_are_those_it_has_in_a_fixed_order(write):
+    rows = "a.mp4,Pain,s1\nb.mp4,no pain,s1\nc.mp4,fear,s2\nd.mp4,contempt,s2\ne.mp4,other,s2\n"
+    manifest = read_manifest(write(HEADER + rows), classes=None)
+    assert manifest.classes == ("fear", "contempt", "no_pain", "pain")
+    assert [c.emotion for c in manifest.clips] == ["pain", "no_pain", "fear", "contempt"]
+    assert manifest.labels().tolist() == [3, 2, 0, 1]
+    assert manifest.class_counts() == {"fear": 1, "contempt": 1, "no_pain": 1, "pain": 1}
+
+
+def test_listed_classes_leave_known_other_ones_out_and_refuse_words_that_are_none(write):
+    path = write(HEADER + "a.mp4,pain,s1\nb.mp4,no_pain,s1\nc.mp4,fear,s2\nd.mp4,contempt,s2\n")
+    manifest = read_manifest(path, classes=("pain", "no_pain"))
+    assert manifest.classes == ("pain", "no_pain") and manifest.labels().tolist() == [0, 1]
+    with pytest.raises(DataError, match=r"line 3: label 'no_pain' is unknown; use one of .*from_manifest"):
+        read_manifest(write(HEADER + "a.mp4,anger,s1\nb.mp4,no_pain,s1\n"))
+    with pytest.raises(DataError, match=r"line 2: label 'no_pian' is unknown; did you mean 'no_pain'\?"):
+        read_manifest(write(HEADER + "a.mp4,no_pian,s1\n"), classes=("pain", "no_pain"))
+    with pytest.raises(DataError, match=r"line 2: label 'pain \(left\)' cannot be a class: a label has"):
+        read_manifest(write(HEADER + "a.mp4,pain (left),s1\n"), classes=None)
+
+
+def test_a_manifest_of_its_own_classes_is_read_back_as_it_was_written(tmp_path):
+    clips = tuple(clip(f"c{i}", tmp_path, emotion=label) for i, label in enumerate(("pain", "no_pain")))
+    manifest = Manifest(clips, ("pain", "no_pain"))
+    write_manifest(manifest, tmp_path / "clips.csv")
+    assert read_manifest(tmp_path / "clips.csv", classes=("pain", "no_pain")) == manifest
+    assert manifest.of(Split.TEST).classes == manifest.labelled().classes == ("pain", "no_pain")
+
+
+def test_a_clip_of_none_of_the_classes_is_refused():
+    with pytest.raises(DataError, match="clip 'a': 'pain' is none of the classes anger, disgust"):
+        Manifest((clip("a", emotion="pain"),))

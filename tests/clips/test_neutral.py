@@ -8,7 +8,7 @@ from fer_core.clips.clip import Clip, Split
 from fer_core.clips.manifest import Manifest
 from fer_core.clips.neutral import LAST_FRAME, with_first_frames
 from fer_core.config import PreprocessConfig
-from fer_core.emotions import SIX, Emotion
+from fer_core.emotions import SEVEN, SIX, Emotion
 from fer_core.preprocess.selection import select
 
 
@@ -26,7 +26,7 @@ def made(manifest, whole):
 
 
 def test_each_subject_of_a_named_database_gets_one_neutral_clip_on_its_own_side(tmp_path):
-    manifest = Manifest((*people(tmp_path), *people(tmp_path, "ised", 2)))
+    manifest = Manifest((*people(tmp_path), *people(tmp_path, "ised", 2)), SEVEN)
     whole = with_first_frames(manifest, ("ckplus", "mug"))
     assert whole.clips[: len(manifest)] == manifest.clips
     new = made(manifest, whole)
@@ -36,7 +36,7 @@ def test_each_subject_of_a_named_database_gets_one_neutral_clip_on_its_own_side(
 
 
 def test_the_clip_is_cut_before_its_expression(tmp_path):
-    manifest = Manifest(tuple(people(tmp_path)))
+    manifest = Manifest(tuple(people(tmp_path)), SEVEN)
     [cut] = {c.apex for c in made(manifest, with_first_frames(manifest, ("ckplus",)))}
     assert cut == LAST_FRAME
     assert select(20, cut, PreprocessConfig()).tolist() == [1, 2]
@@ -46,11 +46,11 @@ def test_subjects_with_neutral_clips_or_short_ones_get_none(tmp_path):
     clips = people(tmp_path)
     clips[5] = replace(clips[5], emotion=Emotion.NEUTRAL)
     clips[6:12] = [replace(c, apex=LAST_FRAME) for c in clips[6:12]]
-    manifest = Manifest(tuple(clips))
+    manifest = Manifest(tuple(clips), SEVEN)
     assert [c.subject for c in made(manifest, with_first_frames(manifest, ("ckplus",)))] == ["ckplus:2"]
 
 
 def test_the_order_of_the_manifest_does_not_matter(tmp_path):
     clips = people(tmp_path)
-    forth, back = (with_first_frames(Manifest(tuple(c)), ("ckplus",)) for c in (clips, clips[::-1]))
+    forth, back = (with_first_frames(Manifest(tuple(c), SEVEN), ("ckplus",)) for c in (clips, clips[::-1]))
     assert {c.id for c in forth.clips} == {c.id for c in back.clips}

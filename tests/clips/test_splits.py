@@ -12,7 +12,7 @@ from fer_core.clips.clip import Clip, Split
 from fer_core.clips.manifest import Manifest
 from fer_core.clips.splits import check_split, every_split, grouped_folds, inner_split, n_splits, split
 from fer_core.config import SplitConfig
-from fer_core.emotions import SIX, Emotion
+from fer_core.emotions import SEVEN, SIX, Emotion
 from fer_core.errors import ConfigError, DataError
 from fer_core.published import TABLE_3_2
 
@@ -30,7 +30,7 @@ def people(n: int, seed: int = 0, per_person: int = 6, dataset: str = "lab") -> 
 
 
 def arrays(manifest: Manifest) -> tuple[list[str], np.ndarray]:
-    return [c.subject for c in manifest.clips], np.array([c.emotion.column for c in manifest.clips])
+    return [c.subject for c in manifest.clips], manifest.labels()
 
 
 def sides(manifest: Manifest) -> dict[Split, set[str]]:
@@ -119,7 +119,7 @@ def test_a_class_one_person_shows_stays_on_the_side_that_learns():
     table = people(20, per_person=4)
     only = replace(table.clips[-1], id="only", path=Path("/d/only"), emotion=Emotion.NEUTRAL, subject="lab:alone")
     for seed in range(10):
-        done = split(Manifest((*table.clips, only)), SplitConfig(test=0.25, validation=0.2, seed=seed))
+        done = split(Manifest((*table.clips, only), SEVEN), SplitConfig(test=0.25, validation=0.2, seed=seed))
         assert "lab:alone" in sides(done)[Split.TRAIN]
 
 
@@ -142,7 +142,7 @@ def test_cross_database_trains_on_some_and_tests_on_others(caplog):
     lab, field = people(10, 1, dataset="lab"), people(8, 2, dataset="field")
     calm = replace(field.clips[0], id="n", path=Path("/d/n"), emotion=Emotion.NEUTRAL)
     other = people(3, 3, dataset="other")
-    table = Manifest((*lab.clips, *field.clips, calm, *other.clips))
+    table = Manifest((*lab.clips, *field.clips, calm, *other.clips), SEVEN)
     cfg = SplitConfig(scheme="cross_database", train_on=("lab",), test_on=("field",), validation=0.2)
     done = split(table, cfg)
     assert done.of(Split.TRAIN, Split.VALIDATION).datasets == ("lab",) and done.of(Split.VALIDATION).clips
@@ -190,7 +190,7 @@ def test_fewer_people_than_folds_are_refused():
         grouped_folds(subjects, labels, 5, 0)
     with pytest.raises(DataError, match=r"but there are 4; set split\.folds to 4 or less"):
         split(people(4, 5), SplitConfig(scheme="folds", folds=5))
-    with pytest.raises(DataError, match="needs at least 2 subjects, but there are 1"):
+    with pytest.raises(DataError, match="needs at least 2 subjects, but there is 1"):
         inner_split(["s"] * 4, np.array([0, 1, 0, 1]), 0.2, 0)
 
 
@@ -227,3 +227,12 @@ def test_settings_that_contradict_are_refused():
         split(people(10), SplitConfig(test=0.6, validation=0.5))
     with pytest.raises(ConfigError, match=r"split\.fold is 5, but 'folds' makes 5 here"):
         split(people(10), SplitConfig(scheme="folds", fold=5))
+
+
+def test_a_split_spreads_other_classes_as_it_does_emotions():
+    labels = ("pain", "no_pain", "unsure")
+    own = Manifest(tuple(replace(c, emotion=labels[SIX.index(c.emotion) % 3]) for c in people(40).clips), labels)
+    for scheme in ("fractions", "thesis", "folds"):
+        done = split(own, SplitConfig(scheme=scheme))
+        assert_apart(done)
+        assert done.classes == labels and all(done.of(Split.TEST).class_counts().values())

@@ -5,19 +5,22 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from fer_core.clips.clip import Split
-from fer_core.clips.manifest import read_manifest, write_manifest
+from fer_core.clips.manifest import Manifest, read_manifest, write_manifest
 from fer_core.config import AugmentConfig, LimitsConfig, PreprocessConfig, RunConfig, SearchConfig, TrainConfig
-from fer_core.dataset.load import load_dataset, trained_on
+from fer_core.dataset.load import check_classes, check_folds, load_dataset, trained_on
 from fer_core.dataset.prepare import ClipRow, data_fingerprint, keep_usable, prepare_clips, stored_faces
 from fer_core.dataset.table import FeatureRequirements, store_features, training_table
-from fer_core.emotions import CLASSES, SEVEN, Emotion
+from fer_core.emotions import SEVEN, Emotion
 from fer_core.errors import ClipStatus, ConfigError, DataError
 from fer_core.evaluation.metrics import RULES
 from fer_core.features.augment import PLAIN, views_of
+from fer_core.models.bundle import read_bundle
 from fer_core.models.registry import requirements_of
+from fer_core.scoring.scorer import ClipScorer
 from fer_core.workspace import Workspace
 from tests.saved_models import lite0
 
@@ -179,7 +182,7 @@ def candidate_of(cfg, manifest, rows, workspace):
 
     backbone = lite0()
     extra = requirements_of(cfg.train)
-    table = training_table(manifest, rows, backbone, CFG, workspace, extra=extra, classes=CLASSES[cfg.classes])
+    table = training_table(manifest, rows, backbone, CFG, workspace, extra=extra)
     result, folder = cross_validate(
         workspace.root, table, workspace.features.tables.path(table.key), cfg.search, cfg.train, InProcess(),
         block=workspace.features.store_block(backbone) if extra.maps else None,
@@ -230,10 +233,42 @@ def test_seven_classes_go_the_whole_way_with_first_frames_as_neutral(drawn):
 def test_seven_classes_without_neutral_clips_or_cuts_are_refused(drawn):
     workspace, cfg = drawn
     seven = cfg.model_copy(update={"classes": "seven"})
-    with pytest.raises(DataError, match=r"no clip to train on is neutral.* \(here are ferflow-synthetic\)"):
-        load_dataset(seven, workspace)
+    with pytest.raises(DataError, match=r"no clip to train on shows neutral;.* \(here are ferflow-synthetic\)"):
+        check_classes(load_dataset(seven, workspace))
     uncut = seven.model_copy(
         update={"neutral_from": ("ferflow-synthetic",), "preprocess": PreprocessConfig(apex="last")}
     )
     with pytest.raises(ConfigError, match=r"preprocess\.apex is 'last'"):
         load_dataset(uncut, workspace)
+
+
+@pytest.mark.parametrize(
+    ("names", "labels"),
+    [
+        ("from_manifest", ("disgust", "happiness", "sadness", "surprise")),
+        (("pain", "no_pain"), ("no_pain", "pain")),
+    ],
+    ids=["four of the six", "words of ones own"],
+)
+def test_classes_of_the_manifest_go_the_whole_way(drawn, tmp_path, names, labels):
+    workspace, cfg = drawn
+    clips = read_manifest(Path(cfg.manifest)).clips
+    own = [c for c in clips if c.emotion in labels] or [
+        dataclasses.replace(c, emotion=labels[c.emotion in ("fear", "disgust", "sadness")]) for c in clips
+    ]
+    write_manifest(Manifest.of_classes(own, None), tmp_path / "own.csv")
+    settings = {**cfg.model_dump(), "classes": names, "manifest": str(tmp_path / "own.csv")}
+    cfg = in_a_few_epochs(RunConfig.model_validate(settings))
+    manifest = load_dataset(cfg, workspace)
+    check_folds(manifest, cfg.search)
+    rows = prepare_clips(manifest.clips, CFG, LIMITS, workspace)
+    _, table, made = candidate_of(cfg, manifest, rows, workspace)
+    assert manifest.classes == table.classes == made.bundle.classes == labels
+    assert [labels[c] for c in table.labels] == [
+        c.emotion for c in trained_on(manifest).clips if c.id in table.clip_ids
+    ]
+    assert made.test and np.sum(made.test.evaluations["mean_scores"]["confusion"]) == len(manifest.of(Split.TEST))
+    again = read_bundle(made.folder)
+    assert again.classes == labels
+    faces = next(iter(stored_faces(rows[:1], workspace)))
+    assert ClipScorer(again).judge(faces).frames.shape == (len(faces.pixels), len(labels))

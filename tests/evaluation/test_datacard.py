@@ -158,10 +158,10 @@ def test_judge_that_sees_no_face_finds_a_planted_giveaway_and_nothing_where_ther
     ]
     fair = judge_blind(people)
     assert fair is not None and fair.low < 1 / 6 < fair.high
-    dark = [replace(f, brightness=20 * f.clip.emotion.column + rng.uniform(0, 15)) for f in people]
+    dark = [replace(f, brightness=20 * SIX.index(f.clip.emotion) + rng.uniform(0, 15)) for f in people]
     told = judge_blind(dark)
     assert told is not None and told.value > 0.95
-    by_source = [replace(f, clip=replace(f.clip, dataset=str(f.clip.emotion.column // 3))) for f in people]
+    by_source = [replace(f, clip=replace(f.clip, dataset=str(SIX.index(f.clip.emotion) // 3))) for f in people]
     merged = judge_blind(by_source)
     assert merged is not None and merged.low > 1 / 6
 

@@ -35,7 +35,9 @@ def table_of(tmp_path, databases: dict[str, tuple], shared_subject: bool = False
                 ident = f"{name}/s{s}_{emotion}"
                 clips.append(Clip(ident, tmp_path / f"{ident}.mp4", subject, emotion, name))
                 noise = rng.normal(scale=2.6, size=(3, 32))
-                features.append((centres[emotion.column] + shift[emotion.column] + noise).astype(np.float16))
+                features.append(
+                    (centres[classes.index(emotion)] + shift[classes.index(emotion)] + noise).astype(np.float16)
+                )
     store = FeatureStore(tmp_path / "store")
     keys = [f"{i:032x}" for i in range(len(clips))]
     table = build_table(clips, features, keys, store, {"fingerprint": "0" * 32}, classes)

@@ -11,6 +11,7 @@ from fer_core.clips.clip import Split
 from fer_core.clips.manifest import Manifest
 from fer_core.config import RunConfig, SearchConfig, TrainConfig
 from fer_core.dataset.table import training_table
+from fer_core.emotions import SIX
 from fer_core.errors import DataError
 from fer_core.evaluation.metrics import RULES, Evaluation
 from fer_core.experiments.candidate import make_candidate
@@ -49,7 +50,7 @@ def test_an_honest_pipeline_is_tested_once_on_every_test_clip(corpus):
     made = pipeline(workspace, manifest, manifest, rows)
     assert made.test is not None and set(made.test.evaluations) == set(RULES)
     digests = {row.clip: row.digest for row in rows}
-    labels = {digests[c.id]: c.emotion.column for c in manifest.of(Split.TEST).clips}
+    labels = {digests[c.id]: SIX.index(c.emotion) for c in manifest.of(Split.TEST).clips}
     for numbers in made.test.evaluations.values():
         verdicts = numbers["verdicts"]
         right = np.mean([verdicts[d] == label for d, label in labels.items()])

@@ -88,8 +88,8 @@ MISTAKES = {
         r"no option 'subjct' \(did you mean 'subject'\?\)",
     ),
     "reader option of another type": (
-        lambda tmp: ["data", "scan", "folder", tmp, "--out", tmp / "out.csv", "--option", "neutral=maybe"],
-        r"neutral takes true or false",
+        lambda tmp: ["data", "scan", "folder", tmp, "--out", tmp / "out.csv", "--option", "keep_split=maybe"],
+        r"keep_split takes true or false",
     ),
     "missing manifest": (
         lambda tmp: ["data", "split", tmp / "none.csv", "--out", tmp / "out.csv"],
@@ -137,6 +137,7 @@ MISTAKES = {
     "missing weights": (
         lambda tmp: [
             "search", "--workspace", tmp / "workspace", "--set", "backbone.weights=/nowhere/vgg.safetensors",
+            "--set", "classes=from_manifest",
             "--set", "manifest=" + str(
                 manifest(tmp, *(f"c{i}{e},c{i}{e}.mp4,s{i},{e},x," for i in range(8) for e in ("fear", "anger")))
             ),

@@ -108,7 +108,7 @@ def test_thousand_clips_stay_under_ten_megabytes(rows, scorer):
 
 def test_bars_are_as_wide_as_their_shares():
     svg = bars_svg([0.5, 0.25, 0.25, 0.0, 0.0, 0.0], SIX)
-    widths = {name: float(w) for name, w in re.findall(r'class="(\w+)" x="66" y="\d+" width="([\d.]+)"', svg)}
+    widths = {name: float(w) for name, w in re.findall(r'class="c-(\w+)" x="66" y="\d+" width="([\d.]+)"', svg)}
     assert widths["anger"] == 2 * widths["disgust"] == 2 * widths["fear"]
     assert "happiness" not in widths and 'x="60" y="45">happiness' in svg
 
@@ -117,12 +117,12 @@ def test_timeline_has_a_line_an_emotion_and_a_tick_a_lost_frame():
     scores = np.full((3, 6), 0.1)
     scores[:, 3] = 0.5
     svg = timeline_svg(np.array([4, 5, 7]), scores, SIX, np.array([6, 8]), np.array([0.5, -0.25, 0.0]), marked=(1,))
-    lines = dict(re.findall(r'<polyline class="(\w+)(?: strong)?" points="([^"]+)"', svg))
+    lines = dict(re.findall(r'<polyline class="c-(\w+)(?: strong)?" points="([^"]+)"', svg))
     assert set(lines) == {str(e) for e in SIX}
     assert [point.split(",")[0] for point in lines["anger"].split()] == ["4", "57", "163"]
     assert svg.count("v5") == 2
-    assert 'class="happiness strong"' in svg
-    assert '<path class="adds happiness" d="M4 82v-4.0"/>' in svg
+    assert 'class="c-happiness strong"' in svg
+    assert '<path class="adds c-happiness" d="M4 82v-4.0"/>' in svg
     assert '<path class="adds against" d="M57 82v2.0M163 82v0.0"/>' in svg
     assert re.findall(r'class="marked" cx="(\d+)"', svg) == ["57"]
 

@@ -63,7 +63,7 @@ def test_it_is_fitted_on_its_side_and_tested_once_on_everybody_else(carried):
     assert outcome.tested and (outcome.opening, outcome.openings) == (1, 1) and set(outcome.tests) == set(RULES)
     assert cfg.train.widths == (16, 4) and outcome.n_weights < 30_000 and len(outcome.history) == 3
     test = manifest.of(Split.TEST).clips
-    labels = np.array([c.emotion.column for c in test])
+    labels = np.array([SIX.index(c.emotion) for c in test])
     again = evaluate(outcome.verdicts["mean_scores"], labels, [c.subject for c in test])
     assert again.to_json() == outcome.tests["mean_scores"].to_json()
     assert bundle.facts.synthetic and len(bundle.facts.subjects) == len(set(table.subjects)) == 4

@@ -10,6 +10,7 @@ from typing import Any
 
 from fer_core.clips.datasets import afew, ckplus, cremad, folder, ised, listed, mmi, mug, ravdess
 from fer_core.clips.datasets.survey import Scan, may_leave
+from fer_core.emotions import SIX, Classes
 from fer_core.errors import ConfigError
 
 __all__ = ["READERS", "Scan", "may_leave", "reader_options", "scan"]
@@ -27,11 +28,12 @@ READERS: Mapping[str, Callable[..., Scan]] = {
 }
 
 
-def scan(name: str, root: Path, **options: Any) -> Scan:
+def scan(name: str, root: Path, *, classes: Classes | None = SIX, **options: Any) -> Scan:
     """What the reader `name` finds under `root`: clips kept, drops by reason, warnings.
 
     Args:
-        options: the reader's own, see `reader_options`; `neutral=True` keeps the seventh class.
+        classes: clips of other ones are dropped and counted; None: every label is a class.
+        options: the reader's own, see `reader_options`.
     Raises:
         ConfigError: no such reader or option. DataError: nothing usable is there.
     """
@@ -43,13 +45,13 @@ def scan(name: str, root: Path, **options: Any) -> Scan:
             raise ConfigError(
                 f"reader '{name}' has no option '{option}'{_near(option, accepted)}; it has {', '.join(accepted)}"
             )
-    return READERS[name](root, **options)
+    return READERS[name](root, classes=classes, **options)
 
 
 def reader_options(name: str) -> dict[str, Any]:
-    """The options of a reader with their defaults."""
+    """The options of a reader with their defaults; the classes, which all readers take, are not among them."""
     parameters = inspect.signature(READERS[name]).parameters.values()
-    return {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
+    return {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY and p.name != "classes"}
 
 
 def _near(word: str, words: Mapping[str, Any]) -> str:

@@ -15,8 +15,8 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 from fer_core.clips.clip import Split
-from fer_core.clips.datasets.survey import Scan, Survey, label_of, read_xml, videos
-from fer_core.emotions import ALIASES
+from fer_core.clips.datasets.survey import Scan, Survey, read_xml, videos
+from fer_core.emotions import ALIASES, SIX, Classes, label_of
 from fer_core.errors import DataError
 
 LAYOUT = "Train_AFEW/Angry/*.avi and Val_AFEW/Angry/*.avi"
@@ -29,9 +29,9 @@ BY_CLASS = {
 }
 
 
-def read(root: Path, *, neutral: bool = False, follow_links: bool = False) -> Scan:
+def read(root: Path, *, classes: Classes | None = SIX, follow_links: bool = False) -> Scan:
     """The clips of AFEW; the official side is in `group_official`, for `split.scheme=official`."""
-    survey = Survey("afew", root, neutral=neutral, follow_links=follow_links)
+    survey = Survey("afew", root, classes=classes, follow_links=follow_links)
     folders = {side: next(survey.find(name), None) for name, side in SIDES.items()}
     if not any(folders.values()):
         raise DataError(f"{survey.root}: no folder Train_AFEW or Val_AFEW; looked for {LAYOUT}")

@@ -14,10 +14,10 @@ from pathlib import Path
 
 from fer_core.clips.clip import frame_files, frame_number
 from fer_core.clips.datasets.survey import Scan, Survey
-from fer_core.emotions import SIX, Emotion
+from fer_core.emotions import SIX, Classes, Emotion
 from fer_core.errors import DataError
 
-CODES: dict[int, Emotion | str] = {
+CODES: dict[int, str] = {
     0: Emotion.NEUTRAL, 1: Emotion.ANGER, 2: "contempt", 3: Emotion.DISGUST, 4: Emotion.FEAR, 5: Emotion.HAPPINESS,
     6: Emotion.SADNESS, 7: Emotion.SURPRISE,
 }  # fmt: skip
@@ -25,13 +25,13 @@ LAYOUT = "cohn-kanade-images/S005/001/*.png beside Emotion/S005/001/*_emotion.tx
 PUBLISHED = dict(zip(SIX, (45, 59, 25, 69, 28, 83), strict=True))
 
 
-def read(root: Path, *, neutral: bool = False, follow_links: bool = False) -> Scan:
+def read(root: Path, *, classes: Classes | None = SIX, follow_links: bool = False) -> Scan:
     """The labelled sequences of CK+; contempt and unlabelled ones are dropped and counted.
 
     Raises:
         DataError: the trees are not there, or it is a 48x48 re-upload, which has no subject ids.
     """
-    survey = Survey("ckplus", root, neutral=neutral, follow_links=follow_links)
+    survey = Survey("ckplus", root, classes=classes, follow_links=follow_links)
     images = _tree(survey, "cohn-kanade-images", "extended-cohn-kanade-images")
     labels = _tree(survey, "Emotion", "Emotion_labels")
     n_labelled = n_contempt = n_other_frame = 0
@@ -54,7 +54,7 @@ def read(root: Path, *, neutral: bool = False, follow_links: bool = False) -> Sc
     survey.expect("clips of the six emotions", len(_six(survey)), 309)
     survey.expect("subjects with one of the six", len({c.subject for c in _six(survey)}), 106)
     for emotion, n in PUBLISHED.items():
-        survey.expect(f"{emotion} clips", sum(c.emotion is emotion for c in survey.clips), n)
+        survey.expect(f"{emotion} clips", sum(c.emotion == emotion for c in survey.clips), n)
     survey.expect("contempt clips", n_contempt, 18)
     return survey.close(LAYOUT)
 
@@ -77,7 +77,7 @@ def _tree(survey: Survey, *names: str) -> Path:
     raise DataError(f"{survey.root}: no folder '{names[0]}' with S005, S010 ... in it; looked for {LAYOUT}")
 
 
-def _label(survey: Survey, folder: Path) -> tuple[Emotion | str | None, int]:
+def _label(survey: Survey, folder: Path) -> tuple[str | None, int]:
     """(label, number of the frame it names) from the single *_emotion.txt; the folder may be empty or missing."""
     if not folder.is_dir():
         return None, -1

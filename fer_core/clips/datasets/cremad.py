@@ -14,8 +14,8 @@ import re
 from pathlib import Path
 from typing import Literal
 
-from fer_core.clips.datasets.survey import Scan, Survey, label_of
-from fer_core.emotions import SIX, Emotion
+from fer_core.clips.datasets.survey import Scan, Survey
+from fer_core.emotions import SIX, Classes, Emotion, label_of
 from fer_core.errors import DataError
 
 LAYOUT = "VideoFlash/1001_DFA_ANG_XX.flv"
@@ -31,7 +31,7 @@ PER_CLASS = 1271
 def read(
     root: Path,
     *,
-    neutral: bool = False,
+    classes: Classes | None = SIX,
     follow_links: bool = False,
     label: Literal["asked", "face_vote"] = "asked",
 ) -> Scan:
@@ -40,7 +40,7 @@ def read(
     Args:
         label: `asked`: the emotion the actor was asked to show; `face_vote`: what most raters saw, ties dropped.
     """
-    survey = Survey("cremad", root, neutral=neutral, follow_links=follow_links)
+    survey = Survey("cremad", root, classes=classes, follow_links=follow_links)
     folder = next(survey.find("VideoFlash"), survey.root)
     votes = _votes(folder.parent) if label == "face_vote" else {}
     people = _people(folder.parent)
@@ -78,9 +78,9 @@ def _table(path: Path) -> list[dict[str, str]]:
         raise DataError(f"{path}: cannot be read ({exc}); copy it from the CREMA-D repository") from exc
 
 
-def _votes(base: Path) -> dict[str, Emotion | str]:
+def _votes(base: Path) -> dict[str, str]:
     path = base / "processedResults" / "summaryTable.csv"
-    votes: dict[str, Emotion | str] = {}
+    votes: dict[str, str] = {}
     for row in _table(path):
         if "FaceVote" not in row or "FileName" not in row:
             raise DataError(f"{path}: has no columns FileName and FaceVote; copy it from the CREMA-D repository")

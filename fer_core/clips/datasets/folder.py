@@ -12,9 +12,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from fer_core.clips.clip import Split
-from fer_core.clips.datasets.survey import Scan, Survey, label_of, stills, videos
+from fer_core.clips.datasets.survey import Scan, Survey, stills, videos
 from fer_core.clips.rows import SPLITS
-from fer_core.emotions import ALIASES, OTHER_LABELS
+from fer_core.emotions import ALIASES, OTHER_LABELS, SIX, Classes, label_of
 from fer_core.errors import ConfigError, DataError
 
 LAYOUT = "[train/]anger/clip.mp4, or a folder of frames in place of the file"
@@ -23,7 +23,7 @@ LAYOUT = "[train/]anger/clip.mp4, or a folder of frames in place of the file"
 def read(
     root: Path,
     *,
-    neutral: bool = False,
+    classes: Classes | None = SIX,
     follow_links: bool = False,
     subject: str = "",
     dataset: str = "",
@@ -40,11 +40,11 @@ def read(
         DataError: a person is in two of the split's folders.
     """
     pattern = _pattern(subject)
-    survey = Survey(dataset or root.absolute().name, root, neutral=neutral, follow_links=follow_links)
+    survey = Survey(dataset or root.absolute().name, root, classes=classes, follow_links=follow_links)
     strangers = []
     for side, folder in _class_folders(survey):
-        word = folder.name.lower()
-        known = word in ALIASES or word in OTHER_LABELS
+        label = label_of(folder.name)
+        known = survey.knows(label) or label in ALIASES or label in OTHER_LABELS
         if not known:
             strangers.append(folder.name)
         for path in _clips(survey, folder):
@@ -59,7 +59,7 @@ def read(
             survey.add(
                 path,
                 subject=match["subject"] if match else "",
-                label=label_of(word),
+                label=label,
                 split=side if keep_split else None,
                 groups=groups,
                 least_frames=1,

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from fer_core.clips.datasets.survey import Scan, Survey, stills, videos
-from fer_core.emotions import Emotion
+from fer_core.emotions import SIX, Classes, Emotion
 from fer_core.errors import DataError
 
 LAYOUT = "ISED_details.mat beside 'videos/PS 1/4.avi'"
@@ -29,13 +29,13 @@ PARTICIPANT, VIDEO, PEAK, EMOTION, INTENSITY = 0, 2, 3, 6, 7
 GROUPS = {"sex": 8, "spectacles": 9, "beard": 10, "occlusion": 11}
 
 
-def read(root: Path, *, neutral: bool = False, follow_links: bool = False, least_intensity: int = 0) -> Scan:
+def read(root: Path, *, classes: Classes | None = SIX, follow_links: bool = False, least_intensity: int = 0) -> Scan:
     """The clips of ISED with their annotated apex, 0-based.
 
     Args:
         least_intensity: drop clips rated below it (0-5); induced expressions are faint.
     """
-    survey = Survey("ised", root, neutral=neutral, follow_links=follow_links)
+    survey = Survey("ised", root, classes=classes, follow_links=follow_links)
     base = next((p for p in (survey.root, *_below(survey)) if (p / "ISED_details.mat").is_file()), None)
     if base is None:
         raise DataError(f"{survey.root}: no ISED_details.mat, which holds the labels; looked for {LAYOUT}")

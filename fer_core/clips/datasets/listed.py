@@ -10,12 +10,13 @@ from fer_core.clips.clip import Clip
 from fer_core.clips.datasets.survey import Scan, media_reason
 from fer_core.clips.manifest import Manifest
 from fer_core.clips.rows import read_rows
+from fer_core.emotions import SIX, Classes
 
 
 def read(
     root: Path,
     *,
-    neutral: bool = False,
+    classes: Classes | None = SIX,
     subject: Literal["required", "none"] = "required",
     ignore_split: bool = False,
 ) -> Scan:
@@ -24,7 +25,7 @@ def read(
     Args:
         root: the CSV file.
     """
-    clips, dropped = read_rows(root, labelled=True, subject=subject, neutral=neutral, ignore_split=ignore_split)
+    clips, dropped = read_rows(root, labelled=True, subject=subject, classes=classes, ignore_split=ignore_split)
     warnings = []
     reasons = {c.id: media_reason(c.path, least_frames=1) for c in clips if c.path.exists() and _inside(c)}
     dropped = Counter(dropped) + Counter(filter(None, reasons.values()))
@@ -36,7 +37,7 @@ def read(
         )
     if subject == "none" and any(not c.subject for c in clips):
         warnings.append(f"{root.name}: clips without a subject cannot be split so that no person is on two sides")
-    return Scan(Manifest(clips), dropped, tuple(warnings))
+    return Scan(Manifest.of_classes(clips, classes), dropped, tuple(warnings))
 
 
 def _inside(clip: Clip) -> bool:

@@ -15,16 +15,16 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 from fer_core.clips.datasets.survey import Scan, Survey, read_xml, stills, videos
-from fer_core.emotions import SIX, Emotion
+from fer_core.emotions import SIX, Classes
 from fer_core.errors import DataError
 
 LAYOUT = "Sessions/224/S002-106.avi with S002-106.xml and session.xml beside it"
 VIEWS = {"0": "frontal", "2": "dual"}
 
 
-def read(root: Path, *, neutral: bool = False, follow_links: bool = False) -> Scan:
+def read(root: Path, *, classes: Classes | None = SIX, follow_links: bool = False) -> Scan:
     """The frontal and dual clips of MMI with one of the six emotions; the apex where AU markers give it."""
-    survey = Survey("mmi", root, neutral=neutral, follow_links=follow_links)
+    survey = Survey("mmi", root, classes=classes, follow_links=follow_links)
     unknown_view = 0
     for session in _sessions(survey):
         entries = survey.entries(session)
@@ -68,7 +68,7 @@ def _view(session: ElementTree.Element | None, clip: Path) -> str | None:
     return (named or tracks)[0].get("view", "").strip() if tracks else None
 
 
-def _label(documents: dict[str, Path], clip: Path) -> Emotion | str | None:
+def _label(documents: dict[str, Path], clip: Path) -> str | None:
     """The Metatag called Emotion, by its name and not its place: 1-6 are the six, other codes other classes."""
     document = read_xml(documents.get(f"{clip.stem.lower()}.xml"))
     if document is None:

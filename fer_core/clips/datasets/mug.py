@@ -12,8 +12,8 @@ import re
 from pathlib import Path
 
 from fer_core.clips.clip import frame_files
-from fer_core.clips.datasets.survey import Scan, Survey, label_of
-from fer_core.emotions import ALIASES, SIX
+from fer_core.clips.datasets.survey import Scan, Survey
+from fer_core.emotions import ALIASES, SIX, Classes, label_of
 from fer_core.errors import DataError
 
 END_TAKE = "take named 'end'"
@@ -21,13 +21,13 @@ LONG = 64  # frames; how many takes are so long is in MoCoGAN's paper
 LAYOUT = "subjects3/001/[session0/]anger/take000/*.jpg"
 
 
-def read(root: Path, *, neutral: bool = False, follow_links: bool = False, end_takes: bool = False) -> Scan:
+def read(root: Path, *, classes: Classes | None = SIX, follow_links: bool = False, end_takes: bool = False) -> Scan:
     """The takes of MUG. The apex is not annotated: estimate it.
 
     Args:
         end_takes: keep takes whose name ends in `end`, whose meaning is not documented; public readers leave them out.
     """
-    survey = Survey("mug", root, neutral=neutral, follow_links=follow_links)
+    survey = Survey("mug", root, classes=classes, follow_links=follow_links)
     for person in _people(survey):
         for folder in survey.folders(person):
             if folder.name.lower().startswith("session"):

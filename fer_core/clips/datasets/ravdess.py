@@ -12,23 +12,23 @@ import re
 from pathlib import Path
 
 from fer_core.clips.datasets.survey import DUPLICATE, Scan, Survey
-from fer_core.emotions import SIX, Emotion
+from fer_core.emotions import SIX, Classes, Emotion
 
 LAYOUT = "Actor_01/01-01-05-01-01-01-01.mp4"
-CODES: dict[str, Emotion | str] = {
+CODES: dict[str, str] = {
     "01": Emotion.NEUTRAL, "02": "calm", "03": Emotion.HAPPINESS, "04": Emotion.SADNESS, "05": Emotion.ANGER,
     "06": Emotion.FEAR, "07": Emotion.DISGUST, "08": Emotion.SURPRISE,
 }  # fmt: skip
 INTENSITIES = {"01": "normal", "02": "strong"}
 
 
-def read(root: Path, *, neutral: bool = False, follow_links: bool = False, song: bool = False) -> Scan:
+def read(root: Path, *, classes: Classes | None = SIX, follow_links: bool = False, song: bool = False) -> Scan:
     """The audio-video takes of RAVDESS.
 
     Args:
         song: keep sung takes too; they have no disgust and no surprise.
     """
-    survey = Survey("ravdess", root, neutral=neutral, follow_links=follow_links)
+    survey = Survey("ravdess", root, classes=classes, follow_links=follow_links)
     seen: set[str] = set()
     for path in survey.walk(survey.root):
         if not re.fullmatch(r"\d\d(-\d\d){6}", path.stem) or path.suffix.lower() not in (".mp4", ".wav"):

@@ -11,7 +11,7 @@ from xml.etree import ElementTree
 from fer_core.clips.clip import FRAME_SUFFIXES, VIDEO_SUFFIXES, Clip, Split, frame_files
 from fer_core.clips.manifest import Manifest
 from fer_core.clips.rows import tell_apart
-from fer_core.emotions import SIX, Emotion, parse_emotion
+from fer_core.emotions import SIX, UNCLASSED, Classes, label_fault
 from fer_core.errors import DataError
 
 NO_LABEL = "no label"
@@ -52,8 +52,8 @@ class Scan:
         """Whether its pictures may leave this machine."""
         return all(may_leave(c) for c in self.manifest.clips)
 
-    def class_counts(self) -> dict[Emotion, int]:
-        """Clips kept per emotion, in `Emotion` order."""
+    def class_counts(self) -> dict[str, int]:
+        """Clips kept per class, in the classes' order."""
         return self.manifest.class_counts()
 
     def subject_counts(self) -> dict[str, int]:
@@ -75,16 +75,16 @@ class Survey:
     Args:
         dataset: its name, the first half of every subject's key.
         root: folder the user named.
-        neutral: keep neutral clips as a seventh class.
+        classes: clips of other ones are dropped; None: every label is a class.
         follow_links: take symbolic links inside the tree for what they point to.
     Raises:
         DataError: `root` is no folder that can be read.
     """
 
-    def __init__(self, dataset: str, root: Path, *, neutral: bool = False, follow_links: bool = False) -> None:
+    def __init__(self, dataset: str, root: Path, *, classes: Classes | None = SIX, follow_links: bool = False) -> None:
         self.dataset = dataset
         self.root = root.absolute()
-        self.neutral = neutral
+        self.classes = classes
         self.follow_links = follow_links
         self.clips: list[Clip] = []
         self.dropped: Counter[str] = Counter()
@@ -169,7 +169,7 @@ class Survey:
         path: Path,
         *,
         subject: str,
-        label: Emotion | str | None,
+        label: str | None,
         clip: str = "",
         apex: int | None = None,
         split: Split | None = None,
@@ -181,13 +181,12 @@ class Survey:
         Args:
             path: video file, still image, or folder of frames.
             subject: id within the database; empty when unknown.
-            label: an emotion, the word of another class, or None.
+            label: of a class, a reason why there is none, or None.
             clip: id; the path below the root without suffix when empty.
             least_frames: a frame folder with fewer is dropped.
         """
         if reason := self._label_reason(label) or media_reason(path, least_frames):
             return self.drop(reason)
-        assert isinstance(label, Emotion)
         self.clips.append(
             Clip(
                 id=clip or path.relative_to(self.root).with_suffix("").as_posix(),
@@ -232,21 +231,22 @@ class Survey:
                 f"{self.dataset}: {self.dropped[POINTER]} files are Git LFS pointers; run 'git lfs pull' for the rest"
             )
         return Scan(
-            Manifest(tell_apart(self.clips)),
+            Manifest.of_classes(tell_apart(self.clips), self.classes),
             dict(sorted(self.dropped.items())),
             tuple(self.warnings),
             tuple(self.as_published),
         )
 
-    def _label_reason(self, label: Emotion | str | None) -> str:
+    def knows(self, label: str) -> bool:
+        """Whether a label is one of the classes."""
+        if self.classes is not None:
+            return label in self.classes
+        return label not in UNCLASSED and not label_fault(label)
+
+    def _label_reason(self, label: str | None) -> str:
         if not label:
             return NO_LABEL
-        return "" if label in SIX or (self.neutral and label is Emotion.NEUTRAL) else str(label)
-
-
-def label_of(word: str) -> Emotion | str:
-    """The emotion of a database's word, or the word itself, lower-cased, when it names another class."""
-    return parse_emotion(word) or word.strip().lower()
+        return "" if self.knows(label) else str(label)
 
 
 def videos(paths: Iterable[Path]) -> list[Path]:

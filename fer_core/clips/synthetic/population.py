@@ -95,7 +95,7 @@ def relit(person: Person, skin: tuple[int, int, int], light: float) -> Person:
 
 def draw_script(seed: int, subject: int, emotion: Emotion, person: Person) -> Script:
     """The clip of a subject that shows `emotion`."""
-    rng = np.random.default_rng([seed, subject, 1 + emotion.column])
+    rng = np.random.default_rng([seed, subject, 1 + SIX.index(emotion)])
     n = int(rng.integers(12, 25))
     target = _draw_target(rng, emotion) * person.gains
     lopsided = 1 + rng.normal(0, 0.08) * np.array([[-1.0], [1.0]])

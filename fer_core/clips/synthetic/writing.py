@@ -135,9 +135,9 @@ def _plan(out: Path, seed: int, subject: int) -> tuple[Person, list[tuple[Clip, 
     name = f"s{subject:03d}"
     person_id = f"{DATASET}:{name}" if seed == 0 else f"{DATASET}:seed{seed}-{name}"  # not the same person
     plan = []
-    for emotion in SIX:
+    for column, emotion in enumerate(SIX):
         script = draw_script(seed, subject, emotion, person)
-        in_folder = (len(SIX) * subject + emotion.column) % FOLDER_EVERY == FOLDER_EVERY - 1
+        in_folder = (len(SIX) * subject + column) % FOLDER_EVERY == FOLDER_EVERY - 1
         id_ = f"{name}/{name}_{emotion}"
         path = out / (id_ if in_folder else f"{id_}.mp4")
         plan.append((Clip(id_, path, person_id, emotion, DATASET, apex=len(script) - 1), script))
