@@ -40,8 +40,9 @@ def _root(
 data_app = typer.Typer(help="Clips: find, merge, split, compare, draw, forget.", no_args_is_help=True)
 
 for function in (
-    runs.demo, doctor.doctor, config.config, runs.preprocess, runs.search, runs.train, runs.promote, runs.rollback,
-    runs.score, compare.compare, reproduce.reproduce, reproduce.cross_database, servers.up, servers.status, store.store,
+    runs.demo, doctor.doctor, config.config, runs.preprocess, runs.search, runs.train, runs.adopt,
+    runs.promote, runs.rollback, runs.score, compare.compare, reproduce.reproduce, reproduce.cross_database,
+    servers.up, servers.status, store.store,
 ):  # fmt: skip
     app.command()(function)
 app.add_typer(data_app, name="data")

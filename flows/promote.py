@@ -6,11 +6,17 @@ from typing import Any
 
 from prefect import flow, get_run_logger
 
-from fer_core.config import RunConfig
+from fer_core.config import PromoteConfig, RunConfig
 from fer_core.errors import RegistryError
-from fer_core.evaluation.gate import gate
-from fer_core.tracking.registry import champion_version, load_out_of_fold_record, promote, version_to_promote
-from fer_core.tracking.run import connect
+from fer_core.evaluation.gate import GateVerdict, gate
+from fer_core.tracking.connection import Tracking, connect
+from fer_core.tracking.registry import (
+    champion_version,
+    load_out_of_fold_record,
+    load_version,
+    promote,
+    version_to_promote,
+)
 from fer_core.workspace import Workspace
 from flows.support.artifacts import show_markdown
 from flows.support.environment import settle
@@ -31,15 +37,18 @@ def promote_flow(version: int = 0, config: RunConfig = RunConfig()) -> dict[str,
     if champion == version:
         return {"champion": version, "previous": None, "passed": True, "reason": "it is champion already"}
     standing = load_out_of_fold_record(tracking, version)
-    if standing is None:
-        raise RegistryError(f"version {version} has no out-of-fold record for the gate; make it with 'ferflow train'")
+    if standing is None and (champion or not _adopted(tracking, version) or _floors(config.promote)):
+        raise RegistryError(
+            f"version {version} has no record for the gate to judge; make one with 'ferflow train', or with "
+            "'ferflow adopt' on a labelled manifest"
+        )
     against = load_out_of_fold_record(tracking, champion) if champion else None
     if champion and against is None and not config.promote.force:
         raise RegistryError(
             f"champion version {champion} has no out-of-fold record to be compared with; set promote.force=true to "
             f"replace it by version {version} all the same"
         )
-    verdict = gate(standing, against, config.promote)
+    verdict = gate(standing, against, config.promote) if standing else GateVerdict((), None, _UNJUDGED)
     forced = config.promote.force and not verdict.passed
     markdown = verdict.to_markdown() + ("\nPromoted all the same: `promote.force` was set.\n" if forced else "")
     show_markdown("gate", f"# Version {version}\n\n{markdown}", "Verdict of the promotion gate")
@@ -48,3 +57,18 @@ def promote_flow(version: int = 0, config: RunConfig = RunConfig()) -> dict[str,
         return {"champion": champion, "previous": None, "passed": False, "reason": verdict.reason}
     promote(tracking, version, replacing=champion, note=markdown)
     return {"champion": version, "previous": champion, "passed": verdict.passed, "reason": verdict.reason}
+
+
+_UNJUDGED = (
+    "Networks were adopted as they are, without labelled clips: there is nothing to judge them by, and no champion to "
+    "compare them with."
+)
+
+
+def _adopted(tracking: Tracking, version: int) -> bool:
+    return load_version(tracking, version).bundle.facts.model == "adopted"
+
+
+def _floors(cfg: PromoteConfig) -> bool:
+    """Whether the settings ask for anything that has to be measured."""
+    return cfg.model_copy(update={"force": False}) != PromoteConfig()

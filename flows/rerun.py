@@ -16,7 +16,7 @@ from fer_core.errors import DataError
 from fer_core.experiments.candidate import CLIP_RULE, judge_out_of_fold, refit_model
 from fer_core.experiments.search.processes import trial_processes
 from fer_core.experiments.search.study import cross_validate
-from fer_core.experiments.search.trial import TrialResult, run_trial
+from fer_core.experiments.search.trial import TrialResult, out_of_fold_scores, run_trial
 from fer_core.models.registry import requirements_of
 from fer_core.thesis.holdout_fit import fit_holdout, holdout_split
 from fer_core.thesis.implementation import model_of
@@ -105,7 +105,7 @@ def _candidate(config: RunConfig, data: TrainingData, run: Run) -> str:
         run.log_history(fitted.history)
     for rule, evaluation in judged.evaluations.items():
         run.log_evaluation(evaluation, prefix=f"out_of_fold/{rule}/")
-    log_confidence(run, data.table, folder, CLIP_RULE)
+    log_confidence(run, data.table, out_of_fold_scores(folder), CLIP_RULE)
     run.set_tags({"weights_sha256": bundle.record.weights_sha256})
     return run.id
 

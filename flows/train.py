@@ -18,7 +18,7 @@ from fer_core.evaluation.metrics import Evaluation
 from fer_core.experiments.candidate import CLIP_RULE, Candidate, make_candidate
 from fer_core.experiments.search.processes import trial_processes
 from fer_core.experiments.search.study import cross_validate
-from fer_core.experiments.search.trial import TrialResult, complete_result, read_spec
+from fer_core.experiments.search.trial import TrialResult, complete_result, out_of_fold_scores, read_spec
 from fer_core.model_names import FC_HEAD_MODELS
 from fer_core.models.base import read_of
 from fer_core.models.registry import model_of, requirements_of
@@ -71,7 +71,7 @@ def train_flow(
         run.log_data("clips", prepared.fingerprint, synthetic=table.synthetic, source=config.manifest)
         candidate = _refit(data, result, folder, config, workspace)
         _record(run, candidate, prepared, config)
-        confidence = log_confidence(run, table, folder, CLIP_RULE)
+        confidence = log_confidence(run, table, out_of_fold_scores(folder), CLIP_RULE)
         version = register(tracking, candidate.bundle, candidate.folder, run.id, candidate.standing)
         markdown = _summary(candidate, confidence, version, run, config)
         run.log_text(markdown, "candidate.md")

@@ -107,6 +107,10 @@ class ClipClassifier(ABC):
         """What single frames of a clip say, and count; None where it does not join frames."""
         return None
 
+    def flags(self, inputs: ClipInputs, clip: int) -> tuple[str, ...]:
+        """Words for the row of a clip: what was particular about judging it."""
+        return ()
+
     @abstractmethod
     def to_record(self) -> ClassifierRecord:
         """What it is, beside its tensors."""

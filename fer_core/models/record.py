@@ -53,7 +53,7 @@ class ModelFacts(Settings):
         versions: of the packages that made it.
     """
 
-    model: ModelName = "head"
+    model: ModelName | Literal["adopted"] = "head"
     classes: Classes = SIX
     preprocess: PreprocessConfig
     rule: Rule = "mean_scores"

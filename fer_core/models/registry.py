@@ -16,6 +16,7 @@ from fer_core.errors import ConfigError
 from fer_core.features.augment import views_of
 from fer_core.features.descriptors.catalogue import DISPLACEMENT, GRADIENTS, TEXTURE
 from fer_core.model_names import FC_HEAD_MODELS, compared_names
+from fer_core.models.adopted import AdoptedClassifier  # noqa: F401  read from files, never fitted
 from fer_core.models.attention import Attention
 from fer_core.models.base import ClipModel
 from fer_core.models.c3d import C3D

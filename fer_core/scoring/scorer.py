@@ -50,6 +50,7 @@ class Scores:
         probabilities: (k,) calibrated scores of the clip, sum 1.
         index: column of the verdict.
         inputs: what the model has read. view: what single frames say, and count; None of a model that joins none.
+        flags: words on what was particular about judging it.
     """
 
     frames: np.ndarray
@@ -57,6 +58,7 @@ class Scores:
     index: int
     inputs: ClipInputs
     view: FrameView | None
+    flags: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -216,6 +218,7 @@ class ClipScorer:
             index=verdict.index,
             inputs=inputs,
             view=view,
+            flags=bundle.classifier.flags(inputs, 0),
         )
 
     def _features_of(self, faces: Faces) -> np.ndarray:
@@ -309,7 +312,7 @@ class ClipScorer:
             thumbnail=_jpeg(faces.pixels[telling]),
             decisive=chosen,
             explanation=explanation,
-            **self._about(made.clip, made),
+            **self._about(made.clip, made) | {"flags": tuple(sorted({*faces.flags, *scores.flags}))},
             seconds=made.seconds + (whole.seconds if whole else 0.0) + time.monotonic() - started,
         )
 

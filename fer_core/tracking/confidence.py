@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
@@ -16,7 +15,6 @@ from fer_core.evaluation.abstention import SHOWN, CoverageCurve, confidence_auro
 from fer_core.evaluation.calibration import Reliability, brier_score, calibrated_apart, reliability
 from fer_core.evaluation.conformal import PredictionSets, prediction_sets
 from fer_core.evaluation.metrics import Evaluation, by_columns, clip_verdicts
-from fer_core.experiments.search.trial import out_of_fold_scores
 from fer_core.models.temperature import negative_log_likelihood
 from fer_core.reports.confidence_plots import coverage_figure, groups_figure, sets_figure
 from fer_core.reports.plots import reliability_figure
@@ -44,14 +42,14 @@ class Confidence:
     groups: Mapping[str, Mapping[str, Evaluation]]
 
 
-def judge_confidence(table: FeatureTable, trial_folder: Path, rule: Rule, coverages: Sequence[float]) -> Confidence:
-    """The numbers of a complete trial's out-of-fold scores by one rule.
+def judge_confidence(table: FeatureTable, scores: np.ndarray, rule: Rule, coverages: Sequence[float]) -> Confidence:
+    """The numbers of out-of-fold scores by one rule.
 
     Args:
-        table: the trial's.
+        table: of the clips. scores: (N, k) of their frames, each by a model that never saw its subject.
         coverages: that prediction sets are made for.
     """
-    scores, clips = out_of_fold_scores(trial_folder), np.arange(table.n_clips)
+    clips = np.arange(table.n_clips)
     verdicts, raw = clip_verdicts(scores, table.offsets, clips, rule)
     calibrated = calibrated_apart(raw, table.labels, table.subjects)
     curve = coverage_curve(calibrated, table.labels, table.subjects)
@@ -82,13 +80,13 @@ def judge_confidence(table: FeatureTable, trial_folder: Path, rule: Rule, covera
     return Confidence(found["before"], found["after"], metrics, curve, tuple(sets), groups)
 
 
-def log_confidence(run: Run, table: FeatureTable, trial_folder: Path, rule: Rule) -> Confidence:
+def log_confidence(run: Run, table: FeatureTable, scores: np.ndarray, rule: Rule) -> Confidence:
     """`judge_confidence` at the coverages of `tracking`, and its numbers and pictures into the run of a candidate.
 
     Raises:
         TrackingError: MLflow refuses or has gone.
     """
-    found = judge_confidence(table, trial_folder, rule, run.tracking.cfg.coverages)
+    found = judge_confidence(table, scores, rule, run.tracking.cfg.coverages)
     run.log_metrics(found.metrics)
     run.log_figure(reliability_figure({"before": found.before, "after": found.after}), "figures/reliability.png")
     run.log_figure(coverage_figure(found.curve, "Out of fold, abstaining"), "figures/abstention.png")

@@ -150,7 +150,7 @@ def load_champion(tracking: Tracking, device: torch.device | None = None) -> Reg
         name = tracking.cfg.model
         raise RegistryError(
             f"no version of '{name}' has alias '{CHAMPION}' at {tracking.shown_uri}; "
-            "make one with 'ferflow train', then 'ferflow promote'"
+            "make one with 'ferflow train' or, without any clips, 'ferflow adopt fer2013', then 'ferflow promote'"
         )
     return load_version(tracking, version, device)
 

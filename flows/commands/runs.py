@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from fer_core.errors import ConfigError, DataError, RegistryError, StoreError
-from fer_core.model_names import MODEL_NAMES
+from fer_core.model_names import FACE_NETWORKS, MODEL_NAMES
 from flows.commands.session import BAD_ROWS, FAILED, FollowLinks, Session, command
 from flows.support.formatting import format_result
 
@@ -138,6 +138,26 @@ def train(
     corpus_checked(config, folded=not trial)
     backbone_checked(config, requirements_of(train))
     return run_flow(session, "flows.train", "train_flow", config, trial=trial, model=model or None)
+
+
+@command()
+def adopt(
+    session: Session,
+    networks: Annotated[
+        str, typer.Argument(metavar="NAME[+NAME]", help=f"{', '.join(FACE_NETWORKS)}, or both joined by +.")
+    ],
+    relative: Annotated[
+        str, typer.Option(help="neutral: read a clip against the person's own neutral face; none: as it is.")
+    ] = "neutral",
+) -> dict[str, Any]:
+    """Register networks' own classifier, nothing trained; judged and calibrated where the manifest has labels."""
+    from fer_core.experiments.adoption import adopted_backbone
+
+    if relative not in ("none", "neutral"):
+        raise ConfigError(f"--relative is none or neutral; got '{relative}'")
+    config = settled(session)
+    adopted_backbone(networks)  # missing weights come to light before a server starts
+    return run_flow(session, "flows.adopt", "adopt_flow", config, networks=networks, relative=relative)
 
 
 @command(reads=("promote", "tracking"))

@@ -35,7 +35,7 @@ def trial(tmp_path_factory):
 
 def test_calibration_lowers_the_log_loss_and_everything_is_of_the_same_clips(trial):
     table, folder = trial
-    found = judge_confidence(table, folder, RULE, (0.8, 0.9, 0.95))
+    found = judge_confidence(table, out_of_fold_scores(folder), RULE, (0.8, 0.9, 0.95))
     numbers = found.metrics
     assert numbers["calibration/log_loss_after"] <= numbers["calibration/log_loss_before"]
     assert 0.5 < numbers["abstention/auroc"] <= 1 and numbers["abstention/mean_risk"] == found.curve.mean_risk
@@ -52,7 +52,7 @@ def test_prediction_sets_are_made_at_the_coverages_chosen(trial, tracking, chose
     table, folder = trial
     cfg = load_config(None, [f"tracking.coverages={list(chosen)}"]).tracking
     with start_run(dataclasses.replace(tracking, cfg=cfg), "candidate") as run:
-        found = log_confidence(run, table, folder, RULE)
+        found = log_confidence(run, table, out_of_fold_scores(folder), RULE)
     assert tuple(made.confidence for made in found.sets) == chosen
     metrics = tracking.client.get_run(run.id).data.metrics
     assert {name.split("/")[1] for name in metrics if name.startswith("sets/")} == named
@@ -67,7 +67,7 @@ def test_a_coverage_out_of_bounds_is_refused(refused):
 def test_the_run_holds_numbers_and_pictures(trial, tracking):
     table, folder = trial
     with start_run(tracking, "candidate") as run:
-        found = log_confidence(run, table, folder, RULE)
+        found = log_confidence(run, table, out_of_fold_scores(folder), RULE)
     client = tracking.client
     metrics = client.get_run(run.id).data.metrics
     assert metrics.items() >= dict(found.metrics).items()

@@ -1,0 +1,138 @@
+"""Networks' own classifiers -> a model for the registry, judged on labelled clips where there are any."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from fer_core.clips.manifest import Manifest
+from fer_core.config import BackboneConfig, RunConfig
+from fer_core.dataset.prepare import ClipRow, data_fingerprint
+from fer_core.dataset.table import FeatureTable, clips_table
+from fer_core.emotions import NAMED, Classes
+from fer_core.errors import ConfigError
+from fer_core.evaluation.calibration import Reliability, calibrated_apart, reliability
+from fer_core.evaluation.gate import OutOfFoldRecord
+from fer_core.evaluation.metrics import Evaluation, clip_verdicts, evaluate
+from fer_core.features.backbone import Backbone, load_backbone
+from fer_core.model_names import FACE_NETWORKS
+from fer_core.models.adopted import AdoptedClassifier, AdoptedRecord
+from fer_core.models.bundle import ModelBundle, subject_digest, write_bundle
+from fer_core.models.record import ModelFacts
+from fer_core.models.temperature import fit_temperature
+from fer_core.runtime import describe_environment
+from fer_core.store import cache_key
+from fer_core.workspace import Workspace
+
+Relative = Literal["none", "neutral"]
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What an adopted model says of labelled clips; nothing was fitted to them, so all count.
+
+    Args:
+        scores: (N, k) of the clips' frames. temperature: of the clip scores.
+        after: reliability of the scores, calibrated on other people's clips.
+    """
+
+    table: FeatureTable
+    scores: np.ndarray
+    evaluation: Evaluation
+    temperature: float
+    after: Reliability
+    record: OutOfFoldRecord
+
+
+def adopted_backbone(networks: str) -> Backbone:
+    """The networks of `NAME[+NAME...]`, giving their own classes.
+
+    Raises:
+        ConfigError: a name is unknown or given twice. WeightsError: weights were not fetched.
+    """
+    names = tuple(networks.split("+"))
+    if unknown := [name for name in names if name not in FACE_NETWORKS]:
+        raise ConfigError(
+            f"'{unknown[0]}' cannot be adopted; networks with classes of their own: {', '.join(FACE_NETWORKS)}"
+        )
+    if len(set(names)) != len(names):
+        raise ConfigError(f"'{networks}' names a network twice")
+    cfg = BackboneConfig(names=names) if len(names) > 1 else BackboneConfig(name=names[0])
+    return load_backbone(cfg, output="classes")
+
+
+def adopted_classes(cfg: RunConfig) -> Classes:
+    """The classes of the settings.
+
+    Raises:
+        ConfigError: they are other words than the networks'.
+    """
+    if not isinstance(cfg.classes, str) or cfg.classes not in NAMED:
+        raise ConfigError(f"adopted networks know the classes {' and '.join(NAMED)}; set classes to one of these")
+    return NAMED[cfg.classes]
+
+
+def adopted_classifier(backbone: Backbone, relative: Relative, cfg: RunConfig) -> AdoptedClassifier:
+    """Their verdicts joined, in the classes of the settings."""
+    record = AdoptedRecord(n_features=backbone.n_features, networks=len(backbone.parts), relative=relative)
+    return AdoptedClassifier.build(record, {}, len(adopted_classes(cfg)))
+
+
+def judge_adopted(
+    classifier: AdoptedClassifier,
+    backbone: Backbone,
+    manifest: Manifest,
+    rows: Sequence[ClipRow],
+    cfg: RunConfig,
+    workspace: Workspace,
+) -> Judged:
+    """Score all labelled clips.
+
+    Args:
+        rows: of usable clips. cfg: its `preprocess` is what the rows were made by.
+    """
+    fingerprint = data_fingerprint(manifest, rows)
+    table = clips_table(manifest, rows, backbone, cfg.preprocess, workspace, fingerprint)
+    clips = np.arange(table.n_clips)
+    scores = classifier.frame_scores(table, clips)
+    verdicts, shares = clip_verdicts(scores, table.offsets, clips, "mean_scores")
+    after = reliability(calibrated_apart(shares, table.labels, table.subjects), table.labels)
+    digests = {row.clip: row.digest for row in rows}
+    record = OutOfFoldRecord(
+        fingerprint=fingerprint,
+        classes=table.classes,
+        clips=tuple(digests[c] for c in table.clip_ids),
+        labels=tuple(table.labels.tolist()),
+        subjects=tuple(map(subject_digest, table.subjects)),
+        verdicts=tuple(verdicts.tolist()),
+        calibration_error=after.expected_error,
+    )
+    evaluation = evaluate(verdicts, table.labels, table.subjects, table.classes)
+    return Judged(table, scores, evaluation, fit_temperature(shares, table.labels), after, record)
+
+
+def write_adopted(
+    classifier: AdoptedClassifier, backbone: Backbone, judged: Judged | None, cfg: RunConfig, workspace: Workspace
+) -> tuple[ModelBundle, Path]:
+    """The model's two files, and where they are; without labelled clips it is not calibrated.
+
+    Raises:
+        StoreError: the disk refuses.
+    """
+    facts = ModelFacts(
+        model="adopted",
+        classes=adopted_classes(cfg),
+        preprocess=cfg.preprocess,
+        temperatures={"mean_scores": judged.temperature} if judged else {},
+        abstain_below=cfg.score.abstain_below,
+        data_fingerprint=judged.record.fingerprint if judged else "",
+        synthetic=False,
+        versions=describe_environment(),
+    )
+    name = cache_key(facts=facts.model_dump(mode="json"), networks=backbone.identity, of=classifier.record.model_dump())
+    folder = workspace.models / name[:12]
+    return write_bundle(folder, classifier, backbone, facts), folder

@@ -1,0 +1,117 @@
+"""Networks' own classifiers as a model: nothing is trained (`ferflow adopt`).
+
+A clip's score of a class is the mean of its log probability over the frames of the clip's second half, less half the
+log probability that the same person's neutral face has: a face at rest that looks a little sad says so of itself, not
+of the clip. The neutral face is the clip's first that the networks themselves call neutral; a clip without one is read
+plainly. Of several networks the log probabilities are averaged.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from pydantic import Field
+
+from fer_core.config import PreprocessConfig
+from fer_core.emotions import SEVEN, Emotion
+from fer_core.errors import WeightsError
+from fer_core.features.inputs import ClipInputs
+from fer_core.models.base import ClassifierRecord, ClipClassifier, FrameView
+
+FRAMES = 8  # of a clip's whole course, where the settings do not say how many: four of them are of the second half
+OF_NEUTRAL = 0.5  # share of the neutral face's log probability; recall hardly differs from 1/4 to 3/4
+NO_NEUTRAL = "no_neutral_face"  # flag of a clip that was read plainly
+
+
+def whole_course(cfg: PreprocessConfig) -> PreprocessConfig:
+    """How adopted networks are shown clips: from their beginning, as the faces are cut out, not equalised.
+
+    On plain crops the mean recall on rendered clips is one to five points higher than on equalised ones.
+    """
+    return cfg.model_copy(update={"selection": "all", "equalize": "none", "max_frames": cfg.max_frames or FRAMES})
+
+
+class AdoptedRecord(ClassifierRecord):
+    """How many networks, and whether they are read against the person's neutral face."""
+
+    kind: Literal["adopted"] = "adopted"
+    n_features: int = Field(ge=1, le=64)
+    networks: int = Field(ge=1, le=8)
+    relative: Literal["none", "neutral"] = "neutral"
+
+
+@dataclass(frozen=True)
+class AdoptedClassifier(ClipClassifier):
+    """Reads the networks' log probabilities, in `Emotion` order (`Backbone.output` is `classes`).
+
+    Args:
+        n_classes: 6: neutral is left out and the rest renormalised; 7.
+    """
+
+    Record = AdoptedRecord
+    record: AdoptedRecord
+    n_classes: int
+
+    @property
+    def reads_features(self) -> bool:
+        return True
+
+    @property
+    def n_parameters(self) -> int:
+        return 0
+
+    def scores(self, inputs: ClipInputs, clips: np.ndarray) -> np.ndarray:
+        views = [self.frames_in(inputs, int(clip)) for clip in clips]
+        logs = [view.shares @ np.log(np.maximum(view.scores, np.finfo(float).tiny)) for view in views]
+        return _softmax(np.stack(logs))
+
+    def frames_in(self, inputs: ClipInputs, clip: int) -> FrameView:
+        """Each frame's scores, read as the clip is; those of the first half have no share."""
+        said = self._log_probabilities(inputs, clip)
+        neutral = self._neutral(said)
+        relative = said if neutral is None else said - OF_NEUTRAL * neutral
+        late = np.arange(len(said)) >= len(said) // 2
+        return FrameView(_softmax(relative[:, : self.n_classes]), late / late.sum())
+
+    def flags(self, inputs: ClipInputs, clip: int) -> tuple[str, ...]:
+        if self.record.relative == "none" or self._neutral(self._log_probabilities(inputs, clip)) is not None:
+            return ()
+        return (NO_NEUTRAL,)
+
+    def _log_probabilities(self, inputs: ClipInputs, clip: int) -> np.ndarray:
+        """(n, c) float64 of a clip's frames, averaged over the networks."""
+        rows = inputs.features[inputs.frames_of(np.array([clip]))].double().numpy()
+        found: np.ndarray = rows.reshape(len(rows), self.record.networks, -1).mean(axis=1)
+        return found
+
+    def _neutral(self, said: np.ndarray) -> np.ndarray | None:
+        """(c,) of the first face that is called neutral; None where there is none, or it is not asked for."""
+        if self.record.relative == "none":
+            return None
+        at_rest = np.flatnonzero(said.argmax(axis=1) == SEVEN.index(Emotion.NEUTRAL))
+        return said[at_rest[0]] if len(at_rest) else None
+
+    def to_record(self) -> AdoptedRecord:
+        return self.record
+
+    def to_tensors(self) -> dict[str, torch.Tensor]:
+        return {}
+
+    @classmethod
+    def build(cls, record: AdoptedRecord, tensors: dict[str, torch.Tensor], n_classes: int) -> AdoptedClassifier:
+        columns, rest = divmod(record.n_features, record.networks)
+        if tensors or rest or columns != len(SEVEN) or n_classes > columns:
+            raise WeightsError(
+                f"an adopted model holds no tensors and reads {len(SEVEN)} columns of each network; got "
+                f"{len(tensors)} tensors and {record.n_features} columns of {record.networks}"
+            )
+        return cls(record, n_classes)
+
+
+def _softmax(logs: np.ndarray) -> np.ndarray:
+    powers = np.exp(logs - logs.max(axis=1, keepdims=True))
+    found: np.ndarray = powers / powers.sum(axis=1, keepdims=True)
+    return found

@@ -1,0 +1,87 @@
+"""Flow `adopt`: networks' own classifiers -> a registered version, nothing trained; judged where clips are labelled."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+from prefect import flow
+
+from fer_core.config import RunConfig
+from fer_core.experiments.adoption import Judged, adopted_backbone, adopted_classifier, judge_adopted, write_adopted
+from fer_core.models.adopted import whole_course
+from fer_core.tracking.confidence import log_confidence
+from fer_core.tracking.connection import connect
+from fer_core.tracking.registry import register
+from fer_core.tracking.run import start_run
+from fer_core.workspace import Workspace
+from flows.support.artifacts import show_markdown
+from flows.support.environment import settle
+from flows.support.prepare import prepare_faces
+
+NOT_CALIBRATED = "not calibrated: there were no labelled clips"
+
+
+@flow(name="adopt", persist_result=False)
+def adopt_flow(
+    networks: str = "fer2013",
+    relative: Literal["none", "neutral"] = "neutral",
+    config: RunConfig = RunConfig(),  # noqa: B008  frozen; fills the form
+) -> dict[str, Any]:
+    """Register networks' own classifier; nothing is trained. It becomes champion by the flow `promote`.
+
+    Args:
+        networks: fer2013, face-api, or both as fer2013+face-api.
+        relative: neutral: each clip is read against the person's own neutral face, where the clip shows one.
+        config: all settings; with a labelled manifest the model is judged on all of it and calibrated.
+    """
+    config = settle(config)
+    config = config.model_copy(update={"preprocess": whole_course(config.preprocess)})
+    workspace = Workspace.open(config.workspace)
+    tracking = connect(config.tracking, workspace.root)
+    backbone = adopted_backbone(networks)
+    classifier = adopted_classifier(backbone, relative, config)
+    judged: Judged | None = None
+    if config.manifest or (Path(config.workspace) / "clips.csv").is_file():
+        prepared = prepare_faces(config)
+        judged = judge_adopted(classifier, backbone, prepared.manifest, prepared.usable, config, workspace)
+    with start_run(tracking, "adopted") as run:
+        run.log_config(config)
+        run.set_tags({"networks": networks, "relative": relative})
+        bundle, folder = write_adopted(classifier, backbone, judged, config, workspace)
+        if judged:
+            run.log_data("clips", judged.record.fingerprint, synthetic=judged.table.synthetic, source=config.manifest)
+            run.log_evaluation(judged.evaluation)
+            run.log_confusion(judged.evaluation, "confusion", f"{networks}, nothing trained")
+            log_confidence(run, judged.table, judged.scores, "mean_scores")
+        version = register(tracking, bundle, folder, run.id, judged.record if judged else None)
+        markdown = _summary(networks, relative, version, judged)
+        run.log_text(markdown, "adopted.md")
+    show_markdown("adopted", markdown)
+    found = judged.evaluation.mean_recall if judged else None
+    return {
+        "version": version,
+        "run": run.id,
+        "url": run.url,
+        "model": str(folder),
+        "clips": judged.table.n_clips if judged else 0,
+        "mean_recall": [found.value, found.low, found.high] if found else None,
+        "calibration": f"temperature {judged.temperature:.2f}, by other people's clips" if judged else NOT_CALIBRATED,
+    }
+
+
+def _summary(networks: str, relative: str, version: int, judged: Judged | None) -> str:
+    """The adopted model in a few lines of Markdown."""
+    against = "read against the person's own neutral face" if relative == "neutral" else "read as they are"
+    lines = [f"## Adopted: version {version}", "", f"The classifier of {networks}, {against}; nothing was trained.", ""]
+    if judged is None:
+        lines.append(f"It is **{NOT_CALIBRATED}**.")
+    else:
+        if judged.table.synthetic:
+            lines += ["**Judged on synthetic faces: these numbers say nothing about people.**", ""]
+        lines += [
+            f"Mean recall {judged.evaluation.mean_recall} % on {judged.table.n_clips} clips of "
+            f"{len(set(judged.table.subjects))} people; expected calibration error "
+            f"{100 * judged.after.expected_error:.1f} %.",
+        ]
+    return "\n".join([*lines, "", "Next: flow `promote` puts it through the gate.", ""])
