@@ -20,7 +20,7 @@ from fer_core.scoring.scorer import ClipScorer
 from tests.preprocess.films import face_frames, write_video
 from tests.scoring.conftest import LIMITS
 
-HAPPY, SAD, NEUTRAL = Emotion.HAPPINESS.column, Emotion.SADNESS.column, Emotion.NEUTRAL.column
+HAPPY, SAD, NEUTRAL = (SEVEN.index(e) for e in (Emotion.HAPPINESS, Emotion.SADNESS, Emotion.NEUTRAL))
 
 
 def classifier(networks=1, relative="neutral", n_classes=6):
