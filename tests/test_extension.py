@@ -120,7 +120,7 @@ def extended(tmp_path_factory) -> Path:
     library = root / "fer_core"
     (library / "models" / "nearest_mean.py").write_text(MODEL)
     edit(library / "model_names.py", "MODEL_NAMES = [\n", 'MODEL_NAMES = [\n    "nearest-mean",\n')
-    edit(library / "model_names.py", "BACKBONE_NAMES = [\n", 'BACKBONE_NAMES = [\n    "tiny",\n')
+    edit(library / "model_names.py", "BACKBONE_NAMES = [", 'BACKBONE_NAMES = ["tiny", ')
     edit(
         library / "models" / "registry.py",
         "MODELS: dict[str, Factory] = {\n",
@@ -154,7 +154,7 @@ def test_a_model_and_a_backbone_that_were_added_reach_a_verdict(extended):
     ferflow(extended, "data", "synth", str(clips), "--subjects", "10")
     trained = ferflow(
         extended, "train", "--model", "nearest-mean", "--set", f"manifest={clips / 'manifest.csv'}",
-        "--set", "backbone.name=tiny", "--set", f"backbone.weights={weights}", "--set", "backbone.normalize=unit",
+        "--set", "backbone.name=tiny", "--set", f"backbone.weights={weights}",
         "--set", "preprocess.max_frames=4", "--set", "search.folds=2",
     )  # fmt: skip
     assert trained["version"] == 1
