@@ -7,23 +7,21 @@ values, they read no files and download nothing. `"auto"` is resolved once, at r
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 import yaml
 from pydantic import (
+    AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
-    GetCoreSchemaHandler,
     ModelWrapValidatorHandler,
     ValidationError,
     field_validator,
     model_validator,
 )
-from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 from fer_core.config_errors import explain
 from fer_core.databases import Address
@@ -41,28 +39,21 @@ class Settings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
-@dataclass(frozen=True, eq=False)  # hashable, as `ModelName | None` needs
-class OneOf:
-    """Annotates a text that must be one of some names. They are looked up at each check: a name added is accepted."""
+def _one_of(names: Sequence[str]) -> Callable[[str], str]:
+    """A check that a text is one of some names, which are looked up at each check: a name added is accepted."""
 
-    names: Sequence[str]
-
-    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        return core_schema.no_info_after_validator_function(self._known, handler(source))
-
-    def __get_pydantic_json_schema__(self, schema: Any, handler: Any) -> dict[str, Any]:
-        return {"type": "string", "enum": list(self.names)}
-
-    def _known(self, name: str) -> str:
-        if name not in self.names:
-            *others, last = (repr(known) for known in self.names)
-            expected = f"{', '.join(others)} or {last}" if others else last
-            raise PydanticCustomError("literal_error", "Input should be {expected}", {"expected": expected})
+    def check(name: str) -> str:
+        if name not in names:
+            raise ValueError(f"there is no {name[:60]!r}; there are {', '.join(names)}")
         return name
 
+    return check
 
-ModelName = Annotated[str, OneOf(MODEL_NAMES)]
-BackboneName = Annotated[str, OneOf(BACKBONE_NAMES)]
+
+ModelName = Annotated[str, AfterValidator(_one_of(MODEL_NAMES)), Field(json_schema_extra={"enum": [*MODEL_NAMES]})]
+BackboneName = Annotated[
+    str, AfterValidator(_one_of(BACKBONE_NAMES)), Field(json_schema_extra={"enum": [*BACKBONE_NAMES]})
+]
 
 
 class FaceConfig(Settings):

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from fer_core.config import TrainConfig
+from fer_core.emotions import SIX
 from fer_core.errors import StoreError
 from fer_core.experiments.search.trial import TrialResult
 from flows.commands.runs import _disk_full_told
@@ -29,8 +30,8 @@ def no_flow(monkeypatch, workspace):
 
 @pytest.fixture
 def clips(tmp_path) -> str:
-    """`manifest=…` of eight people, two clips each; the files do not exist."""
-    rows = (f"c{i}{e},c{i}{e}.mp4,s{i},{e},x," for i in range(8) for e in ("fear", "anger"))
+    """`manifest=…` of eight people, a clip of each emotion; the files do not exist."""
+    rows = (f"c{i}{e},c{i}{e}.mp4,s{i},{e},x," for i in range(8) for e in SIX)
     return f"manifest={manifest(tmp_path, *rows)}"
 
 
