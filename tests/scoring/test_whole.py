@@ -43,7 +43,7 @@ def motion(tmp_path_factory):
 
 
 def test_a_clip_is_judged_by_its_whole_course(videos, tmp_path):
-    bundle = write_bundle(tmp_path, vectors("gradients", 1296), None, "", FACTS)
+    bundle = write_bundle(tmp_path, vectors("gradients", 1296), None, FACTS)
     scorer = ClipScorer(bundle, limits=LIMITS)
     row = scorer.score(videos / "good.mp4")
     course = preprocess(Clip(id="x", path=videos / "good.mp4"), course_config(scorer.preprocess), LIMITS)
@@ -68,7 +68,7 @@ def test_a_face_that_keeps_still_is_no_evidence_for_a_model_of_motion(descriptor
     _, face = cv2.VideoCapture(str(videos / "good.mp4")).read()
     for i in range(8):
         cv2.imwrite(str(still / f"{i}.png"), face)
-    bundle = write_bundle(tmp_path / "model", vectors(descriptor, d), None, "", FACTS)
+    bundle = write_bundle(tmp_path / "model", vectors(descriptor, d), None, FACTS)
     row = ClipScorer(bundle, limits=LIMITS).score(still)
     assert row.status is ClipStatus.OK and row.abstained
     assert row.reason == "abstained: nothing moved; this model needs a clip that starts with a neutral face"
