@@ -45,7 +45,9 @@ def test_other_peoples_clips_are_read_before_ours_are_compared_on(config, tmp_pa
 
 def test_the_whole_way_needs_people_for_its_folds(config):
     with pytest.raises(DataError, match="9 subject-disjoint folds need 9 people, but there are 8 to train on"):
-        end_to_end_flow.fn(config=config.model_copy(update={"search": SearchConfig(folds=9)}))
+        end_to_end_flow.fn(
+            config=config.model_copy(update={"search": SearchConfig(folds=9), "classes": "from_manifest"})
+        )
 
 
 @pytest.mark.parametrize("flow", [search_flow, end_to_end_flow, lambda config: score_flow.fn(["a.mp4"], config=config)])
