@@ -38,6 +38,8 @@ def compare(
 
     config = settled(session)
     chosen = models_of(models or compared_names(), config.train)  # refuse an unknown name before anything is done
+    if external:
+        labelled_clips(external, None)  # a file that cannot be read is refused first
     manifest = corpus_checked(config, folded=True)
     if external:
         labelled_clips(external, manifest.classes)

@@ -24,7 +24,7 @@ def test_an_unknown_model_is_refused_before_anything_is_done(workspace):
     assert not list(workspace.glob("store/*"))
 
 
-def test_clips_elsewhere_that_cannot_be_read_are_told_before_anything_is_done(workspace, tmp_path):
+def test_other_peoples_clips_that_cannot_be_read_are_refused_before_anything_is_done(workspace, tmp_path):
     from flows.cli import app
 
     done = CliRunner().invoke(app, ["compare", "--external", str(tmp_path / "no.csv")])
