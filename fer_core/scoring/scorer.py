@@ -144,6 +144,7 @@ class ClipScorer:
         self.bundle, self.name, self.version = bundle, name, version
         self.limits = limits or LimitsConfig()
         self.rule: Rule = facts.rule if cfg.rule == "auto" else cfg.rule
+        self.calibrated = self.rule in facts.temperatures
         self.temperature = facts.temperatures.get(self.rule, 1.0)
         self.explain = cfg.explain
         self.abstain_below = max(cfg.abstain_below, facts.abstain_below, ABOVE_CHANCE / len(facts.classes))
