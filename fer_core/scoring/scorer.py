@@ -35,7 +35,7 @@ from fer_core.scoring.explain import decisive, head_of, motion_of, moved, strip,
 from fer_core.scoring.inputs import Item, named
 from fer_core.store import cache_key
 
-SCORING_VERSION = 3  # raised whenever the same faces and model give another row
+SCORING_VERSION = 4  # raised whenever the same faces and model give another row
 _THUMBNAIL = 64
 STILL_FACE = "abstained: nothing moved; this model needs a clip that starts with a neutral face"
 ABOVE_CHANCE = 0.05  # of the way from chance to certainty: who says the same of every clip is just above chance
