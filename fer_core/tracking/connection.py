@@ -71,7 +71,7 @@ def connect(cfg: TrackingConfig, workspace: Path) -> Tracking:
     `uri: auto` is SQLite in the workspace (`mlflow.db`, artifacts beside it), the files that `ferflow up` serves.
 
     Raises:
-        TrackingError: the server does not answer (raised within seconds), refuses us, a name or the URI is unfit, or the
+        TrackingError: no answer from the server (after seconds), it refuses us, a name or the URI is unfit, or the
             workspace was moved and is not relocated.
     """
     check_name(cfg.experiment, "experiment")
