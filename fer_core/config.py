@@ -446,7 +446,7 @@ class ScoreConfig(Settings):
 
 
 class RunnerConfig(Settings):
-    """Where the batches of a flow run. Not part of any key: the bytes are the same."""
+    """The runner of a flow's batches: this machine or a Dask cluster. Not part of any key: the bytes are the same."""
 
     kind: Literal["threads", "dask"] = Field(
         "threads", description="threads: this machine's cores; dask: the workers of a Dask cluster (extra dask)"
