@@ -34,6 +34,8 @@ class SupportVectorsClassifier(DescriptorClassifier):
         mean, scale: (d,) of the descriptor's numbers. coef, intercept: (p, d) and (p,), a row a pair of classes i < j,
             positive for i.
         n_classes: k, p = k (k - 1) / 2.
+        onset: (d,) weights whose product with a descriptor is positive where the expression grows, negative where it
+            fades; (0,) where the descriptor is not signed.
     """
 
     Record = SupportVectorsRecord
@@ -43,10 +45,11 @@ class SupportVectorsClassifier(DescriptorClassifier):
     coef: np.ndarray
     intercept: np.ndarray
     n_classes: int
+    onset: np.ndarray
 
     @property
     def n_parameters(self) -> int:
-        return sum(a.size for a in (self.mean, self.scale, self.coef, self.intercept))
+        return sum(a.size for a in (self.mean, self.scale, self.coef, self.intercept, self.onset))
 
     def scores(self, inputs: ClipInputs, clips: np.ndarray) -> np.ndarray:
         described = inputs.described[self.record.descriptor][clips]
@@ -73,6 +76,18 @@ class SupportVectorsClassifier(DescriptorClassifier):
         smallest: np.ndarray = margins.min(axis=1).T
         return smallest
 
+    def fades(self, described: np.ndarray) -> np.ndarray:
+        """(n,) whether clips seem to begin with an expression that fades; never of a descriptor that is not signed.
+
+        Margins cannot tell: a fading expression is like another that grows, so they are as large.
+
+        Args:
+            described: (n, ...) the descriptor of clips.
+        """
+        rows = described.reshape(len(described), -1)[:, : len(self.onset)]
+        found: np.ndarray = rows @ self.onset < 0
+        return found
+
     def speaking_for(self, row: np.ndarray, column: int) -> np.ndarray:
         """(d,) what each number of a clip's descriptor adds to the margins of a class over all others.
 
@@ -85,15 +100,17 @@ class SupportVectorsClassifier(DescriptorClassifier):
 
     def to_tensors(self) -> dict[str, torch.Tensor]:
         arrays = {"mean": self.mean, "scale": self.scale, "coef": self.coef, "intercept": self.intercept}
+        arrays["onset"] = self.onset
         return {name: torch.from_numpy(array) for name, array in arrays.items()}
 
     @classmethod
-    def of(cls, model: Pipeline, descriptor: str, temperature: float) -> SupportVectorsClassifier:
-        """The classifier of a fitted pipeline of StandardScaler and linear SVC."""
+    def of(cls, model: Pipeline, descriptor: str, temperature: float, onset: np.ndarray) -> SupportVectorsClassifier:
+        """The classifier of a fitted pipeline of StandardScaler and linear SVC, with the onset's weights."""
         scaler, svc = model[0], model[-1]
         sign = -1.0 if len(svc.classes_) == 2 else 1.0  # with two classes scikit-learn is positive for the second
         record = SupportVectorsRecord(descriptor=descriptor, n_features=scaler.mean_.size, temperature=temperature)
-        return cls(record, scaler.mean_, scaler.scale_, sign * svc.coef_, sign * svc.intercept_, len(svc.classes_))
+        learnt = scaler.mean_, scaler.scale_, sign * svc.coef_, sign * svc.intercept_
+        return cls(record, *learnt, len(svc.classes_), onset)
 
     @classmethod
     def build(
@@ -101,6 +118,7 @@ class SupportVectorsClassifier(DescriptorClassifier):
     ) -> SupportVectorsClassifier:
         d, p = record.n_features, n_classes * (n_classes - 1) // 2
         shapes = {"mean": (d,), "scale": (d,), "coef": (p, d), "intercept": (p,)}
+        shapes["onset"] = (d if DESCRIPTORS[record.descriptor].signed else 0,)
         return cls(record, **take(tensors, shapes, dict.fromkeys(shapes, torch.float64)), n_classes=n_classes)
 
 
@@ -126,4 +144,25 @@ class SupportVectors(DescriptorModel):
         svc = SVC(kernel="linear", C=choice["cost"], class_weight=weights, decision_function_shape="ovo")
         model = make_pipeline(StandardScaler(), svc).fit(rows, labels)
         unit = float(np.abs(model.decision_function(rows)).mean())  # a small cost makes small margins
-        return SupportVectorsClassifier.of(model, self.descriptor.name, unit)
+        onset = onset_weights(rows, seed) if self.descriptor.signed else np.empty(0)
+        return SupportVectorsClassifier.of(model, self.descriptor.name, unit, onset)
+
+
+def onset_weights(rows: np.ndarray, seed: int) -> np.ndarray:
+    """(d,) weights of the hyperplane through 0 that parts clips, which start neutral, from the same clips reversed.
+
+    Each is scaled to length 1, so that faint and strong expressions count alike.
+
+    Args:
+        rows: (n, d) a signed descriptor of the clips.
+    """
+    from sklearn.svm import LinearSVC
+
+    lengths = np.linalg.norm(rows.astype(np.float64), axis=1, keepdims=True)
+    unit = rows[lengths[:, 0] > 0] / lengths[lengths[:, 0] > 0]
+    if not len(unit):
+        return np.zeros(rows.shape[1])
+    svc = LinearSVC(fit_intercept=False, max_iter=5000, random_state=seed)
+    svc.fit(np.vstack([unit, -unit]), np.repeat([1, -1], len(unit)))
+    weights: np.ndarray = svc.coef_[0]
+    return weights

@@ -17,7 +17,7 @@ import torch
 
 from fer_core.clips.clip import Clip
 from fer_core.config import LimitsConfig, PreprocessConfig, Rule, ScoreConfig
-from fer_core.emotions import Classes
+from fer_core.emotions import Classes, Emotion
 from fer_core.errors import ClipError, ClipStatus, ConfigError, WeightsError
 from fer_core.features.descriptors.catalogue import DESCRIPTORS, DISPLACEMENT, describe, of_course
 from fer_core.features.descriptors.descriptor import Source, course_config
@@ -35,9 +35,10 @@ from fer_core.scoring.explain import decisive, head_of, motion_of, moved, strip,
 from fer_core.scoring.inputs import Item, named
 from fer_core.store import cache_key
 
-SCORING_VERSION = 4  # raised whenever the same faces and model give another row
+SCORING_VERSION = 5  # raised whenever the same faces and model give another row
 _THUMBNAIL = 64
 STILL_FACE = "abstained: nothing moved; this model needs a clip that starts with a neutral face"
+FADING_FACE = "abstained: the clip seems to begin with an expression; this model needs a neutral start"
 ABOVE_CHANCE = 0.05  # of the way from chance to certainty: who says the same of every clip is just above chance
 
 
@@ -305,15 +306,15 @@ class ClipScorer:
         except ClipError as exc:
             return self._failed(made.clip, exc, made)
         low, view = faces.low_quality, scores.view
-        still = whole is not None and whole.faces is not None and self._sees_motion_only and not _moves(whole.faces)
+        unfit = self._unfit(scores, whole.faces if whole else None)
         telling = int((view.shares * view.scores[:, scores.index]).argmax()) if view else -1
         chosen, explanation = self._explained(faces, whole.faces if whole else None, scores)
         return ClipScore(
             status=ClipStatus.LOW_QUALITY if low else ClipStatus.OK,
-            reason=_why_low(faces) if low else STILL_FACE if still else "",
+            reason=_why_low(faces) if low else unfit,
             emotion=self.classes[scores.index],
             probabilities=scores.probabilities,
-            abstained=low or still or float(scores.probabilities[scores.index]) < self.abstain_below,
+            abstained=low or bool(unfit) or float(scores.probabilities[scores.index]) < self.abstain_below,
             frame_scores=view.scores if view else None,
             frame_shares=view.shares if view else None,
             thumbnail=_jpeg(faces.pixels[telling]),
@@ -322,6 +323,16 @@ class ClipScorer:
             **self._about(made.clip, made) | {"flags": tuple(sorted({*faces.flags, *scores.flags}))},
             seconds=made.seconds + (whole.seconds if whole else 0.0) + time.monotonic() - started,
         )
+
+    def _unfit(self, scores: Scores, course: Faces | None) -> str:
+        """Why a model of motion cannot judge a clip: it shows no start that is neutral; empty where it can."""
+        if course is None:
+            return ""
+        if self._sees_motion_only and not _moves(course):
+            return STILL_FACE
+        motion, neutral = motion_of(self.bundle), self.classes[scores.index] == Emotion.NEUTRAL
+        fades = motion is not None and motion.fades(scores.inputs.described[DISPLACEMENT.name])[0]
+        return FADING_FACE if fades and not neutral else ""
 
     def _explained(self, faces: Faces, course: Faces | None, scores: Scores) -> tuple[tuple[int, ...], bytes]:
         """Places of the decisive frames, and the picture of what the verdict rests on; both empty unless asked for."""

@@ -16,12 +16,14 @@ from fer_core.config import TrainConfig
 from fer_core.evaluation.abstention import confidence_auroc
 from fer_core.evaluation.calibration import calibrated_apart
 from fer_core.evaluation.metrics import mean_recall
+from fer_core.features.descriptors.motion import displacement
 from fer_core.models.base import ClipClassifier, ClipModel, Fits, FitSplit, Fitted
 from fer_core.models.descriptor_model import INNER_FOLDS
 from fer_core.models.fusion import Fusion
 from fer_core.models.registry import model_of
 from fer_core.models.svm import COSTS
 from fer_core.models.temperature import negative_log_likelihood
+from tests.models.conftest import drawn_courses
 
 FIT, STOP, SCORED = np.arange(42), np.arange(42, 54), np.arange(54, 72)
 WHOLE = np.concatenate([FIT, STOP])
@@ -102,6 +104,21 @@ class RememberingClassifier(ClipClassifier):
         return np.where(known, np.eye(6)[inputs.labels[clips]], 1 / 6)
 
     to_record = to_tensors = build = None  # it is never kept
+
+
+def test_a_fading_expression_is_told_from_a_growing_one_on_new_people(drawn):
+    train, held_out = grouped_folds(drawn.subjects, drawn.labels, 3, 0)[0]
+    fitted = Fits(drawn).fitted(model_of(TrainConfig(model="displacement-svm")), FitSplit(train, held_out[:0], 0))
+    courses = [course for c, course in enumerate(drawn_courses()) if c in held_out]
+    backwards = np.stack([displacement(course[::-1]) for course in courses])
+    forwards = drawn.described["displacement"][held_out]
+    assert fitted.classifier.fades(forwards).mean() < 0.1 and fitted.classifier.fades(backwards).mean() > 0.9
+    assert not fitted.classifier.fades(np.zeros_like(forwards)).any(), "a face that keeps still does not fade"
+
+
+def test_a_descriptor_without_signs_tells_no_fading_expression(hard):
+    fitted = Fits(hard).fitted(model_of(TrainConfig(model="lbp-svm")), FitSplit(FIT, STOP, 3))
+    assert not fitted.classifier.fades(hard.described["texture"]).any()
 
 
 def test_a_share_is_learnt_from_parts_that_have_not_met_the_clips_it_is_learnt_on(drawn):

@@ -70,7 +70,7 @@ BY_HAND = {  # of 1280 features and six classes; a mean and a scale for each num
     "fan-relation": 2 * 1280 + (1280 + 1) + (2560 + 1) + 6 * (2560 + 1),
     "lstm": 2 * 1280 + 4 * 64 * (1280 + 64 + 2) + 6 * (64 + 1),
     "c3d": 27 * (1 * 8 + 8 * 16 + 16 * 32 + 32 * 64) + 4 * (8 + 16 + 32 + 64) + 6 * (64 * 2 * 3 * 3 + 1),
-    "displacement-svm": 2 * 288 + 15 * (288 + 1),
+    "displacement-svm": 2 * 288 + 15 * (288 + 1) + 288,  # and the direction in which expressions grow
 }
 
 
@@ -123,7 +123,7 @@ def test_support_vectors_decide_as_scikit_learn_does_where_a_class_wins_all_its_
     x[np.arange(90), y] += 1
     svc = SVC(kernel="linear", C=0.1, decision_function_shape="ovo")
     model = make_pipeline(StandardScaler(), svc).fit(x, y)
-    ours = SupportVectorsClassifier.of(model, "texture", 1.0)
+    ours = SupportVectorsClassifier.of(model, "texture", 1.0, np.empty(0))
     new = rng.normal(size=(200, 12))
     margins = (new - ours.mean) / ours.scale @ ours.coef.T + ours.intercept
     theirs = model.decision_function(new)
@@ -134,7 +134,7 @@ def test_support_vectors_decide_as_scikit_learn_does_where_a_class_wins_all_its_
 
 
 def test_the_decision_of_a_class_is_its_smallest_margin_over_another():
-    vectors = SupportVectorsClassifier(None, *np.empty((4, 0)), n_classes=3)
+    vectors = SupportVectorsClassifier(None, *np.empty((4, 0)), n_classes=3, onset=np.empty(0))
     found = vectors.decision(np.array([[0.5, 2.0, -1.0], [-3.0, -4.0, 0.25]]))  # of the pairs 0-1, 0-2, 1-2
     assert found.tolist() == [[0.5, -1.0, -2.0], [-4.0, 0.25, -0.25]]
 

@@ -29,12 +29,12 @@ from tests.scoring.conftest import LIMITS
 FACTS = ModelFacts(preprocess=PreprocessConfig(max_frames=6), synthetic=True, temperatures={"mean_scores": 1.0})
 
 
-def vectors(descriptor: str, d: int) -> SupportVectorsClassifier:
+def vectors(descriptor: str, d: int, onset: float = 0.0) -> SupportVectorsClassifier:
     rng = np.random.default_rng(0)
     record = SupportVectorsRecord(descriptor=descriptor, n_features=d, temperature=1.0)
-    return SupportVectorsClassifier(
-        record, np.zeros(d), np.full(d, 0.01), rng.normal(size=(15, d)), rng.normal(size=15), 6
-    )
+    learnt = np.zeros(d), np.full(d, 0.01), rng.normal(size=(15, d)), rng.normal(size=15)
+    weights = np.full(d if descriptor == "displacement" else 0, onset)
+    return SupportVectorsClassifier(record, *learnt, 6, weights)
 
 
 @pytest.fixture(scope="module")
@@ -74,6 +74,28 @@ def test_a_face_that_keeps_still_is_no_evidence_for_a_model_of_motion(descriptor
     assert row.reason == "abstained: nothing moved; this model needs a clip that starts with a neutral face"
     if descriptor == "displacement":
         assert np.allclose(row.probabilities, 1 / 6)
+
+
+@pytest.mark.parametrize("fused", [False, True])
+def test_a_clip_that_begins_with_an_expression_is_no_verdict_of_a_model_that_reads_displacement(
+    fused, videos, tmp_path
+):
+    clip = tmp_path / "bending"
+    clip.mkdir()
+    _, face = cv2.VideoCapture(str(videos / "good.mp4")).read()
+    x, y = np.meshgrid(np.arange(face.shape[1], dtype=np.float32), np.arange(face.shape[0], dtype=np.float32))
+    for i in range(8):
+        cv2.imwrite(str(clip / f"{i}.png"), cv2.remap(face, x + i * np.sin(y / 6) / 4, y, cv2.INTER_LINEAR))
+    rows = []
+    for onset in (1.0, -1.0):  # the same clip is a growing expression to one model, a fading one to the other
+        head = small_bundle(tmp_path / f"head{onset}")
+        part = vectors("displacement", 288, onset)
+        classifier = FusionClassifier(head.classifier, part, 0.5, True) if fused else part
+        bundle = write_bundle(tmp_path / f"model{onset}", classifier, head.backbone if fused else None, FACTS)
+        rows.append(ClipScorer(bundle, limits=LIMITS).score(clip))
+    reasons = [row.reason for row in rows]
+    assert reasons.count("abstained: the clip seems to begin with an expression; this model needs a neutral start") == 1
+    assert reasons.count("") == 1 and [row.abstained for row in rows if row.reason] == [True]
 
 
 def test_a_batch_of_it_has_rows_for_all_and_nothing_is_said_of_single_frames(motion, videos, tmp_path):

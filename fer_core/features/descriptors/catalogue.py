@@ -14,7 +14,7 @@ from fer_core.features.descriptors.texture import texture
 from fer_core.features.descriptors.volume import volume
 
 TEXTURE = Descriptor("texture", "expression", texture)
-DISPLACEMENT = Descriptor("displacement", "course", displacement, says_nothing=is_still)
+DISPLACEMENT = Descriptor("displacement", "course", displacement, signed=True, says_nothing=is_still)
 GRADIENTS = Descriptor("gradients", "course", gradient_histograms)
 VOLUME = Descriptor("volume", "course", volume)
 DESCRIPTORS = {d.name: d for d in (TEXTURE, DISPLACEMENT, GRADIENTS, VOLUME)}

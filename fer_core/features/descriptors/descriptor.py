@@ -31,6 +31,7 @@ class Descriptor:
         name: for the record. version: raised whenever the same faces give another array.
         source: which faces: those of the `expression`, as the features have them, or of the whole `course`.
         describe: (n, size, size) uint8 faces, n >= 1 -> the array.
+        signed: whether the reversed course has (nearly) the negated array.
         says_nothing: (c, ...) arrays of clips -> (c,) which of them are no evidence for any class; None: all are.
     """
 
@@ -38,6 +39,7 @@ class Descriptor:
     source: Source
     describe: Callable[[np.ndarray], np.ndarray]
     version: int = 1
+    signed: bool = False
     says_nothing: Callable[[np.ndarray], np.ndarray] | None = None
 
     @property
