@@ -438,7 +438,7 @@ class ScoreConfig(Settings):
         0.0,
         ge=0,
         lt=1,
-        description="Calibrated confidence under which a clip abstains; never less than 1.25 times chance, 1 / classes",
+        description="Calibrated confidence under which a clip abstains; always above chance: 0.21 for six classes",
     )
     device: Device = Field("auto", description="Where the convolutions run; auto: a GPU when there is one")
     strict: bool = Field(False, description="Exit with code 3 when any row has no verdict")

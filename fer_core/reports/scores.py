@@ -51,6 +51,7 @@ def report_html(rows: Sequence[ClipScore], scorer: ClipScorer) -> str:
         abstained=sum(row.abstained and row.emotion is not None for row in rows),
         agreement=Agreement.of(rows),
         seconds=f"{sum(row.seconds for row in rows):.0f}",
+        calibrated=scorer.calibrated,
         abstain_below=scorer.abstain_below,
         explained=any(row.explanation for row in rows),
         moves=motion_of(scorer.bundle) is not None,

@@ -35,10 +35,16 @@ from fer_core.scoring.explain import decisive, head_of, motion_of, moved, strip,
 from fer_core.scoring.inputs import Item, named
 from fer_core.store import cache_key
 
-SCORING_VERSION = 3  # raised whenever the same faces and model give another row
+SCORING_VERSION = 4  # raised whenever the same faces and model give another row
 _THUMBNAIL = 64
 STILL_FACE = "abstained: nothing moved; this model needs a clip that starts with a neutral face"
-ABOVE_CHANCE = 1.25  # times 1 / classes: what says the same of every clip is calibrated to just above chance
+ABOVE_CHANCE = 0.05  # of the way from chance to certainty: who says the same of every clip is just above chance
+
+
+def least_confidence(n_classes: int) -> float:
+    """Probability under which a verdict says no more than chance does."""
+    chance = 1 / n_classes
+    return chance + ABOVE_CHANCE * (1 - chance)
 
 
 @dataclass(frozen=True)
@@ -144,9 +150,10 @@ class ClipScorer:
         self.bundle, self.name, self.version = bundle, name, version
         self.limits = limits or LimitsConfig()
         self.rule: Rule = facts.rule if cfg.rule == "auto" else cfg.rule
+        self.calibrated = self.rule in facts.temperatures
         self.temperature = facts.temperatures.get(self.rule, 1.0)
         self.explain = cfg.explain
-        self.abstain_below = max(cfg.abstain_below, facts.abstain_below, ABOVE_CHANCE / len(facts.classes))
+        self.abstain_below = max(cfg.abstain_below, facts.abstain_below, least_confidence(len(facts.classes)))
         self.needs_course = of_course(bundle.classifier.descriptors)
         self.preprocess = _overridden(facts.preprocess, cfg)
         if self.needs_course and self.preprocess.apex == "given":  # files of users do not say where their apex is

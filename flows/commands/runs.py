@@ -83,7 +83,8 @@ def card(
     """Write the data card of a manifest: one page of its classes, people, faces found, and what to beware of."""
     from fer_core.clips.manifest import read_manifest
 
-    read_manifest(manifest, subject="none")  # what the flow would refuse after a server has started
+    classes = session.config.class_list
+    read_manifest(manifest, subject="none", classes=classes)  # what the flow would refuse after a server has started
     config = settled(session, follow_links).model_copy(update={"manifest": str(manifest.absolute())})
     page = str(out.expanduser().absolute())
     return run_flow(session, "flows.card", "card_flow", config, out=page, faces=not no_faces)

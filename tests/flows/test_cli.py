@@ -152,6 +152,13 @@ MISTAKES = {
         lambda tmp: ["score", written(tmp / "a.mp4", ""), "--out", tmp / "o", "--workspace", tmp / "workspace"],
         r"no version of 'face-emotion' has alias 'champion' at .*; make one with 'ferflow train'",
     ),
+    "a label that is none of the classes": (
+        lambda tmp: [
+            "data", "card", manifest(tmp, "a,a.mp4,s1,no pian,x,"), "--set", "classes=[pain, no_pain]",
+            "--workspace", tmp / "workspace",
+        ],
+        r"clips\.csv line 2: label 'no pian' is unknown; did you mean 'no_pain'\?",
+    ),
     "nothing to score": (
         lambda tmp: ["score", tmp, "--out", tmp / "o", "--workspace", tmp / "workspace"],
         r"nothing to score",

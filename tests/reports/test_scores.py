@@ -93,6 +93,14 @@ def test_use_statement_and_synthetic_banner_are_shown(html, rows, scorer):
     assert "Trained on synthetic faces." not in report_html(rows, other)
 
 
+def test_a_page_does_not_call_calibrated_what_is_not(html, rows, scorer):
+    assert scorer.calibrated == ("mean_scores" in scorer.bundle.facts.temperatures)
+    for temperatures, said in (({"mean_scores": 1.4}, "are calibrated"), ({}, "are <b>not</b> calibrated")):
+        facts = scorer.bundle.facts.model_copy(update={"temperatures": temperatures})
+        record = scorer.bundle.record.model_copy(update={"facts": facts})
+        assert said in report_html(rows, type(scorer)(replace(scorer.bundle, record=record), name="m"))
+
+
 def test_people_trained_on_are_told_and_left_out_of_what_is_right(rows, scorer):
     one, other = [replace(row, label=row.emotion) for row in rows if row.emotion and row.clip != EVIL][:2]
     page = report_html([replace(one, trained_on=True), replace(other, trained_on=False)], scorer)

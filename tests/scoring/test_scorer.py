@@ -14,7 +14,7 @@ from fer_core.models.fc_head import frame_scores
 from fer_core.models.verdict import apply_temperature, clip_scores, judge
 from fer_core.preprocess.pipeline import preprocess
 from fer_core.scoring.inputs import collect
-from fer_core.scoring.scorer import ClipScorer
+from fer_core.scoring.scorer import ClipScorer, least_confidence
 from tests.saved_models import RULES, small_bundle
 from tests.scoring.conftest import LIMITS
 
@@ -115,7 +115,8 @@ def test_a_probability_that_is_not_above_chance_abstains(bundle, store_root, vid
     level = replace(bundle, record=bundle.record.model_copy(update={"facts": flat}))
     scorer = ClipScorer(level, limits=LIMITS, store_root=store_root)
     row = scorer.score(videos / "good.mp4")
-    assert scorer.abstain_below == pytest.approx(1.25 / 6)
+    assert scorer.abstain_below == pytest.approx(0.2083, abs=1e-4)
+    assert least_confidence(2) == pytest.approx(0.525)
     assert row.status is ClipStatus.OK and row.abstained and 1 / 6 < row.confidence < 0.2
 
 
