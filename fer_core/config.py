@@ -102,7 +102,7 @@ class PreprocessConfig(Settings):
 
 
 class LimitsConfig(Settings):
-    """What one clip may cost; decoding happens in a child process that is killed beyond it. Not part of any key."""
+    """Limits for one clip; a child process decodes it and is killed beyond them. Not part of any key."""
 
     max_bytes: int = Field(2 * 1024**3, gt=0, description="Largest file, bytes")
     max_pixels: int = Field(3840 * 2160 * 4, gt=0, description="Largest frame, pixels")
@@ -206,7 +206,7 @@ Sampling = Literal["none", "over", "under"]
 Transfer = Literal["frozen", "last_block"]
 Device = Literal["auto", "cpu", "cuda", "mps"]
 _NETWORK = {"optimizer": "adam", "lr": 1e-3, "weight_decay": 1e-4, "batch_size": 16, "dropout": 0.5}
-RECIPES: dict[str, dict[str, Any]] = {  # what a network over whole clips is trained by unless told; batches of clips
+RECIPES: dict[str, dict[str, Any]] = {  # what a network over whole clips is trained by unless set; batches of clips
     # the appendix keeps the best by clip accuracy; here by its 5-epoch mean, patient for half a step
     **{name: {**ATTENTION, "batch_size": size, "patience": 30} for name, size in ATTENTION_BATCHES.items()},
     "lstm": {**_NETWORK, "epochs": 60},
@@ -392,7 +392,7 @@ class SearchConfig(Settings):
 
 
 class TrackingConfig(Settings):
-    """Where runs and models are recorded."""
+    """The MLflow store of runs and models."""
 
     uri: Address = Field(
         "auto", description="MLflow tracking URI; auto: a running `ferflow up`, else SQLite in the workspace"

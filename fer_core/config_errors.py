@@ -40,7 +40,7 @@ def explain(exc: ValidationError, root: type[BaseModel], files: Mapping[str, str
 
 
 def _origin(loc: Loc, files: Mapping[str, str], overrides: Sequence[str]) -> str:
-    """Who set a field: the last `--set` of it or of what it is in; of a whole section, all that had a hand in it."""
+    """The last `--set` of a field or of its section; for a section set in parts, its file and these `--set`s."""
     path = tuple(map(str, loc))
     keyed = [(tuple(item.partition("=")[0].strip().split(".")), f"--set {item}") for item in overrides]
     own = [said for key, said in keyed if path[: len(key)] == key]
@@ -51,7 +51,7 @@ def _origin(loc: Loc, files: Mapping[str, str], overrides: Sequence[str]) -> str
 
 
 def _as_list(root: type[BaseModel], loc: Loc, value: Any) -> str:
-    """How a single value that should have been a list is written as one: `[[512]]` for the 512 of a list of lists."""
+    """A single value written as the list that its field needs: `[[512]]` for the 512 of a list of lists."""
     if not isinstance(value, (str, int, float)):
         return ""
     kinds = get_args(_annotation(root, loc))

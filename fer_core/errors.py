@@ -16,7 +16,7 @@ from enum import StrEnum
 
 
 class ClipStatus(StrEnum):
-    """What became of one clip; every row of a scored batch has exactly one."""
+    """Outcome of one clip; every row of a scored batch has exactly one."""
 
     OK = "ok"
     LOW_QUALITY = "low_quality"
@@ -31,17 +31,17 @@ class ClipStatus(StrEnum):
 
     @property
     def scored(self) -> bool:
-        """Whether the clip has scores at all."""
+        """True if the clip has scores at all."""
         return self in (ClipStatus.OK, ClipStatus.LOW_QUALITY)
 
     @property
     def transient(self) -> bool:
-        """Whether trying again may help; the rest are final."""
+        """True if trying again may help; the rest are final."""
         return self in (ClipStatus.MISSING, ClipStatus.TIMEOUT, ClipStatus.CRASHED)
 
 
 class FerError(Exception):
-    """Base of all errors that are told to the user in one sentence, without a traceback."""
+    """Base of all errors that are shown to the user in one sentence, without a traceback."""
 
 
 class ConfigError(FerError):

@@ -17,5 +17,5 @@ HEAD_RULES = ("head-mean", "head-vote", "head-log-mean")  # the head under each 
 
 
 def compared_names() -> tuple[str, ...]:
-    """What `compare` can name: the head under each rule, and every other model."""
+    """Names that `compare` takes: the head under each rule, and every other model."""
     return (*HEAD_RULES, *(name for name in MODEL_NAMES if name != "head"))

@@ -82,7 +82,7 @@ def prepare_torch() -> None:
 
 
 def child_environment(threads: int) -> dict[str, str]:
-    """What a child's environment must hold *before* it imports torch."""
+    """Environment variables that a child needs *before* it imports torch."""
     return {"OMP_NUM_THREADS": str(threads), **TORCH_ENVIRONMENT}
 
 

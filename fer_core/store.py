@@ -71,7 +71,7 @@ def publish(path: Path) -> Iterator[Path]:
             name.unlink(missing_ok=True)
             raise
     except Exception as exc:
-        from safetensors import SafetensorError  # which a full disk is told by, where tensors are written
+        from safetensors import SafetensorError  # which safetensors raises on a full disk
 
         if not isinstance(exc, (OSError, SafetensorError)):
             raise
@@ -80,7 +80,7 @@ def publish(path: Path) -> Iterator[Path]:
 
 
 def writable_place(path: Path) -> Path:
-    """Where a file named `path` is written, links followed: nothing is there yet, or a regular file.
+    """The place to write the file `path`, links followed: a regular file, or nothing yet.
 
     Raises:
         StoreError: it is a device, a pipe or a folder, which a file must not replace.
@@ -137,7 +137,7 @@ class EntryStore:
         self.kind = kind
 
     def path(self, key: str) -> Path:
-        """Where the entry of `key` is, or would be. Raises StoreError when it is no key, but a path."""
+        """Path of the entry of `key`, whether or not it exists. Raises StoreError when `key` is a path and no key."""
         if not key.isalnum():
             raise StoreError(f"{key[:60]!r} is no key of the {self.kind} store; keys are letters and digits")
         return self.root / key[:2] / f"{key}.safetensors"

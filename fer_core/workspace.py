@@ -42,7 +42,7 @@ class Workspace:
 
     @property
     def own_manifest(self) -> Path:
-        """Where a manifest is taken for the workspace's own."""
+        """Path of the workspace's own manifest."""
         return self.root / "clips.csv"
 
     @property
@@ -52,7 +52,7 @@ class Workspace:
 
     @property
     def manifest(self) -> Path:
-        """What a run reads that names no manifest: the workspace's own, else that of the demo."""
+        """The manifest of a run that names none: the workspace's own, else that of the demo."""
         drawn = self.drawn_manifest.is_file() and not self.own_manifest.is_file()
         return self.drawn_manifest if drawn else self.own_manifest
 
@@ -83,5 +83,5 @@ class Workspace:
 
     @property
     def lockbox(self) -> Path:
-        """What is known of test sets, and how often each was looked at."""
+        """The lockbox folder: results on test sets, and how often each was opened."""
         return self.root / "lockbox"

@@ -115,7 +115,7 @@ def validate_models(
 
 
 def _requirements(chosen: Sequence[ClipModel], config: RunConfig) -> FeatureRequirements:
-    """What they read; views and maps are the head's."""
+    """The features that these models read; views and maps are the head's."""
     found = joint_requirements(chosen)
     if not found.plain:
         return found

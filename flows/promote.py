@@ -70,5 +70,5 @@ def _adopted(tracking: Tracking, version: int) -> bool:
 
 
 def _floors(cfg: PromoteConfig) -> bool:
-    """Whether the settings ask for anything that has to be measured."""
+    """True if the settings ask for anything that has to be measured."""
     return cfg.model_copy(update={"force": False}) != PromoteConfig()

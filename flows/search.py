@@ -123,7 +123,7 @@ def _study_run(tracking: Tracking, study: Study) -> Run:
 
 
 def _show(run: Run, study: Study, trials: list[tuple[TrialResult, Path]], choice: Choice) -> None:
-    """What came of the study, in MLflow and on the flow run's page."""
+    """Show the study's results in MLflow and on the flow run's page."""
     rows = [trial_row(result, choice) for result, _ in trials]
     figure = trials_figure([r for r, _ in trials], choice)
     markdown = f"## {markdown_text(study.name)}\n\n{markdown_text(choice.reason)}.\n"

@@ -154,7 +154,7 @@ def _triple(evaluation: Evaluation) -> list[float]:
 
 
 def _told(candidate: Candidate, config: RunConfig) -> str:
-    """How the model was fitted, in a sentence or two."""
+    """A sentence or two on how the model was fitted."""
     fitted, train = candidate.fitted, config.train
     chosen = ", ".join(f"{name.replace('.', ' ')} {value:.4g}" for name, value in fitted.chosen.items())
     text = f"Model {train.model}, {fitted.classifier.n_parameters:,} learnt numbers; by the folds: {chosen}."
@@ -165,7 +165,7 @@ def _told(candidate: Candidate, config: RunConfig) -> str:
 
 
 def _confidence_text(confidence: Confidence) -> str:
-    """What the calibrated confidence is worth, in a line."""
+    """Quality of the calibrated confidence, in a line."""
     numbers = confidence.metrics
     auroc, risk = numbers["abstention/auroc"], numbers["abstention/mean_risk"]
     told = "no clip is wrong" if np.isnan(auroc) else f"AUROC of right against wrong clips {auroc:.3f} (0.5: a coin)"

@@ -1,1 +1,1 @@
-"""What we have: files on disk -> clips, a manifest of them, and a subject-disjoint split."""
+"""Databases of clips: read files on disk, write a manifest, make a subject-disjoint split."""

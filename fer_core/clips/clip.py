@@ -60,7 +60,7 @@ class Clip:
 
     @property
     def synthetic(self) -> bool:
-        """Whether its faces are drawn or rendered, which every number made from it must say."""
+        """True if its faces are drawn or rendered, which every number made from it must say."""
         return "synthetic" in self.dataset.lower()
 
 

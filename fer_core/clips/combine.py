@@ -115,7 +115,7 @@ class Change:
 
 @dataclass(frozen=True)
 class Diff:
-    """What turns one manifest into another.
+    """The changes from one manifest to another.
 
     Args:
         added, removed: clip ids, sorted.
@@ -129,7 +129,7 @@ class Diff:
     changed: tuple[Change, ...]
 
     def __bool__(self) -> bool:
-        """Whether anything differs."""
+        """True if anything differs."""
         return bool(self.added or self.removed or self.renamed or self.changed)
 
 
@@ -139,7 +139,7 @@ def diff(
     digests_before: Mapping[str, str] | None = None,
     digests_after: Mapping[str, str] | None = None,
 ) -> Diff:
-    """What changed from one manifest to another; clips are the same when their ids are.
+    """Compare two manifests; clips are the same when their ids are.
 
     Args:
         digests_before, digests_after: clip id -> content digest; with both, renamed clips and changed files are found.

@@ -1,4 +1,4 @@
-"""What would let a model see its test set: one recording, or one person, on two sides of a split under two names."""
+"""Leaks between the sides of a split: one recording, or one person, on two sides under two names."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Leak:
 
 @dataclass(frozen=True)
 class LeakReport:
-    """What `check_leaks` found.
+    """Findings of `check_leaks`.
 
     Args:
         leaks: in the order of the manifest.

@@ -85,7 +85,7 @@ class Manifest:
 
     @property
     def synthetic(self) -> bool:
-        """Whether any clip shows a drawn or rendered face, which every number made from it must say."""
+        """True if any clip shows a drawn or rendered face, which every number made from it must say."""
         return any(c.synthetic for c in self.clips)
 
     def class_counts(self) -> dict[str, int]:

@@ -17,7 +17,7 @@ from fer_core.store import write_atomic
 
 @dataclass(frozen=True)
 class SplitRecord:
-    """How a split was made and what is on its sides.
+    """Record of a split: its settings, and the clips and people of each side.
 
     Args:
         settings: the SplitConfig, seed included.

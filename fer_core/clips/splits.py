@@ -43,7 +43,7 @@ def split(manifest: Manifest, cfg: SplitConfig) -> Manifest:
 
 
 def n_splits(manifest: Manifest, cfg: SplitConfig) -> int:
-    """How many splits a scheme makes: one, or as many as there are folds or labelled subjects."""
+    """Number of splits that a scheme makes: one, or one a fold, or one a labelled subject."""
     return {"folds": cfg.folds, "one_subject_out": len(manifest.labelled().subjects)}.get(cfg.scheme, 1)
 
 

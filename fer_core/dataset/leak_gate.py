@@ -51,7 +51,7 @@ def refuse_shared(
     person who is among both is refused by whoever fits.
 
     Args:
-        fitted, shown: clips and their rows. name: of the latter, told in front of their ids.
+        fitted, shown: clips and their rows. name: of the latter, put in front of their ids in messages.
         progress: called with (clips looked at, clips in all).
     Raises:
         DataError: as `refuse_leaks`.

@@ -23,7 +23,7 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class ClipRow:
-    """What preprocessing made of one clip; JSON-able, for results that cross processes.
+    """Result of preprocessing one clip; JSON-able, since it crosses processes.
 
     Args:
         clip: id in the manifest.

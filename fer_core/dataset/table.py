@@ -81,7 +81,7 @@ class FeatureTable(ClipInputs):
 
     @property
     def synthetic(self) -> bool:
-        """Whether any clip's faces are drawn or rendered."""
+        """True if any clip's faces are drawn or rendered."""
         return any("synthetic" in name.lower() for name in self.datasets)
 
     def frame_labels(self) -> np.ndarray:
@@ -218,7 +218,7 @@ _PLAIN: tuple[Layer, View] = ("features", PLAIN)
 
 @dataclass(frozen=True)
 class FeatureRequirements:
-    """What fits read of the clips.
+    """The features that fits read of the clips.
 
     Args:
         plain: whether they read features of the plain faces at all.
@@ -238,12 +238,12 @@ class FeatureRequirements:
 
     @property
     def backbone(self) -> bool:
-        """Whether the convolutions are needed."""
+        """True if the convolutions are needed."""
         return self.plain or bool(self.maps)
 
     @property
     def course(self) -> bool:
-        """Whether the faces of the clips' whole course are needed."""
+        """True if the faces of the clips' whole course are needed."""
         return of_course(self.descriptors)
 
 

@@ -75,5 +75,5 @@ def reliability(probabilities: np.ndarray, labels: np.ndarray, bins: int = BINS)
 
 
 def expected_calibration_error(probabilities: np.ndarray, labels: np.ndarray, bins: int = BINS) -> float:
-    """How far confidence is from truth on average, 0 to 1; see `Reliability`."""
+    """Expected calibration error, 0 to 1: the mean gap between confidence and accuracy; see `Reliability`."""
     return reliability(probabilities, labels, bins).expected_error

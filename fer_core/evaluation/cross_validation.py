@@ -25,7 +25,7 @@ Fold = tuple[np.ndarray, dict[str, Any]]  # scores of the clips asked about, and
 
 
 class Kept(Protocol):
-    """Where a fold is kept, so that it is not fitted again."""
+    """A place that stores a fold's result, so that the fold is not fitted again."""
 
     def get(self) -> Fold | None: ...
 
@@ -128,7 +128,7 @@ def fit_fold(
 def fold_entry(
     store: EntryStore | None, model: ClipModel, fits: Fits, side: FitSplit, scored: np.ndarray, on: FeatureTable | None
 ) -> FoldEntry | None:
-    """Where a fold's clip scores are kept in a store: under a key of the model, the clips and what it reads of them."""
+    """The store entry of a fold's clip scores; its key holds the model, the clips and the features it reads."""
     if store is None:
         return None
     key = cache_key(

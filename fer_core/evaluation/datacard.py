@@ -98,7 +98,7 @@ class Sighting:
 
 @dataclass(frozen=True)
 class DataCard:
-    """What is known of a manifest.
+    """Contents of a data card.
 
     Args:
         name: of the manifest.
@@ -125,7 +125,7 @@ class DataCard:
 
     @property
     def redistribute(self) -> bool:
-        """Whether pictures of every clip may leave this machine."""
+        """True if pictures of every clip may leave this machine."""
         return all(may_leave(c) for c in self.manifest.clips)
 
     @property
@@ -209,7 +209,7 @@ def worst(facts: Iterable[ClipFacts], n: int = WORST) -> list[ClipFacts]:
 def judge_blind(facts: Sequence[ClipFacts]) -> Interval | None:
     """Mean recall of a shallow decision tree that sees length, size, brightness and database of a clip, never a face.
 
-    Out of fold, by subject. Well above chance, the emotion can be told from how a clip was made, and a network may
+    Out of fold, by subject. Well above chance, the emotion can be predicted from how a clip was made, and a network may
     learn that in place of the face. None with unknown or too few subjects, or one class.
     """
     subjects = [f.clip.subject for f in facts]

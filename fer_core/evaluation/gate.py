@@ -18,7 +18,7 @@ FEWEST_SUBJECTS = 20  # a comparison on a part of the clips needs; fewer people 
 
 @dataclass(frozen=True)
 class OutOfFoldRecord:
-    """How a model stands: what cross-validation of its setting said, clip by clip.
+    """Out-of-fold verdicts of a model, clip by clip: the record that the gate compares.
 
     Args:
         fingerprint: of the data.
@@ -80,7 +80,7 @@ class Check:
 
 @dataclass(frozen=True)
 class GateVerdict:
-    """What the gate says.
+    """Decision of the gate.
 
     Args:
         checks: every question asked.
@@ -94,7 +94,7 @@ class GateVerdict:
 
     @property
     def passed(self) -> bool:
-        """Whether every check passed."""
+        """True if every check passed."""
         return all(check.passed for check in self.checks)
 
     @property
@@ -111,7 +111,7 @@ class GateVerdict:
 
 
 def gate(candidate: OutOfFoldRecord, champion: OutOfFoldRecord | None, cfg: PromoteConfig) -> GateVerdict:
-    """Whether the candidate may replace the champion.
+    """Decide whether the candidate may replace the champion.
 
     Floors and ceilings are the candidate's own. Whatever the settings, the whole interval of its mean recall must lie
     above chance, and no class may have a recall of 0. Against a champion its mean recall must be no lower on the clips

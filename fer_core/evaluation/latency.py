@@ -31,7 +31,7 @@ def measure_costs(
     backbone: Backbone | None,
     wanted: FeatureRequirements,
 ) -> dict[str, float]:
-    """What it takes to make a classifier's inputs of the faces of clips of about median length.
+    """Measure the cost of computing a classifier's inputs from the faces of clips of about median length.
 
     Args:
         rows: of the clips. course: the same of their whole course, where a descriptor is taken of it.

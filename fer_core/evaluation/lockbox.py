@@ -20,7 +20,7 @@ from fer_core.store import write_atomic
 
 @dataclass(frozen=True)
 class Opening:
-    """What a candidate scored on a test set.
+    """Scores of a candidate on a test set.
 
     Args:
         evaluations: rule -> `Evaluation.to_json()`.

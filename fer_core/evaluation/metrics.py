@@ -32,7 +32,7 @@ class Interval:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """How well one rule judges some clips.
+    """Scores of one rule's verdicts on some clips.
 
     Args:
         classes: emotions, in column order.
@@ -58,7 +58,7 @@ class Evaluation:
 
     @property
     def above_chance(self) -> bool:
-        """Whether the whole interval of the mean recall lies above chance."""
+        """True if the whole interval of the mean recall lies above chance."""
         return self.mean_recall.low > self.chance
 
     @property
@@ -67,7 +67,7 @@ class Evaluation:
         return tuple(c for c, r in zip(self.classes, self.recall, strict=True) if r.value == 0)
 
     def chance_warning(self) -> str:
-        """What is wrong with a model of these numbers, in a sentence; empty where it beats chance in every class."""
+        """A warning if the mean recall is not above chance, or no clip of a class is right; else empty."""
         faults = []
         if not self.above_chance:
             faults.append(f"its mean recall of {self.mean_recall} % is not above chance, {100 * self.chance:.1f} %")

@@ -33,7 +33,7 @@ Relative = Literal["none", "neutral"]
 
 @dataclass(frozen=True)
 class Judged:
-    """What an adopted model says of labelled clips; nothing was fitted to them, so all count.
+    """Evaluation of an adopted model on all labelled clips; nothing was fitted to them.
 
     Args:
         scores: (N, k) of the clips' frames. temperature: of the clip scores.

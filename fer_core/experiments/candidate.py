@@ -33,7 +33,7 @@ CLIP_RULE: Rule = "mean_scores"  # better than the vote in all four implementati
 
 @dataclass(frozen=True)
 class OutOfFold:
-    """What cross-validation says of a setting: each clip judged by a head that never saw its subject.
+    """Out-of-fold results of a setting: each clip is predicted by a model that was not trained on its subject.
 
     Args:
         evaluations: rule -> evaluation.

@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Entry:
-    """What came of one model.
+    """Results of one model in a comparison.
 
     Args:
         scores: (C, k) out-of-fold scores of every clip.

@@ -244,7 +244,7 @@ def _cells(
 
 
 def _cost(table: FeatureTable, away: Cell, home: Cell) -> Difference | None:
-    """What training on another database costs on the clips that both judged; None where they know other classes."""
+    """Mean recall by training on another database minus that by this one, on the same clips; None if classes differ."""
     if not away.verdicts or not home.verdicts or away.classes != home.classes:
         return None
     places = {clip: i for i, clip in enumerate(home.clips)}

@@ -28,7 +28,7 @@ def evaluate_on_test_set(
     seen: Collection[str] = (),
     course: Sequence[ClipRow] = (),
 ) -> Opening | None:
-    """What the model scores on the test clips, by every rule; computed once, read back later.
+    """Evaluate the model on the test clips, by every rule; computed once, read back later.
     The same weights on faces cut in another way are another candidate at the same test set.
 
     Beside an evaluation's numbers each rule has `verdicts`, clip digest -> column, so that two models' can be

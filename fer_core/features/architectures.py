@@ -24,7 +24,7 @@ Halves = tuple[nn.Module, nn.Module]
 
 @dataclass(frozen=True)
 class Normalization:
-    """What a network's input is made to be: (input - mean) / std per channel (eq. 3.5), input in [0, 1].
+    """Normalization of a network's input: (input - mean) / std per channel (eq. 3.5), input in [0, 1].
 
     Args:
         mean, std: one number a channel; one of each: the network takes grey faces.
@@ -53,7 +53,7 @@ class Architecture:
         fc_prefix: parameters under it are the fully connected layers, which a backbone does without.
         fc_layers: those a head may start from, first to last but one.
         normalization: of a network that has published weights of its own; else it depends on the weights.
-        classes: that such a network tells apart, in the order of its outputs.
+        classes: of such a network's classifier, in the order of its outputs.
         block_with_classes: it -> the block that ends in its own classes' logits.
     """
 

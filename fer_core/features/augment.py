@@ -27,7 +27,7 @@ class View:
 
     @property
     def identity(self) -> dict[str, Any]:
-        """What the view adds to a feature key: nothing for plain faces."""
+        """Parts that the view adds to a feature key: none for plain faces."""
         if self.number == 0:
             return {}
         settings = self.cfg.model_dump(mode="json", exclude={"views"})

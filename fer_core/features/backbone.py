@@ -83,7 +83,7 @@ class Backbone(ABC):
     @property
     @abstractmethod
     def identity(self) -> dict[str, str]:
-        """What the features depend on beside the faces; part of every feature key."""
+        """Everything beside the faces that the features depend on; part of every feature key."""
 
     @abstractmethod
     def features(self, pixels: np.ndarray) -> np.ndarray:
@@ -159,7 +159,7 @@ class TorchBackbone(Backbone):
 
     @property
     def maps_identity(self) -> dict[str, str]:
-        """What the maps depend on beside the faces: the trunk, whatever the block above it has been tuned to."""
+        """Everything beside the faces that the maps depend on: the trunk, but not the block above it."""
         return self._identity(self.trunk_digest, ARCHITECTURES[self.name].cut)
 
     def _identity(self, weights: str, rounded_at: str) -> dict[str, str]:

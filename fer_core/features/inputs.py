@@ -1,4 +1,4 @@
-"""What models read of clips: the features of their frames, and descriptors of each clip."""
+"""Inputs of models: the features of a clip's frames, and the descriptors of each clip."""
 
 from __future__ import annotations
 

@@ -74,14 +74,14 @@ class KnownWeights:
 
 
 def weights_folder() -> Path:
-    """Where known weights are kept: `weights` in ferflow's folder of the user's cache."""
+    """The folder of fetched weights: `weights` in ferflow's folder of the user's cache."""
     from platformdirs import user_cache_path
 
     return user_cache_path("ferflow") / "weights"
 
 
 def is_present(name: str, folder: Path | None = None) -> bool:
-    """Whether the weights are in the cache, undamaged."""
+    """True if the weights are in the cache, undamaged."""
     known = KNOWN[name]
     path = (folder or weights_folder()) / known.kept
     try:

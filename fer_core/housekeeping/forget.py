@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Forgotten:
-    """What was, or would be, removed of a person, and what remains.
+    """Everything of a person that was, or would be, removed, and what remains.
 
     Args:
         clips: their clips as listed; the files themselves are the user's and stay.

@@ -1,9 +1,9 @@
 """Networks' own classifiers as a model: nothing is trained (`ferflow adopt`).
 
-A clip's score of a class is the mean of its log probability over the frames of the clip's second half, less half the
-log probability that the same person's neutral face has: a face at rest that looks a little sad says so of itself, not
-of the clip. The neutral face is the clip's first that the networks themselves call neutral; a clip without one is read
-plainly. Of several networks the log probabilities are averaged.
+The score of a class is its mean log probability over the frames of the clip's second half, minus half the log
+probability of that class for the same person's neutral face. So a neutral face that looks a little sad does not make
+the clip sad. The neutral face is the first frame of the clip that the networks classify as neutral; when there is none,
+nothing is subtracted. The log probabilities of several networks are averaged.
 """
 
 from __future__ import annotations

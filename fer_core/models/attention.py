@@ -62,7 +62,7 @@ class FrameAttention(nn.Module):
         return self.scores(joined), share.squeeze(2)
 
     def _weighed(self, frames: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """What is joined of each frame, (b, n, d) or (b, n, 2d), and its share in the clip vector, (b, n, 1)."""
+        """Frame vectors, (b, n, d) or (b, n, 2d), and the share of each in the clip vector, (b, n, 1)."""
         alpha = torch.sigmoid(self.alpha(self.dropout(frames)))
         share = alpha / alpha.sum(dim=1, keepdim=True)
         if self.relation:

@@ -1,4 +1,4 @@
-"""What a model is: `ClipModel` is fitted, and what comes of it is a `ClipClassifier`, kept as a record and tensors."""
+"""The interface of models: fitting a `ClipModel` gives a `ClipClassifier`, stored as a record and tensors."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ Temperature = Annotated[float, Field(gt=0, le=100)]
 
 
 class ClassifierRecord(Settings):
-    """What a classifier is, beside its tensors; each kind of classifier has a record of its own."""
+    """Everything needed to build a classifier from its tensors; each kind of classifier has a record of its own."""
 
     kind: str
 
@@ -62,7 +62,7 @@ class ClipClassifier(ABC):
 
     @property
     def reads_features(self) -> bool:
-        """Whether it reads the backbone's features."""
+        """True if it reads the backbone's features."""
         return False
 
     @property
@@ -72,7 +72,7 @@ class ClipClassifier(ABC):
 
     @property
     def judges_frames(self) -> bool:
-        """Whether it scores single frames, which a rule joins; else it judges a clip whole."""
+        """True if it scores single frames, which a rule combines; False if it scores whole clips."""
         return False
 
     @property
@@ -104,7 +104,7 @@ class ClipClassifier(ABC):
         return np.repeat(self.scores(inputs, clips), inputs.lengths[clips], axis=0).astype(np.float32)
 
     def frames_in(self, inputs: ClipInputs, clip: int) -> FrameView | None:
-        """What single frames of a clip say, and count; None where it does not join frames."""
+        """Scores and shares of a clip's single frames; None for a model that does not combine frames."""
         return None
 
     def flags(self, inputs: ClipInputs, clip: int) -> tuple[str, ...]:
@@ -113,7 +113,7 @@ class ClipClassifier(ABC):
 
     @abstractmethod
     def to_record(self) -> ClassifierRecord:
-        """What it is, beside its tensors."""
+        """The record from which, with `to_tensors`, `build` makes the same classifier again."""
 
     @abstractmethod
     def to_tensors(self) -> dict[str, torch.Tensor]:
@@ -196,13 +196,13 @@ class FitSplit:
 
     @property
     def length(self) -> Length | None:
-        """How long a network is fitted where earlier fits have chosen it."""
+        """Length of the fit, where earlier fits have determined it."""
         if self.chosen is None:
             return None
         return Length(max(1, round(self.chosen["steps"])), self.chosen["steps"] / self.chosen["epochs"])
 
     def part(self, name: str) -> FitSplit:
-        """The side with what was chosen for a part, by the names `<part>.<setting>`."""
+        """This split with the values selected for one part of a fusion, stored as `<part>.<setting>`."""
         if self.chosen is None:
             return self
         own = {key.removeprefix(f"{name}."): v for key, v in self.chosen.items() if key.startswith(f"{name}.")}
@@ -214,9 +214,9 @@ class Fits:
     """A table and the fits made of it.
 
     Args:
-        table: what the models read.
-        checkpoint: where a head's long fit is saved, and resumed from; None: nowhere.
-        on_epoch: told every epoch of a head or network; it stops when that answers True.
+        table: features and descriptors of the clips.
+        checkpoint: folder in which a head's long fit is saved, to resume from; None: it is not saved.
+        on_epoch: called after every epoch of a head or network; the fit stops when it returns True.
     """
 
     table: FeatureTable
@@ -225,7 +225,7 @@ class Fits:
     _fits: dict[Any, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def checkpoint_of(self, model: ClipModel) -> Path | None:
-        """Where a model's fit is saved: the models of a fusion are fitted one after the other."""
+        """The checkpoint file of a model's fit; in a fusion, each model has a file of its own."""
         return self.checkpoint / model.name if self.checkpoint else None
 
     def fitted(self, model: ClipModel, side: FitSplit) -> Fitted:
@@ -302,17 +302,17 @@ class ClipModel(ABC):
 
     @property
     def descriptors(self) -> tuple[Descriptor, ...]:
-        """What it reads of the faces."""
+        """The descriptors that the model reads."""
         return ()
 
     @property
     def stops_early(self) -> bool:
-        """Whether it is fitted in epochs, which stop on clips held out; what is not is fitted to those clips too."""
+        """True if it is fitted in epochs, which stop on held-out clips; other models are fitted to those clips too."""
         return True
 
     @property
     def reads_features(self) -> bool:
-        """Whether it reads the backbone's features."""
+        """True if it reads the backbone's features."""
         return False
 
     @property

@@ -80,7 +80,7 @@ def bundle_digest(hashes: Mapping[str, str]) -> str:
 
 
 def subject_digest(subject: str) -> str:
-    """What a model keeps of a training subject's name: enough to know it again, not to read it."""
+    """Digest of a training subject's name: it recognises the subject, but the name cannot be read from it."""
     return hashlib.blake2b(subject.encode(), digest_size=8).hexdigest()
 
 

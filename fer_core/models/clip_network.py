@@ -47,7 +47,7 @@ class NetworkClassifier(ClipClassifier):
     @classmethod
     @abstractmethod
     def batches(cls, inputs: ClipInputs, clips: np.ndarray, size: int = CLIPS_AT_ONCE) -> Iterator[Batch]:
-        """What it reads of every clip once and whole, in batches of at most `size` clips."""
+        """Inputs of whole clips, each clip once, in batches of at most `size` clips."""
 
     @property
     def n_parameters(self) -> int:

@@ -71,7 +71,7 @@ class ForestClassifier(DescriptorClassifier):
 
     @classmethod
     def of(cls, model: RandomForestClassifier, descriptor: str, temperature: float) -> ForestClassifier:
-        """What a fitted forest has learnt."""
+        """The classifier of a fitted forest."""
         trees = [estimator.tree_ for estimator in model.estimators_]
         roots = np.cumsum([0, *(tree.node_count for tree in trees)])[:-1]
         behind = [

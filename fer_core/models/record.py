@@ -1,4 +1,4 @@
-"""What a model says of itself: the content of `model.json`, beside its weights the only thing a scorer reads."""
+"""The model record, `model.json`: a scorer reads this file and the weights, and nothing else."""
 
 from __future__ import annotations
 

@@ -138,7 +138,7 @@ def models_of(
 
 
 def requirements_of(train: TrainConfig, search: SearchConfig | None = None) -> FeatureRequirements:
-    """What the fits of a setting, or of all settings of a search from it, read."""
+    """The features that fits of this setting read; with `search`, those of every setting that it may try."""
     models = (train.model,) if search is None or not search.models else search.models
     transfers = {train.transfer} if search is None or not search.transfer else set(search.transfer)
     counts = (train.augment.views,) if search is None or not search.views else search.views
@@ -155,6 +155,6 @@ def requirements_of(train: TrainConfig, search: SearchConfig | None = None) -> F
 
 
 def joint_requirements(found: Sequence[ClipModel]) -> FeatureRequirements:
-    """What some models read, beside views and maps."""
+    """The features and descriptors that some models read, without views and maps."""
     names = dict.fromkeys(descriptor.name for model in found for descriptor in model.descriptors)
     return FeatureRequirements(plain=any(model.reads_features for model in found), descriptors=tuple(names))

@@ -89,7 +89,7 @@ class SupportVectorsClassifier(DescriptorClassifier):
 
     @classmethod
     def of(cls, model: Pipeline, descriptor: str, temperature: float) -> SupportVectorsClassifier:
-        """What a fitted pipeline of StandardScaler and linear SVC has learnt."""
+        """The classifier of a fitted pipeline of StandardScaler and linear SVC."""
         scaler, svc = model[0], model[-1]
         sign = -1.0 if len(svc.classes_) == 2 else 1.0  # with two classes scikit-learn is positive for the second
         record = SupportVectorsRecord(descriptor=descriptor, n_features=scaler.mean_.size, temperature=temperature)

@@ -14,7 +14,7 @@ _TINY = 1e-7  # a score of exactly 0 must not veto a class in the log rule, nor 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a clip shows, by one rule.
+    """The verdict on a clip, by one rule.
 
     Args:
         index: column of the winning class in class order.

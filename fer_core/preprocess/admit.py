@@ -1,4 +1,4 @@
-"""What is opened at all: regular files and folders of them, inside their root, of a sane size, never through a link."""
+"""Check files before they are opened: only regular files of limited size, and folders of these; no links."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where a clip is most expressive, for clips that go from neutral to an apex and back and do not say where it is."""
+"""Estimate the apex, the most expressive frame, of clips that go from neutral to an apex and back."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ AHEAD = 4  # clips in work a worker, so that one slow clip does not hold up the 
 
 @dataclass(frozen=True)
 class ClipFaces:
-    """What became of one clip of a batch.
+    """Result of one clip of a batch.
 
     Args:
         clip: as it was given.
@@ -123,7 +123,7 @@ def side_by_side(
 
 
 class _Batch:
-    """What the workers of one batch share."""
+    """State that the workers of one batch share."""
 
     def __init__(
         self,

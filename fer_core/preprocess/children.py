@@ -50,7 +50,7 @@ class Child:
 
     @property
     def reusable(self) -> bool:
-        """Whether it runs, waits, and has answered `ok` of every file: one that broke a decoder may do so later."""
+        """True if it is idle and answered `ok` for every file: a file that broke the decoder may break the next."""
         return self._clean and self._process is not None and self._process.poll() is None
 
     def ask(self, request: Mapping[str, Any]) -> dict[str, Any]:
@@ -123,7 +123,7 @@ class Child:
             return self._process
 
     def _environment(self) -> dict[str, str]:
-        """What the child needs to know; passwords and addresses of servers are not among it."""
+        """Environment of the child, without passwords and addresses of servers."""
         here = Path(__file__).parents[2]
         paths = dict.fromkeys([str(here), *(p for p in sys.path if p)])
         return {name: os.environ[name] for name in KEPT if name in os.environ} | {
@@ -212,7 +212,7 @@ class Children:
         self._stopped = False
 
     def ask(self, do: str, path: Path, **details: Any) -> dict[str, Any]:
-        """What a child answers.
+        """Send a job to the child and return its answer.
 
         Args:
             do: `faces`, `look` or `extract`.
@@ -236,7 +236,7 @@ class Children:
 
     @property
     def stopped(self) -> bool:
-        """Whether `stop` was called: what children answer since then says nothing of their clips."""
+        """True after `stop`: answers of children since then say nothing about their clips."""
         return self._stopped
 
     def stop(self) -> None:

@@ -112,7 +112,7 @@ def decode(stream: av.VideoStream, packet: av.Packet) -> list[av.VideoFrame] | N
 
 
 def shows_every_packet(container: av.container.InputContainer, stream: av.VideoStream) -> bool:
-    """Whether each packet with a time stamp must become one frame with it; else a packet without one says nothing.
+    """True if each packet with a time stamp must give one frame with it; if False, a packet without one is no fault.
 
     Not so where frames are hidden in packets of their own (VP8), stand for others (MPEG-4 in AVI), or come in halves.
     """

@@ -57,11 +57,11 @@ class Media(Protocol):
     digest: str
 
     def frames(self, wanted: Callable[[int], bool]) -> Iterator[Frame]:
-        """Every place in order; pictures only of those wanted. May be run again."""
+        """Every place in order; pictures only of the selected ones. May be run again."""
         ...
 
     def report(self) -> Report:
-        """What the finished run over `frames` found."""
+        """Report of the finished run over `frames`."""
         ...
 
 

@@ -35,7 +35,7 @@ QUALITY = 95  # of JPEG; at it the faces found are those of the video
 
 @dataclass(frozen=True)
 class Extracted:
-    """What became of one video.
+    """Result of one video.
 
     Args:
         folder: where its frames are; not there when there is an error.
@@ -153,7 +153,7 @@ def _targets(videos: Sequence[Path], root: Path | None, out: Path) -> list[tuple
 
 
 def _note(folder: Path) -> dict[str, Any]:
-    """What a folder of ours was made from; empty for any other."""
+    """The note in a folder that `extract` wrote, which names its source; empty for any other folder."""
     try:
         return dict(json.loads((folder / NOTE).read_bytes()))
     except (OSError, ValueError):

@@ -166,7 +166,7 @@ class FaceFinder:
 
 
 def confirmed(face: np.ndarray) -> bool:
-    """Whether a second cascade, trained apart from the first, takes an equalised (size, size) face for one too."""
+    """True if a second cascade, trained apart from the first, takes an equalised (size, size) face for one too."""
     small = cv2.resize(face, (CONFIRMED_SIDE, CONFIRMED_SIDE), interpolation=cv2.INTER_AREA)
     small = cv2.copyMakeBorder(small, *(CONFIRMED_BORDER,) * 4, cv2.BORDER_REPLICATE)
     least = round(0.6 * CONFIRMED_SIDE)

@@ -11,7 +11,7 @@ from fer_core.errors import ShapeError
 
 
 class FrameStatus(StrEnum):
-    """What became of a selected frame; it keeps its place whatever became of it."""
+    """Outcome of a selected frame; the frame keeps its place, with a face or without."""
 
     USED = "used"
     NO_FACE = "no_face"

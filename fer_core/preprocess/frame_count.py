@@ -19,7 +19,7 @@ STEADY = 0.6  # of the gaps between frames must be one frame long before longer 
 
 @dataclass(frozen=True)
 class Report:
-    """What one whole run over a clip found.
+    """Result of reading a clip once from its first to its last frame.
 
     Args:
         n_frames: places, lost ones included.

@@ -73,7 +73,7 @@ def display_matrix(frame: av.VideoFrame) -> tuple[int, int, int, int] | None:
 
 
 def right_angled(matrix: tuple[int, int, int, int]) -> bool:
-    """Whether a display matrix is one of the eight turns and mirrorings that move whole pixels."""
+    """True if a display matrix is one of the eight turns and mirrorings that move whole pixels."""
     a, b, c, d = matrix
     straight, crossed = min(abs(a), abs(d)), min(abs(b), abs(c))
     return max(abs(b), abs(c)) * 16 < straight or max(abs(a), abs(d)) * 16 < crossed

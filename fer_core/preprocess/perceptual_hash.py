@@ -1,4 +1,4 @@
-"""A look at whole clips, before any face is searched: the hash that tells near-duplicates (`clips.duplicates`)."""
+"""Perceptual hashes of whole frames, made before faces are searched; they find near-duplicates (`clips.duplicates`)."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ LOOK_VERSION = 1  # raised whenever the same clip gives another hash
 
 @dataclass(frozen=True)
 class Look:
-    """What was seen of one clip.
+    """Perceptual hash of one clip.
 
     Args:
         digest: content identity; empty where the file could not be read.
@@ -43,7 +43,7 @@ class Look:
 
 @dataclass(frozen=True)
 class Looks:
-    """What was seen of many clips.
+    """Perceptual hashes of many clips.
 
     Args:
         digests: clip id -> content digest, of every clip.

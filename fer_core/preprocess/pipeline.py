@@ -122,7 +122,7 @@ def faces_of(media: Media, given_apex: int, cfg: PreprocessConfig, folder: Path 
 
 
 def _evidence(faces: Faces) -> float:
-    """How well a reading of a clip, upright or turned, holds over it: share of frames with a confirmed face, 0 ... 1.
+    """Share of a clip's frames, read upright or turned, that have a confirmed face, 0 ... 1.
 
     The first cascade's own weights do not count: it finds steady "faces" in a turned picture with weights up to 9.
     """

@@ -61,7 +61,7 @@ def _die_with_parent() -> None:
     """Exit when the parent is gone or closes standard input, busy or not; a fork of the parent may hold that open."""
     parent = os.getppid()
     poll = select.poll()
-    poll.register(0, 0)  # asks for nothing but a hang-up, which is always told
+    poll.register(0, 0)  # asks for nothing but a hang-up, which is always reported
     while not poll.poll(1000) and os.getppid() == parent:
         pass
     os._exit(1)

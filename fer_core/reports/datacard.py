@@ -29,7 +29,7 @@ _GROUP_VALUES = 12
 
 
 class Database(NamedTuple):
-    """What a database is known for (thesis, Table 3.1)."""
+    """Facts about a database (thesis, Table 3.1)."""
 
     title: str
     elicitation: str
@@ -190,7 +190,7 @@ def _as_thesis(counts: Sequence[int], classes: Classes) -> list[int | str]:
 
 
 def _amounts(facts: Sequence[ClipFacts]) -> dict[str, str]:
-    """What Table 4.2 says of a class (`train`), and more."""
+    """Numbers of clips, people and frames of a class, as in Table 4.2 (`train`), and more."""
     split = any(f.clip.split for f in facts)
     train = [f for f in facts if f.clip.split is Split.TRAIN or not split]
     seconds = [f.seconds for f in facts if not math.isnan(f.seconds)]

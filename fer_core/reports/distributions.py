@@ -1,4 +1,4 @@
-"""How the values of many clips spread, as SVG whose colours are the page's (`templates/datacard.css`)."""
+"""Draw the distribution of many clips' values as SVG, in the page's colours (`templates/datacard.css`)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How far the verdicts of a batch agree with its labels; people that the model was trained on prove nothing."""
+"""Compare a batch's verdicts with its labels, apart for people that the model was trained on."""
 
 from __future__ import annotations
 

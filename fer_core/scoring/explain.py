@@ -1,4 +1,4 @@
-"""What a verdict rests on: the frames that decided it, where in their faces, and what moved on the way to the apex."""
+"""Explain a verdict: the frames that decided it, the regions of their faces, and the points that moved."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def head_of(bundle: ModelBundle) -> HeadClassifier | None:
 
 
 def motion_of(bundle: ModelBundle) -> SupportVectorsClassifier | None:
-    """What in a model reads the displacement of points; None where nothing does."""
+    """The part of a model that reads the displacement of points; None when no part does."""
     vectors = (part for part in bundle.classifier.parts if isinstance(part, SupportVectorsClassifier))
     return next((part for part in vectors if DISPLACEMENT.name in part.descriptors), None)
 

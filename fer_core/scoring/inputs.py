@@ -1,4 +1,4 @@
-"""What a user names -> clips to score: files, folders walked through, manifests. Opens no video."""
+"""Find the clips to score in the files, folders and manifests that a user names. Opens no video."""
 
 from __future__ import annotations
 

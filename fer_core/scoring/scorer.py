@@ -49,7 +49,7 @@ def least_confidence(n_classes: int) -> float:
 
 @dataclass(frozen=True)
 class Scores:
-    """What the model makes of some faces.
+    """The model's scores of a clip's faces.
 
     Args:
         frames: (n, k) scores of the used frames; a model that judges clips whole gives each the clip's.
@@ -163,7 +163,7 @@ class ClipScorer:
         self._features = None if store_root is None else FeatureStore(store_root)
 
     def trained_on(self, clip: Clip) -> bool | None:
-        """Whether the model was trained on the person that a clip shows; None of a clip that names nobody."""
+        """True if the model was trained on the person that a clip shows; None for a clip that names nobody."""
         return subject_digest(clip.subject) in self.bundle.facts.subjects if clip.subject else None
 
     @property
@@ -173,7 +173,7 @@ class ClipScorer:
 
     @property
     def _sees_motion_only(self) -> bool:
-        """Whether all it reads is how a face changes, so that it needs a clip that starts neutral."""
+        """True if it reads only how a face changes, so that it needs a clip that starts neutral."""
         read = self.bundle.classifier
         return not read.reads_features and all(DESCRIPTORS[name].source == "course" for name in read.descriptors)
 
@@ -272,7 +272,7 @@ class ClipScorer:
     def _made(
         self, items: Sequence[Item], store: FacesStore, root: Path | None
     ) -> Iterator[tuple[ClipFaces, ClipFaces | None]]:
-        """What preprocessing makes of each clip and, where the model needs it, of its whole course."""
+        """Faces of each clip and, where the model reads it, of its whole course."""
         clips = [item.clip for item in items]
         known = {item.clip.path: item.digest for item in items if item.digest}
 
@@ -382,7 +382,7 @@ def _overridden(preprocess: PreprocessConfig, cfg: ScoreConfig) -> PreprocessCon
 
 
 def _moves(course: Faces) -> bool:
-    """Whether a face changes along a clip's course."""
+    """True if a face changes along a clip's course."""
     return not is_still(displacement(course.pixels)[None])[0]
 
 

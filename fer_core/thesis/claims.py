@@ -1,4 +1,4 @@
-"""What the thesis claims beside its accuracies, and what a reproduction answers to each claim."""
+"""The thesis's claims beside its accuracies, and a reproduction's answer to each claim."""
 
 from __future__ import annotations
 
@@ -177,7 +177,7 @@ def _above(outcome: Outcome) -> int:
 
 
 def _tally(ours: Sequence[Difference]) -> str:
-    """How many differences are positive, how many negative, and how many of either beyond chance."""
+    """Counts of positive and negative differences, and of those beyond chance, in words."""
     up, down = sum(d.value > 0 for d in ours), sum(d.value < 0 for d in ours)
     sure, surely_down = sum(d.low > 0 for d in ours), sum(d.high < 0 for d in ours)
     text = f"Here in {up} of {len(ours)}" + (f", the reverse in {down}" if down else "")

@@ -1,4 +1,4 @@
-"""What differs between a reproduction and the thesis, line by line: data, weights, training, machine."""
+"""Differences between a reproduction and the thesis, line by line: data, weights, training, machine."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def departures(found: Reproduction) -> list[Difference]:
 
 
 def fc_start(outcome: Outcome) -> str:
-    """Where the FC layers began, in words."""
+    """The start of the FC layers (ImageNet or random weights), in words."""
     if not len(outcome.history):
         return "–"
     hidden = len(outcome.train.widths)

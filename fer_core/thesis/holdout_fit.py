@@ -39,7 +39,7 @@ _POLL_S = 1.0
 
 
 class HoldoutSpec(Settings):
-    """What a fit is to do; written by its starter, read in the child. Places are those of the table's clips."""
+    """Specification of a fit; the parent writes it, the child process reads it. Clips are rows of the table."""
 
     train: TrainConfig
     table: Path
@@ -49,7 +49,7 @@ class HoldoutSpec(Settings):
 
 
 class HoldoutResult(Settings):
-    """What came of a fit: `complete`, or `failed` and why."""
+    """Result of a fit: `complete`, or `failed` and why."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=True, ser_json_inf_nan="constants")
 
@@ -115,7 +115,7 @@ def fit_holdout(
     Args:
         parent: holds a folder for every fit.
         fc: stored FC layers of the backbone to start from.
-        progress: told (epochs done, most epochs) while the fit runs.
+        progress: called with (epochs done, most epochs) while the fit runs.
     """
     places = {"fit": sides.fit.tolist(), "stop": sides.stop.tolist()}
     identity = cache_key(table=table.key, train=train.model_dump(mode="json"), fc=fc.stem if fc else "", **places)

@@ -97,7 +97,7 @@ def reproduction_markdown(found: Reproduction) -> str:
 
 
 def rehearsal(found: Reproduction) -> str:
-    """What makes this another experiment than the thesis's, in words; empty when nothing does."""
+    """Settings in which this experiment differs from the thesis's, in words; empty when there are none."""
     said = []
     if found.backbone.label != "vgg16":
         said.append(f"{found.backbone.label} in place of VGG16")
@@ -112,7 +112,7 @@ def rehearsal(found: Reproduction) -> str:
 
 
 def stopping_name(found: Reproduction) -> str:
-    """How training was ended, in words."""
+    """The stopping rule of training, in words."""
     if found.fixed_epochs:
         return "trained for the thesis's epochs"
     rules = {o.train.stopping for o in found.outcomes}
@@ -120,7 +120,7 @@ def stopping_name(found: Reproduction) -> str:
 
 
 def lockbox_sentence(found: Reproduction) -> str:
-    """How often the test set has been looked at."""
+    """A sentence on how often the test set was opened."""
     if not found.tested:
         return "The test set was not opened."
     which = ", ".join(str(o.opening) for o in found.tested)
@@ -186,7 +186,7 @@ def _outcome(o: Outcome, low: float) -> dict[str, Any]:
 
 
 def _notes(found: Reproduction) -> list[str]:
-    """What a reader must not overlook in the table."""
+    """Notes under the table that a reader must not overlook."""
     notes = [
         f"Implementation {o.number} gives one answer, {o.one_answer}, to every test clip: it has learnt nothing from "
         f"this setting (learning rate {o.train.lr:g}, batches of {o.train.batch_size})."
@@ -268,7 +268,7 @@ def _sides(found: Reproduction) -> list[dict[str, Any]]:
 
 
 def _axis_low(found: Reproduction) -> float:
-    """Where the axis of the chart begins: the round number under everything shown."""
+    """Start of the chart's axis: the round number below every value shown."""
     lows = [100 * o.tests[r].mean_recall.low for o in found.tested for r in THESIS_RULES]
     lows += [o.thesis.average[r] for o in found.outcomes for r in THESIS_RULES]
     return float(10 * np.floor(min(lows) / 10))

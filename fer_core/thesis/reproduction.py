@@ -21,7 +21,7 @@ WINDOW = 5  # epochs averaged when two curves are compared
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one implementation here.
+    """Result of one implementation here.
 
     Args:
         number: 1 ... 4. train: its setting.
@@ -82,7 +82,7 @@ class Outcome:
 
 @dataclass(frozen=True)
 class DataFacts:
-    """What was trained and tested on.
+    """The clips and people that were trained and tested on.
 
     Args:
         fingerprint: of clips and split. datasets: their names.

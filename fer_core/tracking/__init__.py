@@ -1,1 +1,1 @@
-"""Who talks to MLflow: runs, the model registry, and the pyfunc door. The only room that imports it."""
+"""MLflow: runs, the model registry and the pyfunc model. No other package imports it."""

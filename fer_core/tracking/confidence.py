@@ -1,4 +1,4 @@
-"""What a model's confidence is worth, in its MLflow run: before and after calibration, abstaining, sets, groups."""
+"""Log a model's confidence to its MLflow run: calibration before and after, abstention, prediction sets, groups."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Confidence:
-    """What out-of-fold clip scores say of a rule's confidence, each calibrated on other people's clips.
+    """Quality of a rule's confidence, from out-of-fold clip scores, each calibrated on other people's clips.
 
     Args:
         before, after: reliability of the scores, uncalibrated and calibrated.

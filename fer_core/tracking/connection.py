@@ -71,7 +71,7 @@ def connect(cfg: TrackingConfig, workspace: Path) -> Tracking:
     `uri: auto` is SQLite in the workspace (`mlflow.db`, artifacts beside it), the files that `ferflow up` serves.
 
     Raises:
-        TrackingError: the server is away (told within seconds), refuses us, a name or the URI is unfit, or the
+        TrackingError: no answer from the server (after seconds), it refuses us, a name or the URI is unfit, or the
             workspace was moved and is not relocated.
     """
     check_name(cfg.experiment, "experiment")
@@ -129,7 +129,7 @@ def without_secrets(text: str) -> str:
 
 @contextlib.contextmanager
 def mlflow_errors(where: str, error: type[FerError] = TrackingError) -> Iterator[None]:
-    """What MLflow or its store refuses, as one sentence."""
+    """Raise errors of MLflow and its store as one sentence."""
     from mlflow.exceptions import MlflowException
     from requests import RequestException
     from sqlalchemy.exc import SQLAlchemyError

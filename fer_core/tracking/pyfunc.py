@@ -152,7 +152,7 @@ def _item(row: dict[str, Any], place: Path, max_bytes: int) -> Item:
 
 
 def _served() -> bool:
-    """Whether MLflow's scoring server runs this process: who asks is then not who may read this machine's files."""
+    """True in MLflow's scoring server, whose clients must not read this machine's files."""
     return os.environ.get("_MLFLOW_IS_IN_SERVING_ENVIRONMENT", "").lower() in ("true", "1")
 
 

@@ -103,7 +103,7 @@ class Comparison:
 
     @property
     def identical(self) -> bool:
-        """Whether every value agrees in every bit."""
+        """True if every value agrees in every bit."""
         return bool(self.numbers) and all(c.identical for c in self.numbers) and all(self.digests.values())
 
     @property

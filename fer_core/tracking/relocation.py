@@ -112,5 +112,5 @@ def _root_of(location: str) -> Path | None:
 
 
 def _same(place: Path, workspace: Path) -> bool:
-    """Whether two paths lead to one folder, by a link or another spelling."""
+    """True if two paths lead to one folder, by a link or another spelling."""
     return place == workspace or (place.exists() and workspace.exists() and place.samefile(workspace))

@@ -24,7 +24,7 @@ def this_process() -> str:
 
 
 def has_died(process: str) -> bool:
-    """Whether a process of this host has ended; False for those of other hosts, which cannot be seen from here."""
+    """True if a process of this host has ended; False for those of other hosts, which cannot be seen from here."""
     host, _, rest = process.partition(" ")
     pid, _, started = rest.partition(" ")
     if host != socket.gethostname() or not (pid.isdecimal() and started.isdecimal()):

@@ -1,4 +1,4 @@
-"""Who a registered model was trained on."""
+"""Training subjects of a registered model."""
 
 from __future__ import annotations
 

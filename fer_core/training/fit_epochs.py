@@ -28,7 +28,7 @@ Batches = Iterable[tuple[torch.Tensor, torch.Tensor]]  # inputs and labels, on t
 
 @dataclass(frozen=True)
 class Length:
-    """How long a fit is that repeats the fits of the folds; its epochs are longer than theirs.
+    """Length of a refit, taken from the fits of the folds; its epochs are longer than theirs.
 
     Args:
         steps: optimiser steps, after which it ends. epoch_steps: steps of one of the folds' epochs, by which learning
@@ -41,7 +41,7 @@ class Length:
 
 @dataclass(frozen=True)
 class EpochsFit:
-    """What became of a fit.
+    """Result of a fit.
 
     Args:
         history: every epoch run.
@@ -200,7 +200,7 @@ def build_optimizer(network: nn.Module, cfg: TrainConfig, block: nn.Module | Non
 
 
 def lr_factor(cfg: TrainConfig, epoch: float) -> float:
-    """What the learning rates are multiplied by in an epoch e = 1 ... E, or from within one.
+    """Factor of the learning rates in epoch e = 1 ... E; `epoch` may lie between two epochs.
 
     constant: 1; step: γ^⌊(e - 1) / step_epochs⌋ (the appendix's StepLR); cosine: (1 + cos(π (e - 1) / E)) / 2, half a
     wave down to zero (Loshchilov and Hutter 2017, without restarts).

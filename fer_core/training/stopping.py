@@ -12,7 +12,7 @@ WINDOW = 5  # epochs averaged: one validation clip more or less must not decide
 
 @dataclass(frozen=True)
 class Answer:
-    """What a rule says after an epoch."""
+    """Decision of a stopping rule after an epoch."""
 
     best: bool  # keep this epoch's weights
     stop: bool

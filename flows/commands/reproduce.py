@@ -80,7 +80,7 @@ def reproduce(
 
 
 def overrides_of(session: Session) -> list[str]:
-    """What the user set of the sections that the thesis decides, as `--set` has it: --config, then --set itself.
+    """The user's settings in the sections that the thesis fixes, as `--set` writes them: --config, then --set itself.
 
     Raises:
         ConfigError: the file has training settings, which would make one network of the four.

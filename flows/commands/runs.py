@@ -289,7 +289,7 @@ def run_flow(session: Session, module: str, flow: str, config: RunConfig, **argu
 
 @contextmanager
 def _disk_full_told(workspace: Path) -> Iterator[None]:
-    """What fails on a full disk, as that: Prefect, MLflow and Optuna each tell it in a way of their own.
+    """Report any failure on a full disk as a full disk; Prefect, MLflow and Optuna each raise another error for it.
 
     Raises:
         StoreError: something failed, and the disk of the workspace is full.

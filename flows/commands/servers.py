@@ -151,7 +151,7 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
 def _programs(
     workspace: Path, host: str, mlflow_port: int, prefect_port: int, database: str
 ) -> tuple[list[Program], dict[str, str], tuple[str, str]]:
-    """What is started, the environment it gets, and the addresses of MLflow and Prefect."""
+    """The programs to start, their environment, and the addresses of MLflow and Prefect."""
     from flows.support.environment import prefect_environment
     from mlflow_server import launch
     from mlflow_server.address import MLFLOW_PASSWORD, MLFLOW_USER, PREFECT_AUTH, answers, make_credentials

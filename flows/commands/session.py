@@ -1,4 +1,4 @@
-"""What every command shares: its settings, how it speaks, and how it fails.
+"""Shared by all commands: settings, output and errors.
 
 `@command` gives a function the options --config, --set, --workspace and --json, hands it a `Session` in their place,
 and turns a FerError into one sentence on stderr. A command returns a JSON-able dict: under --json it is the one thing
@@ -77,7 +77,7 @@ class Session:
 
     @cached_property
     def out(self) -> Console:
-        """Where results are told: stdout, or nowhere under --json."""
+        """Console for results: stdout, or nothing under --json."""
         from rich.console import Console
 
         console = Console(quiet=self.as_json, markup=False, highlight=False, emoji=False)
@@ -87,7 +87,7 @@ class Session:
 
     @cached_property
     def err(self) -> Console:
-        """Where progress and logs are told: stderr."""
+        """Console for progress and logs: stderr."""
         from rich.console import Console
 
         return Console(stderr=True, markup=False, highlight=False, emoji=False)

@@ -1,4 +1,4 @@
-"""What scoring at once and the flow `score` share: the champion, and the counts of a scored batch."""
+"""Shared by direct scoring and the flow `score`: the champion, and the counts of a scored batch."""
 
 from __future__ import annotations
 

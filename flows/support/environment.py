@@ -1,4 +1,4 @@
-"""Where a flow runs: the workspace's own Prefect and MLflow, or those of a running `ferflow up`."""
+"""Environment of a flow: the workspace's own Prefect and MLflow, or those of a running `ferflow up`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from mlflow_server.address import PREFECT_AUTH, credentials, running
 
 
 def prefect_environment(workspace: Path, api: str = "") -> dict[str, str]:
-    """What the environment must hold before Prefect is imported.
+    """Environment variables to set before Prefect is imported.
 
     Args:
         api: URL of a running server's API; empty: a temporary server on the same database is started.

@@ -49,7 +49,7 @@ def _dask(cfg: RunnerConfig) -> Iterator[DaskTaskRunner]:
     except ImportError as exc:
         raise ConfigError("runner.kind is 'dask', which is not installed; pip install 'ferflow[dask]'") from exc
 
-    logging.getLogger("distributed").setLevel(logging.WARNING)  # it tells of every connection
+    logging.getLogger("distributed").setLevel(logging.WARNING)  # it logs every connection
     patience = {"timeout": CONNECT_S}
     local = {"n_workers": LOCAL_WORKERS, "threads_per_worker": 1, "dashboard_address": None}
     where: dict[str, Any] = {"address": cfg.address} if cfg.address else {"cluster_kwargs": local}

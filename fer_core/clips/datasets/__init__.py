@@ -29,7 +29,7 @@ READERS: Mapping[str, Callable[..., Scan]] = {
 
 
 def scan(name: str, root: Path, *, classes: Classes | None = SIX, **options: Any) -> Scan:
-    """What the reader `name` finds under `root`: clips kept, drops by reason, warnings.
+    """Read the database under `root` with the reader `name`: clips kept, drops by reason, warnings.
 
     Args:
         classes: clips of other ones are dropped and counted; None: every label is a class.

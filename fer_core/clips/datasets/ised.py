@@ -109,7 +109,7 @@ def _tables(value: Any) -> Iterator[np.ndarray]:
 
 
 def _scalar(value: Any) -> Any:
-    """What a MATLAB cell holds, however often it is wrapped; None when it holds nothing, or more than one thing."""
+    """The content of a MATLAB cell, all wrappings removed; None unless it holds exactly one value."""
     while isinstance(value, np.ndarray):
         if value.size != 1:
             return None

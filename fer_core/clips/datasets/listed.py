@@ -41,5 +41,5 @@ def read(
 
 
 def _inside(clip: Clip) -> bool:
-    """Whether a clip lies where it seems to; a link out of the tree is not opened, and refused when it is used."""
+    """True if a clip lies where it seems to; a link out of the tree is not opened, and refused when it is used."""
     return clip.root is None or clip.path.resolve().is_relative_to(clip.root.resolve())

@@ -1,4 +1,4 @@
-"""What a reader finds: every entry it looked at is kept or dropped for a stated reason; nothing vanishes."""
+"""Result of a reader: every entry is either kept, or dropped and counted with the reason."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Scan:
 
     @property
     def redistribute(self) -> bool:
-        """Whether its pictures may leave this machine."""
+        """True if its pictures may leave this machine."""
         return all(may_leave(c) for c in self.manifest.clips)
 
     def class_counts(self) -> dict[str, int]:
@@ -62,7 +62,7 @@ class Scan:
 
 
 def may_leave(clip: Clip) -> bool:
-    """Whether pictures of a clip may leave this machine: only drawn faces and those of open databases.
+    """True if pictures of a clip may leave this machine: only drawn faces and those of open databases.
 
     Signed databases forbid it, and of data of unknown origin nobody can say; `tracking.upload_faces` overrides.
     """
@@ -150,7 +150,7 @@ class Survey:
                 self.drop("nested too deep")
 
     def holds_more(self, folder: Path) -> bool:
-        """Whether a folder is more than the frames of one clip: it holds videos, or folders."""
+        """True if a folder is more than the frames of one clip: it holds videos, or folders."""
         try:
             inside = [p for p in folder.iterdir() if not p.name.startswith(".")]
         except OSError:
@@ -238,7 +238,7 @@ class Survey:
         )
 
     def knows(self, label: str) -> bool:
-        """Whether a label is one of the classes."""
+        """True if a label is one of the classes."""
         if self.classes is not None:
             return label in self.classes
         return label not in UNCLASSED and not label_fault(label)

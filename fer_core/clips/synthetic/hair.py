@@ -11,7 +11,7 @@ from fer_core.clips.synthetic.identity import Grid, Identity
 def hair_and_ears(
     i: Identity, g: Grid, rng: np.random.Generator, width: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """What is behind the face (ears, hair) and before it (hair): paint (h, w, 4) and height (h, w) of each."""
+    """Layers behind the face (ears, hair) and before it (hair): paint (h, w, 4) and height (h, w) of each."""
     ax = np.abs(g.x)
     curl = 1.0 if i.hair_style == "curly" else 0.0
     angle, radius = np.arctan2(g.x, -(g.y + 0.3)), np.hypot(g.x, g.y + 0.3)

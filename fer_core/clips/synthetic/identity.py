@@ -1,4 +1,4 @@
-"""What makes one face differ from another, and the plane that faces are sampled on."""
+"""Parameters in which one face differs from another, and the grid that faces are drawn on."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ WINDOW = (-1.5, 1.5, -1.85, 2.05)  # left, right, top, bottom of the drawn head,
 
 @dataclass(frozen=True)
 class Identity:
-    """What makes a face this face. Lengths in face units (see `units.py`), colours linear RGB in 0..1."""
+    """Parameters of one person's face. Lengths in face units (see `units.py`), colours linear RGB in 0..1."""
 
     seed: int  # of texture: pores, strands, freckles
     cheek: float

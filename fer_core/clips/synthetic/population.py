@@ -1,4 +1,4 @@
-"""Who the subjects are and what each clip shows: everything that chance decides.
+"""Random subjects and clips: everything that is drawn at random.
 
 Subject k of seed s is the same person however many subjects there are: each subject, and each clip of theirs, has a
 random stream of its own.
@@ -44,7 +44,7 @@ class Person:
 
 @dataclass(frozen=True)
 class Script:
-    """What happens in a clip, frame by frame, from neutral to the apex in its last frame.
+    """Course of a clip, frame by frame, from neutral to the apex in its last frame.
 
     Args:
         units: (n, 2, units) strengths of the action units.

@@ -1,4 +1,4 @@
-"""Where trials run: each in a fresh process, which frees all its memory (a GPU's too) and takes nobody along."""
+"""Run each trial in a fresh process: its memory (a GPU's too) is freed, and its crash ends no other trial."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ class _Processes(Executor):
         )  # fmt: skip
 
     def _watch(self) -> None:
-        """A pool that breaks while work is handed to it forgets that work; it is told broken here."""
+        """A pool that breaks while work is handed to it forgets that work; such a pool is marked as broken here."""
         while not self._ended.wait(_WATCH_S):
             with self._lock:
                 lost = [inner for inner, pool in list(self._scheduled.items()) if not pool.active]

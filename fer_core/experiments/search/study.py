@@ -132,7 +132,7 @@ def search(
         block: its stored last block; needed where `last_block` may be tried.
         costs: of making what models read, for their milliseconds a clip.
         workers: trials in flight.
-        on_trial: told every trial that ends.
+        on_trial: called with every trial that ends.
     Returns:
         Results and folders by trial number.
     Raises:
@@ -255,12 +255,12 @@ def cross_validate(
 
 
 def _started_from(table: FeatureTable, fc: Path | None, block: Path | None) -> dict[str, Any]:
-    """What a trial learns from beside its setting; stored layers are named by their content."""
+    """Everything beside its setting that a trial starts from; stored layers are named by their content."""
     return {"table": table.key, "layers": [path and path.stem for path in (fc, block)], "version": MODELS_VERSION}
 
 
 def _unfinished(trial: optuna.trial.FrozenTrial, study: Study) -> bool:
-    """Whether the trial was begun, and there is no result of it that can be read."""
+    """True if the trial was started, and has no readable result."""
     if trial.state is TrialState.WAITING:
         return False
     return trial.state is TrialState.RUNNING or whole_result(study.trial_folder(trial.number)) is None

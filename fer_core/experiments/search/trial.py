@@ -38,7 +38,7 @@ PRUNED_FROM = 2  # folds; after one, the best trial is too often among the worse
 
 
 class TrialSpec(Settings):
-    """What a trial is to do; written by the coordinator, read in the child.
+    """Specification of a trial; the coordinator writes it, the child process reads it.
 
     `best`: folder of the complete trial that this one is pruned against; None: it is not pruned.
     """
@@ -58,7 +58,7 @@ class TrialSpec(Settings):
 
 
 class TrialResult(Settings):
-    """What came of a trial.
+    """Result of a trial.
 
     `complete`: judged on all folds; `pruned`: stopped after the first ones; `failed`: diverged; `reason`: why it was
     pruned or failed. `chosen`: what each fold chose on the clips it was stopped on; see `models.base.Fitted`.
@@ -99,7 +99,7 @@ def _decides(spec: TrialSpec) -> tuple[Any, ...]:
 
 
 def read_spec(folder: Path) -> TrialSpec:
-    """What the trial in `folder` is to do.
+    """Read the specification of the trial in `folder`.
 
     Raises:
         StoreError: it does not say, or cannot be read.

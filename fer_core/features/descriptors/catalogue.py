@@ -30,7 +30,7 @@ DescriptorName = Annotated[str, AfterValidator(_known)]
 
 
 def of_course(names: Iterable[str]) -> bool:
-    """Whether any of these descriptors is taken of a clip's whole course."""
+    """True if any of these descriptors is taken of a clip's whole course."""
     return any(DESCRIPTORS[name].source == "course" for name in names)
 
 

@@ -1,4 +1,4 @@
-"""What a descriptor is, and the faces it is taken of."""
+"""The interface of descriptors, and the faces they are computed from."""
 
 from __future__ import annotations
 
