@@ -291,7 +291,7 @@ class TrainConfig(Settings):
 
     @property
     def rules(self) -> tuple[Rule, ...]:
-        """The clip rules there are a choice of: all for a head, none but the one for what judges a clip whole."""
+        """The clip rules to select from: all for a head; only its own for a model that scores whole clips."""
         return get_args(Rule) if self.model == "head" else ("mean_scores",)
 
     @property
@@ -341,7 +341,7 @@ def _read_by(model: str) -> tuple[str, ...]:
 
 
 class SearchConfig(Settings):
-    """Optuna's study: what is searched, how long, how judged."""
+    """Optuna's study: the search space, its length, and how trials are evaluated."""
 
     trials: int = Field(20, ge=1, description="Trials in all, the enqueued presets included")
     models: tuple[ModelName, ...] = Field(
@@ -446,7 +446,7 @@ class ScoreConfig(Settings):
 
 
 class RunnerConfig(Settings):
-    """Where the batches of a flow run. Not part of any key: the bytes are the same."""
+    """The runner of a flow's batches: this machine or a Dask cluster. Not part of any key: the bytes are the same."""
 
     kind: Literal["threads", "dask"] = Field(
         "threads", description="threads: this machine's cores; dask: the workers of a Dask cluster (extra dask)"

@@ -1,4 +1,4 @@
-"""Flow `adopt`: networks' own classifiers -> a registered version, nothing trained; judged where clips are labelled."""
+"""Flow `adopt`: networks' own classifiers -> a registered version, nothing trained; evaluated on labelled clips."""
 
 from __future__ import annotations
 

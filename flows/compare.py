@@ -145,7 +145,7 @@ def _external_table(
 
 
 def _training_clips(prepared: Prepared, config: RunConfig, extra: FeatureRequirements) -> Prepared:
-    """The clips compared on, none of the test set; with their whole course where it is wanted."""
+    """The clips of the comparison, none of the test set; with their whole course where a model reads it."""
     clips = trained_on(prepared.manifest).clips
     own = {clip.id for clip in clips}
     rows, course = with_course(clips, [row for row in prepared.usable if row.clip in own], config, extra)

@@ -90,13 +90,13 @@ def rerun_flow(run_id: RunId, manifest: str = "", config: RunConfig = RunConfig(
 
 
 def _trial(config: RunConfig, data: TrainingData, run: Run) -> str:
-    """The setting judged by the same folds, recorded as a trial; its run."""
+    """Cross-validate the setting by the same folds and record it as a trial; returns its run."""
     _, folder = judge_task(config, data, run, tracked=True)
     return trial_run(run.tracking, folder)
 
 
 def _candidate(config: RunConfig, data: TrainingData, run: Run) -> str:
-    """The setting judged, refitted and calibrated, recorded in `run`; not tested, not registered."""
+    """Cross-validate, refit and calibrate the setting, recorded in `run`; not tested, not registered."""
     result, folder = judge_task(config, data, run, tracked=False)
     judged, workspace = judge_out_of_fold(data.table, folder), Workspace.open(config.workspace)
     model = _fresh(config, "model")
@@ -130,7 +130,7 @@ _REPEAT = {"trial": _trial, "candidate": _candidate, "implementation": _implemen
 
 @task(task_run_name="cross-validation", cache_policy=NO_CACHE, persist_result=False)
 def judge_task(config: RunConfig, data: TrainingData, run: Run, tracked: bool) -> tuple[TrialResult, Path]:
-    """The setting judged anew, in a folder that knows nothing of the first time."""
+    """Cross-validate the setting again, in an empty folder, so that no earlier result is read back."""
     workspace = Workspace.open(config.workspace)
     with trial_processes(1) as executor:
         return cross_validate(

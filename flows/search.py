@@ -1,4 +1,4 @@
-"""Flow `search`: a study over the stored features, a task and an MLflow run for every trial, one setting chosen."""
+"""Flow `search`: a study over the stored features, a task and an MLflow run for every trial, one setting selected."""
 
 from __future__ import annotations
 

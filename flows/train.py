@@ -1,4 +1,4 @@
-"""Flow `train`: one setting -> a registered candidate: judged out of fold, refitted, calibrated, tested once."""
+"""Flow `train`: one setting -> a registered candidate: cross-validated, refitted, calibrated, tested once."""
 
 from __future__ import annotations
 

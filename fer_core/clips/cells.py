@@ -31,7 +31,7 @@ def shown_cell(text: str) -> str:
 def csv_text(rows: Iterable[Iterable[str]]) -> str:
     """The rows as CSV of safe cells."""
     cells = [[safe_cell(cell) for cell in row] for row in rows]
-    returns = any("\r" in cell for row in cells for cell in row)  # which csv quotes only when told to
+    returns = any("\r" in cell for row in cells for cell in row)  # which csv quotes only on request
     text = io.StringIO(newline="")
     csv.writer(text, lineterminator="\n", quoting=csv.QUOTE_ALL if returns else csv.QUOTE_MINIMAL).writerows(cells)
     return text.getvalue()

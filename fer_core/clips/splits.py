@@ -24,7 +24,7 @@ from fer_core.published import TABLE_3_2
 log = logging.getLogger(__name__)
 
 _SHUFFLES = 8  # seeded candidates a share is chosen from
-_TOLERANCE = 0.01  # a share of j/k of the folds may miss the wanted one by so much
+_TOLERANCE = 0.01  # a share of j/k of the folds may differ from the requested one by this much
 
 
 def split(manifest: Manifest, cfg: SplitConfig) -> Manifest:

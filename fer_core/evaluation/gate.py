@@ -58,7 +58,7 @@ class OutOfFoldRecord:
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> OutOfFoldRecord:
-        """What `to_json` gave. Raises DataError when it is something else."""
+        """Read back the data of `to_json`. Raises DataError when it is something else."""
         try:
             values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in data.items()}
             values["classes"] = tuple(data["classes"])

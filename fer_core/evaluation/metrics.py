@@ -99,7 +99,7 @@ class Evaluation:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Evaluation:
-        """What `to_json` gave; other keys are ignored."""
+        """Read back the data of `to_json`; other keys are ignored."""
 
         def interval(triple: Sequence[float | None]) -> Interval:
             return Interval(*(float("nan") if v is None else float(v) for v in triple))

@@ -1,4 +1,4 @@
-"""Networks' own classifiers -> a model for the registry, judged on labelled clips where there are any."""
+"""Networks' own classifiers -> a model for the registry, evaluated on labelled clips where there are any."""
 
 from __future__ import annotations
 

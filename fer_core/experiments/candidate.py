@@ -1,4 +1,4 @@
-"""A candidate: the chosen setting fitted once more on all training subjects, calibrated, put on disk, tested once."""
+"""A candidate: the selected setting fitted once more on all training subjects, calibrated, put on disk, tested once."""
 
 from __future__ import annotations
 

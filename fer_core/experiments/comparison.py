@@ -1,4 +1,4 @@
-"""compare: models fitted to the same folds and judged on the same clips, with intervals and paired differences."""
+"""compare: models fitted to the same folds and evaluated on the same clips, with intervals and paired differences."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def compare(
     store: EntryStore | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Comparison:
-    """Fit every model on every fold's training side, and judge it on the clips of the other side.
+    """Fit every model on every fold's training side, and evaluate it on the held-out clips.
 
     The folds are those of a search with the same seed. Inside a training side, `inner_share` of its subjects are held
     out to stop on. A model that diverges is reported; the others go on.

@@ -185,7 +185,7 @@ def cells_of(
     )
 
     def scored(trained: np.ndarray, judged: np.ndarray) -> np.ndarray:
-        """(m, k) scores of the judged clips' frames, by a model fitted to the trained ones."""
+        """(m, k) scores of the test clips' frames, by a model fitted to the training clips."""
         side = hold_out(table, trained, train.inner_share, seed, train.seed)
         return fit_fold(model_of(train, fc=fc, block=block), Fits(table), side, judged, frames=True)[0]
 

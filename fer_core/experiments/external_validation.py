@@ -82,7 +82,7 @@ def validate_externally(
     store: EntryStore | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> ExternalValidation:
-    """Fit every model once more, to all clips of the table, and judge the other clips, of which it saw none.
+    """Fit every model once more, to all clips of the table, and evaluate it on the other clips, none of them seen.
 
     As in a fold, `inner_share` of the subjects are held out to stop on. A model that diverges is reported.
 

@@ -1,4 +1,4 @@
-"""Views: other looks at a face, drawn once, stored like the face itself, and shown to training only (§2.7)."""
+"""Views: augmented copies of a face, drawn once, stored like the face itself, used in training only (§2.7)."""
 
 from __future__ import annotations
 

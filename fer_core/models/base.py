@@ -77,7 +77,7 @@ class ClipClassifier(ABC):
 
     @property
     def rules(self) -> tuple[Rule, ...]:
-        """Rules there is a choice of; what judges a clip whole has none, and its scores are their own mean."""
+        """Rules to select from; only the mean for a model that scores whole clips, whose scores equal their mean."""
         return get_args(Rule) if self.judges_frames else ("mean_scores",)
 
     @property
@@ -93,14 +93,14 @@ class ClipClassifier(ABC):
     @property
     @abstractmethod
     def n_parameters(self) -> int:
-        """Numbers it has learnt and must keep to judge a clip."""
+        """Number of learnt values that it must keep to predict."""
 
     @abstractmethod
     def scores(self, inputs: ClipInputs, clips: np.ndarray) -> np.ndarray:
         """(n, k) scores of the clips at some places, rows sum to 1; the arg-max is the verdict."""
 
     def frame_scores(self, inputs: ClipInputs, clips: np.ndarray) -> np.ndarray:
-        """(N, k) float32 scores of the clips' frames; what judges a clip whole gives each frame its clip's scores."""
+        """(N, k) float32 scores of the clips' frames; whole-clip models give each frame its clip's scores."""
         return np.repeat(self.scores(inputs, clips), inputs.lengths[clips], axis=0).astype(np.float32)
 
     def frames_in(self, inputs: ClipInputs, clip: int) -> FrameView | None:

@@ -1,4 +1,4 @@
-"""Networks over whole clips: how they are fitted and judge; each network has a file of its own."""
+"""Networks over whole clips: fitting and prediction; each network has a file of its own."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ class ClipNetwork(ClipModel):
         return clips
 
     def whole(self, table: FeatureTable, clips: np.ndarray) -> Iterator[Batch]:
-        """Batches that hold every clip once and whole, as it is read to be judged."""
+        """Batches for prediction, which hold every clip once and whole."""
         return self.classifier.batches(table, clips, self.recipe.batch_size)
 
     def fit(self, fits: Fits, side: FitSplit) -> Fitted:

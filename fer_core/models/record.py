@@ -38,7 +38,7 @@ class BackboneRecord(Settings):
 
 
 class ModelFacts(Settings):
-    """All of a model but its tensors: how clips are to be preprocessed and judged, and what it was trained on.
+    """All of a model but its tensors: how to preprocess and score clips, and the data it was trained on.
 
     Args:
         model: name of the model, as in the settings it was trained by.

@@ -121,7 +121,7 @@ def shows_every_packet(container: av.container.InputContainer, stream: av.VideoS
 
 
 def promised_duration(container: av.container.InputContainer, stream: av.VideoStream) -> float:
-    """Seconds of video the container promises; 0 where it says nothing of this stream."""
+    """Duration of the video in seconds, as the container states it; 0 where it states none."""
     if stream.duration and stream.time_base:
         return float(stream.duration * stream.time_base)
     tag = stream.metadata.get("DURATION", "").split(":")  # Matroska

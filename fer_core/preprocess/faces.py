@@ -1,4 +1,4 @@
-"""Faces: what preprocessing makes of a clip, and the ledger of every frame it looked at."""
+"""Faces: the result of preprocessing a clip, and the ledger of every frame that it read."""
 
 from __future__ import annotations
 

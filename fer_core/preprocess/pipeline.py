@@ -29,7 +29,7 @@ from fer_core.preprocess.store import FacesStore, cut_at, faces_key
 
 SMALL_FACE = 40  # pixels; under it a face shows too little of an expression
 SQUARE = 1.5  # longer by shorter side: over it, a frame taken whole for a face is hardly one, and is stretched
-PROBED = 8  # frames by which it is judged whether a clip lies on its side
+PROBED = 8  # frames that decide whether a clip lies on its side
 SURE = 3.0  # mean weight over a clip's frames: upright faces in good light have 6 to 10
 CONFIRMED = 0.5  # of a clip's frames: more faces than that must be confirmed before it is taken to lie on its side
 

@@ -1,4 +1,4 @@
-"""The picture of a study: every trial with its interval, the best so far, the one chosen."""
+"""Plot of a study: every trial with its interval, the best so far, the selected one."""
 
 from __future__ import annotations
 

@@ -42,7 +42,7 @@ ABOVE_CHANCE = 0.05  # of the way from chance to certainty: who says the same of
 
 
 def least_confidence(n_classes: int) -> float:
-    """Probability under which a verdict says no more than chance does."""
+    """Probability below which a verdict is no better than chance, so that the model abstains."""
     chance = 1 / n_classes
     return chance + ABOVE_CHANCE * (1 - chance)
 
@@ -122,7 +122,7 @@ class ClipScore:
 
 
 class ClipScorer:
-    """A model, ready to judge clips.
+    """A loaded model that scores clips.
 
     Args:
         bundle: a model that was read and found sound.

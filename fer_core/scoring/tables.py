@@ -96,7 +96,7 @@ def _verdict_schema(classes: Classes) -> pa.Schema:
 
 
 def _frames(rows: Sequence[ClipScore], classes: Classes) -> pa.Table:
-    """One row a selected frame; scores and its share in the verdict are null where it has no face, or is not judged."""
+    """One row a selected frame; scores and its share in the verdict are null where it has no face, or is not scored."""
     looked_at = [(row, row.ledger) for row in rows if row.ledger is not None]
     table = frame_table((printable(row.clip), ledger) for row, ledger in looked_at)
     scores = np.full((len(table), len(classes)), np.nan)

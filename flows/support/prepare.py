@@ -157,7 +157,7 @@ def prepare_faces(
 def with_course(
     clips: Sequence[Clip], usable: list[ClipRow], config: RunConfig, wanted: FeatureRequirements
 ) -> tuple[list[ClipRow], list[ClipRow]]:
-    """Usable rows and, where it is wanted, the rows of the same clips' whole course; both or none of a clip."""
+    """Usable rows and, where a model reads it, the rows of the same clips' whole course; both or none of a clip."""
     if not wanted.course:
         return usable, []
     whole = config.model_copy(update={"preprocess": course_config(config.preprocess)})
@@ -211,7 +211,7 @@ def backbone_of(config: RunConfig) -> Backbone:
 
 
 def backbone_for(config: RunConfig, wanted: FeatureRequirements) -> Backbone | None:
-    """The backbone of a run where anything wanted comes from its convolutions."""
+    """The backbone of a run, if any model of the run reads its features or maps; else None."""
     if not wanted.backbone:
         return None
     backbone = backbone_of(config)

@@ -1,4 +1,4 @@
-"""Where batches run: here one after the other, each on all cores; or side by side on the workers of a Dask cluster.
+"""Run batches: here one after the other, each on all cores; or side by side on the workers of a Dask cluster.
 
 A Dask worker needs the workspace and the clips under the same paths, ferflow installed, and the Prefect server in
 reach. What a batch makes is keyed by content, so the bytes are the same wherever it ran.

@@ -232,7 +232,7 @@ def cross_validate(
     costs: Costs | None = None,
     parent_run: str = "",
 ) -> tuple[TrialResult, Path]:
-    """One setting judged outside a study, by the same folds; answered from its folder when that was done before.
+    """Cross-validate one setting outside a study, by the same folds; a result in its folder is read back.
 
     Raises:
         TrainingError: the setting diverges.

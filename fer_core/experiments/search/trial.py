@@ -1,4 +1,4 @@
-"""One trial: a setting judged by subject-grouped cross-validation, in a process and a folder of its own.
+"""One trial: subject-grouped cross-validation of a setting, in a process and a folder of its own.
 
 The folder holds `trial.json` (what to do), `progress.jsonl` (what has been done), `fold-*.safetensors` (out-of-fold
 scores and histories), `result.json` and `scores.safetensors`. A trial that was killed goes on from there.
@@ -60,7 +60,7 @@ class TrialSpec(Settings):
 class TrialResult(Settings):
     """Result of a trial.
 
-    `complete`: judged on all folds; `pruned`: stopped after the first ones; `failed`: diverged; `reason`: why it was
+    `complete`: evaluated on all folds; `pruned`: stopped after the first ones; `failed`: diverged; `reason`: why it was
     pruned or failed. `chosen`: what each fold chose on the clips it was stopped on; see `models.base.Fitted`.
     """
 
@@ -150,7 +150,7 @@ def fold_values(folder: Path) -> list[float]:
 
 
 def run_trial(folder: Path) -> TrialResult:
-    """Judge the setting in `folder`; the result is also written there. The only thing a child process does.
+    """Cross-validate the setting in `folder`; the result is also written there. A child process does only this.
 
     Inside a fold, stopping uses subjects held out of the training side, never the clips that are scored.
     """

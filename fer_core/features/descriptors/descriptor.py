@@ -47,5 +47,5 @@ class Descriptor:
 
 
 def frames_evenly(n: int, wanted: int) -> np.ndarray:
-    """(wanted,) places among n frames, from the first to the last, evenly; some repeat when there are too few."""
+    """(wanted,) evenly spaced places among n frames, first to last; some repeat when there are too few frames."""
     return np.rint(np.linspace(0, n - 1, wanted)).astype(np.int64)
