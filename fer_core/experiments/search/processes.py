@@ -12,7 +12,7 @@ from multiprocessing import get_context
 from threading import Event, Lock, Thread
 from typing import Any
 
-from pebble import ProcessPool
+from pebble import CONSTS, ProcessPool
 
 from fer_core.errors import TrainingError
 from fer_core.runtime import child_environment, prepare_child
@@ -21,6 +21,9 @@ log = logging.getLogger(__name__)
 
 _WATCH_S = 0.5
 STARTS = 3  # of a process that dies before it has taken its work
+# Pebble ends one worker after the other and gives each 3 s, which one takes that is inside torch. A trial that is
+# killed loses nothing: its files are written whole, and it goes on from its checkpoint.
+CONSTS.term_timeout = 0
 
 
 @contextmanager
@@ -118,6 +121,8 @@ class _Processes(Executor):
                 future.set_result(inner.result())
             elif not isinstance(error, BrokenProcessPool):
                 future.set_exception(error)
+            elif self._ended.is_set():
+                future.cancel()
             elif attempt < STARTS:
                 log.warning("a process ended before it had taken its work (%s); it is started again", error)
                 self._start(schedule, future, attempt + 1)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 import time
 from concurrent.futures import CancelledError
+from hashlib import pbkdf2_hmac
 from multiprocessing.resource_tracker import ensure_running
+from pathlib import Path
 
 import pytest
 from pebble import ProcessExpired
@@ -68,6 +71,26 @@ def test_processes_that_never_stay_up_are_told_of(stillborn):
             executor.submit(pid, 0).result(timeout=60)
         stillborn()
         assert executor.submit(pid, 1).result(timeout=60) > 0
+
+
+def deaf(started: Path) -> None:
+    """Minutes inside one call of C, where Python handles no signal."""
+    started.touch()
+    pbkdf2_hmac("sha256", b"", b"", 2**31 - 1)
+
+
+def test_processes_that_handle_no_signal_are_ended_together_within_seconds(tmp_path, caplog):
+    begun = [tmp_path / str(i) for i in range(3)]
+    with pytest.raises(KeyboardInterrupt), trial_processes(3) as executor:
+        for path in begun:
+            executor.submit(deaf, path)
+        while not all(path.exists() for path in begun):
+            time.sleep(0.05)
+        signalled = time.monotonic()
+        raise KeyboardInterrupt
+    assert time.monotonic() - signalled < 5  # one after the other, with 3 s each, they took 9.8 s
+    assert not multiprocessing.active_children()
+    assert "started again" not in caplog.text
 
 
 def test_an_exception_ends_the_processes_at_once():
