@@ -70,9 +70,13 @@ class Checkpoint:
             return History()
         self.model.load_state_dict(_under("model.", tensors))
         self._best = _under("best.", tensors)
+        parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
         state: dict[int, dict[str, Any]] = {}
         for key, value in _under("optimizer.", tensors).items():
             place, name = key.split(".", 1)
+            parameter = parameters[int(place)]
+            if value.shape == parameter.shape:  # fused optimisers pair the numbers as they lie in memory
+                value = torch.empty_like(parameter).copy_(value)
             state.setdefault(int(place), {})[name] = value
         groups = self.optimizer.state_dict()["param_groups"]
         self.optimizer.load_state_dict({"state": state, "param_groups": groups})
