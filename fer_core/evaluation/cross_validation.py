@@ -133,7 +133,7 @@ def fold_entry(
         return None
     key = cache_key(
         version=MODELS_VERSION,
-        rival=model.setting,  # the name that keys have had from the first
+        model=model.setting,
         tables=[read_of(table, model) for table in (fits.table, on or fits.table)],
         clips=[places.tolist() for places in (side.fit, side.stop, scored)],
         seed=side.seed,

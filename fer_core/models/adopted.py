@@ -22,14 +22,14 @@ from fer_core.features.inputs import ClipInputs
 from fer_core.models.base import ClassifierRecord, ClipClassifier, FrameView
 
 FRAMES = 8  # of a clip's whole course, where the settings do not say how many: four of them are of the second half
-OF_NEUTRAL = 0.5  # share of the neutral face's log probability; at 3/4 the recall of fer2013 is 2.4 points lower
+OF_NEUTRAL = 0.5  # share of the neutral face's log probability
 NO_NEUTRAL = "no_neutral_face"  # flag of a clip that was read plainly
 
 
 def whole_course(cfg: PreprocessConfig) -> PreprocessConfig:
     """Preprocessing settings for adopted networks: frames from the whole clip, faces cropped but not equalised.
 
-    On equalised crops face-api's mean recall on rendered clips is five points lower, that of fer2013 about equal.
+    The networks were trained on plain pictures.
     """
     return cfg.model_copy(update={"selection": "all", "equalize": "none", "max_frames": cfg.max_frames or FRAMES})
 

@@ -17,7 +17,7 @@ Setting = Literal["table-4.1", "section-4.2.2"]
 
 THESIS = "thesis"
 SETTING: Setting = "table-4.1"
-ELSEWHERE = ("workspace", "limits", "tracking")  # what of the settings a run that is run again does not bring itself
+SET_HERE = ("workspace", "limits", "tracking")  # what of the settings a run that is run again does not bring itself
 DECIDED = ("train", "backbone", "split")  # by the thesis, unless the user sets them
 
 
@@ -112,10 +112,10 @@ def _refuse_options(session: Session, run_id: str, thesis_only: list[str]) -> No
             f"'reproduce {THESIS}' alone takes {' and '.join(thesis_only)}; run '{run_id[:64]}' is run again as it was"
         )
     for line in session.overrides:
-        if line.partition("=")[0].split(".")[0] not in ELSEWHERE:
+        if line.partition("=")[0].split(".")[0] not in SET_HERE:
             raise ConfigError(
                 f"--set {line} would change nothing: run '{run_id[:64]}' is run again as it was. --set can give "
-                f"{', '.join(ELSEWHERE)}, and --manifest says where its clips are now"
+                f"{', '.join(SET_HERE)}, and --manifest says where its clips are now"
             )
 
 
