@@ -72,11 +72,17 @@ class FaceConfig(Settings):
     min_neighbors: int = Field(5, ge=1, le=20, description="Overlapping hits a face needs")
     min_size: float = Field(0.2, gt=0.0, le=1.0, description="Smallest face, as a share of the frame's shorter side")
     min_weight: float = Field(1.0, ge=0.0, description="Cascade confidence under which a box is not taken for a face")
+    landmarks: Literal["auto", "yes", "no"] = Field(
+        "auto",
+        description="Find 468 points of each face, and use no box without a face, by the network face-landmarks "
+        "('ferflow weights'); auto: where it is on this machine",
+    )
 
     @model_validator(mode="after")
     def _unread(self) -> FaceConfig:
         if self.detector == "none":
-            fields = {n: f.default for n, f in FaceConfig.model_fields.items() if n not in ("detector", "mode")}
+            read = ("detector", "mode", "landmarks")
+            fields = {n: f.default for n, f in FaceConfig.model_fields.items() if n not in read}
             if unread := [name for name, default in fields.items() if getattr(self, name) != default]:
                 raise ValueError(f"detector 'none' does not read {', '.join(unread)}; leave out what it does not read")
         return self
@@ -95,10 +101,19 @@ class PreprocessConfig(Settings):
     )
     max_frames: int = Field(0, ge=0, description="Frames kept of the selected ones, evenly spread; 0 keeps all")
     face: FaceConfig = FaceConfig()
+    align: Literal["none", "eyes"] = Field(
+        "none", description="none: the face as the box has it (the thesis); eyes: turned level by them (face-landmarks)"
+    )
     equalize: Literal["thesis", "opencv", "none"] = Field(
         "thesis", description="Histogram equalisation: eq. 3.1-3.4, cv2.equalizeHist, or none"
     )
     size: int = Field(224, ge=32, le=512, description="FitSplit of a face, pixels")
+
+    @model_validator(mode="after")
+    def _alignable(self) -> PreprocessConfig:
+        if self.align == "eyes" and self.face.landmarks == "no":
+            raise ValueError("align 'eyes' needs the face's points; face.landmarks is 'no'")
+        return self
 
 
 class LimitsConfig(Settings):

@@ -49,7 +49,8 @@ RESERVED = frozenset(
         *("clip", "path", "label", "status", "emotion", "confidence", "abstained", "frames", "frames_used"),
         *("frames_selected", "frames_total", "flags", "reason", "rule", "model", "model_version", "model_digest"),
         *("clip_digest", "explanation", "seconds", "frame", "time_s", "x", "y", "width", "height", "weight", "used"),
-        *("share", "trained_on", "none"),
+        *("share", "trained_on", "none", "presence", "yaw", "pitch", "roll", "eye_opening", "mouth_opening"),
+        *("brow_height", "mouth_corner_height"),
     }
 )
 MOST_CLASSES = 20

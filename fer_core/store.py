@@ -195,7 +195,7 @@ class EntryStore:
             if file.tell() != 8 + len(header) + size:
                 raise ValueError(f"{self.kind} entry {key} was to have {n_rows} rows, but got others")
             for array in small.values():
-                file.write(array.tobytes())
+                file.write(array.reshape(-1).view(np.uint8).data)
 
     def note(self, key: str) -> dict[str, Any] | None:
         """The note of an entry, its arrays left alone; None when there is no such entry, or a corrupt one."""

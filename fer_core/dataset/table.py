@@ -21,7 +21,7 @@ from fer_core.emotions import SIX, Classes
 from fer_core.errors import DataError, ShapeError, StoreError
 from fer_core.features.augment import PLAIN, View
 from fer_core.features.backbone import Backbone
-from fer_core.features.descriptors.catalogue import DESCRIPTORS, of_course
+from fer_core.features.descriptors.catalogue import DESCRIPTORS, of_course, of_points
 from fer_core.features.inputs import ClipInputs
 from fer_core.features.store import FeatureStore, Layer, feature_key
 from fer_core.store import EntryStore, cache_key
@@ -246,6 +246,11 @@ class FeatureRequirements:
         """True if the faces of the clips' whole course are needed."""
         return of_course(self.descriptors)
 
+    @property
+    def points(self) -> bool:
+        """True if the faces' landmarks are needed."""
+        return of_points(self.descriptors)
+
 
 def store_features(
     rows: Sequence[ClipRow],
@@ -322,11 +327,9 @@ def clips_table(
 
     def described(name: str) -> Part:
         descriptor = DESCRIPTORS[name]
-        of = chosen if descriptor.source == "expression" else [whole[c.id] for c in clips]
+        of = [whole[c.id] for c in clips] if descriptor.of_course else chosen
         keys = [cache_key(faces=row.key, descriptor=descriptor.identity) for row in of]
-        return Part(
-            "described", keys, lambda: (descriptor.describe(f.pixels)[None] for f in stored_faces(of, workspace)), name
-        )
+        return Part("described", keys, lambda: (descriptor.of(f)[None] for f in stored_faces(of, workspace)), name)
 
     note = {**(backbone.identity if backbone else {}), "preprocess": cfg.model_dump_json(), "fingerprint": fingerprint}
     if extra.plain:

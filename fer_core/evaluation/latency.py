@@ -17,6 +17,7 @@ from fer_core.features.backbone import Backbone
 from fer_core.features.descriptors.catalogue import DESCRIPTORS
 from fer_core.features.inputs import ClipInputs
 from fer_core.models.base import ClipClassifier
+from fer_core.preprocess.faces import Faces
 from fer_core.workspace import Workspace
 
 Costs = Mapping[str, float]  # `features`, or the name of a descriptor -> milliseconds a clip
@@ -40,11 +41,10 @@ def measure_costs(
     """
     found = {}
     if wanted.plain and backbone is not None:
-        found[FEATURES] = _median_ms(rows, workspace, backbone.features)
+        found[FEATURES] = _median_ms(rows, workspace, lambda faces: backbone.features(faces.pixels))
     for name in wanted.descriptors:
         descriptor = DESCRIPTORS[name]
-        of = rows if descriptor.source == "expression" else course
-        found[name] = _median_ms(of, workspace, descriptor.describe)
+        found[name] = _median_ms(course if descriptor.of_course else rows, workspace, descriptor.of)
     return found
 
 
@@ -56,10 +56,10 @@ def ms_per_clip(classifier: ClipClassifier, inputs: ClipInputs, clips: np.ndarra
     return 1000 * float(np.median(seconds)) + sum(costs.get(name, 0.0) for name in read)
 
 
-def _median_ms(rows: Sequence[ClipRow], workspace: Workspace, make: Callable[[np.ndarray], np.ndarray]) -> float:
+def _median_ms(rows: Sequence[ClipRow], workspace: Workspace, make: Callable[[Faces], np.ndarray]) -> float:
     lengths = np.array([row.n_used for row in rows])
     nearest = np.argsort(np.abs(lengths - np.median(lengths)), kind="stable")[:_TIMED_INPUTS]
-    seconds = [_cpu_s(make, faces.pixels) for faces in stored_faces([rows[i] for i in nearest], workspace)]
+    seconds = [_cpu_s(make, faces) for faces in stored_faces([rows[i] for i in nearest], workspace)]
     return 1000 * float(np.median(seconds))
 
 

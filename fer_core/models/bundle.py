@@ -22,13 +22,15 @@ from safetensors.torch import save_file
 
 import fer_core.models.registry  # noqa: F401  every kind of classifier is known from here on
 from fer_core.emotions import Classes
-from fer_core.errors import FerError, RegistryError
+from fer_core.errors import FerError, RegistryError, WeightsError
 from fer_core.features.backbone import Backbone, JoinedBackbone, backbone_from_state, normalization_named
 from fer_core.features.descriptors.catalogue import describe
+from fer_core.features.descriptors.descriptor import Source
 from fer_core.features.inputs import ClipInputs
 from fer_core.features.weights import StateDict
 from fer_core.models.base import ClipClassifier, build_classifier
 from fer_core.models.record import FORMAT, BackboneRecord, ModelFacts, ModelRecord, TensorSpec
+from fer_core.preprocess.landmarks import N_POINTS, keep, landmarks_file, resolved
 from fer_core.preprocess.store import PREPROCESS_VERSION
 from fer_core.store import cache_key, publish, write_atomic
 
@@ -36,6 +38,7 @@ WEIGHTS, RECORD = "weights.safetensors", "model.json"
 FILES = (RECORD, WEIGHTS)
 _LARGEST = {WEIGHTS: 4 * 1024**3, RECORD: 4 * 1024**2}
 _LARGEST_HEADER = 16 * 1024**2
+NETWORK = "landmarks"  # tensor: the bytes of the landmark network's file
 CANARIES = 4
 TOLERANCE = 1e-3  # of a canary's score, between machines
 _DTYPES = {torch.float64: "F64", torch.float32: "F32", torch.float16: "F16", torch.int64: "I64", torch.uint8: "U8"}
@@ -110,6 +113,9 @@ def write_bundle(folder: Path, classifier: ClipClassifier, backbone: Backbone | 
     if backbone is not None:
         tensors |= {f"backbone.{key}": value for key, value in backbone.convolutions.items()}
     tensors["canary"] = torch.from_numpy(canary)
+    facts = facts.model_copy(update={"preprocess": resolved(facts.preprocess)})
+    if facts.preprocess.face.landmarks == "yes":  # faces are made with it, on whatever machine the model scores
+        tensors[NETWORK] = torch.frombuffer(bytearray(landmarks_file().read_bytes()), dtype=torch.uint8)
     tensors = {key: value.contiguous() for key, value in tensors.items()}
     unfit = [key for key, value in tensors.items() if value.dtype not in _DTYPES]
     if unfit:
@@ -225,6 +231,13 @@ def _read_tensors(path: Path, record: ModelRecord) -> StateDict:
             tensors = {key: file.get_tensor(key) for key in found}
     except (SafetensorError, ValidationError, OSError) as exc:
         raise RegistryError(f"{path}: no safetensors file ({' '.join(str(exc).split())[:200]})") from exc
+    if (record.facts.preprocess.face.landmarks == "yes") != (NETWORK in tensors):
+        raise RegistryError(f"{path}: a model of faces with landmarks, and no other, brings the network '{NETWORK}'")
+    if NETWORK in tensors:
+        try:
+            keep(tensors.pop(NETWORK).numpy().tobytes())
+        except WeightsError as exc:
+            raise RegistryError(f"{path}: {exc}") from exc
     broken = [key for key, value in tensors.items() if not torch.isfinite(value).all()]
     if broken:
         raise RegistryError(f"{path}: NaN or infinite numbers in {broken[:3]}")
@@ -297,6 +310,12 @@ def _canary(size: int) -> np.ndarray:
     return np.clip(np.stack(smooth), 0, 255).astype(np.uint8)
 
 
+def _canary_points() -> np.ndarray:
+    """(4, 468, 3) points: nobody's, each on a straight way of its own."""
+    start, way = np.random.default_rng(0).normal(size=(2, N_POINTS, 3))
+    return np.stack([start + 0.1 * i * way for i in range(CANARIES)])
+
+
 def _canary_scores(backbone: Backbone | None, classifier: ClipClassifier, canary: np.ndarray) -> np.ndarray:
     """(4, k) scores of the canary's faces as one clip, whose course is one of them, stretched a little more each time.
 
@@ -304,10 +323,11 @@ def _canary_scores(backbone: Backbone | None, classifier: ClipClassifier, canary
     """
     features = np.empty((len(canary), 0), np.float16) if backbone is None else backbone.features(canary)
     course = np.stack([cv2.warpAffine(canary[0], _stretch(i), canary.shape[:0:-1]) for i in range(CANARIES)])
+    shown: dict[Source, np.ndarray] = {"expression": canary, "course": course, "points": _canary_points()}
     inputs = ClipInputs(
         features=torch.from_numpy(features),
         offsets=np.array([0, len(canary)]),
-        described=describe(classifier.descriptors, {"expression": canary, "course": course}),
+        described=describe(classifier.descriptors, shown),
     )
     return classifier.frame_scores(inputs, np.array([0]))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import combinations
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -34,11 +34,11 @@ class SupportVectorsClassifier(DescriptorClassifier):
         mean, scale: (d,) of the descriptor's numbers. coef, intercept: (p, d) and (p,), a row a pair of classes i < j,
             positive for i.
         n_classes: k, p = k (k - 1) / 2.
-        onset: (d,) weights whose product with a descriptor is positive where the expression grows, negative where it
-            fades; (0,) where the descriptor is not signed.
+        onset: (m,) weights whose product with the first descriptor is positive where the expression grows, negative
+            where it fades; (0,) where that descriptor is not signed.
     """
 
-    Record = SupportVectorsRecord
+    Record: ClassVar[type[DescriptorRecord]] = SupportVectorsRecord
 
     mean: np.ndarray
     scale: np.ndarray
@@ -53,13 +53,22 @@ class SupportVectorsClassifier(DescriptorClassifier):
 
     def scores(self, inputs: ClipInputs, clips: np.ndarray) -> np.ndarray:
         described = inputs.described[self.record.descriptor][clips]
-        rows = described.reshape(len(clips), -1)
+        rows = self.rows({name: inputs.described[name][clips] for name in self.descriptors})
         values = self.decision((rows - self.mean) / self.scale @ self.coef.T + self.intercept)
         powers = np.exp((values - values.max(axis=1, keepdims=True)) / self.record.temperature)
         found: np.ndarray = powers / powers.sum(axis=1, keepdims=True)
         if (says_nothing := DESCRIPTORS[self.record.descriptor].says_nothing) is not None:
             found[says_nothing(described)] = 1 / self.n_classes
         return found
+
+    def rows(self, described: Mapping[str, np.ndarray]) -> np.ndarray:
+        """(n, d) the numbers that are classified, of the descriptors of n clips."""
+        [read] = (described[name] for name in self.descriptors)
+        return read.reshape(len(read), -1)
+
+    def ways(self, described: np.ndarray) -> np.ndarray:
+        """(m,) the first numbers of a clip's row, which are of this descriptor."""
+        return described.reshape(-1)
 
     def decision(self, pairs: np.ndarray) -> np.ndarray:
         """(n, k) each class's smallest margin over another class: positive where it wins all its pairs.
@@ -89,13 +98,14 @@ class SupportVectorsClassifier(DescriptorClassifier):
         return found
 
     def speaking_for(self, row: np.ndarray, column: int) -> np.ndarray:
-        """(d,) what each number of a clip's descriptor adds to the margins of a class over all others.
+        """(m,) what each number of a clip's descriptor adds to the margins of a class over all others.
 
         Args:
-            row: (d,) the descriptor.
+            row: (m,) the first numbers of a row, m <= d.
         """
+        m = len(row)
         signs = [(i == column) - (j == column) for i, j in combinations(range(self.n_classes), 2)]
-        added: np.ndarray = np.array(signs) @ self.coef * (row - self.mean) / self.scale
+        added: np.ndarray = np.array(signs) @ self.coef[:, :m] * (row - self.mean[:m]) / self.scale[:m]
         return added
 
     def to_tensors(self) -> dict[str, torch.Tensor]:
@@ -114,11 +124,12 @@ class SupportVectorsClassifier(DescriptorClassifier):
 
     @classmethod
     def build(
-        cls, record: SupportVectorsRecord, tensors: dict[str, torch.Tensor], n_classes: int
+        cls, record: DescriptorRecord, tensors: dict[str, torch.Tensor], n_classes: int
     ) -> SupportVectorsClassifier:
+        read = DESCRIPTORS[record.descriptor]
         d, p = record.n_features, n_classes * (n_classes - 1) // 2
         shapes = {"mean": (d,), "scale": (d,), "coef": (p, d), "intercept": (p,)}
-        shapes["onset"] = (d if DESCRIPTORS[record.descriptor].signed else 0,)
+        shapes["onset"] = (read.size if read.signed else 0,)
         return cls(record, **take(tensors, shapes, dict.fromkeys(shapes, torch.float64)), n_classes=n_classes)
 
 

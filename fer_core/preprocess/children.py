@@ -35,7 +35,10 @@ STARTS = 2  # attempts
 EXIT_S = 1.0  # for a child that has closed its end to be gone
 WARM = 4  # processes kept between batches; each holds some 100 MB
 MAX_ANSWER = 1 << 20  # bytes; a longer answer is none of ours
-KEPT = ("PATH", "HOME", "TMPDIR", "LANG", "LC_ALL", "LC_CTYPE", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "PYTHONHOME")
+KEPT = (
+    "PATH", "HOME", "XDG_CACHE_HOME", "TMPDIR", "LANG", "LC_ALL", "LC_CTYPE", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH",
+    "PYTHONHOME",
+)  # fmt: skip
 
 
 class Child:

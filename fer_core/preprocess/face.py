@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import math
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import cv2
 import numpy as np
 
 from fer_core.config import FaceConfig
+from fer_core.preprocess.landmarks import PRESENT, LandmarkFinder, Landmarks
 
 Box = tuple[int, int, int, int]  # x, y, width, height
 
@@ -46,10 +48,16 @@ def cascade(name: str = CASCADE) -> cv2.CascadeClassifier:
 
 @dataclass(frozen=True)
 class Detection:
-    """A face box inside its frame, and how sure the cascade is of it."""
+    """A face box inside its frame, how sure the cascade is of it, and the points in it, where they are looked for."""
 
     box: Box
     weight: float
+    landmarks: Landmarks | None = field(default=None, compare=False)
+
+    @property
+    def is_face(self) -> bool:
+        """False where points were looked for, and no face was there."""
+        return self.landmarks is None or self.landmarks.presence >= PRESENT
 
 
 def smallest_face(shape: tuple[int, ...], cfg: FaceConfig) -> float:
@@ -121,11 +129,12 @@ class FaceFinder:
 
     Args:
         cfg: `per_frame` searches every frame whole (the thesis); `tracked` looks near the last box at about its size
-            first, and in the whole frame when it is not there.
+            first, and in the whole frame when it is not there. With `landmarks` yes, points are found in each box.
     """
 
     def __init__(self, cfg: FaceConfig) -> None:
         self._cfg = cfg
+        self._points = LandmarkFinder() if cfg.landmarks == "yes" else None
         self._last: Box | None = None
         self._shape: tuple[int, ...] = ()
         self._followed = 0
@@ -135,10 +144,12 @@ class FaceFinder:
         """The face in a grey frame; one less sure than `min_weight` is given back, but not followed.
 
         A frame without a sure face is searched once more with its contrast raised locally: on dark skin, and in poor
-        light, eyes and brows stand out too little for the cascade. Without a detector the whole frame is the face.
+        light, eyes and brows stand out too little for the cascade. Of several sure boxes, one in which there are no
+        landmarks of a face is passed over. Without a detector the whole frame is the face.
         """
         if self._cfg.detector == "none":
-            return Detection((0, 0, picture.shape[1], picture.shape[0]), self._cfg.min_weight)
+            whole = Detection((0, 0, picture.shape[1], picture.shape[0]), self._cfg.min_weight)
+            return self._with_points(picture, whole)
         if picture.shape != self._shape:  # the stream changed its size: the last box means nothing here
             self._last, self._shape = None, picture.shape
         found = self._follow(picture) or detect(picture, self._cfg)
@@ -146,13 +157,24 @@ class FaceFinder:
             found = detect(cv2.createCLAHE(CONTRAST, TILES).apply(picture), self._cfg) or found
         if not found:
             return None
-        best = choose(found, self._last)
+        best = self._with_points(picture, choose(found, self._last))
+        sure = [d for d in found if d.weight >= self._cfg.min_weight]
+        rejected = best
+        while not best.is_face and (sure := [d for d in sure if d.box != best.box]):
+            best = self._with_points(picture, choose(sure, self._last))
+        if not best.is_face:
+            return rejected
         if best.weight < self._cfg.min_weight:
             return best
         if any(d.weight >= self._cfg.min_weight and overlap(d.box, best.box) == 0 for d in found):
             self.flags.add("several_faces")
         self._last = best.box
         return best
+
+    def _with_points(self, picture: np.ndarray, found: Detection) -> Detection:
+        if self._points is None or found.weight < self._cfg.min_weight:
+            return found
+        return replace(found, landmarks=self._points.find(picture, found.box))
 
     def _follow(self, picture: np.ndarray) -> list[Detection]:
         if self._cfg.mode != "tracked" or self._last is None or self._followed >= REFRESH:
@@ -171,6 +193,16 @@ def confirmed(face: np.ndarray) -> bool:
     small = cv2.copyMakeBorder(small, *(CONFIRMED_BORDER,) * 4, cv2.BORDER_REPLICATE)
     least = round(0.6 * CONFIRMED_SIDE)
     return len(cascade(SECOND_CASCADE).detectMultiScale(small, 1.05, 1, minSize=(least, least))) > 0
+
+
+def level(picture: np.ndarray, found: Detection) -> tuple[np.ndarray, Landmarks]:
+    """A frame turned round its face's box so that the eyes lie level, and the points in it."""
+    assert found.landmarks is not None
+    x, y, width, height = found.box
+    centre, angle = (x + width / 2, y + height / 2), found.landmarks.roll
+    turn = cv2.getRotationMatrix2D(centre, math.degrees(angle), 1.0)
+    turned = cv2.warpAffine(picture, turn, picture.shape[::-1], borderMode=cv2.BORDER_REPLICATE)
+    return turned, found.landmarks.turned(centre, angle)
 
 
 def crop(picture: np.ndarray, box: Box) -> np.ndarray:

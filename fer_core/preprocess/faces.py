@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 import numpy as np
 
 from fer_core.errors import ShapeError
+from fer_core.preprocess.landmarks import MEASURES, N_POINTS
 
 
 class FrameStatus(StrEnum):
@@ -17,6 +18,7 @@ class FrameStatus(StrEnum):
     NO_FACE = "no_face"
     DECODE_ERROR = "decode_error"
     LOW_WEIGHT = "low_weight"
+    NOT_A_FACE = "not_a_face"  # a sure box, in which the landmark network finds no face
 
 
 @dataclass(frozen=True)
@@ -29,6 +31,8 @@ class Ledger:
         status: (m,) FrameStatus values.
         box: (m, 4) int32 face box x, y, width, height in frame pixels; zeros where there is none.
         weight: (m,) float32 cascade confidence; 0 where there is none.
+        measures: (m, 8) float32 of the points in the box, see `landmarks.measures`; NaN where there is no box; None
+            where no points were looked for.
     """
 
     frame: np.ndarray
@@ -36,10 +40,14 @@ class Ledger:
     status: tuple[FrameStatus, ...]
     box: np.ndarray
     weight: np.ndarray
+    measures: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         m = len(self.status)
-        for name, shape in {"frame": (m,), "time_s": (m,), "box": (m, 4), "weight": (m,)}.items():
+        shapes = {"frame": (m,), "time_s": (m,), "box": (m, 4), "weight": (m,)}
+        if self.measures is not None:
+            shapes["measures"] = (m, len(MEASURES))
+        for name, shape in shapes.items():
             if getattr(self, name).shape != shape:
                 raise ShapeError(f"ledger {name} must have shape {shape}, but got {getattr(self, name).shape}")
 
@@ -56,6 +64,11 @@ class Ledger:
         return {status.value: sum(s is status for s in self.status) for status in FrameStatus}
 
 
+def no_points() -> np.ndarray:
+    """(0, 468, 3) float16: what faces have whose points were not looked for."""
+    return np.empty((0, N_POINTS, 3), dtype=np.float16)
+
+
 @dataclass(frozen=True)
 class Faces:
     """The equalised faces of one clip.
@@ -66,6 +79,7 @@ class Faces:
         pixels: (n, size, size) uint8 grey; n >= 0, n = number of `used` frames.
         ledger: one row per selected frame, m >= n.
         n_frames: frames decoded in the whole clip.
+        points: (n, 468, 3) float16 of each face, see `landmarks.in_box`; (0, 468, 3) where none were looked for.
         apex: 0-based frame the clip was cut at; -1 when it was not cut.
         width, height: upright frame size, pixels (of the first frame).
         duration_s: container's or decoded duration, seconds; 0 where unknown.
@@ -82,12 +96,15 @@ class Faces:
     height: int = 0
     duration_s: float = 0.0
     flags: tuple[str, ...] = ()
+    points: np.ndarray = field(default_factory=no_points)
 
     def __post_init__(self) -> None:
         if self.pixels.ndim != 3 or self.pixels.dtype != np.uint8:
             raise ShapeError(f"faces must be (n, size, size) uint8, but got {self.pixels.shape} {self.pixels.dtype}")
         if len(self.pixels) != int(self.ledger.used.sum()):
             raise ShapeError(f"{len(self.pixels)} faces, but the ledger has {int(self.ledger.used.sum())} used frames")
+        if self.points.shape not in ((0, N_POINTS, 3), (len(self.pixels), N_POINTS, 3)):
+            raise ShapeError(f"points of {len(self.pixels)} faces must not have shape {self.points.shape}")
 
     @property
     def n_used(self) -> int:

@@ -19,10 +19,11 @@ from fer_core.preprocess.admit import admit, missing, open_regular
 from fer_core.preprocess.apex import estimate_apex
 from fer_core.preprocess.decode import Frame, Media, VideoFile
 from fer_core.preprocess.equalize import equalize_by
-from fer_core.preprocess.face import Detection, FaceFinder, confirmed, crop, resize
+from fer_core.preprocess.face import Detection, FaceFinder, confirmed, crop, level, resize
 from fer_core.preprocess.faces import Faces, FrameStatus, Ledger
 from fer_core.preprocess.folder import FrameFolder
 from fer_core.preprocess.frame_count import Report
+from fer_core.preprocess.landmarks import MEASURES, N_POINTS, in_box, measures, resolved
 from fer_core.preprocess.selection import select
 from fer_core.preprocess.spool import Spool
 from fer_core.preprocess.store import FacesStore, cut_at, faces_key
@@ -122,10 +123,13 @@ def faces_of(media: Media, given_apex: int, cfg: PreprocessConfig, folder: Path 
 
 
 def _evidence(faces: Faces) -> float:
-    """Share of a clip's frames, read upright or turned, that have a confirmed face, 0 ... 1.
+    """How surely the frames of a clip, read upright or turned, show a face, 0 ... 1: the mean presence of the landmark
+    network or, where it is not asked, the share in which a second cascade confirms the face.
 
     The first cascade's own weights do not count: it finds steady "faces" in a turned picture with weights up to 9.
     """
+    if faces.ledger.measures is not None:
+        return float(faces.ledger.measures[faces.ledger.used, MEASURES.index("presence")].sum()) / faces.n_selected
     return sum(confirmed(face) for face in faces.pixels) / faces.n_selected
 
 
@@ -149,23 +153,25 @@ class Turned:
 
 def _faces_of(media: Media, given_apex: int, cfg: PreprocessConfig, folder: Path | None) -> tuple[Faces, Spool]:
     """One run over the frames is enough where the container counts them right; the decoded count decides."""
+    cfg = resolved(cfg)
     apex = None if given_apex < 0 else given_apex
     n, n_lost = max(media.n_expected, 1, given_apex + 1), 0
     if apex is None and cfg.apex == "estimate":
         apex = estimate_apex(media, cfg.face)
         n, n_lost = media.report().n_frames, media.report().n_lost
     spool = Spool(cfg.size, folder)
-    ledger, flags = _run(media, select(n, apex, cfg), cfg, spool)
+    ledger, points, flags = _run(media, select(n, apex, cfg), cfg, spool)
     report = media.report()
     if (report.n_frames, report.n_lost) != (n, n_lost):
         spool = Spool(cfg.size, folder)
-        ledger, flags = _run(media, select(report.n_frames, apex, cfg), cfg, spool)
+        ledger, points, flags = _run(media, select(report.n_frames, apex, cfg), cfg, spool)
         report = media.report()
     faces = Faces(
         key=faces_key(media.digest, given_apex, cfg),
         clip_digest=media.digest,
         pixels=spool.pixels(),
         ledger=ledger,
+        points=points,
         n_frames=report.n_frames,
         apex=-1 if apex is None else apex,
         width=report.width,
@@ -176,10 +182,12 @@ def _faces_of(media: Media, given_apex: int, cfg: PreprocessConfig, folder: Path
     return faces, spool
 
 
-def _run(media: Media, chosen: np.ndarray, cfg: PreprocessConfig, spool: Spool) -> tuple[Ledger, set[str]]:
+def _run(media: Media, chosen: np.ndarray, cfg: PreprocessConfig, spool: Spool) -> tuple[Ledger, np.ndarray, set[str]]:
+    """Faces of the chosen frames into the spool; the ledger, the faces' points, and flags."""
     finder = FaceFinder(cfg.face)
     wanted = frozenset(chosen.tolist())
     rows: list[tuple[Frame, FrameStatus, Detection | None]] = []
+    points = bytearray()
     for frame in media.frames(wanted.__contains__):
         if frame.index not in wanted:
             continue
@@ -187,16 +195,21 @@ def _run(media: Media, chosen: np.ndarray, cfg: PreprocessConfig, spool: Spool) 
         status = _status(frame, found, cfg)
         if status is FrameStatus.USED:
             assert frame.picture is not None and found is not None
-            spool.append(resize(equalize_by(crop(frame.picture, found.box), cfg.equalize), cfg.size))
+            picture, landmarks = frame.picture, found.landmarks
+            if cfg.align == "eyes":
+                picture, landmarks = level(picture, found)
+            spool.append(resize(equalize_by(crop(picture, found.box), cfg.equalize), cfg.size))
+            if landmarks is not None:
+                points += in_box(landmarks.points, found.box).tobytes()
         rows.append((Frame(frame.index, frame.time_s, None), status, found))
-    ledger = _ledger(rows)
+    ledger = _ledger(rows, measured=cfg.face.landmarks == "yes")
     flags = set(finder.flags)
     sides = ledger.box[ledger.used][:, 2]
     if len(sides) and np.median(sides) < SMALL_FACE:
         flags |= {"small_face", "low_quality"}
     if cfg.face.detector == "none" and (ledger.box[:, 2:].max(1) > SQUARE * ledger.box[:, 2:].min(1)).any():
         flags |= {"not_square", "low_quality"}
-    return ledger, flags
+    return ledger, np.frombuffer(points, dtype=np.float16).reshape(-1, N_POINTS, 3), flags
 
 
 def _status(frame: Frame, found: Detection | None, cfg: PreprocessConfig) -> FrameStatus:
@@ -204,18 +217,23 @@ def _status(frame: Frame, found: Detection | None, cfg: PreprocessConfig) -> Fra
         return FrameStatus.DECODE_ERROR
     if found is None:
         return FrameStatus.NO_FACE
-    return FrameStatus.USED if found.weight >= cfg.face.min_weight else FrameStatus.LOW_WEIGHT
+    if found.weight < cfg.face.min_weight:
+        return FrameStatus.LOW_WEIGHT
+    return FrameStatus.USED if found.is_face or cfg.face.detector == "none" else FrameStatus.NOT_A_FACE
 
 
-def _ledger(rows: list[tuple[Frame, FrameStatus, Detection | None]]) -> Ledger:
+def _ledger(rows: list[tuple[Frame, FrameStatus, Detection | None]], measured: bool) -> Ledger:
     none = Detection((0, 0, 0, 0), 0.0)
     found = [detection or none for _, _, detection in rows]
+    unknown = np.full(len(MEASURES), np.nan, dtype=np.float32)
+    of_points = [unknown if d.landmarks is None else measures(d.landmarks) for d in found]
     return Ledger(
         frame=np.array([frame.index for frame, _, _ in rows], dtype=np.int32),
         time_s=np.array([frame.time_s for frame, _, _ in rows], dtype=np.float32),
         status=tuple(status for _, status, _ in rows),
         box=np.array([d.box for d in found], dtype=np.int32).reshape(len(rows), 4),
         weight=np.array([d.weight for d in found], dtype=np.float32),
+        measures=np.array(of_points).reshape(len(rows), len(MEASURES)) if measured else None,
     )
 
 

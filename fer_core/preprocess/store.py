@@ -12,9 +12,10 @@ from fer_core.clips.clip import Clip
 from fer_core.config import PreprocessConfig
 from fer_core.errors import StoreError
 from fer_core.preprocess.faces import Faces, FrameStatus, Ledger
+from fer_core.preprocess.landmarks import resolved
 from fer_core.store import EntryStore, cache_key
 
-PREPROCESS_VERSION = 2  # raised whenever the same clip and config give other faces; a golden test holds it honest
+PREPROCESS_VERSION = 3  # raised whenever the same clip and config give other faces; a golden test holds it honest
 
 _CODES = tuple(FrameStatus)
 _NOTED = ("clip_digest", "n_frames", "apex", "width", "height", "duration_s")
@@ -35,11 +36,17 @@ def cut_at(clip: Clip, cfg: PreprocessConfig) -> int:
 
 
 def faces_key(clip_digest: str, apex: int, cfg: PreprocessConfig) -> str:
-    """Key of a clip's faces: its content, the given apex it is cut at (-1: none), the config, and the versions."""
+    """Key of a clip's faces: its content, the given apex it is cut at (-1: none), the config, and the versions.
+
+    The config says whether the landmark network was asked, `face.landmarks`: with and without it are two keys.
+
+    Raises:
+        WeightsError: the network is asked for and is not on this machine.
+    """
     return cache_key(
         clip=clip_digest,
         apex=apex,
-        config=cfg.model_dump(mode="json"),
+        config=resolved(cfg).model_dump(mode="json"),
         version=PREPROCESS_VERSION,
         decoders=decoders(),
     )
@@ -86,7 +93,10 @@ class FacesStore:
             "status": np.array([_CODES.index(s) for s in ledger.status], dtype=np.uint8),
             "box": ledger.box,
             "weight": ledger.weight,
+            "points": faces.points,
         }
+        if ledger.measures is not None:
+            beside["measures"] = ledger.measures
         note = {name: getattr(faces, name) for name in _NOTED} | {"flags": list(faces.flags)}
         self.entries.put_rows(faces.key, "pixels", pieces or [faces.pixels], faces.n_used, note, beside)
 
@@ -102,6 +112,7 @@ class FacesStore:
             status=tuple(_CODES[code] for code in arrays["status"]),
             box=arrays["box"],
             weight=arrays["weight"],
+            measures=arrays.get("measures"),
         )
-        noted = {name: note[name] for name in _NOTED}
-        return Faces(key=key, pixels=arrays["pixels"], ledger=ledger, flags=tuple(note["flags"]), **noted)
+        noted = {name: note[name] for name in _NOTED} | {"flags": tuple(note["flags"])}
+        return Faces(key=key, pixels=arrays["pixels"], ledger=ledger, points=arrays["points"], **noted)

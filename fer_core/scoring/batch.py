@@ -130,6 +130,8 @@ class RowStore:
             "thumbnail": np.frombuffer(row.thumbnail, dtype=np.uint8),
             "explanation": np.frombuffer(row.explanation, dtype=np.uint8),
         }
+        if ledger.measures is not None:
+            arrays["measures"] = ledger.measures
         note = {
             "status": row.status,
             "reason": row.reason,
@@ -179,7 +181,7 @@ def _ledger(arrays: dict[str, np.ndarray], note: dict[str, Any]) -> Ledger | Non
     if note["ledger"] is None:
         return None
     status = tuple(FrameStatus(s) for s in note["ledger"])
-    return Ledger(arrays["frame"], arrays["time_s"], status, arrays["box"], arrays["weight"])
+    return Ledger(arrays["frame"], arrays["time_s"], status, arrays["box"], arrays["weight"], arrays.get("measures"))
 
 
 def _digest(item: Item, limits: LimitsConfig) -> str:

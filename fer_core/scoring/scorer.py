@@ -19,7 +19,7 @@ from fer_core.clips.clip import Clip
 from fer_core.config import LimitsConfig, PreprocessConfig, Rule, ScoreConfig
 from fer_core.emotions import Classes, Emotion
 from fer_core.errors import ClipError, ClipStatus, ConfigError, WeightsError
-from fer_core.features.descriptors.catalogue import DESCRIPTORS, DISPLACEMENT, describe, of_course
+from fer_core.features.descriptors.catalogue import DESCRIPTORS, describe, of_course
 from fer_core.features.descriptors.descriptor import Source, course_config
 from fer_core.features.descriptors.motion import displacement, is_still
 from fer_core.features.inputs import ClipInputs
@@ -35,7 +35,7 @@ from fer_core.scoring.explain import decisive, head_of, motion_of, moved, strip,
 from fer_core.scoring.inputs import Item, named
 from fer_core.store import cache_key
 
-SCORING_VERSION = 5  # raised whenever the same faces and model give another row
+SCORING_VERSION = 6  # raised whenever the same faces and model give another row
 _THUMBNAIL = 64
 STILL_FACE = "abstained: nothing moved; this model needs a clip that starts with a neutral face"
 FADING_FACE = "abstained: the clip seems to begin with an expression; this model needs a neutral start"
@@ -176,7 +176,7 @@ class ClipScorer:
     def _sees_motion_only(self) -> bool:
         """True if it reads only how a face changes, so that it needs a clip that starts neutral."""
         read = self.bundle.classifier
-        return not read.reads_features and all(DESCRIPTORS[name].source == "course" for name in read.descriptors)
+        return not read.reads_features and all(DESCRIPTORS[name].of_course for name in read.descriptors)
 
     @property
     def classes(self) -> Classes:
@@ -209,7 +209,7 @@ class ClipScorer:
         bundle = self.bundle
         shown: dict[Source, np.ndarray] = {"expression": faces.pixels}
         if course is not None:
-            shown["course"] = course.pixels
+            shown |= {"course": course.pixels, "points": course.points}
         inputs = ClipInputs(
             features=torch.from_numpy(self._features_of(faces)),
             offsets=np.array([0, len(faces.pixels)]),
@@ -331,7 +331,7 @@ class ClipScorer:
         if self._sees_motion_only and not _moves(course):
             return STILL_FACE
         motion, neutral = motion_of(self.bundle), self.classes[scores.index] == Emotion.NEUTRAL
-        fades = motion is not None and motion.fades(scores.inputs.described[DISPLACEMENT.name])[0]
+        fades = motion is not None and motion.fades(scores.inputs.described[motion.record.descriptor])[0]
         return FADING_FACE if fades and not neutral else ""
 
     def _explained(self, faces: Faces, course: Faces | None, scores: Scores) -> tuple[tuple[int, ...], bytes]:
@@ -344,8 +344,8 @@ class ClipScorer:
             chosen = decisive(by_head.scores, scores.index, self.explain)
             pictures += warmed(self.bundle, head, faces.pixels[chosen], scores.index)
         if (motion := motion_of(self.bundle)) is not None and course is not None:
-            ways = scores.inputs.described[DISPLACEMENT.name][0]
-            pictures.append(moved(motion, ways, course.pixels[-1], scores.index))
+            ways = scores.inputs.described[motion.record.descriptor][0]
+            pictures.append(moved(motion, ways, course, scores.index))
         return tuple(chosen.tolist()), strip(pictures)
 
     def _failed(self, clip: Clip, error: ClipError, made: ClipFaces | None = None) -> ClipScore:

@@ -21,6 +21,7 @@ from fer_core.dataset.table import FeatureRequirements, FeatureTable, store_feat
 from fer_core.evaluation.latency import measure_costs
 from fer_core.features.backbone import Backbone, load_backbone, one_network
 from fer_core.features.descriptors.descriptor import course_config
+from fer_core.preprocess.landmarks import require_landmarks
 from fer_core.runtime import resolve_device
 from fer_core.workspace import Workspace
 from flows.support.artifacts import progress_bar
@@ -114,6 +115,8 @@ def prepare(
         narrow: leaves some of the clips out, before anything but faces is made, and adds the course of the others.
     """
     backbone = backbone_for(config, required)
+    if required.points:
+        require_landmarks(config.preprocess)
     prepared = prepare_faces(config, FeatureRequirements() if narrow else required, folded=folded)
     return prepare_table(config, narrow(prepared) if narrow else prepared, required, backbone)
 

@@ -86,7 +86,7 @@ def test_a_long_clip_is_mapped_and_the_same(store: FacesStore, film: Path) -> No
         box=short.ledger.box[rows],
         weight=short.ledger.weight[rows],
     )
-    faces = dataclasses.replace(short, pixels=pixels, ledger=ledger)
+    faces = dataclasses.replace(short, pixels=pixels, ledger=ledger, points=short.points[:0])
     store.put(faces, (pixels[i : i + 30] for i in range(0, n, 30)))
     whole = store.entries.path(faces.key).read_bytes()
     found = store.get(faces.key)

@@ -2,5 +2,6 @@
 
 descriptor.py   what one is, and which faces it is taken of: the expression's, or the clip's whole course
 texture.py      local binary patterns; motion.py: displacement of points, 3-D gradient histograms; volume.py: the faces
+landmarks.py    displacement of the 468 points of a face, in 3-D
 catalogue.py    all of them by name
 """

@@ -1,0 +1,264 @@
+"""468 points of a face in 3-D, and how surely there is one, by the network `face-landmarks` (Kartynnik et al. 2019).
+
+Kartynnik, Ablavatski, Grishchenko and Grundmann, "Real-time Facial Surface Geometry from Monocular Video on Mobile
+GPUs", arXiv:1907.06724. OpenCV runs the published file as it is.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import threading
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from fer_core.config import PreprocessConfig
+from fer_core.errors import ConfigError, WeightsError
+from fer_core.runtime import weights_folder
+from fer_core.store import publish
+
+FILE = "face-landmarks.tflite"
+SHA256 = "1055cb9d4a9ca8b8c688902a3a5194311138ba256bcc94e336d8373a5f30c814"
+FETCH = "'ferflow weights fetch face-landmarks'"
+N_POINTS = 468
+PRESENT = 0.8  # presence from which a box holds a face: plain faces have 1.00, textures that look like one up to 0.7
+_SIDE = 192  # pixels of the network's input
+_OUTPUTS = ("conv2d_31", "conv2d_21")  # a face's presence (logit), its points
+_OF_BOX = 1.3  # a cascade's box ends at the chin
+_OF_POINTS = 1.5  # side of what is looked at, in those of the points' own box
+
+# Places among the points; right and left are the shown person's.
+RIGHT_EYE, LEFT_EYE = (33, 133), (263, 362)  # corners
+_LIDS = ((159, 145), (386, 374))  # upper and lower
+_BROWS = (105, 334)
+_LIPS, _MOUTH_CORNERS = (13, 14), (61, 291)
+_FOREHEAD, _CHIN = 10, 152
+MEASURES = (
+    "presence", "yaw", "pitch", "roll", "eye_opening", "mouth_opening", "brow_height", "mouth_corner_height",
+)  # fmt: skip
+
+_local = threading.local()
+
+
+def landmarks_file() -> Path:
+    """The network's file in the user's cache.
+
+    Raises:
+        WeightsError: it is not there, or damaged.
+    """
+    path = weights_folder() / FILE
+    if not is_there():
+        state = "are damaged" if path.exists() else "are not on this machine"
+        raise WeightsError(f"the weights of face-landmarks {state} ({path}); fetch them with {FETCH}")
+    return path
+
+
+def is_there() -> bool:
+    """True if the network's file is in the user's cache, undamaged."""
+    path = weights_folder() / FILE
+    try:
+        status = path.stat()
+    except OSError:
+        return False
+    return _sha256(path, status.st_size, status.st_mtime_ns) == SHA256
+
+
+def keep(content: bytes) -> None:
+    """Put the network's file into the user's cache, where it is not there: a model brings it along.
+
+    Raises:
+        WeightsError: these are other bytes than the published ones. StoreError: the cache cannot be written.
+    """
+    if hashlib.sha256(content).hexdigest() != SHA256:
+        raise WeightsError("the face-landmarks network of the model is not the published file")
+    if not is_there():
+        weights_folder().mkdir(parents=True, exist_ok=True)
+        with publish(weights_folder() / FILE) as temporary:
+            temporary.write_bytes(content)
+
+
+@lru_cache(maxsize=4)
+def _sha256(path: Path, size: int, changed_ns: int) -> str:
+    """Of a file that has not changed since it was last asked for."""
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError:
+        return ""
+
+
+def resolved(cfg: PreprocessConfig) -> PreprocessConfig:
+    """Settings whose `face.landmarks` says yes or no: `auto` is yes where the network is on this machine.
+
+    Raises:
+        WeightsError: the network is asked for, or needed by `align`, and is not on this machine.
+    """
+    wanted = cfg.face.landmarks
+    if wanted == "yes" or (wanted == "auto" and cfg.align == "eyes"):
+        landmarks_file()
+        wanted = "yes"
+    elif wanted == "auto":
+        wanted = "yes" if is_there() else "no"
+    return cfg.model_copy(update={"face": cfg.face.model_copy(update={"landmarks": wanted})})
+
+
+def require_landmarks(cfg: PreprocessConfig) -> None:
+    """Refuse settings by which faces have no points, for a model that reads them.
+
+    Raises:
+        ConfigError: they are switched off. WeightsError: the network is not on this machine.
+    """
+    if cfg.face.landmarks == "no":
+        raise ConfigError("the model reads landmarks, but preprocess.face.landmarks is 'no'; leave it at auto")
+    landmarks_file()
+
+
+@dataclass(frozen=True)
+class Landmarks:
+    """Points of a face.
+
+    Args:
+        points: (468, 3) float32: right and down in pixels of the frame, and away from the camera at the same scale.
+        presence: how surely there is a face, 0 ... 1.
+    """
+
+    points: np.ndarray
+    presence: float
+
+    @property
+    def roll(self) -> float:
+        """Angle of the line through the eyes to the horizontal, radians, clockwise."""
+        across, down = (eye_centre(self.points, LEFT_EYE) - eye_centre(self.points, RIGHT_EYE))[:2].tolist()
+        return math.atan2(down, across)
+
+    def turned(self, centre: tuple[float, float], angle: float) -> Landmarks:
+        """The points after the frame is turned counter-clockwise round `centre`, by radians."""
+        cos, sin = math.cos(angle), math.sin(angle)
+        from_centre = self.points[:, :2] - np.array(centre, np.float32)
+        points = self.points.copy()
+        points[:, :2] = from_centre @ np.array([[cos, -sin], [sin, cos]], np.float32) + np.array(centre, np.float32)
+        return Landmarks(points, self.presence)
+
+
+class LandmarkFinder:
+    """Points of one person's face through a clip; one finder a clip.
+
+    The face is looked for in a cascade's box, enlarged by 1.3, which is then turned level by the eyes and centred on
+    the points; from the second frame on, where the last frame's points are.
+    """
+
+    def __init__(self) -> None:
+        self._last: Landmarks | None = None
+
+    def find(self, picture: np.ndarray, box: tuple[int, int, int, int]) -> Landmarks:
+        """The points in a box of a grey frame; a box without a face has points of low presence.
+
+        Raises:
+            WeightsError: the network is not on this machine.
+        """
+        x, y, width, height = box
+        centre, side = (x + width / 2, y + height / 2), max(width, height)
+        if self._last is not None:
+            found = _around(picture, self._last)
+            away = np.abs(found.points[:, :2].mean(axis=0) - centre).max()
+            if found.presence >= PRESENT and away < side / 2:
+                self._last = found
+                return found
+        first = _look(picture, centre, _OF_BOX * side, 0.0)
+        level = _look(picture, centre, _OF_BOX * side, first.roll)
+        found = _around(picture, level)
+        found = Landmarks(found.points, min(first.presence, level.presence, found.presence))
+        if found.presence >= PRESENT:
+            self._last = found
+        return found
+
+
+def _around(picture: np.ndarray, last: Landmarks) -> Landmarks:
+    """The points where others lie already."""
+    low, high = last.points[:, :2].min(axis=0), last.points[:, :2].max(axis=0)
+    x, y = ((low + high) / 2).tolist()
+    return _look(picture, (x, y), _OF_POINTS * float((high - low).max()), last.roll)
+
+
+def _look(picture: np.ndarray, centre: tuple[float, float], side: float, angle: float) -> Landmarks:
+    """The network's points in a square of a frame, turned by an angle; beyond the frame its border is repeated."""
+    scale = max(side, 1.0) / _SIDE
+    cos, sin = scale * math.cos(angle), scale * math.sin(angle)
+    half = _SIDE / 2
+    there = np.array(
+        [[cos, -sin, centre[0] - half * (cos - sin)], [sin, cos, centre[1] - half * (sin + cos)]]
+    )  # from the square to the frame
+    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    square = cv2.warpAffine(picture, there, (_SIDE, _SIDE), flags=flags, borderMode=cv2.BORDER_REPLICATE)
+    net = _network()
+    net.setInput(np.repeat(square.astype(np.float32)[None, None] / 255, 3, axis=1))
+    logit, found = net.forward(_OUTPUTS)
+    points = found.reshape(N_POINTS, 3).astype(np.float64)
+    points[:, :2] = points[:, :2] @ there[:, :2].T + there[:, 2]
+    points[:, 2] *= scale
+    return Landmarks(points.astype(np.float32), 1 / (1 + math.exp(-min(max(float(logit.item()), -60.0), 60.0))))
+
+
+def _network() -> cv2.dnn.Net:
+    """This thread's network: a shared one mixes its inputs."""
+    found = getattr(_local, "network", None)
+    if found is None:
+        found = _local.network = cv2.dnn.readNetFromTFLite(str(landmarks_file()))
+    return found
+
+
+def in_box(points: np.ndarray, box: tuple[int, int, int, int]) -> np.ndarray:
+    """(468, 3) float16 points from the middle of a face's box, in its widths: right, down, and away from the camera.
+
+    Rounded by up to 0.0003 of the eyes' distance, a tenth of what the network's points waver by.
+
+    Args:
+        points: (468, 3) in pixels of the frame.
+    """
+    x, y, width, height = box
+    middle = np.array([x + width / 2, y + height / 2, 0])
+    found: np.ndarray = ((points - middle) / width).astype(np.float16)
+    return found
+
+
+def eye_centre(points: np.ndarray, corners: tuple[int, int]) -> np.ndarray:
+    """(..., 3) middle of an eye, of (..., 468, 3) points."""
+    centre: np.ndarray = points[..., corners, :].mean(axis=-2)
+    return centre
+
+
+def measures(found: Landmarks) -> np.ndarray:
+    """(8,) float32 of a face, in the order of `MEASURES`: how sure, how the head is turned, and how features lie.
+
+    Angles are in degrees: yaw > 0 turns the nose to the picture's right, pitch > 0 lifts the chin's end of the face
+    towards the camera (the head is thrown back), roll > 0 tips the head clockwise. Lengths are in distances between the
+    eyes' centres: gaps between the lids (mean of both eyes) and between the lips, height of the brows over the eyes
+    (mean of both), and of the mouth's corners over the middle of the lips. This is geometry of one frame, not action
+    units: who has low brows at rest has them in every frame.
+    """
+    points = found.points.astype(np.float64)
+    right, left = eye_centre(points, RIGHT_EYE), eye_centre(points, LEFT_EYE)
+    apart = float(np.linalg.norm(left - right))
+    across = (left - right) / apart
+    long = points[_CHIN] - points[_FOREHEAD]
+    long -= across * (long @ across)
+    down = long / np.linalg.norm(long)
+
+    def gap(a: int, b: int) -> float:
+        return float(np.linalg.norm(points[a] - points[b]))
+
+    def height(place: int, over: np.ndarray) -> float:
+        return float((over - points[place]) @ down)
+
+    lips = points[list(_LIPS)].mean(axis=0)
+    angles = math.atan2(across[2], across[0]), math.atan2(-down[2], down[1]), found.roll
+    lengths = (
+        (gap(*_LIDS[0]) + gap(*_LIDS[1])) / 2,
+        gap(*_LIPS),
+        (height(_BROWS[0], right) + height(_BROWS[1], left)) / 2,
+        (height(_MOUTH_CORNERS[0], lips) + height(_MOUTH_CORNERS[1], lips)) / 2,
+    )
+    return np.array([found.presence, *np.degrees(angles), *(v / apart for v in lengths)], dtype=np.float32)
