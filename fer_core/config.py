@@ -507,6 +507,7 @@ def load_config(file: Path | None = None, overrides: list[str] | tuple[str, ...]
     Raises:
         ConfigError: the file is missing or no YAML mapping, a key is unknown, or a value is out of bounds.
     """
+    # By hand, not by pydantic-settings: its errors say neither which file nor which flag a wrong value came from.
     data: dict[str, Any] = {}
     if file is not None:
         data = _read_yaml(file if file.is_file() else PRESETS.get(str(file), file))
