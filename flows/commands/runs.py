@@ -53,7 +53,7 @@ def demo(
     return result
 
 
-@command()
+@command(reads=("manifest", "classes", "neutral_from", "split", "preprocess", "limits", "tracking", "runner"))
 def preprocess(
     session: Session,
     frames_table: Annotated[
@@ -72,7 +72,7 @@ def preprocess(
     return run_flow(session, "flows.preprocess", "preprocess_flow", config, frames_table=table)
 
 
-@command()
+@command(reads=("classes", "preprocess", "limits", "tracking", "runner"))
 def card(
     session: Session,
     manifest: Annotated[Path, typer.Argument(metavar="CSV", help="Manifest.", show_default=False)],
