@@ -57,7 +57,12 @@ _LABEL = re.compile(r"[a-z0-9][a-z0-9_]{0,29}")
 
 
 def label_of(word: str) -> str:
-    """The label that a word stands for: an emotion's name, else the word in lower case with `_` between its parts."""
+    """The label that a word stands for: an emotion's name, else the word in lower case with `_` between its parts.
+
+    Example:
+        >>> str(label_of("Happy")), str(label_of("Sadness "))
+        ('happiness', 'sadness')
+    """
     word = word.strip().lower()
     return ALIASES.get(word) or re.sub(r"[\s-]+", "_", word)
 
