@@ -74,7 +74,7 @@ def main() -> None:
     except SystemExit as end:
         if end.code not in (INTERRUPTED, TERMINATED):
             raise
-        # What had to be closed is; torch's and the interpreter's own tidying takes up to half a minute on a busy machine.
+        # What had to be closed is; torch's and the interpreter's own tidying takes half a minute on a busy machine.
         logging.shutdown()
         sys.stdout.flush()
         sys.stderr.flush()
