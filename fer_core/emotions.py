@@ -68,7 +68,7 @@ def label_of(word: str) -> str:
 
 
 def label_fault(label: str) -> str:
-    """Why a label cannot name a class; empty when it can."""
+    """Return the reason why a label cannot name a class; empty when it can."""
     if not _LABEL.fullmatch(label):
         return "a label has up to 30 letters a to z, digits and _"
     return "that is the name of a column in the tables of results; call it something else" if label in RESERVED else ""

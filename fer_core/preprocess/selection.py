@@ -1,4 +1,4 @@
-"""Which frames of a clip are used (thesis §3.5.1): cut at the apex, then the second half, then at most so many."""
+"""Select the frames of a clip (thesis §3.5.1): cut at the apex, then the second half, then at most so many."""
 
 from __future__ import annotations
 
