@@ -59,10 +59,11 @@ BackboneName = Annotated[
 class FaceConfig(Settings):
     """Face detection (thesis §3.5.2: Viola-Jones)."""
 
-    detector: Literal["viola_jones", "none"] = Field(
+    detector: Literal["viola_jones", "blazeface", "none"] = Field(
         "viola_jones",
-        description="viola_jones (the thesis); none: frames are cropped faces already, each is taken whole, and the "
-        "other face settings are not read",
+        description="viola_jones (the thesis); blazeface: a small network, fetched by 'ferflow weights fetch "
+        "blazeface', which of these settings reads min_size and min_weight; none: frames are cropped faces already, "
+        "each is taken whole, and the other face settings are not read",
     )
     mode: Literal["per_frame", "tracked"] = Field(
         "per_frame",
@@ -71,14 +72,22 @@ class FaceConfig(Settings):
     scale_factor: float = Field(1.1, gt=1.0, le=2.0, description="Step of the image pyramid")
     min_neighbors: int = Field(5, ge=1, le=20, description="Overlapping hits a face needs")
     min_size: float = Field(0.2, gt=0.0, le=1.0, description="Smallest face, as a share of the frame's shorter side")
-    min_weight: float = Field(1.0, ge=0.0, description="Cascade confidence under which a box is not taken for a face")
+    min_weight: float = Field(
+        1.0,
+        ge=0.0,
+        description="Confidence under which a box is not taken for a face: of viola_jones the cascade's weight, of "
+        "blazeface log odds (1: a probability of 0.73)",
+    )
 
     @model_validator(mode="after")
     def _unread(self) -> FaceConfig:
-        if self.detector == "none":
-            fields = {n: f.default for n, f in FaceConfig.model_fields.items() if n not in ("detector", "mode")}
-            if unread := [name for name, default in fields.items() if getattr(self, name) != default]:
-                raise ValueError(f"detector 'none' does not read {', '.join(unread)}; leave out what it does not read")
+        of_cascade = ("scale_factor", "min_neighbors")
+        ignored = {"viola_jones": (), "blazeface": of_cascade, "none": (*of_cascade, "min_size", "min_weight")}
+        by_itself = {name: field.default for name, field in FaceConfig.model_fields.items()}
+        if unread := [name for name in ignored[self.detector] if getattr(self, name) != by_itself[name]]:
+            raise ValueError(
+                f"detector '{self.detector}' does not read {', '.join(unread)}; leave out what it does not read"
+            )
         return self
 
 
