@@ -162,9 +162,7 @@ def framing(picture: np.ndarray) -> tuple[float, float, float] | None:
     return (right / width, up / height, side / width) if abs(right) < width / 2 > abs(up) else None
 
 
-def look(
-    changed: list[tuple[np.ndarray, np.ndarray]], truths: list[Box | None], cfg: FaceConfig, tally: Tally
-) -> None:
+def look(changed: list[tuple[np.ndarray, np.ndarray]], truths: list[Box | None], cfg: FaceConfig, tally: Tally) -> None:
     """Let a detector follow the frames of a clip, and count what it finds."""
     finder = FaceFinder(cfg)
     for (picture, warp), truth in zip(changed, truths, strict=True):

@@ -39,9 +39,7 @@ def boxes(picture: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """
     height, width = picture.shape
     side = max(height, width)
-    small = cv2.resize(
-        picture, (round(width * SIDE / side), round(height * SIDE / side)), interpolation=cv2.INTER_AREA
-    )
+    small = cv2.resize(picture, (round(width * SIDE / side), round(height * SIDE / side)), interpolation=cv2.INTER_AREA)
     left, top = (SIDE - small.shape[1]) // 2, (SIDE - small.shape[0]) // 2
     square = np.zeros((SIDE, SIDE), np.uint8)  # black bars, as MediaPipe adds them
     square[top : top + small.shape[0], left : left + small.shape[1]] = small
@@ -63,8 +61,12 @@ def anchors() -> np.ndarray:
 
 
 def _decoded(odds: np.ndarray, offsets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(n, 4) boxes x, y, width, height as shares of the input, and (n,) log odds, of the anchors that saw a face."""
-    seen = np.flatnonzero(odds >= LEAST)
+    """(n, 4) boxes x, y, width, height as shares of the input, and (n,) log odds, of the anchors that saw a face.
+
+    A face whose eyes lie one above the other is on its side, and none here: `pipeline.faces_of` turns such a clip.
+    """
+    across, down = (offsets[:, 6:8] - offsets[:, 4:6]).T  # from the right eye to the left
+    seen = np.flatnonzero((odds >= LEAST) & (np.abs(across) > np.abs(down)))
     centre = anchors()[seen] + offsets[seen, :2] / SIDE
     size = offsets[seen, 2:4] / SIDE
     return np.hstack([centre - size / 2, size]), odds[seen]

@@ -180,7 +180,12 @@ class FaceFinder:
         return best
 
     def _follow(self, picture: np.ndarray) -> list[Detection]:
-        if self._cfg.mode != "tracked" or self._cfg.detector == "blazeface" or self._last is None or self._followed >= REFRESH:
+        if (
+            self._cfg.mode != "tracked"
+            or self._cfg.detector == "blazeface"
+            or self._last is None
+            or self._followed >= REFRESH
+        ):
             self._followed = 0
             return []
         found = [d for d in detect(picture, self._cfg, self._last) if d.weight >= self._cfg.min_weight]

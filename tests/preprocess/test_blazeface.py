@@ -12,7 +12,7 @@ from fer_core.preprocess.batch import preprocess_batch
 from fer_core.preprocess.face import FaceFinder, detect, overlap
 from fer_core.preprocess.store import FacesStore
 from tests.preprocess.conftest import CONFIG, LIMITS, faces_of
-from tests.preprocess.films import portrait
+from tests.preprocess.films import face_frames, portrait, write_folder
 
 fetched = pytest.mark.skipif(
     not (weights_file.weights_folder() / "blazeface.tflite").is_file(), reason="'ferflow weights fetch blazeface' first"
@@ -32,6 +32,7 @@ def test_an_offset_counts_from_its_anchor_and_overlapping_boxes_become_one() -> 
     odds, offsets = np.full(896, -9.0), np.zeros((896, 16))
     odds[[0, 1, 895]] = 4.0, 4.0, 2.0
     offsets[[0, 1, 895], 2:4] = 32
+    offsets[:, 6] = 9  # the left eye beside the right
     offsets[1, 0] = 8  # pixels of 128 to the right
     found, log_odds = blazeface._joined(*blazeface._decoded(odds, offsets))
     assert found == pytest.approx(np.array([[-1 / 16, -3 / 32, 0.25, 0.25], [13 / 16, 13 / 16, 0.25, 0.25]]))
@@ -53,6 +54,14 @@ def test_a_frame_that_is_not_square_moves_the_box_by_no_more_than_its_border(sha
     canvas[top : top + 320, left : left + 320] = face
     (whole,), (within,) = detect(face, CFG), detect(canvas, CFG)
     assert overlap((whole.box[0] + left, whole.box[1] + top, *whole.box[2:]), within.box) > 0.75
+
+
+@fetched
+def test_a_face_on_its_side_is_none_and_its_clip_is_turned(tmp_path) -> None:
+    frames = face_frames(4, 240, 320)
+    assert all(detect(frame, CFG) and not detect(np.ascontiguousarray(np.rot90(frame)), CFG) for frame in frames)
+    faces = faces_of(write_folder(tmp_path / "side", [np.rot90(frame) for frame in frames]), WITH_IT)
+    assert "turned" in faces.flags and faces.n_used == faces.n_selected
 
 
 @fetched
