@@ -51,7 +51,7 @@ def dark(picture: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def placed(width: int, height: int, share: float) -> Change:
-    """On a canvas of even grey: the picture's shorter side as a share of the canvas's, in the middle of its upper part."""
+    """On a canvas of even grey, above its middle; `share`: of the canvas's shorter side."""
 
     def change(picture: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         scale = share * min(width, height) / min(picture.shape)
@@ -119,10 +119,8 @@ def print_table(name: str, clips: Manifest) -> None:
             changed = [make(picture) for picture in pictures]
             for detector, cfg in DETECTORS.items():
                 look(changed, truths, cfg, tallies[change, detector])
-    print(
-        f"**{name}**: {len(clips)} clips, {n_frames} frames. True is, in {n_true} of them, the mean of the boxes of both"
-    )
-    print(f"detectors in the unchanged frame, where they overlap by IoU 0.5; a box at IoU {SAME} or more is right.\n")
+    print(f"**{name}**: {len(clips)} clips, {n_frames} frames. True, in {n_true} of them, is the mean of the boxes of")
+    print(f"both detectors in the unchanged frame, where they overlap by IoU 0.5; at IoU {SAME} a box is right.\n")
     columns = [f"{d}: {c}" for d in DETECTORS for c in ("found", "right, of the true", "IoU of these", "CPU ms")]
     print(f"| frame | {' | '.join(columns)} |\n| --- |{' ---: |' * len(columns)}")
     for change in CHANGES:

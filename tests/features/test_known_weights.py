@@ -10,7 +10,6 @@ from dataclasses import replace
 import pytest
 
 from fer_core.errors import WeightsError
-from fer_core.features import known_weights
 from fer_core.features.known_weights import KNOWN, Package, fetch, is_present, known_path
 from fer_core.preprocess.weights_file import weights_folder
 
