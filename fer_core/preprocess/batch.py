@@ -201,7 +201,7 @@ class _Batch:
 
 
 def _faceless(faces: Faces, cfg: PreprocessConfig) -> ClipError:
-    """Why a clip without any face has no verdict: there is none to see, or the file shows too little of it."""
+    """Return the error of a clip without any face: no face is to be seen, or too few frames decoded to see one."""
     if not _BROKEN.intersection(faces.flags):
         smallest = round(smallest_face((faces.height, faces.width), cfg.face))
         return ClipError(
