@@ -17,6 +17,7 @@ from fer_core.clips.clip import Clip, clip_digest
 from fer_core.config import LimitsConfig, PreprocessConfig
 from fer_core.errors import ClipError, ClipStatus
 from fer_core.preprocess.admit import admit, missing
+from fer_core.preprocess.blazeface import check_weights
 from fer_core.preprocess.children import Children, WarmChildren
 from fer_core.preprocess.face import smallest_face
 from fer_core.preprocess.faces import Faces, FrameStatus
@@ -88,7 +89,10 @@ def preprocess_batch(
     Raises:
         StoreError: the store refuses to be written.
         FerError: no child process can be started.
+        WeightsError: the detector's weights were not fetched, or are damaged.
     """
+    if cfg.face.detector == "blazeface":
+        check_weights()
     batch = _Batch(cfg, limits, store, root, warm, digests or {})
     with closing(side_by_side(batch.make, clips, limits.workers, batch.children.stop)) as made:
         for done, (clip, result) in enumerate(zip(clips, made, strict=True), start=1):
