@@ -73,7 +73,12 @@ _LABEL = re.compile(r"[a-z0-9][a-z0-9_]{0,29}")
 
 
 def label_of(word: str) -> str:
-    """The label that a word stands for: an emotion's name, else the word in lower case with `_` between its parts."""
+    """The label that a word stands for: an emotion's name, else the word in lower case with `_` between its parts.
+
+    Example:
+        >>> str(label_of("Happy")), str(label_of("Sadness "))
+        ('happiness', 'sadness')
+    """
     word = word.strip().lower()
     if word in ALIASES:
         return ALIASES[word]
@@ -87,7 +92,7 @@ def _plain(word: str) -> str:
 
 
 def label_fault(label: str) -> str:
-    """Why a label cannot name a class; empty when it can."""
+    """Return the reason why a label cannot name a class; empty when it can."""
     if not _LABEL.fullmatch(label):
         return "a label has up to 30 letters a to z, digits and _"
     return "that is the name of a column in the tables of results; call it something else" if label in RESERVED else ""

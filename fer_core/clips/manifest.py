@@ -138,6 +138,14 @@ def read_manifest(
 
     Raises:
         DataError: with file, line, value and remedy, for whatever would make the data lie.
+
+    Example:
+        >>> from tempfile import TemporaryDirectory
+        >>> with TemporaryDirectory() as folder:
+        ...     table = Path(folder) / "clips.csv"
+        ...     _ = table.write_text("clip,path,subject,label\\na,a.mp4,s1,happiness\\nb,b.mp4,s2,fear\\n")
+        ...     [(clip.id, clip.subject, str(clip.emotion)) for clip in read_manifest(table).clips]
+        [('a', 's1', 'happiness'), ('b', 's2', 'fear')]
     """
     rows = read_rows(
         path,

@@ -293,7 +293,7 @@ def read_xml(path: Path | None) -> ElementTree.Element | None:
 
 
 def media_reason(path: Path, least_frames: int) -> str:
-    """Why a path is no usable clip; empty when it may be one."""
+    """Return the reason why a path is no usable clip; empty when it may be one."""
     try:
         str(path).encode()
     except UnicodeEncodeError:
