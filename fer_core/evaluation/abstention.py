@@ -53,7 +53,7 @@ class CoverageCurve:
 
 @dataclass(frozen=True)
 class Ranking:
-    """How well a model's confidence ranks its clips.
+    """Ranking quality of a model's confidence: are its right clips the surer ones?
 
     Args:
         auroc: how well it tells right clips from wrong ones (`confidence_auroc`); NaN where none is wrong.

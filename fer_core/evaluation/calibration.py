@@ -34,7 +34,12 @@ def calibrated_apart(clip_scores: np.ndarray, labels: np.ndarray, subjects: Sequ
 
 
 def brier_score(probabilities: np.ndarray, labels: np.ndarray) -> float:
-    """Mean of Σᶜ (pᶜ - yᶜ)² (Brier 1950, over all classes): 0 perfect, 2 worst."""
+    """Mean of Σᶜ (pᶜ - yᶜ)² (Brier 1950, over all classes): 0 perfect, 2 worst.
+
+    Example:
+        >>> brier_score(np.array([[0.75, 0.25], [0.5, 0.5]]), np.array([0, 1]))
+        0.3125
+    """
     from sklearn.metrics import brier_score_loss
 
     shares = _summing_to_one(probabilities, labels)
@@ -88,8 +93,3 @@ def reliability(probabilities: np.ndarray, labels: np.ndarray, bins: int = BINS)
             np.bincount(place, right, minlength=bins) / count,
             count,
         )
-
-
-def expected_calibration_error(probabilities: np.ndarray, labels: np.ndarray, bins: int = BINS) -> float:
-    """Expected calibration error, 0 to 1: the mean gap between confidence and accuracy; see `Reliability`."""
-    return reliability(probabilities, labels, bins).expected_error

@@ -143,6 +143,12 @@ def evaluate(
         subjects: n subject names; clips of one person are drawn together.
     Raises:
         ShapeError: the three differ in length, or n is 0.
+
+    Example:
+        >>> labels = np.array([0, 0, 1, 1])
+        >>> found = evaluate(np.array([0, 1, 1, 1]), labels, ["s1", "s1", "s2", "s2"], ("fear", "happiness"))
+        >>> found.mean_recall.value, found.confusion.tolist()
+        (0.75, [[1, 1], [0, 2]])
     """
     if not len(labels) or not len(verdicts) == len(labels) == len(subjects):
         raise ShapeError(

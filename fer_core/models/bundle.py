@@ -127,6 +127,7 @@ def write_bundle(folder: Path, classifier: ClipClassifier, backbone: Backbone | 
                 weights_digest=part.weights_digest,
                 normalization=part.normalization,
                 output=part.output,
+                onnx=part.onnx,
             )
             for part in (backbone.parts if backbone else ())
         ),
@@ -272,11 +273,19 @@ def _build_backbone(
             {k.removeprefix(f"{i}."): v for k, v in tensors.items() if k.startswith(f"{i}.")}
             for i in range(len(records))
         ]
-    parts = [
-        backbone_from_state(r.name, state, normalization_named(r.normalization), r.source, device, r.output)
-        for r, state in zip(records, states, strict=True)
-    ]
+    parts = [_build_network(r, state, device) for r, state in zip(records, states, strict=True)]
     return JoinedBackbone(parts) if len(parts) > 1 else parts[0]
+
+
+def _build_network(record: BackboneRecord, tensors: StateDict, device: torch.device | None) -> Backbone:
+    if record.onnx is None:
+        normalization = normalization_named(record.normalization)
+        return backbone_from_state(record.name, tensors, normalization, record.source, device, record.output)
+    from fer_core.features.onnx_network import FILE, OnnxBackbone
+
+    if tensors.keys() != {FILE}:
+        raise RegistryError(f"an ONNX network is one tensor, '{FILE}'; got {sorted(tensors)[:3]}")
+    return OnnxBackbone(tensors[FILE].numpy().tobytes(), record.onnx, record.source, record.output)
 
 
 def _check_fit(classifier: ClipClassifier, backbone: Backbone | None) -> None:

@@ -93,7 +93,7 @@ class ClipNetwork(ClipModel):
 
     @abstractmethod
     def record(self, table: FeatureTable) -> ClassifierRecord:
-        """Which network it is, for the features of a table."""
+        """Return the record of the network that is built for the features of a table."""
 
     @abstractmethod
     def training(self, table: FeatureTable, clips: np.ndarray, rng: np.random.Generator) -> Iterator[Batch]:

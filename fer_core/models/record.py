@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from fer_core.config import BackboneName, ModelName, PreprocessConfig, Rule, Settings
+from fer_core.config import BackboneName, ModelName, OnnxConfig, PreprocessConfig, Rule, Settings
 from fer_core.emotions import SIX, Classes, checked_classes
 from fer_core.models.base import AnyRecord, Temperature
 
@@ -35,6 +35,7 @@ class BackboneRecord(Settings):
     weights_digest: Digest
     normalization: str = Field(max_length=40)
     output: Literal["features", "classes"] = "features"
+    onnx: OnnxConfig | None = None
 
 
 class ModelFacts(Settings):

@@ -54,6 +54,11 @@ def judge(scores: np.ndarray, rule: Rule) -> Verdict:
     """The verdict of a clip by `rule`; see `clip_scores` for the rules and their errors.
 
     A tie of votes goes to the tied class with the higher mean score, which the thesis leaves open.
+
+    Example:
+        >>> frames = np.array([[0.6, 0.4], [0.6, 0.4], [0.1, 0.9]])
+        >>> judge(frames, "majority_vote").index, judge(frames, "mean_scores").index
+        (0, 1)
     """
     shares = clip_scores(scores, rule)
     tied = np.flatnonzero(shares == shares.max())
@@ -66,6 +71,10 @@ def apply_temperature(scores: np.ndarray, temperature: float) -> np.ndarray:
 
     Args:
         scores: clip scores, rows sum to 1. temperature: T > 0; 1 returns the scores, as float64.
+
+    Example:
+        >>> apply_temperature(np.array([0.8, 0.2]), 2.0).round(3).tolist()
+        [0.667, 0.333]
     """
     if temperature == 1.0:
         return np.asarray(scores, dtype=np.float64)

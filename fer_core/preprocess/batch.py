@@ -17,6 +17,7 @@ from fer_core.clips.clip import Clip, clip_digest
 from fer_core.config import LimitsConfig, PreprocessConfig
 from fer_core.errors import ClipError, ClipStatus
 from fer_core.preprocess.admit import admit, missing
+from fer_core.preprocess.blazeface import check_weights
 from fer_core.preprocess.children import Children, WarmChildren
 from fer_core.preprocess.face import smallest_face
 from fer_core.preprocess.faces import Faces, FrameStatus
@@ -88,7 +89,10 @@ def preprocess_batch(
     Raises:
         StoreError: the store refuses to be written.
         FerError: no child process can be started.
+        WeightsError: the detector's weights were not fetched, or are damaged.
     """
+    if cfg.face.detector == "blazeface":
+        check_weights()
     batch = _Batch(cfg, limits, store, root, warm, digests or {})
     with closing(side_by_side(batch.make, clips, limits.workers, batch.children.stop)) as made:
         for done, (clip, result) in enumerate(zip(clips, made, strict=True), start=1):
@@ -197,7 +201,7 @@ class _Batch:
 
 
 def _faceless(faces: Faces, cfg: PreprocessConfig) -> ClipError:
-    """Why a clip without any face has no verdict: there is none to see, or the file shows too little of it."""
+    """Return the error of a clip without any face: no face is to be seen, or too few frames decoded to see one."""
     if not _BROKEN.intersection(faces.flags):
         smallest = round(smallest_face((faces.height, faces.width), cfg.face))
         return ClipError(

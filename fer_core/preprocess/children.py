@@ -27,6 +27,7 @@ from typing import IO, Any
 
 from fer_core.config import LimitsConfig
 from fer_core.errors import ClipError, ClipStatus, FerError, StoreError
+from fer_core.preprocess.weights_file import FOLDER, weights_folder
 
 log = logging.getLogger(__name__)
 
@@ -131,6 +132,7 @@ class Child:
             "OMP_NUM_THREADS": "1",
             "OPENBLAS_NUM_THREADS": "1",
             "OPENCV_IO_MAX_IMAGE_PIXELS": str(self._limits.max_pixels),
+            FOLDER: str(weights_folder()),
         }
 
     def _discard(self) -> None:

@@ -30,7 +30,8 @@ from fer_core.preprocess.store import FacesStore, cut_at, faces_key
 SMALL_FACE = 40  # pixels; under it a face shows too little of an expression
 SQUARE = 1.5  # longer by shorter side: over it, a frame taken whole for a face is hardly one, and is stretched
 PROBED = 8  # frames that decide whether a clip lies on its side
-SURE = 3.0  # mean weight over a clip's frames: upright faces in good light have 6 to 10
+# mean weight over a clip's frames: upright faces in good light have 6 to 10, and log odds of 1.5 to 3
+SURE = {"viola_jones": 3.0, "blazeface": 1.2}
 CONFIRMED = 0.5  # of a clip's frames: more faces than that must be confirmed before it is taken to lie on its side
 
 
@@ -108,8 +109,9 @@ def faces_of(media: Media, given_apex: int, cfg: PreprocessConfig, folder: Path 
         folder: where pixels are kept while they are made; None: in memory.
     """
     faces, spool = _faces_of(media, given_apex, cfg, folder)
-    sure = float(faces.ledger.weight[faces.ledger.used].sum()) >= SURE * faces.n_selected
-    if sure or cfg.face.detector == "none":
+    if cfg.face.detector == "none":
+        return faces, spool
+    if float(faces.ledger.weight[faces.ledger.used].sum()) >= SURE[cfg.face.detector] * faces.n_selected:
         return faces, spool
     few = cfg.model_copy(update={"apex": "last", "max_frames": min(cfg.max_frames or PROBED, PROBED)})
     upright = _evidence(faces)

@@ -325,7 +325,7 @@ class ClipScorer:
         )
 
     def _unfit(self, scores: Scores, course: Faces | None) -> str:
-        """Why a model of motion cannot judge a clip: it shows no start that is neutral; empty where it can."""
+        """Return why a model of motion abstains: the clip has no neutral start. Empty where it need not."""
         if course is None:
             return ""
         if self._sees_motion_only and not _moves(course):

@@ -130,7 +130,7 @@ def out_of_fold_evaluations(folder: Path) -> Mapping[str, Evaluation]:
 
 
 def _ranking(folder: Path) -> Ranking:
-    """How well the confidence of a complete trial ranks, by the rule that trials are compared by."""
+    """Ranking quality of a complete trial's confidence, by the rule that trials are compared by."""
     table = load_table(read_spec(folder).table)
     _, scores = clip_verdicts(out_of_fold_scores(folder), table.offsets, np.arange(table.n_clips), OBJECTIVE)
     return ranking(scores, table.labels, table.subjects)

@@ -27,6 +27,10 @@ def class_weights(counts: np.ndarray, scheme: WeightScheme) -> np.ndarray:
         counts: (k,) training frames per class; all > 0.
     Raises:
         TrainingError: a class has no training frames.
+
+    Example:
+        >>> class_weights(np.array([100, 50, 50]), "inverse_frequency").round(2).tolist()
+        [0.6, 1.2, 1.2]
     """
     counts = np.asarray(counts, dtype=np.float64)
     if (counts <= 0).any():

@@ -145,7 +145,10 @@ def train(
 def adopt(
     session: Session,
     networks: Annotated[
-        str, typer.Argument(metavar="NAME[+NAME]", help=f"{', '.join(FACE_NETWORKS)}, or both joined by +.")
+        str,
+        typer.Argument(
+            metavar="NAME[+NAME]|FILE.onnx", help=f"{', '.join(FACE_NETWORKS)}, both joined by +, or an ONNX file."
+        ),
     ],
     relative: Annotated[
         str, typer.Option(help="neutral: read a clip against the person's own neutral face; none: as it is.")
@@ -157,7 +160,7 @@ def adopt(
     if relative not in ("none", "neutral"):
         raise ConfigError(f"--relative is none or neutral; got '{relative}'")
     config = settled(session)
-    adopted_backbone(networks)  # missing weights come to light before a server starts
+    adopted_backbone(networks, config.backbone.onnx)  # missing weights come to light before a server starts
     return run_flow(session, "flows.adopt", "adopt_flow", config, networks=networks, relative=relative)
 
 
@@ -185,7 +188,7 @@ def promote(
 def rollback(session: Session) -> dict[str, Any]:
     """Make the previous champion champion again; the two change places."""
     from fer_core.tracking.connection import connect
-    from fer_core.tracking.registry import rollback as roll_back
+    from fer_core.tracking.promotion import rollback as roll_back
 
     config = settled(session)
     now, before = roll_back(connect(config.tracking, Path(config.workspace)))

@@ -96,7 +96,7 @@ def _serve(session: Session, host: str, mlflow_port: int, prefect_port: int, dat
 
 
 def _already(workspace: Path) -> str:
-    """Why another 'ferflow up' cannot start: one holds the workspace's lock."""
+    """Return the message of a second 'ferflow up': another one holds the workspace's lock."""
     from mlflow_server import address
 
     found = address.announced(workspace)

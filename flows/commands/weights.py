@@ -12,7 +12,8 @@ from flows.commands.session import Session, command
 @command(reads=())
 def listed(session: Session) -> dict[str, Any]:
     """List the weights that can be fetched, where they come from, and which are on this machine."""
-    from fer_core.features.known_weights import KNOWN, is_present, weights_folder
+    from fer_core.features.known_weights import KNOWN, is_present
+    from fer_core.preprocess.weights_file import weights_folder
 
     present = {name: is_present(name) for name in KNOWN}
     rows = [

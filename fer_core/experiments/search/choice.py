@@ -1,4 +1,4 @@
-"""Which trial to keep: the cheapest of those that are not distinguishably worse than the best."""
+"""Select a trial: the cheapest of those that are not distinguishably worse than the best."""
 
 from __future__ import annotations
 
