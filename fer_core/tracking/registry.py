@@ -34,11 +34,14 @@ if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
     from mlflow.entities.model_registry import RegisteredModel as RegisteredModelEntity
 
+    from fer_core.experiments.version_evaluation import VersionEvaluation
+
 log = logging.getLogger(__name__)
 
 CHAMPION, PREVIOUS, CHALLENGER = "champion", "previous", "challenger"
 LOCK_S = 120  # after which a promotion that was killed no longer keeps others out; a living one takes seconds
 STANDING = "out_of_fold.json"
+EVALUATED, STAYS = "evaluation.run", "stress.least_stays"  # tags of an evaluated version
 _HASH = "sha256."  # tag of a file's hash
 # What packing makes, what `mlflow.pyfunc.load_model` leaves in a store on this machine (`registered_model_meta`), and
 # nothing else: a pickle beside them would be loaded by MLflow, so it is refused by us.
@@ -200,6 +203,41 @@ def load_out_of_fold_record(tracking: Tracking, version: int) -> OutOfFoldRecord
         return OutOfFoldRecord.from_json(json.loads(text))
     except (DataError, ValueError) as exc:
         raise RegistryError(f"the out-of-fold record of version {version} is damaged ({exc}); train it again") from exc
+
+
+def note_evaluation(tracking: Tracking, version: int, run_id: str, found: VersionEvaluation) -> None:
+    """Keep with a version what an evaluation found: as tags, and in the words of its description.
+
+    Args:
+        run_id: of the evaluation.
+    Raises:
+        RegistryError: there is no such version. TrackingError: MLflow refuses.
+    """
+    name, client = tracking.cfg.model, tracking.client
+    before = _version(tracking, version)
+    numbers, told = found.evaluation, before.description or ""
+    tags = {EVALUATED: run_id, "evaluation.mean_recall": f"{numbers.mean_recall.value:.4f}"}
+    line = (
+        f"Evaluated on {numbers.n_clips} clips of {numbers.n_subjects} other people"
+        f"{', some drawn or rendered' if found.synthetic else ''}: mean recall {numbers.mean_recall} %"
+    )
+    if found.stress:
+        worst = min(found.stress, key=lambda s: s.stays.value)
+        tags[STAYS] = f"{worst.stays.value:.4f}"
+        line += f"; of the verdicts {100 * worst.stays.value:.0f} % stay when a clip is {worst.what}, the worst change"
+    with mlflow_errors(f"version {version} of '{name}'"):
+        for key, value in tags.items():
+            client.set_model_version_tag(name, str(version), key, value)
+        client.update_model_version(name, str(version), f"{told}\n\n{line} (run {run_id}).".strip())
+
+
+def least_stays(tracking: Tracking, version: int) -> float:
+    """Smallest share of a version's verdicts that stayed under a change, in its newest `evaluate --stress`; NaN
+    without one. Raises RegistryError when there is no such version."""
+    try:
+        return float(_version(tracking, version).tags.get(STAYS, "nan"))
+    except ValueError as exc:
+        raise RegistryError(f"tag {STAYS} of version {version} is no number; evaluate it again") from exc
 
 
 def promote(tracking: Tracking, version: int, *, replacing: int | None, note: str = "") -> None:
