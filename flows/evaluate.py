@@ -13,7 +13,7 @@ from fer_core.experiments.version_evaluation import VersionEvaluation, evaluate_
 from fer_core.reports.plots import reliability_figure
 from fer_core.reports.version_evaluation import evaluation_markdown, evaluation_page, stress_figure
 from fer_core.store import writable_place, write_atomic
-from fer_core.tracking.registry import note_evaluation
+from fer_core.tracking.evaluated import note_evaluation
 from fer_core.tracking.run import Run, connect, start_run
 from fer_core.workspace import Workspace
 from flows.support.artifacts import progress_bar, show_markdown

@@ -10,14 +10,9 @@ from fer_core.config import PromoteConfig, RunConfig
 from fer_core.errors import RegistryError
 from fer_core.evaluation.gate import GateVerdict, gate
 from fer_core.tracking.connection import Tracking, connect
-from fer_core.tracking.registry import (
-    champion_version,
-    least_stays,
-    load_out_of_fold_record,
-    load_version,
-    promote,
-    version_to_promote,
-)
+from fer_core.tracking.evaluated import least_stays
+from fer_core.tracking.promotion import promote
+from fer_core.tracking.registry import champion_version, load_out_of_fold_record, load_version, version_to_promote
 from fer_core.workspace import Workspace
 from flows.support.artifacts import show_markdown
 from flows.support.environment import settle

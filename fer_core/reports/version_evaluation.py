@@ -41,7 +41,7 @@ def stress_figure(stress: Sequence[Stress]) -> Figure:
         ax.set_xlim(0, 1.02)
         ax.xaxis.set_major_formatter(PercentFormatter(1))
         ax.grid(axis="x")
-        ax.legend(loc="lower left", fontsize=8)
+        ax.legend(loc="upper left", bbox_to_anchor=(0, -0.08), ncols=2, fontsize=8)
         return figure
 
 

@@ -188,7 +188,7 @@ def promote(
 def rollback(session: Session) -> dict[str, Any]:
     """Make the previous champion champion again; the two change places."""
     from fer_core.tracking.connection import connect
-    from fer_core.tracking.registry import rollback as roll_back
+    from fer_core.tracking.promotion import rollback as roll_back
 
     config = settled(session)
     now, before = roll_back(connect(config.tracking, Path(config.workspace)))
