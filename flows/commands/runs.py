@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     from fer_core.dataset.table import FeatureRequirements
 
 FULL = 2**20  # free bytes of a disk that is as good as full: databases grow by pages, tensors by megabytes
+LOOKS = ("classes", "preprocess", "limits", "tracking", "runner")  # what commands read: one that looks at clips,
+DATA = ("manifest", "neutral_from", "split", *LOOKS)  # that makes the data of a run,
+FITS = (*DATA, "backbone", "train", "search")  # that fits models to it
 AT_ONCE = 16  # clips scored without a flow when no server runs; a second each or so
 
 
@@ -53,7 +56,7 @@ def demo(
     return result
 
 
-@command()
+@command(reads=DATA)
 def preprocess(
     session: Session,
     frames_table: Annotated[
@@ -72,7 +75,7 @@ def preprocess(
     return run_flow(session, "flows.preprocess", "preprocess_flow", config, frames_table=table)
 
 
-@command()
+@command(reads=LOOKS)
 def card(
     session: Session,
     manifest: Annotated[Path, typer.Argument(metavar="CSV", help="Manifest.", show_default=False)],
@@ -90,7 +93,7 @@ def card(
     return run_flow(session, "flows.card", "card_flow", config, out=page, faces=not no_faces)
 
 
-@command()
+@command(reads=FITS)
 def search(session: Session) -> dict[str, Any]:
     """Search settings by subject-grouped cross-validation; every trial is an MLflow run."""
     from fer_core.experiments.search.storage import check_storage
@@ -107,7 +110,7 @@ def search(session: Session) -> dict[str, Any]:
     return result
 
 
-@command()
+@command(reads=(*FITS, "score.abstain_below"))
 def train(
     session: Session,
     trial: Annotated[str, typer.Option(metavar="DIR", help="Folder of a trial whose setting is used.")] = "",
