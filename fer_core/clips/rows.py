@@ -14,12 +14,12 @@ from typing import Literal
 
 from fer_core.clips.cells import csv_text, plain_cell
 from fer_core.clips.clip import Clip, Split
+from fer_core.clips.media import SPLITS
 from fer_core.emotions import ALIASES, OTHER_LABELS, UNCLASSED, Classes, label_fault, label_of
 from fer_core.errors import DataError
 from fer_core.store import write_atomic
 
 KNOWN = ("clip", "path", "subject", "label", "dataset", "apex", "split", "root", "start", "end", "intensity")
-SPLITS = {**{s.value: s for s in Split}, "val": Split.VALIDATION, "valid": Split.VALIDATION, "dev": Split.VALIDATION}
 Rows = dict[Path, tuple[int, Clip]]  # path -> line and clip
 _PROTOCOL = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]*:")
 

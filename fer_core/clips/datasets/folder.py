@@ -1,4 +1,4 @@
-"""Class folders: `<root>/[split/]<class>/<clip>`, a clip being a video, a still image or a folder of frames.
+"""Class folders: `<root>/[split/]<class>/<clip>`, a clip being a video, a still image or a folder of frames (`media`).
 
 Folders between class and clip (a person, a session) are walked through. The subject comes from a regex on the
 relative path; without one it is unknown, which forbids subject-disjoint splits.
@@ -12,8 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from fer_core.clips.clip import Split
-from fer_core.clips.datasets.survey import Scan, Survey, stills, videos
-from fer_core.clips.rows import SPLITS
+from fer_core.clips.datasets.survey import Scan, Survey
+from fer_core.clips.media import OURS, SPLITS, clips_in, is_ours
 from fer_core.emotions import ALIASES, OTHER_LABELS, SIX, Classes, label_of
 from fer_core.errors import ConfigError, DataError
 
@@ -108,17 +108,21 @@ def _class_folders(survey: Survey) -> Iterator[tuple[Split | None, Path]]:
             yield from ((side, inner) for inner in survey.folders(folder))
 
 
-def _clips(survey: Survey, folder: Path, depth: int = 8) -> Iterator[Path]:
-    """Clips below a class folder; a folder that holds images and nothing else to walk is one clip."""
+def _clips(survey: Survey, folder: Path, depth: int = 8, class_folder: bool = True) -> Iterator[Path]:
+    """Clips in a class folder, and in the folders inside it; see `clips_in`."""
     entries = survey.entries(folder)
-    yield from videos(entries)
-    yield from stills(entries)
     inner_folders = [p for p in entries if p.is_dir()]
-    survey.drop("not a video or image", len(entries) - len(inner_folders) - len(videos(entries)) - len(stills(entries)))
-    for inner in inner_folders:
-        if not survey.holds_more(inner):
-            yield inner
+    inner = set(inner_folders)
+    found = clips_in(folder, [p for p in entries if p not in inner], class_folder=class_folder)
+    yield from found.clips if entries else (folder,)
+    for path, reason in found.passed_over:
+        survey.drop(reason, path=path)
+    if found.note:
+        survey.warn(found.note)
+    for path in inner_folders:
+        if is_ours(path):
+            survey.drop(OURS, path=path)
         elif depth:
-            yield from _clips(survey, inner, depth - 1)
+            yield from _clips(survey, path, depth - 1, class_folder=False)
         else:
-            survey.drop("nested too deep")
+            survey.drop("nested too deep", path=path)

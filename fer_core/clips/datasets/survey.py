@@ -12,7 +12,7 @@ from fer_core.clips.clip import FRAME_SUFFIXES, VIDEO_SUFFIXES, Clip, Split, fra
 from fer_core.clips.manifest import Manifest
 from fer_core.clips.rows import tell_apart
 from fer_core.emotions import SIX, UNCLASSED, Classes, label_fault
-from fer_core.errors import DataError
+from fer_core.errors import ClipError, DataError
 
 NO_LABEL = "no label"
 DUPLICATE = "duplicate"
@@ -31,12 +31,14 @@ class Scan:
         dropped: entries left out, by reason.
         warnings: sentences about what differs from the database as published.
         as_published: counts that do not, `327 labelled sequences`.
+        left_out: path below the root and reason of single files that were left out.
     """
 
     manifest: Manifest
     dropped: Mapping[str, int]
     warnings: tuple[str, ...]
     as_published: tuple[str, ...] = ()
+    left_out: tuple[tuple[str, str], ...] = ()
 
     @property
     def kept(self) -> int:
@@ -88,6 +90,7 @@ class Survey:
         self.follow_links = follow_links
         self.clips: list[Clip] = []
         self.dropped: Counter[str] = Counter()
+        self.left_out: list[tuple[str, str]] = []
         self.warnings: list[str] = []
         self.as_published: list[str] = []
         try:
@@ -106,9 +109,9 @@ class Survey:
             return []
         for path in found:
             if path.name.startswith("."):
-                self.drop("junk")
+                self.drop("junk", path=path)
             elif path.is_symlink() and not self.follow_links:
-                self.drop("symbolic link")
+                self.drop("symbolic link", path=path)
             else:
                 kept.append(path)
         return kept
@@ -149,17 +152,11 @@ class Survey:
             else:
                 self.drop("nested too deep")
 
-    def holds_more(self, folder: Path) -> bool:
-        """True if a folder is more than the frames of one clip: it holds videos, or folders."""
-        try:
-            inside = [p for p in folder.iterdir() if not p.name.startswith(".")]
-        except OSError:
-            return True  # walking into it reports it
-        return bool(videos(inside)) or any(p.is_dir() for p in inside)
-
-    def drop(self, reason: str, n: int = 1) -> None:
+    def drop(self, reason: str, n: int = 1, path: Path | None = None) -> None:
         if n:
             self.dropped[reason] += n
+        if path is not None:
+            self.left_out.append((path.relative_to(self.root).as_posix(), reason))
 
     def warn(self, sentence: str) -> None:
         self.warnings.append(sentence)
@@ -186,7 +183,7 @@ class Survey:
             least_frames: a frame folder with fewer is dropped.
         """
         if reason := self._label_reason(label) or media_reason(path, least_frames):
-            return self.drop(reason)
+            return self.drop(reason, path=path)
         self.clips.append(
             Clip(
                 id=clip or path.relative_to(self.root).with_suffix("").as_posix(),
@@ -235,6 +232,7 @@ class Survey:
             dict(sorted(self.dropped.items())),
             tuple(self.warnings),
             tuple(self.as_published),
+            tuple(self.left_out),
         )
 
     def knows(self, label: str) -> bool:
@@ -282,6 +280,8 @@ def media_reason(path: Path, least_frames: int) -> str:
         if len(frames) < least_frames:
             return "one frame"
         return POINTER if _file_reason(frames[0]) == POINTER else ""
+    except ClipError:
+        return "frames in no certain order"
     except OSError:
         return "unreadable"
 
