@@ -40,6 +40,7 @@ class Clip:
         split: side of the split, once there is one.
         groups: `group_*` columns (sex, age, spectacles ...) without the prefix.
         root: tree it must lie in, links on the way not followed; None: anywhere. No part of what a clip is.
+        keep_id: other spellings of its subject (`1` for `001`) are other people. No part of what a clip is either.
 
     Raises:
         DataError: `apex` is negative, or `id` is empty.
@@ -54,6 +55,7 @@ class Clip:
     split: Split | None = None
     groups: Mapping[str, str] = field(default_factory=dict)
     root: Path | None = field(default=None, compare=False)
+    keep_id: bool = field(default=False, compare=False)
 
     def __post_init__(self) -> None:
         if not self.id:

@@ -93,8 +93,3 @@ def reliability(probabilities: np.ndarray, labels: np.ndarray, bins: int = BINS)
             np.bincount(place, right, minlength=bins) / count,
             count,
         )
-
-
-def expected_calibration_error(probabilities: np.ndarray, labels: np.ndarray, bins: int = BINS) -> float:
-    """Expected calibration error, 0 to 1: the mean gap between confidence and accuracy; see `Reliability`."""
-    return reliability(probabilities, labels, bins).expected_error

@@ -13,6 +13,7 @@ from fer_core.errors import ConfigError, DataError
 from flows.commands.session import FollowLinks, Session, command
 
 if TYPE_CHECKING:
+    from fer_core.clips.datasets import Scan
     from fer_core.clips.lookalikes import Likeness
     from fer_core.clips.manifest import Manifest
     from fer_core.config import LimitsConfig
@@ -30,18 +31,62 @@ def scan(
         typer.Argument(help="ckplus, mug, mmi, ised, afew, ravdess, cremad, folder or manifest.", show_default=False),
     ],
     root: Annotated[Path, typer.Argument(help="Its folder; for manifest, the CSV.", show_default=False)],
-    out: Out,
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="CSV", help="Manifest to write; needed but for --dry-run.")
+    ] = None,
+    pattern: Annotated[
+        str,
+        typer.Option(
+            metavar="PATTERN",
+            help="Of folder: where label and subject stand in the paths, '{subject}/{label}/*'; other words in braces "
+            "become groups, * is anything within a name, ** any folders.",
+        ),
+    ] = "",
+    labels: Annotated[
+        str,
+        typer.Option(metavar="FILE", help="Your own words for labels: CSV lines 'word,label', or YAML 'word: label'."),
+    ] = "",
+    labels_from: Annotated[
+        str,
+        typer.Option(
+            metavar="CSV", help="Of folder: a table with columns label, subject, split, apex or group_* for the clips."
+        ),
+    ] = "",
+    by: Annotated[
+        str,
+        typer.Option(
+            metavar="COLUMN", help="Column of that table that names the clips; 'subject' if its rows are of people."
+        ),
+    ] = "",
+    keep_ids: Annotated[
+        bool, typer.Option("--keep-ids", help="Subjects spelt 001, 1 and 1.0, or S1 and s1, are different people.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show the first ten clips as they are read, and write nothing.")
+    ] = False,
     option: Annotated[
-        list[str] | None, typer.Option("--option", metavar="NAME=VALUE", help="The reader's own; may be repeated.")
+        list[str] | None,
+        typer.Option("--option", metavar="NAME=VALUE", help="A further option of the reader; may be repeated."),
     ] = None,
     follow_links: FollowLinks = False,
 ) -> dict[str, Any]:
     """Find the clips of a database and write their manifest; every clip left out is counted with its reason."""
     from fer_core.clips.datasets import scan as scan_database
     from fer_core.clips.manifest import write_manifest
+    from fer_core.clips.spelling import joined_text
 
-    options = _reader_options(database, option or []) | ({"follow_links": True} if follow_links else {})
+    if out is None and not dry_run:
+        raise ConfigError("name the manifest to write with --out clips.csv, or look first with --dry-run")
+    flags = {
+        "follow_links": follow_links, "pattern": pattern, "labels": labels, "labels_from": labels_from, "by": by,
+        "keep_ids": keep_ids,
+    }  # fmt: skip
+    if by and not labels_from:
+        raise ConfigError("--by names a column of the table that --labels-from names; give both")
+    options = _reader_options(database, option or []) | {name: value for name, value in flags.items() if value}
     found = scan_database(database, root, classes=session.config.class_list, **options)
+    if dry_run or out is None:
+        return _show_readings(session, database, found)
     write_manifest(found.manifest, out)
     clips, people = found.manifest.clips, len(found.manifest.subjects)
     rows = [(e, n, len({c.subject for c in clips if c.emotion == e} - {""})) for e, n in found.class_counts().items()]
@@ -56,6 +101,7 @@ def scan(
     session.say(f"Clips of each subject: {', '.join(counts)}")
     if found.as_published:
         session.say(f"As published: {', '.join(found.as_published)}")
+    session.say_lines(f"Joined, {line} (--keep-ids keeps them apart)" for line in joined_text(found.joined))
     session.say_lines(f"Note: {warning}" for warning in found.warnings)
     session.say(f"redistribute: {'yes' if found.redistribute else 'no (pictures of faces stay on this machine)'}")
     session.say(f"Written: {out}")
@@ -68,6 +114,7 @@ def scan(
         "left_out": [{"path": path, "reason": reason} for path, reason in found.left_out],
         "classes": found.class_counts(),
         "subjects": found.subject_counts(),
+        "joined": {name: list(others) for name, others in found.joined.items()},
         "redistribute": found.redistribute,
         "as_published": list(found.as_published),
         "warnings": list(found.warnings),
@@ -213,6 +260,29 @@ def synth(
         manifest = synthesize(out, subjects, seed, session.config.limits.workers, progress)
     session.say(f"{len(manifest)} synthetic clips of {len(manifest.subjects)} subjects: {out / 'manifest.csv'}")
     return {"manifest": str(out / "manifest.csv"), "clips": len(manifest), "subjects": len(manifest.subjects)}
+
+
+def _show_readings(session: Session, database: str, found: Scan) -> dict[str, Any]:
+    """The first clips as a scan reads them; nothing is written."""
+    clips = found.manifest.clips[:10]
+    rows = list(found.readings) or [
+        (c.path.name, c.subject, c.emotion or "", c.split or "", f"kept as {c.emotion}") for c in clips
+    ]
+    title = f"{database}: {found.found} found, {found.kept} kept; the first {len(rows)}:"
+    session.table(title, ("path", "subject", "label", "split", "result"), rows)
+    if found.dropped:
+        session.table("Left out", ("reason", "clips"), list(found.dropped.items()))
+    session.say_lines(f"Note: {warning}" for warning in found.warnings)
+    session.say("Nothing is written; scan again with --out clips.csv and without --dry-run.")
+    columns = ("path", "subject", "label", "split", "result")
+    return {
+        "database": database,
+        "found": found.found,
+        "kept": found.kept,
+        "dropped": dict(found.dropped),
+        "readings": [dict(zip(columns, row, strict=True)) for row in rows],
+        "warnings": list(found.warnings),
+    }
 
 
 def _lookalikes(session: Session, manifest: Manifest, limits: LimitsConfig, store: Path) -> list[Likeness]:

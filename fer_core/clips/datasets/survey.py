@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from xml.etree import ElementTree
 
 from fer_core.clips.clip import FRAME_SUFFIXES, VIDEO_SUFFIXES, Clip, Split, frame_files
 from fer_core.clips.manifest import Manifest
 from fer_core.clips.rows import tell_apart
+from fer_core.clips.spelling import People
 from fer_core.emotions import SIX, UNCLASSED, Classes, label_fault
 from fer_core.errors import ClipError, DataError
 
@@ -18,6 +19,10 @@ NO_LABEL = "no label"
 DUPLICATE = "duplicate"
 POINTER = "pointer file"
 OPEN = frozenset({"ravdess", "cremad"})  # CC BY-NC-SA 4.0; ODbL 1.0. All others here are signed for
+APEX_UNKNOWN = (
+    "{n} of {of} clips name no apex, so the second half of each is taken: right where a clip ends at the strongest "
+    "expression. Where it goes back to neutral, that half is mostly the way back: set preprocess.apex=estimate"
+)
 _LARGEST_XML = 4 * 1024**2  # bytes
 _POINTER = b"version https://git-lfs"
 
@@ -31,6 +36,9 @@ class Scan:
         dropped: entries left out, by reason.
         warnings: sentences about what differs from the database as published.
         as_published: counts that do not, `327 labelled sequences`.
+        joined: spelling of a subject that is kept -> other spellings of the same person.
+        readings: (path below the root, subject, label, side, what became of it) of the first clips of somebody's own
+            folders.
         left_out: path below the root and reason of single files that were left out.
     """
 
@@ -38,6 +46,8 @@ class Scan:
     dropped: Mapping[str, int]
     warnings: tuple[str, ...]
     as_published: tuple[str, ...] = ()
+    joined: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    readings: tuple[tuple[str, str, str, str, str], ...] = ()
     left_out: tuple[tuple[str, str], ...] = ()
 
     @property
@@ -93,6 +103,8 @@ class Survey:
         self.left_out: list[tuple[str, str]] = []
         self.warnings: list[str] = []
         self.as_published: list[str] = []
+        self.readings: list[tuple[str, str, str, str, str]] = []
+        self._takes: set[str] = set()
         try:
             next(self.root.iterdir(), None)
         except OSError as exc:
@@ -172,7 +184,8 @@ class Survey:
         split: Split | None = None,
         groups: Mapping[str, str] | None = None,
         least_frames: int = 2,
-    ) -> None:
+        take: str = "",
+    ) -> str:
         """Keep a clip, or drop it for the first reason there is.
 
         Args:
@@ -181,9 +194,16 @@ class Survey:
             label: of a class, a reason why there is none, or None.
             clip: id; the path below the root without suffix when empty.
             least_frames: a frame folder with fewer is dropped.
+            take: names the recording; a further file of one that is kept already is a duplicate.
+        Returns:
+            Why it was dropped; '' when it was kept.
         """
-        if reason := self._label_reason(label) or media_reason(path, least_frames):
-            return self.drop(reason, path=path)
+        reason = DUPLICATE if take in self._takes else ""
+        if reason := reason or self._label_reason(label) or media_reason(path, least_frames):
+            self.drop(reason, path=path)
+            return reason
+        if take:
+            self._takes.add(take)
         self.clips.append(
             Clip(
                 id=clip or path.relative_to(self.root).with_suffix("").as_posix(),
@@ -196,7 +216,7 @@ class Survey:
                 groups=dict(groups or {}),
             )
         )
-        return None
+        return ""
 
     def expect(self, what: str, had: int, *published: int) -> None:
         """Warn when a count is none of the published ones; else note that it is."""
@@ -210,11 +230,12 @@ class Survey:
         if n := sum(c.apex is None for c in self.clips):
             self.warn(f"{self.dataset}: the apex of {n} clips is not annotated; set preprocess.apex=estimate for them")
 
-    def close(self, layout: str) -> Scan:
-        """The result.
+    def close(self, layout: str, *, keep_ids: bool = False) -> Scan:
+        """The result, every person under one spelling.
 
         Args:
             layout: what the reader looked for, for the message when there is nothing.
+            keep_ids: subjects that differ only in spelling are different people.
         Raises:
             DataError: no clip was kept.
         """
@@ -227,11 +248,15 @@ class Survey:
             self.warn(
                 f"{self.dataset}: {self.dropped[POINTER]} files are Git LFS pointers; run 'git lfs pull' for the rest"
             )
+        people = People()
+        clips = [replace(c, keep_id=True) for c in self.clips] if keep_ids else people.join(self.clips)
         return Scan(
-            Manifest.of_classes(tell_apart(self.clips), self.classes),
+            Manifest.of_classes(tell_apart(clips), self.classes),
             dict(sorted(self.dropped.items())),
             tuple(self.warnings),
             tuple(self.as_published),
+            people.joined,
+            tuple(self.readings),
             tuple(self.left_out),
         )
 
