@@ -220,7 +220,7 @@ def test_fault_101_extra_folder_is_refused(folder):
 def test_link_in_place_of_a_file_is_refused(folder, original):
     (folder / RECORD).unlink()
     (folder / RECORD).symlink_to(original / RECORD)
-    with pytest.raises(RegistryError, match="no regular file"):
+    with pytest.raises(RegistryError, match="not a regular file"):
         read_bundle(folder)
 
 
