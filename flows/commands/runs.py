@@ -249,6 +249,34 @@ def score(
     return result
 
 
+@command(reads=("score", "limits", "tracking"))
+def evaluate(
+    session: Session,
+    manifest: Annotated[Path, typer.Argument(metavar="CSV", help="Manifest of labelled clips.", show_default=False)],
+    version: Annotated[int, typer.Option(min=0, help="Version of the registered model; 0: the champion.")] = 0,
+    stress: Annotated[
+        bool,
+        typer.Option("--stress", help="Score again: mirrored, scaled, moved, thinned, turned, darker, compressed."),
+    ] = False,
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="HTML", help="Page to write; default: in the workspace.")
+    ] = None,
+) -> dict[str, Any]:
+    """Compare a version's verdicts with the labels of people it was not trained on; a page and an MLflow run."""
+    from fer_core.dataset.load import labelled_clips
+    from flows.support.champion import version_scorer
+    from flows.support.environment import check_local
+
+    config = settled(session)
+    check_local(config, "an evaluation")
+    path = manifest.expanduser().absolute()
+    labelled_clips(path, None)  # what the flow would refuse after a server has started
+    version_scorer(config, version)
+    page = str(out.expanduser().absolute()) if out else ""
+    arguments = {"manifest": str(path), "version": version, "stress": stress, "out": page}
+    return run_flow(session, "flows.evaluate", "evaluate_flow", config, **arguments)
+
+
 def settled(session: Session, follow_links: bool = False) -> RunConfig:
     """The settings of a run here: workspace and tracking resolved, Prefect pointed at them."""
     from flows.support.environment import prepare
