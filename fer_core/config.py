@@ -476,6 +476,12 @@ class PromoteConfig(Settings):
     min_class_recall: float = Field(0.0, ge=0, le=1, description="Floor of every class's recall; 0 itself never passes")
     max_calibration_error: float = Field(1.0, ge=0, le=1, description="Ceiling of the expected calibration error")
     max_ms_per_clip: float = Field(0.0, ge=0, description="Ceiling of the model's CPU time per clip; 0: none")
+    min_stays: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="Floor of the share of verdicts that stay under every change of 'evaluate --stress'; 0: none",
+    )
     force: bool = Field(False, description="Promote although the gate says no; recorded")
 
 

@@ -45,8 +45,8 @@ data_app = typer.Typer(help="Clips: find, merge, split, compare, draw, forget.",
 
 for function in (
     runs.demo, doctor.doctor, config.config, runs.preprocess, runs.search, runs.train, runs.adopt,
-    runs.promote, runs.rollback, runs.score, compare.compare, reproduce.reproduce, reproduce.cross_database,
-    servers.up, servers.status, store.store,
+    runs.promote, runs.rollback, runs.score, runs.evaluate, compare.compare, reproduce.reproduce,
+    reproduce.cross_database, servers.up, servers.status, store.store,
 ):  # fmt: skip
     app.command()(function)
 app.add_typer(data_app, name="data")

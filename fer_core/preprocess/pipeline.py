@@ -17,6 +17,7 @@ from fer_core.config import LimitsConfig, PreprocessConfig
 from fer_core.errors import ClipError, ClipStatus
 from fer_core.preprocess.admit import admit, missing, open_regular
 from fer_core.preprocess.apex import estimate_apex
+from fer_core.preprocess.changes import Change, Changed, changed_apex
 from fer_core.preprocess.decode import Frame, Media, VideoFile
 from fer_core.preprocess.equalize import equalize_by
 from fer_core.preprocess.face import Detection, FaceFinder, confirmed, crop, resize
@@ -47,11 +48,18 @@ def preprocess(clip: Clip, cfg: PreprocessConfig, limits: LimitsConfig) -> Faces
         return faces_of(media, cut_at(clip, cfg), cfg)[0]
 
 
-def preprocess_into(store: FacesStore, clip: Clip, cfg: PreprocessConfig, limits: LimitsConfig, digest: str) -> str:
+def preprocess_into(
+    store: FacesStore,
+    clip: Clip,
+    cfg: PreprocessConfig,
+    limits: LimitsConfig,
+    digest: str,
+    change: Change | None = None,
+) -> str:
     """Put the faces of a clip into a store, in memory that does not grow with its length; their key.
 
     Args:
-        digest: content the clip must have.
+        digest: content the clip must have. change: made of it before faces are looked for.
 
     Raises:
         ClipError: as `preprocess`; rejected when the content is another. StoreError: the disk refuses.
@@ -59,7 +67,10 @@ def preprocess_into(store: FacesStore, clip: Clip, cfg: PreprocessConfig, limits
     folder = store.spool_folder()
     with open_media(clip.path, limits) as media:
         check_content(media.digest, digest)
-        faces, spool = faces_of(media, cut_at(clip, cfg), cfg, folder)
+        apex = cut_at(clip, cfg)
+        if change is not None:
+            media, apex = Changed(media, change), changed_apex(apex, change)
+        faces, spool = faces_of(media, apex, cfg, folder)
     store.put(faces, spool.pieces())
     return faces.key
 

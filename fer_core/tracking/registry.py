@@ -150,7 +150,7 @@ def load_version(tracking: Tracking, version: int, device: torch.device | None =
         RegistryError: there is no such version, or its files are not what was registered.
     """
     name = tracking.cfg.model
-    found = _version(tracking, version)
+    found = registered_version(tracking, version)
     hashes = {file: found.tags.get(f"{_HASH}{file}", "") for file in FILES}
     if not all(hashes.values()):
         raise RegistryError(f"version {version} of '{name}' has no hashes of its files; it was not made by ferflow")
@@ -177,7 +177,7 @@ def load_out_of_fold_record(tracking: Tracking, version: int) -> OutOfFoldRecord
     Raises:
         RegistryError: there is no such version, or its record is damaged.
     """
-    run_id = _version(tracking, version).run_id or ""
+    run_id = registered_version(tracking, version).run_id or ""
     with mlflow_errors(f"out-of-fold record of version {version}", RegistryError):
         if not run_id or STANDING not in {file.path for file in tracking.client.list_artifacts(run_id)}:
             return None
@@ -203,7 +203,8 @@ def alias_version(tracking: Tracking, alias: str) -> int | None:
             raise
 
 
-def _version(tracking: Tracking, version: int) -> ModelVersion:
+def registered_version(tracking: Tracking, version: int) -> ModelVersion:
+    """MLflow's entry of a version. Raises RegistryError when there is none."""
     from mlflow.exceptions import MlflowException
 
     name, client = tracking.cfg.model, tracking.client

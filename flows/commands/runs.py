@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     from fer_core.dataset.table import FeatureRequirements
 
 FULL = 2**20  # free bytes of a disk that is as good as full: databases grow by pages, tensors by megabytes
+LOOKS = ("classes", "preprocess", "limits", "tracking", "runner")  # what commands read: one that looks at clips,
+DATA = ("manifest", "neutral_from", "split", *LOOKS)  # that makes the data of a run,
+FITS = (*DATA, "backbone", "train", "search")  # that fits models to it
 AT_ONCE = 16  # clips scored without a flow when no server runs; a second each or so
 
 
@@ -53,7 +56,7 @@ def demo(
     return result
 
 
-@command()
+@command(reads=DATA)
 def preprocess(
     session: Session,
     frames_table: Annotated[
@@ -72,7 +75,7 @@ def preprocess(
     return run_flow(session, "flows.preprocess", "preprocess_flow", config, frames_table=table)
 
 
-@command()
+@command(reads=LOOKS)
 def card(
     session: Session,
     manifest: Annotated[Path, typer.Argument(metavar="CSV", help="Manifest.", show_default=False)],
@@ -90,7 +93,7 @@ def card(
     return run_flow(session, "flows.card", "card_flow", config, out=page, faces=not no_faces)
 
 
-@command()
+@command(reads=FITS)
 def search(session: Session) -> dict[str, Any]:
     """Search settings by subject-grouped cross-validation; every trial is an MLflow run."""
     from fer_core.experiments.search.storage import check_storage
@@ -107,7 +110,7 @@ def search(session: Session) -> dict[str, Any]:
     return result
 
 
-@command()
+@command(reads=(*FITS, "score.abstain_below"))
 def train(
     session: Session,
     trial: Annotated[str, typer.Option(metavar="DIR", help="Folder of a trial whose setting is used.")] = "",
@@ -244,6 +247,34 @@ def score(
     if (strict or config.score.strict) and result["unscored"]:
         session.exit_code = BAD_ROWS
     return result
+
+
+@command(reads=("score", "limits", "tracking"))
+def evaluate(
+    session: Session,
+    manifest: Annotated[Path, typer.Argument(metavar="CSV", help="Manifest of labelled clips.", show_default=False)],
+    version: Annotated[int, typer.Option(min=0, help="Version of the registered model; 0: the champion.")] = 0,
+    stress: Annotated[
+        bool,
+        typer.Option("--stress", help="Score again: mirrored, scaled, moved, thinned, turned, darker, compressed."),
+    ] = False,
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="HTML", help="Page to write; default: in the workspace.")
+    ] = None,
+) -> dict[str, Any]:
+    """Compare a version's verdicts with the labels of people it was not trained on; a page and an MLflow run."""
+    from fer_core.dataset.load import labelled_clips
+    from flows.support.champion import version_scorer
+    from flows.support.environment import check_local
+
+    config = settled(session)
+    check_local(config, "an evaluation")
+    path = manifest.expanduser().absolute()
+    labelled_clips(path, None)  # what the flow would refuse after a server has started
+    version_scorer(config, version)
+    page = str(out.expanduser().absolute()) if out else ""
+    arguments = {"manifest": str(path), "version": version, "stress": stress, "out": page}
+    return run_flow(session, "flows.evaluate", "evaluate_flow", config, **arguments)
 
 
 def settled(session: Session, follow_links: bool = False) -> RunConfig:

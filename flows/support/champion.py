@@ -13,25 +13,31 @@ from fer_core.runtime import resolve_device
 from fer_core.scoring.batch import Batch, score_batch
 from fer_core.scoring.inputs import Item
 from fer_core.scoring.scorer import ClipScorer
-from fer_core.tracking.registry import load_champion
+from fer_core.tracking.registry import load_champion, load_version
 from fer_core.tracking.run import connect
 
 
 def champion_scorer(config: RunConfig) -> ClipScorer:
-    """The champion, checked and ready.
+    """The champion, checked and ready; arguments and errors as of `version_scorer`."""
+    return version_scorer(config, 0)
+
+
+def version_scorer(config: RunConfig, version: int) -> ClipScorer:
+    """A registered version, checked and ready.
 
     Args:
-        config: settled, see `environment.settle`.
+        config: settled, see `environment.settle`. version: its number; 0: the champion's.
     Raises:
         ConfigError: the device asked for is not there.
         RegistryError: there is none, or it is not what was registered. TrackingError: MLflow is away.
     """
     device = resolve_device(config.score.device, "score.device")
     workspace = Path(config.workspace)
-    champion = load_champion(connect(config.tracking, workspace), device)
+    tracking = connect(config.tracking, workspace)
+    found = load_version(tracking, version, device) if version else load_champion(tracking, device)
     return ClipScorer(
-        champion.bundle, config.score, limits=config.limits, store_root=workspace / "store",
-        name=champion.name, version=str(champion.version),
+        found.bundle, config.score, limits=config.limits, store_root=workspace / "store",
+        name=found.name, version=str(found.version),
     )  # fmt: skip
 
 
