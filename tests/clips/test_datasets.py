@@ -462,6 +462,12 @@ def test_folder_patterns_read_sides_groups_and_frame_folders(tmp_path):
     assert found.dropped == {"does not fit the pattern": 1}
 
 
+def test_folder_patterns_take_a_dot_in_a_folders_name_for_no_suffix(tmp_path):
+    put_frames(tmp_path / "p2/anger/v1.5", ["1.png", "2.png"])
+    (clip,) = scan("folder", tmp_path, pattern="{subject}/{label}/v{version}").manifest.clips
+    assert clip.groups == {"version": "1.5"}
+
+
 @pytest.mark.parametrize("pattern", ["", "a/*", "{subject}/{subject}", "{subject", "{label}}/*"])
 def test_folder_patterns_that_read_nothing_are_refused(tmp_path, pattern):
     put_video(tmp_path / "p1/fear/a.mp4")

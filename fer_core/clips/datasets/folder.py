@@ -126,7 +126,7 @@ def _reading(
         side, folder = class_folder
         reading = Reading(label=folder.name, split=side or "")
     if form:
-        read = form.read(below) or (_of_frames(form, path, below) if path.is_dir() else None)
+        read = (form.read(below, folder=True) or _of_frames(form, path, below)) if path.is_dir() else form.read(below)
         reading, reason = (read, "") if read else (reading, NO_FIT)
     if regex:
         match = regex.search(below.as_posix())

@@ -20,8 +20,8 @@ DUPLICATE = "duplicate"
 POINTER = "pointer file"
 OPEN = frozenset({"ravdess", "cremad"})  # CC BY-NC-SA 4.0; ODbL 1.0. All others here are signed for
 APEX_UNKNOWN = (
-    "{n} of {of} clips name no apex, so the second half of each is taken: right where a clip ends at the strongest "
-    "expression. Where it goes back to neutral, that half is mostly the way back: set preprocess.apex=estimate"
+    "{n} of {of} clips name no apex, so the second half of each is taken. That is right for clips that end at the "
+    "strongest expression; for clips that go back to neutral set preprocess.apex=estimate, or you get the way back"
 )
 _LARGEST_XML = 4 * 1024**2  # bytes
 _POINTER = b"version https://git-lfs"
