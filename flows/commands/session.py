@@ -43,7 +43,7 @@ Workspace = Annotated[
     str, typer.Option("--workspace", metavar="DIR", help="Folder of everything made; default $FERFLOW_WORKSPACE.")
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON object on stdout; the rest goes to stderr.")]
-FollowLinks = Annotated[bool, typer.Option("--follow-links", help="Take links inside a tree for what they point to.")]
+FollowLinks = Annotated[bool, typer.Option("--follow-links", help="Follow symbolic links inside folders.")]
 
 
 @dataclass
