@@ -25,7 +25,7 @@ from pydantic import (
 
 from fer_core.config_errors import explain
 from fer_core.databases import Address
-from fer_core.emotions import NAMED, Classes, checked_classes
+from fer_core.emotions import NAMED, SEVEN, Classes, checked_classes
 from fer_core.errors import ConfigError
 from fer_core.model_names import BACKBONE_NAMES, FACE_NETWORKS, FC_HEAD_MODELS, MODEL_NAMES
 from fer_core.published import ATTENTION, ATTENTION_BATCHES
@@ -59,10 +59,11 @@ BackboneName = Annotated[
 class FaceConfig(Settings):
     """Face detection (thesis §3.5.2: Viola-Jones)."""
 
-    detector: Literal["viola_jones", "none"] = Field(
+    detector: Literal["viola_jones", "blazeface", "none"] = Field(
         "viola_jones",
-        description="viola_jones (the thesis); none: frames are cropped faces already, each is taken whole, and the "
-        "other face settings are not read",
+        description="viola_jones (the thesis); blazeface: a small network, fetched by 'ferflow weights fetch "
+        "blazeface', which of these settings reads min_size and min_weight; none: frames are cropped faces already, "
+        "each is taken whole, and the other face settings are not read",
     )
     mode: Literal["per_frame", "tracked"] = Field(
         "per_frame",
@@ -71,7 +72,12 @@ class FaceConfig(Settings):
     scale_factor: float = Field(1.1, gt=1.0, le=2.0, description="Step of the image pyramid")
     min_neighbors: int = Field(5, ge=1, le=20, description="Overlapping hits a face needs")
     min_size: float = Field(0.2, gt=0.0, le=1.0, description="Smallest face, as a share of the frame's shorter side")
-    min_weight: float = Field(1.0, ge=0.0, description="Cascade confidence under which a box is not taken for a face")
+    min_weight: float = Field(
+        1.0,
+        ge=0.0,
+        description="Confidence under which a box is not taken for a face: of viola_jones the cascade's weight, of "
+        "blazeface log odds (1: a probability of 0.73)",
+    )
     landmarks: Literal["auto", "yes", "no"] = Field(
         "auto",
         description="Find 468 points of each face, and use no box without a face, by the network face-landmarks "
@@ -80,11 +86,13 @@ class FaceConfig(Settings):
 
     @model_validator(mode="after")
     def _unread(self) -> FaceConfig:
-        if self.detector == "none":
-            read = ("detector", "mode", "landmarks")
-            fields = {n: f.default for n, f in FaceConfig.model_fields.items() if n not in read}
-            if unread := [name for name, default in fields.items() if getattr(self, name) != default]:
-                raise ValueError(f"detector 'none' does not read {', '.join(unread)}; leave out what it does not read")
+        of_cascade = ("scale_factor", "min_neighbors")
+        ignored = {"viola_jones": (), "blazeface": of_cascade, "none": (*of_cascade, "min_size", "min_weight")}
+        by_itself = {name: field.default for name, field in FaceConfig.model_fields.items()}
+        if unread := [name for name in ignored[self.detector] if getattr(self, name) != by_itself[name]]:
+            raise ValueError(
+                f"detector '{self.detector}' does not read {', '.join(unread)}; leave out what it does not read"
+            )
         return self
 
 
@@ -150,13 +158,45 @@ class SplitConfig(Settings):
     )
 
 
+class OnnxConfig(Settings):
+    """Input and outputs of a network in an ONNX file; it cannot say them itself."""
+
+    size: int = Field(ge=8, le=1024, description="Side of the faces it takes, pixels")
+    mean: tuple[float, ...] = Field(
+        description="Mean of its input, one number a channel: one for grey, three for colour; input in [0, 1]"
+    )
+    std: tuple[Annotated[float, Field(gt=0)], ...] = Field(
+        description="Standard deviation, likewise; 0.00392157 (1/255) for a network that takes 0 ... 255"
+    )
+    features: str = Field("", max_length=200, description="Output that holds a face's features; empty: it has none")
+    scores: str = Field("", max_length=200, description="Output that holds scores of its classes; empty: it has none")
+    classes: tuple[Annotated[str, Field(max_length=60)], ...] = Field(
+        (), max_length=100, description="Its classes, in the order of the scores: the seven, others where it has any"
+    )
+    scores_are: Literal["logits", "probabilities"] = Field("logits", description="Kind of the scores")
+
+    @model_validator(mode="after")
+    def _whole(self) -> OnnxConfig:
+        if len(self.mean) not in (1, 3) or len(self.std) != len(self.mean):
+            raise ValueError(f"mean and std hold one number each, or three; got {len(self.mean)} and {len(self.std)}")
+        if not (self.features or self.scores):
+            raise ValueError("name an output: features for training, scores for 'ferflow adopt'")
+        if bool(self.scores) != bool(self.classes):
+            raise ValueError("scores and classes go together: the output, and its classes in order")
+        if self.classes and (absent := [str(e) for e in SEVEN if e not in self.classes]):
+            raise ValueError(f"classes lack {', '.join(absent)}; a network with scores knows the seven")
+        if len(set(self.classes)) != len(self.classes):
+            raise ValueError("a class is named twice")
+        return self
+
+
 class BackboneConfig(Settings):
     """The frozen network, or networks, whose features models read."""
 
     name: BackboneName = Field(
         "efficientnet-lite0",
         description="Architecture; vgg16 is the thesis's, efficientnet-lite0 needs no download, fer2013 and face-api "
-        "were trained on faces and take their own input",
+        "were trained on faces and take their own input, onnx is the network in the file of `weights` (extra onnx)",
     )
     names: tuple[BackboneName, ...] = Field(
         (), description="Networks whose features are joined; none named: `name` alone"
@@ -164,14 +204,28 @@ class BackboneConfig(Settings):
     weights: str = Field(
         "auto",
         description="auto: imagenet, or a network's own published ones; imagenet; features (torchvision's vgg16 "
-        "features checkpoint); or a path to .safetensors or .pth",
+        "features checkpoint); or a path to .safetensors or .pth, of onnx to .onnx",
     )
+    onnx: OnnxConfig | None = Field(None, description="Input and outputs of the network, name=onnx only")
     normalize: Literal["auto", "imagenet", "features", "unit"] = Field(
         "auto",
         description="Channel mean and std (eq. 3.5); auto: those the weights were trained with. Another choice than "
         "theirs is refused unless force_normalize is set. unit: [0, 1] as it is (the FER+ ResNet18 of the appendix)",
     )
     force_normalize: bool = Field(False, description="Accept a normalisation the weights were not trained with")
+
+    @model_validator(mode="after")
+    def _of_a_file(self) -> BackboneConfig:
+        if "onnx" in self.names:
+            raise ValueError("names joins networks by their published weights; an ONNX file is used alone")
+        if self.name == "onnx" and (self.weights in ("auto", "imagenet", "features") or self.onnx is None):
+            raise ValueError(
+                "onnx needs the file (backbone.weights) and, in backbone.onnx, its size, mean, std and the name of an "
+                "output: features, or scores with their classes"
+            )
+        if self.name == "onnx" and self.normalize != "auto":
+            raise ValueError("onnx is normalised by backbone.onnx.mean and std; leave normalize at auto")
+        return self
 
     @model_validator(mode="after")
     def _joinable(self) -> BackboneConfig:
@@ -436,6 +490,12 @@ class PromoteConfig(Settings):
     min_class_recall: float = Field(0.0, ge=0, le=1, description="Floor of every class's recall; 0 itself never passes")
     max_calibration_error: float = Field(1.0, ge=0, le=1, description="Ceiling of the expected calibration error")
     max_ms_per_clip: float = Field(0.0, ge=0, description="Ceiling of the model's CPU time per clip; 0: none")
+    min_stays: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="Floor of the share of verdicts that stay under every change of 'evaluate --stress'; 0: none",
+    )
     force: bool = Field(False, description="Promote although the gate says no; recorded")
 
 
@@ -521,7 +581,13 @@ def load_config(file: Path | None = None, overrides: list[str] | tuple[str, ...]
         file: a YAML file, or the name of a packaged one (`thesis-4`).
     Raises:
         ConfigError: the file is missing or no YAML mapping, a key is unknown, or a value is out of bounds.
+
+    Example:
+        >>> config = load_config(overrides=["train.lr=0.001", "search.trials=20"])
+        >>> config.train.lr, config.search.trials
+        (0.001, 20)
     """
+    # By hand, not by pydantic-settings: its errors say neither which file nor which flag a wrong value came from.
     data: dict[str, Any] = {}
     if file is not None:
         data = _read_yaml(file if file.is_file() else PRESETS.get(str(file), file))

@@ -6,6 +6,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from enum import StrEnum
+from unicodedata import combining, normalize
 
 
 class Emotion(StrEnum):
@@ -32,10 +33,25 @@ ALIASES: dict[str, Emotion] = {
         Emotion.ANGER: "anger angry an ang",
         Emotion.DISGUST: "disgust disgusted di dis",
         Emotion.FEAR: "fear fearful afraid scared fe fea",
-        Emotion.HAPPINESS: "happiness happy joy ha hap",
+        Emotion.HAPPINESS: "happiness happy joy joyful ha hap",
         Emotion.SADNESS: "sadness sad sa",
         Emotion.SURPRISE: "surprise surprised su sur",
         Emotion.NEUTRAL: "neutral ne neu",
+    }.items()
+    for word in words.split()
+}
+# The same in German, French, Spanish and Greek, as `_plain` leaves them; German umlauts also as two letters.
+FOREIGN: dict[str, Emotion] = {
+    word: emotion
+    for emotion, words in {
+        Emotion.ANGER: "wut wutend wuetend arger aerger zorn zornig colere en_colere ira enojo enfado rabia θυμοσ οργη",
+        Emotion.DISGUST: "ekel degout asco repugnancia αηδια",
+        Emotion.FEAR: "angst furcht peur miedo temor φοβοσ",
+        Emotion.HAPPINESS: "freude glucklich gluecklich gluck glueck frohlich froehlich joie heureux felicidad alegria "
+        "feliz χαρα ευτυχια",
+        Emotion.SADNESS: "trauer traurig traurigkeit tristesse triste tristeza λυπη θλιψη",
+        Emotion.SURPRISE: "uberraschung ueberraschung uberrascht ueberrascht sorpresa εκπληξη",
+        Emotion.NEUTRAL: "neutre neutro ουδετερο ουδετερη ουδετεροσ",
     }.items()
     for word in words.split()
 }
@@ -58,13 +74,26 @@ _LABEL = re.compile(r"[a-z0-9][a-z0-9_]{0,29}")
 
 
 def label_of(word: str) -> str:
-    """The label that a word stands for: an emotion's name, else the word in lower case with `_` between its parts."""
+    """The label that a word stands for: an emotion's name, else the word in lower case with `_` between its parts.
+
+    Example:
+        >>> str(label_of("Happy")), str(label_of("Sadness "))
+        ('happiness', 'sadness')
+    """
     word = word.strip().lower()
-    return ALIASES.get(word) or re.sub(r"[\s-]+", "_", word)
+    if word in ALIASES:
+        return ALIASES[word]
+    label = re.sub(r"[\s-]+", "_", word)
+    return FOREIGN.get(_plain(label), label)
+
+
+def _plain(word: str) -> str:
+    """A word without accents, whatever its Unicode form and case."""
+    return "".join(c for c in normalize("NFKD", word.casefold()) if not combining(c))
 
 
 def label_fault(label: str) -> str:
-    """Why a label cannot name a class; empty when it can."""
+    """Return the reason why a label cannot name a class; empty when it can."""
     if not _LABEL.fullmatch(label):
         return "a label has up to 30 letters a to z, digits and _"
     return "that is the name of a column in the tables of results; call it something else" if label in RESERVED else ""

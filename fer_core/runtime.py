@@ -47,13 +47,6 @@ def resolve_workspace(setting: str) -> Path:
     return path
 
 
-def weights_folder() -> Path:
-    """The folder of fetched weights: `weights` in ferflow's folder of the user's cache."""
-    from platformdirs import user_cache_path
-
-    return user_cache_path("ferflow") / "weights"
-
-
 def n_cores() -> int:
     """Cores this process may use: those of its affinity, or fewer by a container's CPU quota, rounded up."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)

@@ -41,7 +41,12 @@ def canonical_json(value: Any) -> str:
 
 
 def cache_key(**parts: Any) -> str:
-    """The key of whatever `parts` determine: BLAKE2b-128 of their canonical JSON. What differs must be in `parts`."""
+    """The key of whatever `parts` determine: BLAKE2b-128 of their canonical JSON. What differs must be in `parts`.
+
+    Example:
+        >>> cache_key(clip="a", size=224) == cache_key(size=224, clip="a") != cache_key(clip="a", size=112)
+        True
+    """
     return hashlib.blake2b(canonical_json(parts).encode(), digest_size=16).hexdigest()
 
 

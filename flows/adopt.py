@@ -20,6 +20,7 @@ from flows.support.environment import settle
 from flows.support.prepare import prepare_faces
 
 NOT_CALIBRATED = "not calibrated: there were no labelled clips"
+ONE_CLASS = "not calibrated: clips of one class, or of one person, say nothing of the others"
 
 
 @flow(name="adopt", persist_result=False)
@@ -31,7 +32,7 @@ def adopt_flow(
     """Register networks' own classifier; nothing is trained. It becomes champion by the flow `promote`.
 
     Args:
-        networks: fer2013, face-api, or both as fer2013+face-api.
+        networks: fer2013, face-api, both as fer2013+face-api, or FILE.onnx, which backbone.onnx describes.
         relative: neutral: each clip is read against the person's own neutral face, where the clip shows one.
         config: all settings; with a labelled manifest the model is judged on all of it and calibrated.
     """
@@ -39,21 +40,23 @@ def adopt_flow(
     config = config.model_copy(update={"preprocess": whole_course(config.preprocess)})
     workspace = Workspace.open(config.workspace)
     tracking = connect(config.tracking, workspace.root)
-    backbone = adopted_backbone(networks)
+    backbone = adopted_backbone(networks, config.backbone.onnx)
     classifier = adopted_classifier(backbone, relative, config)
     judged: Judged | None = None
     if config.manifest or (Path(config.workspace) / "clips.csv").is_file():
-        prepared = prepare_faces(config)
+        prepared = prepare_faces(config, fitted=False)
         judged = judge_adopted(classifier, backbone, prepared.manifest, prepared.usable, config, workspace)
     with start_run(tracking, "adopted") as run:
         run.log_config(config)
         run.set_tags({"networks": networks, "relative": relative})
         bundle, folder = write_adopted(classifier, backbone, judged, config, workspace)
         if judged:
-            run.log_data("clips", judged.record.fingerprint, synthetic=judged.table.synthetic, source=config.manifest)
+            run.log_data("clips", judged.fingerprint, synthetic=judged.table.synthetic, source=config.manifest)
             run.log_evaluation(judged.evaluation)
             run.log_confusion(judged.evaluation, "confusion", f"{networks}, nothing trained")
-            log_confidence(run, judged.table, judged.scores, "mean_scores")
+            run.log_metrics({"ms_per_clip": judged.ms_per_clip})
+            if judged.record:
+                log_confidence(run, judged.table, judged.scores, "mean_scores")
         version = register(tracking, bundle, folder, run.id, judged.record if judged else None)
         markdown = _summary(networks, relative, version, judged)
         run.log_text(markdown, "adopted.md")
@@ -66,8 +69,15 @@ def adopt_flow(
         "model": str(folder),
         "clips": judged.table.n_clips if judged else 0,
         "mean_recall": [found.value, found.low, found.high] if found else None,
-        "calibration": f"temperature {judged.temperature:.2f}, by other people's clips" if judged else NOT_CALIBRATED,
+        "ms_per_clip": round(judged.ms_per_clip, 2) if judged else None,
+        "calibration": _calibration(judged),
     }
+
+
+def _calibration(judged: Judged | None) -> str:
+    if judged is None:
+        return NOT_CALIBRATED
+    return f"temperature {judged.temperature:.2f}, by other people's clips" if judged.temperature else ONE_CLASS
 
 
 def _summary(networks: str, relative: str, version: int, judged: Judged | None) -> str:
@@ -81,7 +91,7 @@ def _summary(networks: str, relative: str, version: int, judged: Judged | None) 
             lines += ["**Judged on synthetic faces: these numbers say nothing about people.**", ""]
         lines += [
             f"Mean recall {judged.evaluation.mean_recall} % on {judged.table.n_clips} clips of "
-            f"{len(set(judged.table.subjects))} people; expected calibration error "
-            f"{100 * judged.after.expected_error:.1f} %.",
+            f"{len(set(judged.table.subjects))} people; {judged.ms_per_clip:.1f} ms of CPU a clip; "
+            + (f"expected calibration error {100 * judged.after.expected_error:.1f} %." if judged.after else ONE_CLASS),
         ]
     return "\n".join([*lines, "", "Next: flow `promote` puts it through the gate.", ""])

@@ -5,6 +5,9 @@ Only names are gathered here, so `ferflow --help` answers at once; a command imp
 
 from __future__ import annotations
 
+import logging
+import os
+import sys
 from typing import Annotated, Any
 
 import typer
@@ -12,6 +15,7 @@ from typer.core import TyperGroup
 
 from fer_core import __version__
 from flows.commands import compare, config, data, doctor, forget, frames, reproduce, runs, servers, store, weights
+from flows.commands.session import INTERRUPTED, TERMINATED
 
 app = typer.Typer(
     name="ferflow",
@@ -41,8 +45,8 @@ data_app = typer.Typer(help="Clips: find, merge, split, compare, draw, forget.",
 
 for function in (
     runs.demo, doctor.doctor, config.config, runs.preprocess, runs.search, runs.train, runs.adopt,
-    runs.promote, runs.rollback, runs.score, compare.compare, reproduce.reproduce, reproduce.cross_database,
-    servers.up, servers.status, store.store,
+    runs.promote, runs.rollback, runs.score, runs.evaluate, compare.compare, reproduce.reproduce,
+    reproduce.cross_database, servers.up, servers.status, store.store,
 ):  # fmt: skip
     app.command()(function)
 app.add_typer(data_app, name="data")
@@ -64,5 +68,14 @@ app.add_typer(weights_app, name="weights")
 
 
 def main() -> None:
-    """Entry point of the `ferflow` command."""
-    app()
+    """Entry point of the `ferflow` command. One that was stopped ends at once, its output written."""
+    try:
+        app()
+    except SystemExit as end:
+        if end.code not in (INTERRUPTED, TERMINATED):
+            raise
+        # What had to be closed is; torch's and the interpreter's own tidying takes half a minute on a busy machine.
+        logging.shutdown()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(end.code)

@@ -188,7 +188,7 @@ def _record_model(
     run.log_evaluation(entry.evaluation)
     run.log_confusion(entry.evaluation, "confusion", f"Out of fold, {entry.title}")
     numbers = {"parameters": float(entry.n_parameters), "seconds": entry.seconds, "ms_per_clip": entry.ms_per_clip}
-    numbers |= {"abstention/auroc": entry.auroc, "abstention/mean_risk": entry.mean_risk}
+    numbers |= entry.ranking.metrics()
     if entry.difference:
         d = entry.difference
         numbers |= {"difference": d.value, "difference_low": d.low, "difference_high": d.high}

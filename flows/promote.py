@@ -10,13 +10,9 @@ from fer_core.config import PromoteConfig, RunConfig
 from fer_core.errors import RegistryError
 from fer_core.evaluation.gate import GateVerdict, gate
 from fer_core.tracking.connection import Tracking, connect
-from fer_core.tracking.registry import (
-    champion_version,
-    load_out_of_fold_record,
-    load_version,
-    promote,
-    version_to_promote,
-)
+from fer_core.tracking.evaluated import least_stays
+from fer_core.tracking.promotion import promote
+from fer_core.tracking.registry import champion_version, load_out_of_fold_record, load_version, version_to_promote
 from fer_core.workspace import Workspace
 from flows.support.artifacts import show_markdown
 from flows.support.environment import settle
@@ -48,7 +44,11 @@ def promote_flow(version: int = 0, config: RunConfig = RunConfig()) -> dict[str,
             f"champion version {champion} has no out-of-fold record to be compared with; set promote.force=true to "
             f"replace it by version {version} all the same"
         )
-    verdict = gate(standing, against, config.promote) if standing else GateVerdict((), None, _UNJUDGED)
+    verdict = (
+        gate(standing, against, config.promote, least_stays(tracking, version))
+        if standing
+        else GateVerdict((), None, _UNJUDGED)
+    )
     forced = config.promote.force and not verdict.passed
     markdown = verdict.to_markdown() + ("\nPromoted all the same: `promote.force` was set.\n" if forced else "")
     show_markdown("gate", f"# Version {version}\n\n{markdown}", "Verdict of the promotion gate")

@@ -10,6 +10,7 @@ from typing import Any, Literal
 from prefect import flow, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 
+from fer_core.clips.cells import markdown_text
 from fer_core.clips.clip import Split
 from fer_core.clips.manifest import read_manifest
 from fer_core.config import RunConfig
@@ -169,7 +170,10 @@ def _show(found: Reproduction, folder: Path, run: Run) -> dict[str, Any]:
     run.log_text(page, "reproduction.html")
     run.log_text(markdown, "reproduction.md")
     run.log_json(found.to_json(), "reproduction.json")
-    show_markdown("thesis-reproduced", f"{markdown}\nThe whole page: `{folder / 'reproduction.html'}` {run.url}\n")
+    show_markdown(
+        "thesis-reproduced",
+        f"{markdown}\nThe whole page: {markdown_text(str(folder / 'reproduction.html'))} {run.url}\n",
+    )
     for outcome in found.outcomes:
         if len(outcome.history):
             figure = curves_figure({"": outcome.history}, f"Implementation {outcome.number}")

@@ -11,6 +11,7 @@ from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 from pydantic import Field
 
+from fer_core.clips.cells import markdown_text
 from fer_core.config import RunConfig
 from fer_core.errors import DataError
 from fer_core.experiments.candidate import CLIP_RULE, judge_out_of_fold, refit_model
@@ -158,5 +159,8 @@ def _told(recorded: Recorded, comparison: Comparison) -> str:
         lines += ["", "Bits agree on the same machine with the same thread count; elsewhere, look at the size.", ""]
     if comparison.environment:
         lines += ["| machine | then | now |", "| --- | --- | --- |"]
-        lines += [f"| {name} | {then} | {now} |" for name, (then, now) in comparison.environment.items()]
+        lines += [
+            f"| {name} | {markdown_text(then)} | {markdown_text(now)} |"
+            for name, (then, now) in comparison.environment.items()
+        ]
     return "\n".join([*lines, ""])

@@ -15,6 +15,7 @@ from prefect.cache_policies import NO_CACHE
 
 from fer_core.clips.cells import markdown_text
 from fer_core.config import RECIPES, RunConfig
+from fer_core.evaluation.abstention import RANKING_COLUMNS
 from fer_core.experiments.search.choice import Choice, choose
 from fer_core.experiments.search.processes import trial_processes
 from fer_core.experiments.search.storage import check_storage
@@ -79,6 +80,7 @@ def search_flow(config: RunConfig = RunConfig()) -> dict[str, Any]:  # noqa: B00
         "choice": choice.reason,
         "trial": str(study.trial_folder(choice.chosen.number)),
         "mean_recall": choice.chosen.evaluations["mean_scores"]["mean_recall"],
+        "ranking": choice.rankings[choice.chosen.number].columns(),
         "run": run.id,
         "url": run.url,
     }
@@ -143,6 +145,7 @@ def trial_row(result: TrialResult, choice: Choice) -> dict[str, Any]:
     """A trial as a table shows it."""
     interval = result.evaluations.get("mean_scores", {}).get("mean_recall") or (None, None, None)
     shown = " ".join(f"{100 * v:.1f}" for v in interval if v is not None)
+    ranking = choice.rankings.get(result.number)
     train, headed = result.train, result.train.model in FC_HEAD_MODELS
     learns = headed or train.model in RECIPES
     marks = ["chosen"] * (result.number == choice.chosen.number) + ["best"] * (result.number == choice.best.number)
@@ -150,6 +153,7 @@ def trial_row(result: TrialResult, choice: Choice) -> dict[str, Any]:
         "trial": result.number,
         "state": result.state,
         "mean recall, low, high (%)": shown,
+        **(ranking.columns() if ranking else dict.fromkeys(RANKING_COLUMNS, "")),
         "model": train.model,
         "lr": f"{train.lr:.2g}" if learns else "",
         "batch": train.batch_size if learns else "",

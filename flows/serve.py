@@ -33,6 +33,7 @@ SERVED = (
     ("flows.train", "train_flow", "train"),
     ("flows.promote", "promote_flow", "promote"),
     ("flows.score", "score_flow", "score"),
+    ("flows.evaluate", "evaluate_flow", "evaluate"),
     ("flows.end_to_end", "end_to_end_flow", "end-to-end"),
 )
 # Of a deployment, what the Prefect UI is for: it is sent when the deployment is made, and never again.

@@ -1,4 +1,4 @@
-"""Where a workspace's servers are, and how its owner logs in: written by `ferflow up`, read by every other command."""
+"""Addresses of a workspace's servers and the owner's login: written by `ferflow up`, read by every other command."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def withdraw(workspace: Path) -> None:
 
 
 def announced(workspace: Path) -> Addresses | None:
-    """What was announced last, whether or not it still runs."""
+    """Return the addresses announced last, whether or not their servers still run."""
     try:
         return Addresses(**json.loads((workspace / FILE).read_text(encoding="utf-8")))
     except (FileNotFoundError, TypeError, ValueError):
@@ -72,7 +72,7 @@ def make_credentials(workspace: Path, known: Collection[str] = ()) -> dict[str, 
 
 
 def credentials(workspace: Path) -> dict[str, str]:
-    """What `make_credentials` kept; empty where there is nothing to be read."""
+    """Return the credentials that `make_credentials` wrote; empty where none can be read."""
     try:
         lines = (workspace / CREDENTIALS).read_text(encoding="ascii").splitlines()
     except (OSError, UnicodeDecodeError):
@@ -103,7 +103,7 @@ def running(workspace: Path) -> Addresses | None:
 
 
 def answers(url: str, timeout_s: float = 1.0) -> bool:
-    """Whether something healthy speaks HTTP at `url`; a demand for a password counts, a proxy is never asked."""
+    """True if a healthy HTTP server answers at `url`. A demand for a password counts; no proxy is used."""
     parts = urlsplit(url)
     connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=timeout_s)
     try:

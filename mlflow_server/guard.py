@@ -1,4 +1,4 @@
-"""What stands before MLflow and Prefect: the host names they answer to, the pages they answer, the password they want.
+"""Middleware before MLflow and Prefect: it checks host names, the pages asked for, and the password.
 
 Loopback is open to every user of the machine, and to every web page whose name was bound to 127.0.0.1. So a server
 answers only to its own names, to no page of another origin, and only with the password. Prefect asks for that itself;

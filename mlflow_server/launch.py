@@ -33,7 +33,7 @@ class Server:
 
 
 def mlflow_server(workspace: Path, host: str = "127.0.0.1", port: int = 5000, database: str = "") -> Server:
-    """How to start MLflow for a workspace.
+    """Return the command and environment that start MLflow for a workspace.
 
     Args:
         workspace: holds `mlflow.db` and `artifacts/`.
@@ -71,7 +71,7 @@ def mlflow_server(workspace: Path, host: str = "127.0.0.1", port: int = 5000, da
 
 
 def has_accounts() -> bool:
-    """Whether MLflow's own accounts are asked for, by a password of their administrator in the environment."""
+    """True if the environment holds a password for the administrator of MLflow's own accounts."""
     return bool(os.environ.get("MLFLOW_AUTH_ADMIN_PASSWORD"))
 
 
@@ -113,7 +113,7 @@ def check_exposed(host: str, secrets: set[str]) -> None:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach `host`."""
+    """True if only this machine can reach `host`."""
     if host == "localhost":
         return True
     try:

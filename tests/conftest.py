@@ -1,4 +1,4 @@
-"""What tests of several rooms share: a quiet environment, one MLflow server, one Prefect harness, a workspace."""
+"""Fixtures of several rooms: a quiet environment, one MLflow server, one Prefect harness, a workspace."""
 
 from __future__ import annotations
 

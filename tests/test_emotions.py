@@ -14,6 +14,16 @@ def test_a_word_stands_for_an_emotion_or_for_itself():
     ]  # fmt: skip
 
 
+def test_the_seven_are_known_in_german_french_spanish_and_greek():
+    for words in (
+        "Wut Ekel Angst Freude Trauer Überraschung neutral", "colère dégoût peur joie tristesse surprise neutre",
+        "ira asco miedo alegría tristeza sorpresa neutro", "Θυμός Αηδία Φόβος Χαρά Λύπη Έκπληξη Ουδέτερο",
+        "ÄRGER EKEL FURCHT Glück traurig ueberraschung neu", "Colere degout PEUR Joie triste surprise neutre",
+    ):  # fmt: skip
+        assert tuple(label_of(word) for word in words.split()) == SEVEN
+    assert label_of("U\u0308berraschung") == "surprise"
+
+
 def test_emotions_keep_their_order_and_other_words_follow_by_the_alphabet():
     assert ordered(["pain", "neutral", "contempt", "fear", "anger", "fear"]) == (
         "anger", "fear", "neutral", "contempt", "pain",

@@ -39,7 +39,7 @@ def csv_text(rows: Iterable[Iterable[str]]) -> str:
 
 def plain_cell(cell: str) -> str:
     """The text `safe_cell` was given; any other cell as it is."""
-    return cell[1:] if _MARKED.match(cell) else cell
+    return cell[1:] if cell[:1] == "'" and _MARKED.match(cell) else cell
 
 
 def markdown_text(text: str) -> str:

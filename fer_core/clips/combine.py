@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -10,7 +11,10 @@ from pathlib import Path
 
 from fer_core.clips.clip import Clip
 from fer_core.clips.manifest import Manifest
+from fer_core.clips.spelling import People, joined_text
 from fer_core.errors import ConfigError, DataError
+
+log = logging.getLogger(__name__)
 
 
 def merge(
@@ -22,6 +26,8 @@ def merge(
     seed: int = 0,
 ) -> Manifest:
     """All clips of all manifests, each once. Ids that collide get their database's name in front.
+
+    A subject of one database who is spelt in several ways (`001`, `1`) is one person, and the log says so.
 
     Where clips must go, every subject keeps some as long as possible; the same clips stay whatever else is merged.
 
@@ -37,7 +43,10 @@ def merge(
     for name, cap in (("per_source", per_source), ("per_class", per_class)):
         if cap is not None and cap < 1:
             raise ConfigError(f"{name} must be at least 1, but got {cap}")
-    whole = _distinct([c for m in manifests for c in m.clips])
+    people = People()
+    whole = _distinct(people.join(c for m in manifests for c in m.clips))
+    for line in joined_text(people.joined):
+        log.warning("merge: %s", line)
     clips = whole
     if per_class is not None or balance:
         sizes = Counter((c.emotion, c.dataset) for c in clips)

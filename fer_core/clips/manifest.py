@@ -1,10 +1,10 @@
 """Manifest: the table of clips a run works on, its CSV form, and its fingerprint.
 
 The CSV is UTF-8 with a header line. `path`, `label` and `subject` are needed; `clip`, `dataset`, `apex`, `split`,
-`intensity`, `root` and any `group_*` may follow, `start` and `end` too where they cut nothing off: whole files are
-read. `path` is relative to the manifest's folder, or to the row's `root`, an absolute folder: `write_manifest` names
-it when clips lie outside the manifest's folder, so that every tree a manifest reads from is spelt out and no path can
-lead out of it.
+`intensity`, `root`, `keep_id` and any `group_*` may follow, `start` and `end` too where they cut nothing off: whole
+files are read. `path` is relative to the manifest's folder, or to the row's `root`, an absolute folder:
+`write_manifest` names it when clips lie outside the manifest's folder, so that every tree a manifest reads from is
+spelt out and no path can lead out of it.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ import numpy as np
 from fer_core.clips.cells import csv_text
 from fer_core.clips.clip import Clip, Split, clip_digest
 from fer_core.clips.rows import read_rows
+from fer_core.clips.spelling import joined_text
 from fer_core.emotions import SIX, Classes, ordered
 from fer_core.errors import DataError
 from fer_core.store import cache_key, write_atomic
@@ -126,7 +127,7 @@ def read_manifest(
     """The manifest in a CSV file. Nothing it names is opened; whether the clips exist is found when they are decoded.
 
     Args:
-        path: UTF-8 CSV, comma or semicolon; a BOM and CRLF are accepted.
+        path: UTF-8 CSV; commas, semicolons, tabs or bars, a BOM and CRLF are accepted.
         labelled: every row needs a label; rows without one, and those of other classes, are left out and the log says
             so. False: all rows are kept, the label column may be missing (clips to be scored).
         subject: `none` accepts rows without a subject, which forbids subject-disjoint splits of them.
@@ -137,8 +138,16 @@ def read_manifest(
 
     Raises:
         DataError: with file, line, value and remedy, for whatever would make the data lie.
+
+    Example:
+        >>> from tempfile import TemporaryDirectory
+        >>> with TemporaryDirectory() as folder:
+        ...     table = Path(folder) / "clips.csv"
+        ...     _ = table.write_text("clip,path,subject,label\\na,a.mp4,s1,happiness\\nb,b.mp4,s2,fear\\n")
+        ...     [(clip.id, clip.subject, str(clip.emotion)) for clip in read_manifest(table).clips]
+        [('a', 's1', 'happiness'), ('b', 's2', 'fear')]
     """
-    clips, dropped = read_rows(
+    rows = read_rows(
         path,
         labelled=labelled,
         subject=subject,
@@ -146,9 +155,12 @@ def read_manifest(
         ignore_split=ignore_split,
         on_bad_path=on_bad_path,
     )
-    if dropped:
-        log.warning("%s: left out %s", path.name, ", ".join(f"{n} rows ({why})" for why, n in sorted(dropped.items())))
-    return Manifest.of_classes(clips, classes)
+    if rows.dropped:
+        left_out = ", ".join(f"{n} rows ({why})" for why, n in sorted(rows.dropped.items()))
+        log.warning("%s: left out %s", path.name, left_out)
+    for note in joined_text(rows.joined):
+        log.warning("%s: %s", path.name, note)
+    return Manifest.of_classes(rows.clips, classes)
 
 
 def write_manifest(manifest: Manifest, path: Path) -> None:
@@ -168,8 +180,9 @@ def write_manifest(manifest: Manifest, path: Path) -> None:
         "apex": lambda c: "" if c.apex is None else str(c.apex),
         "split": lambda c: c.split or "",
         "root": lambda c: str(roots.get(c.id, "")),
+        "keep_id": lambda c: "yes" if c.keep_id else "",
     }
-    for name in ("split", "root"):  # columns of some manifests only
+    for name in ("split", "root", "keep_id"):  # columns of some manifests only
         if not any(columns[name](c) for c in manifest.clips):
             del columns[name]
     groups = sorted({name for c in manifest.clips for name in c.groups})

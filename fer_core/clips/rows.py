@@ -5,44 +5,93 @@ from __future__ import annotations
 import csv
 import difflib
 import io
+import os
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 from fer_core.clips.cells import csv_text, plain_cell
 from fer_core.clips.clip import Clip, Split
-from fer_core.emotions import ALIASES, OTHER_LABELS, UNCLASSED, Classes, label_fault, label_of
+from fer_core.clips.label_words import label_hint, mapped_label
+from fer_core.clips.media import SPLITS
+from fer_core.clips.spelling import People, existing_path, is_missing, person_key
+from fer_core.emotions import ALIASES, OTHER_LABELS, UNCLASSED, Classes, label_fault
 from fer_core.errors import DataError
 from fer_core.store import write_atomic
 
-KNOWN = ("clip", "path", "subject", "label", "dataset", "apex", "split", "root", "start", "end", "intensity")
-SPLITS = {**{s.value: s for s in Split}, "val": Split.VALIDATION, "valid": Split.VALIDATION, "dev": Split.VALIDATION}
+KNOWN = ("clip", "path", "subject", "label", "dataset", "apex", "split", "root", "start", "end", "intensity", "keep_id")
+# What people call the columns that are needed.
+SYNONYMS = {
+    "path": "file filename file_name filepath file_path video videopath video_path image image_path media",
+    "label": "emotion class expression category target emotion_label",
+    "subject": "subject_id subjectid person person_id participant participant_id speaker actor patient identity sub",
+}
+ABOUT_PEOPLE = frozenset(
+    ("sex", "gender", "age", "age_group", "ethnicity", "race", "skin", "skin_tone", "nationality", "glasses", "beard")
+)
 Rows = dict[Path, tuple[int, Clip]]  # path -> line and clip
+_UNKNOWN = "unknown label"
 _PROTOCOL = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]*:")
+
+
+@dataclass(frozen=True)
+class ManifestRows:
+    """What a manifest CSV holds.
+
+    Args:
+        clips: one a file, in the order of the rows.
+        dropped: rows left out, by reason.
+        joined: spelling of a subject that is kept -> other spellings of the same person.
+        unread: columns that nothing reads.
+    """
+
+    clips: tuple[Clip, ...]
+    dropped: Mapping[str, int]
+    joined: Mapping[str, tuple[str, ...]]
+    unread: tuple[str, ...]
+
+    def notes(self) -> Iterator[str]:
+        """A sentence for each column about people that would be of use under another name."""
+        for name in self.unread:
+            if name in ABOUT_PEOPLE:
+                yield f"column '{name}' is not read; call it 'group_{name}' to have results for each of its values"
 
 
 def read_rows(
     path: Path,
     *,
     labelled: bool,
-    subject: Literal["required", "none"],
+    subject: Literal["required", "known", "none"],
     classes: Classes | None,
     ignore_split: bool = False,
+    keep_ids: bool = False,
+    words: Mapping[str, str] | None = None,
     on_bad_path: Callable[[int, Clip, DataError], None] | None = None,
-) -> tuple[tuple[Clip, ...], dict[str, int]]:
-    """The clips of a manifest CSV, and the rows left out by reason. Arguments and errors: `manifest.read_manifest`."""
-    needed = ["path", *(["label"] if labelled else []), *(["subject"] if subject == "required" else [])]
+) -> ManifestRows:
+    """The clips of a manifest CSV, and what was done with its rows. Other arguments and errors: `read_manifest`.
+
+    Args:
+        subject: `required` refuses a row without one, `known` leaves such rows out and counts them, `none` keeps them.
+        keep_ids: subjects that differ only in spelling are different people.
+        words: the file's own words for labels, from `read_label_map`.
+    """
+    needed = ["path", *(["label"] if labelled else []), *(["subject"] if subject != "none" else [])]
     folder = path.absolute().parent
     dropped: Counter[str] = Counter()
     kept: Rows = {}
-    for line, row in _table(path, needed):
+    people = People()
+    unknown: dict[str, list[int]] = {}  # label word that is no class -> its lines
+    columns, rows = read_table(path, needed)
+    for line, row in rows:
         where = f"{path.name} line {line}"
         if ignore_split:
             row.pop("split", None)
-        emotion, reason = _label(row.get("label", ""), where, classes)
+        emotion, reason = _label(row.get("label", ""), where, classes, words)
+        if reason == _UNKNOWN:
+            unknown.setdefault(row["label"], []).append(line)
         try:
             root, media = _locate(row, folder)
         except DataError as exc:
@@ -53,9 +102,18 @@ def read_rows(
             on_bad_path(len(kept), Clip(id=name, path=Path(row["path"].replace("\0", " ")), emotion=emotion), refused)
             dropped["path refused"] += 1
             continue
-        clip = _clip(row, emotion, root, media, where, subject)
+        no_subject = f"no subject ({word})" if (word := row.get("subject", "")) else "no subject"
+        if is_missing(word):
+            row["subject"] = ""
+        if keep_ids:
+            row["keep_id"] = "yes"
+        unnamed = subject == "known" and not row["subject"]
+        clip = _clip(row, emotion, root, media, where, people, subject == "required")
         if labelled and emotion is None:
             dropped[reason] += 1
+            continue
+        if unnamed:
+            dropped[no_subject] += 1
             continue
         first, other = kept.setdefault(clip.path, (line, clip))
         if other is clip:
@@ -67,11 +125,14 @@ def read_rows(
                     "a clip has one. Remove the wrong row."
                 )
         dropped["duplicate"] += 1
+    if unknown and classes is not None:
+        raise DataError(_unknown_labels(path, unknown, classes))
     if not kept and not dropped["path refused"]:
         had = ", ".join(f"{n} x {why}" for why, n in sorted(dropped.items()))
         raise DataError(f"{path.name} has no usable row ({had or 'only a header'}); it needs at least one clip")
     _one_side_each(path, kept)
-    return _unique_ids(path, kept), dict(dropped)
+    unread = tuple(c for c in columns if c and c not in KNOWN and not c.startswith("group_"))
+    return ManifestRows(_unique_ids(path, kept), dict(dropped), people.joined, unread)
 
 
 def drop_subject(path: Path, subject: str, dry: bool = False) -> int:
@@ -82,8 +143,8 @@ def drop_subject(path: Path, subject: str, dry: bool = False) -> int:
     Raises:
         DataError: it is no manifest. StoreError: it cannot be written.
     """
-    rows = [row for _, row in _table(path, ["subject"])]
-    kept = [row for row in rows if _subject_key(row["subject"], row.get("dataset", "")) != subject]
+    rows = [row for _, row in read_table(path, ["subject"])[1]]
+    kept = [row for row in rows if not _shows(row, subject)]
     if rows and len(kept) < len(rows) and not dry:
         write_atomic(path, csv_text([rows[0].keys(), *(row.values() for row in kept)]).encode())
     return len(rows) - len(kept)
@@ -115,7 +176,11 @@ def clip_path(text: str, root: Path) -> Path:
     if _PROTOCOL.match(text.lstrip()) or text.startswith("\\\\"):
         raise DataError(
             f"path '{text}' reads as a URL, protocol or drive, which are never opened; "
-            "copy the clip beside the manifest, or put './' before a file name that has a colon"
+            + (
+                "backslashes are Windows's: copy the clips beside the manifest and write 'folder/clip.mp4'"
+                if "\\" in text
+                else "copy the clip beside the manifest, or put './' before a file name that has a colon"
+            )
         )
     if ".." in re.split(r"[/\\]", text):
         raise DataError(f"path '{text}' has '..', which may lead out of {root}; write the path without it")
@@ -130,29 +195,53 @@ def clip_path(text: str, root: Path) -> Path:
     return path
 
 
-def _table(path: Path, needed: list[str]) -> Iterator[tuple[int, dict[str, str]]]:
-    """(line, cells by column) of each row that is not blank."""
+def read_table(path: Path, needed: list[str]) -> tuple[list[str], Iterator[tuple[int, dict[str, str]]]]:
+    """The columns of a CSV file, and (line, cells by column) of each row that is not blank.
+
+    Commas, semicolons, tabs or bars separate the cells; Excel's first line `sep=;` says which. The column of row names
+    that R writes without a header is passed over.
+
+    Raises:
+        DataError: the file cannot be read, or has no column of a name in `needed`.
+    """
     text = _text(path)
-    header, _, _ = text.partition("\n")
-    delimiter = ";" if header.count(";") > header.count(",") else ","
+    first, _, rest = text.partition("\n")
+    told = re.fullmatch(r'"?sep=(.)"?', first.strip("\r "), re.IGNORECASE)
+    header = (rest if told else text).lstrip().partition("\n")[0]
+    # of equally many the first; a header has a delimiter for each column but one
+    delimiter = told[1] if told else max(",;\t|", key=header.count)
+    if delimiter not in header and set(needed) & set(header.lower().replace('"', "").split()[1:]):
+        raise DataError(f"{path.name}: blanks separate its columns; save it with commas (in R: write.csv)")
+    lines = _lines(path, f"\n{rest}" if told else text, delimiter)
+    columns = _columns(path, next(lines, (1, [""]))[1], needed)
+    return columns, _rows(path, columns, lines)
+
+
+def _lines(path: Path, text: str, delimiter: str) -> Iterator[tuple[int, list[str]]]:
     rows = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
-    columns: list[str] = []
     line = 1
     try:
         for row in rows:
             if any(cell.strip() for cell in row):
-                if not columns:
-                    columns = _columns(path, row, needed)
-                elif len(row) != len(columns):
-                    raise DataError(
-                        f"{path.name} line {line}: {len(row)} cells, but the header has {len(columns)}; "
-                        "quote cells that hold the delimiter"
-                    )
-                else:
-                    yield line, {c: _cell(c, text) for c, text in zip(columns, row, strict=True)}
+                yield line, row
             line = rows.line_num + 1
     except csv.Error as exc:
         raise DataError(f"{path.name} line {line}: not a CSV row ({exc}); correct the quotes") from exc
+
+
+def _rows(
+    path: Path, columns: list[str], lines: Iterator[tuple[int, list[str]]]
+) -> Iterator[tuple[int, dict[str, str]]]:
+    names = columns
+    for n, (line, row) in enumerate(lines):
+        if n == 0 and len(row) == len(columns) + 1 and row[0].isdecimal():
+            names = ["", *columns]  # R's write.table: a number before each row, and no header over it
+        if len(row) != len(names):
+            raise DataError(
+                f"{path.name} line {line}: {len(row)} cells, but the header has {len(names)}; "
+                "quote cells that hold the delimiter"
+            )
+        yield line, {c: _cell(c, text) for c, text in zip(names, row, strict=True)}
 
 
 def _text(path: Path) -> str:
@@ -179,7 +268,8 @@ def _columns(path: Path, header: list[str], needed: list[str]) -> list[str]:
         raise DataError(f"{path.name}: column '{twice[0]}' occurs twice; keep one")
     for name in needed:
         if name not in columns:
-            close = difflib.get_close_matches(name, [c for c in columns if c not in KNOWN], n=1)
+            own = [c for c in columns if c not in KNOWN]
+            close = [c for c in own if c in SYNONYMS.get(name, "").split()] or difflib.get_close_matches(name, own, n=1)
             raise DataError(
                 f"{path.name} has no column '{name}'; it has {', '.join(columns)}."
                 + (f" Rename '{close[0]}'?" if close else "")
@@ -194,15 +284,25 @@ def _columns(path: Path, header: list[str], needed: list[str]) -> list[str]:
 
 
 def _cell(column: str, cell: str) -> str:
+    """The text of a cell; '' where it stands for no value. Subjects and labels are judged where they are counted."""
     text = plain_cell(cell)
-    return text if column in ("path", "clip", "root") else text.strip()  # a file name may begin with a space
+    if column == "path":
+        return text  # a file name may begin with a space, and be called anything
+    if column not in ("clip", "root"):
+        text = text.strip()
+    if column in ("subject", "label") or not is_missing(text):
+        return text
+    return text if text.lower() == "none" and column.startswith("group_") else ""  # no beard is a beard of value none
 
 
-def _label(word: str, where: str, classes: Classes | None) -> tuple[str | None, str]:
+def _label(word: str, where: str, classes: Classes | None, words: Mapping[str, str] | None) -> tuple[str | None, str]:
     """The class of a label cell, or None and the reason why the row is of none of the classes."""
-    label = label_of(word)
-    if not label or (label in UNCLASSED and label not in (classes or ())):
-        return None, label or "no label"
+    label = mapped_label(word, words)
+    if label not in (classes or ()):
+        if label in UNCLASSED:
+            return None, label
+        if is_missing(word):
+            return None, f"no label ({word})" if word else "no label"
     if classes is None:
         if fault := label_fault(label):
             raise DataError(f"{where}: label '{word}' cannot be a class: {fault}")
@@ -211,11 +311,17 @@ def _label(word: str, where: str, classes: Classes | None) -> tuple[str | None, 
         return label, label
     if label in OTHER_LABELS or label in ALIASES:
         return None, label
-    close = difflib.get_close_matches(label, [*classes, *(w for w in (*ALIASES, *OTHER_LABELS) if len(w) > 3)], n=1)
-    hint = f"did you mean '{label_of(close[0])}'?" if close else f"use one of {', '.join(classes)},"
-    raise DataError(
-        f"{where}: label '{word}' is unknown; {hint} or name the classes there are (classes=[...], or from_manifest)"
-    )
+    return None, _UNKNOWN
+
+
+def _unknown_labels(path: Path, unknown: Mapping[str, list[int]], classes: Classes) -> str:
+    """The sentence on label words that are no class: the first of them, then how many there are of each."""
+    word, lines = next(iter(unknown.items()))
+    found = f"{path.name} line {lines[0]}: label '{word}' {label_hint(word, classes)}"
+    if len(unknown) == 1:
+        return found
+    counts = ", ".join(f"{w} ({len(n)})" for w, n in list(unknown.items())[:12])
+    return f"{found} Unknown are {len(unknown)} words: {counts}{' ...' if len(unknown) > 12 else ''}"
 
 
 def _locate(row: dict[str, str], folder: Path) -> tuple[Path, Path]:
@@ -225,10 +331,18 @@ def _locate(row: dict[str, str], folder: Path) -> tuple[Path, Path]:
         if not Path(row["root"]).is_absolute():
             raise DataError(f"root '{row['root']}' is not absolute; name the whole folder")
         root = clip_path(row["root"], Path("/"))
-    return root, clip_path(row["path"], root)
+    path = existing_path(clip_path(row["path"], root))
+    if "\\" in row["path"] and not os.path.lexists(path):
+        raise DataError(
+            f"path '{row['path']}' has backslashes, as Windows writes them, and there is no such file; "
+            "write slashes, as in 'folder/clip.mp4'"
+        )
+    return root, path
 
 
-def _clip(row: dict[str, str], emotion: str | None, root: Path, path: Path, where: str, subject: str) -> Clip:
+def _clip(
+    row: dict[str, str], emotion: str | None, root: Path, path: Path, where: str, people: People, named: bool
+) -> Clip:
     try:
         apex, start, end = (_frame(name, row.get(name, "")) for name in ("apex", "start", "end"))
         if start or end not in (None, apex):  # an end at the apex cuts where the apex cuts anyway
@@ -236,7 +350,7 @@ def _clip(row: dict[str, str], emotion: str | None, root: Path, path: Path, wher
                 f"start={start}, end={end} take a stretch out of a longer recording, which is not done here; "
                 "cut the file first, and clear both cells"
             )
-        if not row.get("subject") and subject == "required":
+        if named and not row.get("subject"):
             raise DataError(
                 "the subject is empty; fill it in or drop the row: clips of unknown people can be scored, looked at "
                 "('ferflow data card') and split as their database was (split.scheme=official), not trained on"
@@ -244,16 +358,18 @@ def _clip(row: dict[str, str], emotion: str | None, root: Path, path: Path, wher
         groups = {c.removeprefix("group_"): v for c, v in row.items() if c.startswith("group_") and v}
         if row.get("intensity"):
             groups["intensity"] = row["intensity"]
+        subject, keep_id = _subject_key(row.get("subject", ""), row.get("dataset", "")), _keeps_id(row)
         return Clip(
             id=row.get("clip") or path.relative_to(root).with_suffix("").as_posix(),
             path=path,
-            subject=_subject_key(row.get("subject", ""), row.get("dataset", "")),
+            subject=subject if keep_id else people.name(subject),
             emotion=emotion,
             dataset=row.get("dataset", ""),
             apex=apex,
             split=_split(row.get("split", "")),
             groups=groups,
             root=root,
+            keep_id=keep_id,
         )
     except DataError as exc:
         raise DataError(f"{where}: {exc}") from exc
@@ -261,6 +377,17 @@ def _clip(row: dict[str, str], emotion: str | None, root: Path, path: Path, wher
 
 def _subject_key(subject: str, dataset: str) -> str:
     return f"{dataset}:{subject}" if subject and dataset and ":" not in subject else subject
+
+
+def _keeps_id(row: Mapping[str, str]) -> bool:
+    return row.get("keep_id", "").lower() in ("yes", "true", "1")
+
+
+def _shows(row: Mapping[str, str], subject: str) -> bool:
+    """True if a row shows this subject, in any spelling that counts as theirs."""
+    own = _subject_key(row["subject"], row.get("dataset", ""))
+    exact = _keeps_id(row) or is_missing(row["subject"])
+    return own == subject if exact else person_key(own) == person_key(subject)
 
 
 def _frame(name: str, text: str) -> int | None:

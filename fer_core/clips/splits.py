@@ -92,6 +92,11 @@ def grouped_folds(
         setting: that says how many folds.
     Raises:
         DataError: fewer subjects than folds, an unknown subject, or fewer than two classes.
+
+    Example:
+        >>> subjects, labels = ["s1", "s1", "s2", "s2"], np.array([0, 1, 0, 1])
+        >>> [(train.tolist(), held_out.tolist()) for train, held_out in grouped_folds(subjects, labels, 2, seed=0)]
+        [([0, 1], [2, 3]), ([2, 3], [0, 1])]
     """
     from sklearn.model_selection import GroupKFold, StratifiedGroupKFold
 

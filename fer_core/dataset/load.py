@@ -19,11 +19,13 @@ from fer_core.workspace import Workspace
 log = logging.getLogger(__name__)
 
 
-def load_dataset(cfg: RunConfig, workspace: Workspace) -> Manifest:
+def load_dataset(cfg: RunConfig, workspace: Workspace, *, fitted: bool = True) -> Manifest:
     """The labelled clips of a run, split by subject: as the manifest says, else by `cfg.split`.
 
     Where neutral is a class, the first frames of `neutral_from` are more clips of it.
 
+    Args:
+        fitted: whether a model is fitted to them; clips of one class can be shown to one all the same, without a split.
     Raises:
         DataError: there is no manifest, or it or its split is not fit for training.
         ConfigError: first frames are needed, but clips are not cut.
@@ -34,7 +36,9 @@ def load_dataset(cfg: RunConfig, workspace: Workspace) -> Manifest:
             f"no manifest at {path}; make one with 'ferflow data scan folder ROOT --out {path}', draw one with "
             f"'ferflow data synth', or name yours with --set manifest=FILE"
         )
-    manifest = _sided(labelled_clips(path, cfg.class_list), cfg, path)
+    manifest = labelled_clips(path, cfg.class_list)
+    if fitted or sum(n > 0 for n in manifest.class_counts().values()) > 1:
+        manifest = _sided(manifest, cfg, path)
     return _with_neutral(manifest, cfg) if Emotion.NEUTRAL in manifest.classes else manifest
 
 

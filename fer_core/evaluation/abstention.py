@@ -9,9 +9,11 @@ from typing import Any
 import numpy as np
 
 from fer_core.errors import ShapeError
+from fer_core.evaluation.calibration import calibrated_apart
 from fer_core.evaluation.metrics import Interval, subject_draws
 
 _POINTS = 101
+RANKING_COLUMNS = ("AUROC", "risk area %")
 SHOWN = (1.0, 0.9, 0.8, 0.7, 0.5)  # coverages a reader looks up
 
 
@@ -47,6 +49,38 @@ class CoverageCurve:
     def to_json(self) -> dict[str, Any]:
         """JSON-able numbers."""
         return {name: getattr(self, name).tolist() for name in ("threshold", "coverage", "accuracy", "low", "high")}
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """Ranking quality of a model's confidence: are its right clips the surer ones?
+
+    Args:
+        auroc: how well it tells right clips from wrong ones (`confidence_auroc`); NaN where none is wrong.
+        mean_risk: share of answered clips that are wrong, averaged over all coverages.
+    """
+
+    auroc: float
+    mean_risk: float
+
+    def metrics(self) -> dict[str, float]:
+        """The two under their names in MLflow."""
+        return {"abstention/auroc": self.auroc, "abstention/mean_risk": self.mean_risk}
+
+    def columns(self) -> dict[str, str]:
+        """The two as tables show them, under `RANKING_COLUMNS`."""
+        auroc = "–" if np.isnan(self.auroc) else f"{self.auroc:.3f}"
+        return dict(zip(RANKING_COLUMNS, (auroc, f"{100 * self.mean_risk:.1f}"), strict=True))
+
+
+def ranking(clip_scores: np.ndarray, labels: np.ndarray, subjects: Sequence[str]) -> Ranking:
+    """The ranking of out-of-fold clip scores, each calibrated on other people's clips.
+
+    Args:
+        clip_scores: (n, k), rows sum to 1. labels: (n,) columns. subjects: n names, of at least two people.
+    """
+    calibrated = calibrated_apart(clip_scores, labels, subjects)
+    return Ranking(confidence_auroc(calibrated, labels), coverage_curve(calibrated, labels, subjects).mean_risk)
 
 
 def confidence_auroc(probabilities: np.ndarray, labels: np.ndarray) -> float:

@@ -34,9 +34,30 @@ def calibrated_apart(clip_scores: np.ndarray, labels: np.ndarray, subjects: Sequ
 
 
 def brier_score(probabilities: np.ndarray, labels: np.ndarray) -> float:
-    """Mean of Σᶜ (pᶜ - yᶜ)² (Brier 1950, over all classes): 0 perfect, 2 worst."""
-    truth = np.eye(_checked(probabilities, labels).shape[1])[labels]
-    return float(((probabilities - truth) ** 2).sum(axis=1).mean())
+    """Mean of Σᶜ (pᶜ - yᶜ)² (Brier 1950, over all classes): 0 perfect, 2 worst.
+
+    Example:
+        >>> brier_score(np.array([[0.75, 0.25], [0.5, 0.5]]), np.array([0, 1]))
+        0.3125
+    """
+    from sklearn.metrics import brier_score_loss
+
+    shares = _summing_to_one(probabilities, labels)
+    return float(brier_score_loss(labels, shares, labels=np.arange(shares.shape[1]), scale_by_half=False))
+
+
+def cross_entropy(probabilities: np.ndarray, labels: np.ndarray) -> float:
+    """Mean of -log p of the true class, nats; (n, k) probabilities, (n,) labels."""
+    from sklearn.metrics import log_loss
+
+    shares = _summing_to_one(probabilities, labels)
+    return float(log_loss(labels, shares, labels=np.arange(shares.shape[1])))
+
+
+def _summing_to_one(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """The same in double precision; scikit-learn warns of sums of single precision, which miss 1 by 1e-7."""
+    shares = _checked(probabilities, labels).astype(np.float64)
+    return shares / shares.sum(axis=1, keepdims=True)
 
 
 @dataclass(frozen=True)
@@ -72,8 +93,3 @@ def reliability(probabilities: np.ndarray, labels: np.ndarray, bins: int = BINS)
             np.bincount(place, right, minlength=bins) / count,
             count,
         )
-
-
-def expected_calibration_error(probabilities: np.ndarray, labels: np.ndarray, bins: int = BINS) -> float:
-    """Expected calibration error, 0 to 1: the mean gap between confidence and accuracy; see `Reliability`."""
-    return reliability(probabilities, labels, bins).expected_error

@@ -110,15 +110,24 @@ class GateVerdict:
         return "\n".join([*lines, ""])
 
 
-def gate(candidate: OutOfFoldRecord, champion: OutOfFoldRecord | None, cfg: PromoteConfig) -> GateVerdict:
+def gate(
+    candidate: OutOfFoldRecord, champion: OutOfFoldRecord | None, cfg: PromoteConfig, stays: float = float("nan")
+) -> GateVerdict:
     """Decide whether the candidate may replace the champion.
 
     Floors and ceilings are the candidate's own. Whatever the settings, the whole interval of its mean recall must lie
     above chance, and no class may have a recall of 0. Against a champion its mean recall must be no lower on the clips
     that both were judged on, out of fold, whatever else either was trained on; the interval of the difference,
     resampled by subject, is shown beside it. The first champion passes floors only.
+
+    Args:
+        stays: the smallest share of the candidate's verdicts that stay when clips are changed; NaN: never measured.
     """
     checks = _floors(candidate, cfg)
+    if cfg.min_stays:
+        had = "not measured: ferflow evaluate --stress" if np.isnan(stays) else f"{100 * stays:.1f} %"
+        needs = f"{100 * cfg.min_stays:.1f} % under each change"
+        checks.append(Check("verdicts that stay", stays >= cfg.min_stays, had, needs))
     if champion is None:
         return GateVerdict(tuple(checks), None, "There is no champion to compare with.")
     shared, subjects = _shared(candidate, champion)

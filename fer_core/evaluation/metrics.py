@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any, get_args
 
 import numpy as np
-from sklearn.metrics import confusion_matrix
 
 from fer_core.config import Rule
 from fer_core.emotions import SIX, Classes
@@ -143,6 +142,12 @@ def evaluate(
         subjects: n subject names; clips of one person are drawn together.
     Raises:
         ShapeError: the three differ in length, or n is 0.
+
+    Example:
+        >>> labels = np.array([0, 0, 1, 1])
+        >>> found = evaluate(np.array([0, 1, 1, 1]), labels, ["s1", "s1", "s2", "s2"], ("fear", "happiness"))
+        >>> found.mean_recall.value, found.confusion.tolist()
+        (0.75, [[1, 1], [0, 2]])
     """
     if not len(labels) or not len(verdicts) == len(labels) == len(subjects):
         raise ShapeError(
@@ -166,8 +171,9 @@ def evaluate(
 
 def mean_recall(verdicts: np.ndarray, labels: np.ndarray, n_classes: int) -> float:
     """Mean of the per-class recalls over the classes that have clips."""
-    counts = confusion_matrix(labels, verdicts, labels=np.arange(n_classes))
-    return float(_mean_recall(counts[None])[0])
+    clips = np.bincount(labels, minlength=n_classes)
+    right = np.bincount(labels[labels == verdicts], minlength=n_classes)
+    return float(np.mean(right[clips > 0] / clips[clips > 0]))
 
 
 @dataclass(frozen=True)
@@ -266,6 +272,7 @@ def subject_draws(n_subjects: int, seed: int) -> np.ndarray:
 
 
 def _recalls(confusions: np.ndarray) -> np.ndarray:
+    """(m, k) recalls of (m, k, k) matrices. By hand: scikit-learn takes one matrix at a time, an interval has 2000."""
     totals = confusions.sum(axis=2)
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.where(totals > 0, np.diagonal(confusions, axis1=1, axis2=2) / totals, np.nan)

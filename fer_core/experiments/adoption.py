@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
 from fer_core.clips.manifest import Manifest
-from fer_core.config import BackboneConfig, RunConfig
+from fer_core.config import BackboneConfig, OnnxConfig, RunConfig
 from fer_core.dataset.prepare import ClipRow, data_fingerprint
-from fer_core.dataset.table import FeatureTable, clips_table
+from fer_core.dataset.table import FeatureRequirements, FeatureTable, clips_table
 from fer_core.emotions import NAMED, Classes
 from fer_core.errors import ConfigError
 from fer_core.evaluation.calibration import Reliability, calibrated_apart, reliability
 from fer_core.evaluation.gate import OutOfFoldRecord
+from fer_core.evaluation.latency import measure_costs, ms_per_clip
 from fer_core.evaluation.metrics import Evaluation, clip_verdicts, evaluate
 from fer_core.features.backbone import Backbone, load_backbone
 from fer_core.model_names import FACE_NETWORKS
@@ -36,28 +37,43 @@ class Judged:
     """Evaluation of an adopted model on all labelled clips; nothing was fitted to them.
 
     Args:
-        scores: (N, k) of the clips' frames. temperature: of the clip scores.
-        after: reliability of the scores, calibrated on other people's clips.
+        fingerprint: of the clips. scores: (N, k) of their frames.
+        ms_per_clip: CPU time from stored faces to scores.
+        temperature: of the clip scores; after: their reliability, calibrated on other people's clips; record: for the
+            gate. All None where the clips are of one class or one person, which say nothing of the other classes.
     """
 
     table: FeatureTable
+    fingerprint: str
     scores: np.ndarray
     evaluation: Evaluation
-    temperature: float
-    after: Reliability
-    record: OutOfFoldRecord
+    ms_per_clip: float
+    temperature: float | None = None
+    after: Reliability | None = None
+    record: OutOfFoldRecord | None = None
 
 
-def adopted_backbone(networks: str) -> Backbone:
-    """The networks of `NAME[+NAME...]`, giving their own classes.
+def adopted_backbone(networks: str, onnx: OnnxConfig | None = None) -> Backbone:
+    """The networks of `NAME[+NAME...]`, or the one of `FILE.onnx`, giving their own classes.
 
+    Args:
+        onnx: input and scores of the network in the file.
     Raises:
-        ConfigError: a name is unknown or given twice. WeightsError: weights were not fetched.
+        ConfigError: a name is unknown or given twice, or an ONNX file lacks its settings. WeightsError: weights were
+            not fetched, or the file is refused.
     """
+    if networks.endswith(".onnx"):
+        if onnx is None or not onnx.scores:
+            raise ConfigError(
+                f"{networks} does not say what it takes and gives; set backbone.onnx.size, mean, std, scores (the "
+                "output's name) and classes (in its order)"
+            )
+        return load_backbone(BackboneConfig(name="onnx", weights=networks, onnx=onnx), output="classes")
     names = tuple(networks.split("+"))
     if unknown := [name for name in names if name not in FACE_NETWORKS]:
         raise ConfigError(
-            f"'{unknown[0]}' cannot be adopted; networks with classes of their own: {', '.join(FACE_NETWORKS)}"
+            f"'{unknown[0]}' cannot be adopted; networks with classes of their own: {', '.join(FACE_NETWORKS)}; "
+            "or name an .onnx file"
         )
     if len(set(names)) != len(names):
         raise ConfigError(f"'{networks}' names a network twice")
@@ -100,6 +116,11 @@ def judge_adopted(
     clips = np.arange(table.n_clips)
     scores = classifier.frame_scores(table, clips)
     verdicts, shares = clip_verdicts(scores, table.offsets, clips, "mean_scores")
+    evaluation = evaluate(verdicts, table.labels, table.subjects, table.classes)
+    ms = ms_per_clip(classifier, table, clips, measure_costs(rows, (), workspace, backbone, FeatureRequirements()))
+    judged = Judged(table, fingerprint, scores, evaluation, ms)
+    if len(set(table.labels.tolist())) < 2 or len(set(table.subjects)) < 2:
+        return judged
     after = reliability(calibrated_apart(shares, table.labels, table.subjects), table.labels)
     digests = {row.clip: row.digest for row in rows}
     record = OutOfFoldRecord(
@@ -110,9 +131,9 @@ def judge_adopted(
         subjects=tuple(map(subject_digest, table.subjects)),
         verdicts=tuple(verdicts.tolist()),
         calibration_error=after.expected_error,
+        ms_per_clip=ms,
     )
-    evaluation = evaluate(verdicts, table.labels, table.subjects, table.classes)
-    return Judged(table, scores, evaluation, fit_temperature(shares, table.labels), after, record)
+    return replace(judged, temperature=fit_temperature(shares, table.labels), after=after, record=record)
 
 
 def write_adopted(
@@ -127,9 +148,9 @@ def write_adopted(
         model="adopted",
         classes=adopted_classes(cfg),
         preprocess=cfg.preprocess,
-        temperatures={"mean_scores": judged.temperature} if judged else {},
+        temperatures={"mean_scores": judged.temperature} if judged and judged.temperature else {},
         abstain_below=cfg.score.abstain_below,
-        data_fingerprint=judged.record.fingerprint if judged else "",
+        data_fingerprint=judged.fingerprint if judged else "",
         synthetic=False,
         versions=describe_environment(),
     )

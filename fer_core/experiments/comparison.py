@@ -13,8 +13,7 @@ from fer_core.clips.splits import grouped_folds
 from fer_core.dataset.table import FeatureTable
 from fer_core.emotions import Classes
 from fer_core.errors import TrainingError
-from fer_core.evaluation.abstention import confidence_auroc, coverage_curve
-from fer_core.evaluation.calibration import calibrated_apart
+from fer_core.evaluation.abstention import Ranking, ranking
 from fer_core.evaluation.cross_validation import fit_fold, fold_entry, hold_out
 from fer_core.evaluation.latency import Costs
 from fer_core.evaluation.metrics import Difference, Evaluation, evaluate, paired_difference
@@ -32,9 +31,7 @@ class Entry:
     Args:
         scores: (C, k) out-of-fold scores of every clip.
         evaluation: of their arg-max.
-        auroc: how well calibrated confidence tells right clips from wrong ones (`confidence_auroc`); NaN where none is
-            wrong. mean_risk: share of answered clips that are wrong, averaged over all coverages. Both are of scores
-            calibrated on other people's clips.
+        ranking: of the scores' confidence, calibrated on other people's clips.
         difference: in mean recall, this one minus the first, by subject; None for the first.
         n_parameters: learnt numbers, median of the folds.
         seconds: of a fit, mean of the folds.
@@ -46,8 +43,7 @@ class Entry:
     title: str
     scores: np.ndarray
     evaluation: Evaluation
-    auroc: float
-    mean_risk: float
+    ranking: Ranking
     difference: Difference | None
     n_parameters: int
     seconds: float
@@ -150,14 +146,12 @@ def compare(
 def _entry(model: ClipModel, judged: _Judged, table: FeatureTable, reference: np.ndarray, first: bool) -> Entry:
     verdicts = judged.scores.argmax(axis=1)
     histories = [History.from_rows(note["history"]) for note in judged.notes]
-    calibrated = calibrated_apart(judged.scores, table.labels, table.subjects)
     return Entry(
         name=model.name,
         title=model.title,
         scores=judged.scores,
         evaluation=evaluate(verdicts, table.labels, table.subjects, table.classes),
-        auroc=confidence_auroc(calibrated, table.labels),
-        mean_risk=coverage_curve(calibrated, table.labels, table.subjects).mean_risk,
+        ranking=ranking(judged.scores, table.labels, table.subjects),
         difference=None
         if first
         else paired_difference(verdicts, reference, table.labels, table.subjects, len(table.classes)),

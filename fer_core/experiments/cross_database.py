@@ -109,7 +109,7 @@ class CrossDatabase:
 
     def _told(self, cell: Cell, rule: Rule) -> str:
         if not cell.evaluations:
-            return cell.reason
+            return markdown_text(cell.reason)
         evaluation = cell.evaluations[rule]
         few = "" if cell.classes == self.classes else f", {len(cell.classes)} classes"
         return f"{evaluation.mean_recall} ({evaluation.n_clips} clips{few})"

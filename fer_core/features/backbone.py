@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from fer_core.config import BackboneConfig
+from fer_core.config import BackboneConfig, OnnxConfig
 from fer_core.emotions import Classes, ordered
 from fer_core.errors import ConfigError, WeightsError
 from fer_core.features.architectures import (
@@ -62,6 +62,7 @@ class Backbone(ABC):
         n_features: columns of a row.
         fc: weight and bias of the checkpoint's own FC layers, first to last but one; empty when it has none.
         source: where the weights are from: `imagenet`, a package, or a file.
+        onnx: input and outputs of a network in an ONNX file.
         parts: the networks whose rows are joined; itself where it is one.
     """
 
@@ -74,6 +75,7 @@ class Backbone(ABC):
     n_features: int
     fc: tuple[tuple[torch.Tensor, torch.Tensor], ...] = ()
     source: str
+    onnx: OnnxConfig | None = None
     device: torch.device
 
     @property
@@ -277,6 +279,11 @@ def load_backbone(cfg: BackboneConfig, device: torch.device | None = None, outpu
 
 
 def _load_one(cfg: BackboneConfig, device: torch.device | None, output: Output) -> Backbone:
+    if cfg.onnx is not None and cfg.name == "onnx":
+        from fer_core.features.onnx_network import OnnxBackbone, read_onnx
+
+        path = Path(cfg.weights).expanduser()
+        return OnnxBackbone(read_onnx(path), cfg.onnx, path.name, output)
     if output == "classes" and not ARCHITECTURES[cfg.name].classes:
         own = ", ".join(name for name, a in ARCHITECTURES.items() if a.classes)
         raise ConfigError(f"{cfg.name} tells no emotions apart by itself; networks that do are {own}")

@@ -24,8 +24,7 @@ import torch
 
 from fer_core.errors import WeightsError
 from fer_core.features.weights import StateDict, read_checkpoint, tensors_digest
-from fer_core.preprocess import landmarks
-from fer_core.runtime import weights_folder
+from fer_core.preprocess.weights_file import SHA256, weights_folder
 from fer_core.store import publish
 
 _LIMIT_S = 600
@@ -296,13 +295,12 @@ KNOWN: dict[str, KnownWeights] = {
     ),
     "face-landmarks": KnownWeights(
         "468 points of a face in 3-D", "Apache-2.0", "some 30 k mobile photographs of Google's", _MEDIAPIPE,
-        {"mediapipe/modules/face_landmark/face_landmark.tflite": landmarks.SHA256},
-        1_242_398, landmarks.FILE, landmarks.SHA256,
+        {"mediapipe/modules/face_landmark/face_landmark.tflite": SHA256["face-landmarks"]},
+        1_242_398, "face-landmarks.tflite", SHA256["face-landmarks"],
     ),
     "blazeface": KnownWeights(
         "face detector, RGB 128 x 128", "Apache-2.0", "66 k photographs of Google's", _MEDIAPIPE,
-        {"mediapipe/modules/face_detection/face_detection_short_range.tflite":
-            "bbff11cebd1eb27a1e004cae0b0e63ec8c551cbf34a4451148b4908b8db3eca8"},
-        229_714, "blazeface.tflite", "bbff11cebd1eb27a1e004cae0b0e63ec8c551cbf34a4451148b4908b8db3eca8",
+        {"mediapipe/modules/face_detection/face_detection_short_range.tflite": SHA256["blazeface"]},
+        229_714, "blazeface.tflite", SHA256["blazeface"],
     ),
 }  # fmt: skip

@@ -17,6 +17,8 @@ from fer_core.clips.clip import Clip, clip_digest
 from fer_core.config import LimitsConfig, PreprocessConfig
 from fer_core.errors import ClipError, ClipStatus
 from fer_core.preprocess.admit import admit, missing
+from fer_core.preprocess.blazeface import check_weights
+from fer_core.preprocess.changes import Change, changed_apex, changed_digest
 from fer_core.preprocess.children import Children, WarmChildren
 from fer_core.preprocess.face import smallest_face
 from fer_core.preprocess.faces import Faces, FrameStatus
@@ -73,6 +75,7 @@ def preprocess_batch(
     progress: Callable[[int, int], None] | None = None,
     warm: WarmChildren | None = None,
     digests: Mapping[Path, str] | None = None,
+    change: Change | None = None,
 ) -> Iterator[ClipFaces]:
     """Faces of many clips, one result a clip in the order given, whatever is in the files.
 
@@ -84,12 +87,16 @@ def preprocess_batch(
         progress: called with (clips done, clips in all) as results come out.
         warm: where child processes are taken from and left for the next batch; None: they end with this one.
         digests: path -> content digest, where the caller has just taken it; the children check it anyway.
+        change: made of every clip before faces are looked for; they are stored under keys of their own.
 
     Raises:
         StoreError: the store refuses to be written.
         FerError: no child process can be started.
+        WeightsError: the detector's weights were not fetched, or are damaged.
     """
-    batch = _Batch(cfg, limits, store, root, warm, digests or {})
+    if cfg.face.detector == "blazeface":
+        check_weights()
+    batch = _Batch(cfg, limits, store, root, warm, digests or {}, change)
     with closing(side_by_side(batch.make, clips, limits.workers, batch.children.stop)) as made:
         for done, (clip, result) in enumerate(zip(clips, made, strict=True), start=1):
             yield batch.result(clip, result)
@@ -133,8 +140,10 @@ class _Batch:
         root: Path | None,
         warm: WarmChildren | None,
         digests: Mapping[Path, str],
+        change: Change | None,
     ) -> None:
         self._cfg, self._limits, self._store, self._root, self._digests = cfg, limits, store, root, digests
+        self._change = change
         self.children = Children(limits, warm)
         self._lock = threading.Lock()
         self._keys: dict[str, threading.Lock] = {}
@@ -149,7 +158,7 @@ class _Batch:
         try:
             admit(clip.path, self._limits, self._root or clip.root)
             digest = self._digests.get(clip.path) or content_of(clip.path)
-            key = self._store.key(digest, cut_at(clip, self._cfg), self._cfg)
+            key = self._key(clip, digest)
             with self._of_key(key):
                 cached = key in self._store
                 if not cached:
@@ -173,6 +182,12 @@ class _Batch:
             error = _faceless(faces, self._cfg)
         return ClipFaces(clip, made.digest, made.key, faces, error, made.cached, made.seconds)
 
+    def _key(self, clip: Clip, digest: str) -> str:
+        apex = cut_at(clip, self._cfg)
+        if self._change is None:
+            return self._store.key(digest, apex, self._cfg)
+        return self._store.key(changed_digest(digest, self._change), changed_apex(apex, self._change), self._cfg)
+
     def _of_key(self, key: str) -> threading.Lock:
         with self._lock:
             return self._keys.setdefault(key, threading.Lock())
@@ -189,6 +204,7 @@ class _Batch:
                 digest=digest,
                 config=self._cfg.model_dump(mode="json"),
                 store=str(self._store.root),
+                change=self._change,
             )
         except ClipError as exc:
             if not exc.status.transient:
@@ -197,7 +213,7 @@ class _Batch:
 
 
 def _faceless(faces: Faces, cfg: PreprocessConfig) -> ClipError:
-    """Why a clip without any face has no verdict: there is none to see, or the file shows too little of it."""
+    """Return the error of a clip without any face: no face is to be seen, or too few frames decoded to see one."""
     if not _BROKEN.intersection(faces.flags):
         smallest = round(smallest_face((faces.height, faces.width), cfg.face))
         return ClipError(

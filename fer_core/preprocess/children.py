@@ -27,6 +27,7 @@ from typing import IO, Any
 
 from fer_core.config import LimitsConfig
 from fer_core.errors import ClipError, ClipStatus, FerError, StoreError
+from fer_core.preprocess.weights_file import FOLDER, weights_folder
 
 log = logging.getLogger(__name__)
 
@@ -35,10 +36,7 @@ STARTS = 2  # attempts
 EXIT_S = 1.0  # for a child that has closed its end to be gone
 WARM = 4  # processes kept between batches; each holds some 100 MB
 MAX_ANSWER = 1 << 20  # bytes; a longer answer is none of ours
-KEPT = (
-    "PATH", "HOME", "XDG_CACHE_HOME", "TMPDIR", "LANG", "LC_ALL", "LC_CTYPE", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH",
-    "PYTHONHOME",
-)  # fmt: skip
+KEPT = ("PATH", "HOME", "TMPDIR", "LANG", "LC_ALL", "LC_CTYPE", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "PYTHONHOME")
 
 
 class Child:
@@ -134,6 +132,7 @@ class Child:
             "OMP_NUM_THREADS": "1",
             "OPENBLAS_NUM_THREADS": "1",
             "OPENCV_IO_MAX_IMAGE_PIXELS": str(self._limits.max_pixels),
+            FOLDER: str(weights_folder()),
         }
 
     def _discard(self) -> None:

@@ -14,6 +14,10 @@ def equalize(face: np.ndarray) -> np.ndarray:
 
     Args:
         face: (height, width) uint8, at least one pixel.
+
+    Example:
+        >>> equalize(np.array([[10, 10, 10, 20], [20, 20, 30, 50]], dtype=np.uint8)).tolist()
+        [[25, 25, 25, 40], [40, 40, 45, 50]]
     """
     counts = np.bincount(face.ravel(), minlength=256)  # eq. 3.1, times the number of pixels
     cdf = np.cumsum(counts) / face.size  # eq. 3.2, 3.3

@@ -1,4 +1,5 @@
-"""The face in a frame, by Viola-Jones (thesis §3.5.2): the surest box, then the one that stays; never the biggest."""
+"""The face in a frame, by Viola-Jones (thesis §3.5.2) or BlazeFace: the surest box, then the one that stays; never the
+biggest."""
 
 from __future__ import annotations
 
@@ -11,6 +12,7 @@ import cv2
 import numpy as np
 
 from fer_core.config import FaceConfig
+from fer_core.preprocess import blazeface
 from fer_core.preprocess.landmarks import PRESENT, LandmarkFinder, Landmarks
 
 Box = tuple[int, int, int, int]  # x, y, width, height
@@ -25,6 +27,9 @@ SAME_SIZE = 1.25  # and at which sizes, up and down
 REFRESH = 16  # frames after which `tracked` looks everywhere again, should it have followed a wrong box
 CONTRAST, TILES = 4.0, (4, 4)  # of the local equalisation for frames without a sure face: skin as dark as its eyes
 CONFIRMED_SIDE, CONFIRMED_BORDER = 48, 12  # pixels: what the second cascade sees of a face
+# What makes a Viola-Jones box of BlazeFace's, so that the same part of the face is cut out: means over ict and london
+# (`python -m benchmarks detectors` prints them), in sides of BlazeFace's box
+ENLARGED, RAISED = 1.13, 0.15
 GRID = 8  # a window of a frame begins on this grid, so that the cascade steps over the same places as in the whole
 
 _local = threading.local()
@@ -48,7 +53,8 @@ def cascade(name: str = CASCADE) -> cv2.CascadeClassifier:
 
 @dataclass(frozen=True)
 class Detection:
-    """A face box inside its frame, how sure the cascade is of it, and the points in it, where they are looked for."""
+    """A face box inside its frame, how sure the detector is of it (the cascade's own weight, or BlazeFace's log odds),
+    and the points in it, where they are looked for."""
 
     box: Box
     weight: float
@@ -70,8 +76,27 @@ def detect(picture: np.ndarray, cfg: FaceConfig, near: Box | None = None) -> lis
 
     Args:
         picture: (height, width) uint8.
-        near: look only around this box, and at about its size; None: everywhere, from `smallest_face` up.
+        near: look only around this box, and at about its size; None: everywhere, from `smallest_face` up. BlazeFace
+            always looks everywhere: that costs it no more.
+    Raises:
+        WeightsError: BlazeFace is asked for, and its weights were not fetched or are damaged.
     """
+    return _blazeface(picture, cfg) if cfg.detector == "blazeface" else _viola_jones(picture, cfg, near)
+
+
+def _blazeface(picture: np.ndarray, cfg: FaceConfig) -> list[Detection]:
+    """BlazeFace's boxes, enlarged and raised to what a Viola-Jones box of the same face would be."""
+    found = []
+    for (x, y, width, height), weight in zip(*blazeface.boxes(picture), strict=True):
+        side = ENLARGED * (width + height) / 2
+        left, top = x + width / 2 - side / 2, y + height / 2 - RAISED * height - side / 2
+        box = clamp((round(left), round(top), round(side), round(side)), picture.shape)
+        if side >= smallest_face(picture.shape, cfg) and min(box[2:]) > 0:
+            found.append(Detection(box, float(weight)))
+    return found
+
+
+def _viola_jones(picture: np.ndarray, cfg: FaceConfig, near: Box | None) -> list[Detection]:
     smallest = smallest_face(picture.shape, cfg)
     scale = min(1.0, SEARCH / smallest)
     search = picture if scale == 1 else cv2.resize(picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
@@ -177,7 +202,12 @@ class FaceFinder:
         return replace(found, landmarks=self._points.find(picture, found.box))
 
     def _follow(self, picture: np.ndarray) -> list[Detection]:
-        if self._cfg.mode != "tracked" or self._last is None or self._followed >= REFRESH:
+        if (
+            self._cfg.mode != "tracked"
+            or self._cfg.detector == "blazeface"
+            or self._last is None
+            or self._followed >= REFRESH
+        ):
             self._followed = 0
             return []
         found = [d for d in detect(picture, self._cfg, self._last) if d.weight >= self._cfg.min_weight]

@@ -10,19 +10,16 @@ import hashlib
 import math
 import threading
 from dataclasses import dataclass
-from functools import lru_cache
-from pathlib import Path
 
 import cv2
 import numpy as np
 
 from fer_core.config import PreprocessConfig
 from fer_core.errors import ConfigError, WeightsError
-from fer_core.runtime import weights_folder
+from fer_core.preprocess.weights_file import SHA256, tflite, weights_folder
 from fer_core.store import publish
 
-FILE = "face-landmarks.tflite"
-SHA256 = "1055cb9d4a9ca8b8c688902a3a5194311138ba256bcc94e336d8373a5f30c814"
+NAME = "face-landmarks"
 FETCH = "'ferflow weights fetch face-landmarks'"
 N_POINTS = 468
 PRESENT = 0.8  # presence from which a box holds a face: plain faces have 1.00, textures that look like one up to 0.7
@@ -44,50 +41,35 @@ MEASURES = (
 _local = threading.local()
 
 
-def landmarks_file() -> Path:
-    """The network's file in the user's cache.
+def network_bytes() -> bytes:
+    """The network's file.
 
     Raises:
-        WeightsError: it is not there, or damaged.
+        WeightsError: it is not on this machine, or damaged.
     """
-    path = weights_folder() / FILE
-    if not is_there():
-        state = "are damaged" if path.exists() else "are not on this machine"
-        raise WeightsError(f"the weights of face-landmarks {state} ({path}); fetch them with {FETCH}")
-    return path
+    return tflite(NAME)
 
 
 def is_there() -> bool:
-    """True if the network's file is in the user's cache, undamaged."""
-    path = weights_folder() / FILE
+    """True if the network's file is on this machine, undamaged."""
     try:
-        status = path.stat()
-    except OSError:
+        network_bytes()
+    except WeightsError:
         return False
-    return _sha256(path, status.st_size, status.st_mtime_ns) == SHA256
+    return True
 
 
 def keep(content: bytes) -> None:
-    """Put the network's file into the user's cache, where it is not there: a model brings it along.
+    """Put the network's file among the fetched weights, where it is not there: a model brings it along.
 
     Raises:
-        WeightsError: these are other bytes than the published ones. StoreError: the cache cannot be written.
+        WeightsError: these are other bytes than the published ones. StoreError: the folder cannot be written.
     """
-    if hashlib.sha256(content).hexdigest() != SHA256:
+    if hashlib.sha256(content).hexdigest() != SHA256[NAME]:
         raise WeightsError("the face-landmarks network of the model is not the published file")
     if not is_there():
-        weights_folder().mkdir(parents=True, exist_ok=True)
-        with publish(weights_folder() / FILE) as temporary:
+        with publish(weights_folder() / f"{NAME}.tflite") as temporary:
             temporary.write_bytes(content)
-
-
-@lru_cache(maxsize=4)
-def _sha256(path: Path, size: int, changed_ns: int) -> str:
-    """Of a file that has not changed since it was last asked for."""
-    try:
-        return hashlib.sha256(path.read_bytes()).hexdigest()
-    except OSError:
-        return ""
 
 
 def resolved(cfg: PreprocessConfig) -> PreprocessConfig:
@@ -98,7 +80,7 @@ def resolved(cfg: PreprocessConfig) -> PreprocessConfig:
     """
     wanted = cfg.face.landmarks
     if wanted == "yes" or (wanted == "auto" and cfg.align == "eyes"):
-        landmarks_file()
+        network_bytes()
         wanted = "yes"
     elif wanted == "auto":
         wanted = "yes" if is_there() else "no"
@@ -113,7 +95,7 @@ def require_landmarks(cfg: PreprocessConfig) -> None:
     """
     if cfg.face.landmarks == "no":
         raise ConfigError("the model reads landmarks, but preprocess.face.landmarks is 'no'; leave it at auto")
-    landmarks_file()
+    network_bytes()
 
 
 @dataclass(frozen=True)
@@ -206,7 +188,7 @@ def _network() -> cv2.dnn.Net:
     """This thread's network: a shared one mixes its inputs."""
     found = getattr(_local, "network", None)
     if found is None:
-        found = _local.network = cv2.dnn.readNetFromTFLite(str(landmarks_file()))
+        found = _local.network = cv2.dnn.readNetFromTFLite(np.frombuffer(network_bytes(), np.uint8))
     return found
 
 

@@ -17,11 +17,12 @@ from fer_core.config import LimitsConfig, PreprocessConfig
 from fer_core.errors import ClipError, ClipStatus
 from fer_core.preprocess.admit import admit, missing, open_regular
 from fer_core.preprocess.apex import estimate_apex
+from fer_core.preprocess.changes import Change, Changed, changed_apex
 from fer_core.preprocess.decode import Frame, Media, VideoFile
 from fer_core.preprocess.equalize import equalize_by
 from fer_core.preprocess.face import Detection, FaceFinder, confirmed, crop, level, resize
 from fer_core.preprocess.faces import Faces, FrameStatus, Ledger
-from fer_core.preprocess.folder import FrameFolder
+from fer_core.preprocess.folder import FrameFolder, is_still
 from fer_core.preprocess.frame_count import Report
 from fer_core.preprocess.landmarks import MEASURES, N_POINTS, in_box, measures, resolved
 from fer_core.preprocess.selection import select
@@ -31,7 +32,8 @@ from fer_core.preprocess.store import FacesStore, cut_at, faces_key
 SMALL_FACE = 40  # pixels; under it a face shows too little of an expression
 SQUARE = 1.5  # longer by shorter side: over it, a frame taken whole for a face is hardly one, and is stretched
 PROBED = 8  # frames that decide whether a clip lies on its side
-SURE = 3.0  # mean weight over a clip's frames: upright faces in good light have 6 to 10
+# mean weight over a clip's frames: upright faces in good light have 6 to 10, and log odds of 1.5 to 3
+SURE = {"viola_jones": 3.0, "blazeface": 1.2}
 CONFIRMED = 0.5  # of a clip's frames: more faces than that must be confirmed before it is taken to lie on its side
 
 
@@ -47,11 +49,18 @@ def preprocess(clip: Clip, cfg: PreprocessConfig, limits: LimitsConfig) -> Faces
         return faces_of(media, cut_at(clip, cfg), cfg)[0]
 
 
-def preprocess_into(store: FacesStore, clip: Clip, cfg: PreprocessConfig, limits: LimitsConfig, digest: str) -> str:
+def preprocess_into(
+    store: FacesStore,
+    clip: Clip,
+    cfg: PreprocessConfig,
+    limits: LimitsConfig,
+    digest: str,
+    change: Change | None = None,
+) -> str:
     """Put the faces of a clip into a store, in memory that does not grow with its length; their key.
 
     Args:
-        digest: content the clip must have.
+        digest: content the clip must have. change: made of it before faces are looked for.
 
     Raises:
         ClipError: as `preprocess`; rejected when the content is another. StoreError: the disk refuses.
@@ -59,7 +68,10 @@ def preprocess_into(store: FacesStore, clip: Clip, cfg: PreprocessConfig, limits
     folder = store.spool_folder()
     with open_media(clip.path, limits) as media:
         check_content(media.digest, digest)
-        faces, spool = faces_of(media, cut_at(clip, cfg), cfg, folder)
+        apex = cut_at(clip, cfg)
+        if change is not None:
+            media, apex = Changed(media, change), changed_apex(apex, change)
+        faces, spool = faces_of(media, apex, cfg, folder)
     store.put(faces, spool.pieces())
     return faces.key
 
@@ -77,7 +89,8 @@ def open_media(path: Path, limits: LimitsConfig) -> Iterator[Media]:
         if files == (path,):
             file = stack.enter_context(open_regular(path, limits))
             before = _stamps([file.fileno()])
-            media = VideoFile(file, _digest_of(file), limits)
+            digest = _digest_of(file)
+            media = FrameFolder(files, digest, limits) if is_still(file) else VideoFile(file, digest, limits)
             yield media
             after = _stamps([file.fileno()])
         else:
@@ -109,8 +122,9 @@ def faces_of(media: Media, given_apex: int, cfg: PreprocessConfig, folder: Path 
         folder: where pixels are kept while they are made; None: in memory.
     """
     faces, spool = _faces_of(media, given_apex, cfg, folder)
-    sure = float(faces.ledger.weight[faces.ledger.used].sum()) >= SURE * faces.n_selected
-    if sure or cfg.face.detector == "none":
+    if cfg.face.detector == "none":
+        return faces, spool
+    if float(faces.ledger.weight[faces.ledger.used].sum()) >= SURE[cfg.face.detector] * faces.n_selected:
         return faces, spool
     few = cfg.model_copy(update={"apex": "last", "max_frames": min(cfg.max_frames or PROBED, PROBED)})
     upright = _evidence(faces)

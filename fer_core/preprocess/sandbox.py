@@ -90,7 +90,8 @@ def _faces(request: dict[str, Any], limits: LimitsConfig) -> dict[str, Any]:
 
     clip = Clip(id=request["id"], path=Path(request["path"]), apex=request["apex"])
     cfg = PreprocessConfig.model_validate(request["config"])
-    return {"key": preprocess_into(FacesStore(Path(request["store"])), clip, cfg, limits, request["digest"])}
+    store, change = FacesStore(Path(request["store"])), request["change"]
+    return {"key": preprocess_into(store, clip, cfg, limits, request["digest"], change)}
 
 
 def _look(request: dict[str, Any], limits: LimitsConfig) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Which frames of a clip are used (thesis §3.5.1): cut at the apex, then the second half, then at most so many."""
+"""Select the frames of a clip (thesis §3.5.1): cut at the apex, then the second half, then at most so many."""
 
 from __future__ import annotations
 
@@ -21,6 +21,13 @@ def select(n_frames: int, apex: int | None, cfg: PreprocessConfig) -> np.ndarray
 
     Raises:
         ClipError: the apex lies behind the last frame (damaged).
+
+    Example:
+        >>> from fer_core.config import PreprocessConfig
+        >>> select(8, apex=None, cfg=PreprocessConfig(max_frames=0)).tolist()
+        [4, 5, 6, 7]
+        >>> select(8, apex=5, cfg=PreprocessConfig(max_frames=2)).tolist()
+        [4, 5]
     """
     if apex is not None:
         if apex >= n_frames:

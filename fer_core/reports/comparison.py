@@ -8,13 +8,14 @@ from typing import Any
 import numpy as np
 
 from fer_core.clips.cells import markdown_text
+from fer_core.evaluation.abstention import RANKING_COLUMNS
 from fer_core.experiments.comparison import Comparison, Entry
 from fer_core.experiments.external_validation import ExternalValidation
 from fer_core.reports.comparison_plot import comparison_figure
 from fer_core.reports.page import data_uri, render_page
 from fer_core.reports.plots import figure_png
 
-COLUMNS = ("mean recall %", "minus first", "AUROC", "risk area %", "parameters", "s to train", "CPU ms a clip")
+COLUMNS = ("mean recall %", "minus first", *RANKING_COLUMNS, "parameters", "s to train", "CPU ms a clip")
 
 RANKING = (
     "AUROC: how often a clip that is right has a higher calibrated confidence than one that is wrong; 0.5 is a coin. "
@@ -32,8 +33,7 @@ def comparison_row(entry: Entry) -> dict[str, Any]:
     texts = (
         str(entry.evaluation.mean_recall),
         difference,
-        "–" if np.isnan(entry.auroc) else f"{entry.auroc:.3f}",
-        f"{100 * entry.mean_risk:.1f}",
+        *entry.ranking.columns().values(),
         f"{entry.n_parameters:,}",
         f"{entry.seconds:.1f}",
         f"{entry.ms_per_clip:.1f}",
@@ -75,8 +75,8 @@ def comparison_json(comparison: Comparison, external: ExternalValidation | None 
             entry.name: {
                 "evaluation": entry.evaluation.to_json(),
                 "difference": asdict(entry.difference) if entry.difference else None,
-                "auroc": None if np.isnan(entry.auroc) else entry.auroc,
-                "mean_risk": entry.mean_risk,
+                "auroc": None if np.isnan(entry.ranking.auroc) else entry.ranking.auroc,
+                "mean_risk": entry.ranking.mean_risk,
                 "parameters": entry.n_parameters,
                 "seconds": entry.seconds,
                 "ms_per_clip": entry.ms_per_clip,

@@ -184,9 +184,10 @@ def _sides(card: DataCard) -> list[dict[str, Any]]:
 
 
 def _as_thesis(counts: Sequence[int], classes: Classes) -> list[int | str]:
-    """The thesis's numbers of these classes, and their sum over its own six."""
+    """The thesis's numbers of these classes, and their sum; empty where it knows none of the classes."""
     own: dict[str, int] = dict(zip(SIX, counts, strict=True))
-    return [*(own.get(label, "") for label in classes), sum(counts)]
+    shared = [own[label] for label in classes if label in own]
+    return [*(own.get(label, "") for label in classes), sum(shared)] if shared else []
 
 
 def _amounts(facts: Sequence[ClipFacts]) -> dict[str, str]:

@@ -28,6 +28,7 @@ from fer_core.models.base import FrameView
 from fer_core.models.bundle import ModelBundle, subject_digest
 from fer_core.models.verdict import apply_temperature, judge
 from fer_core.preprocess.batch import ClipFaces, preprocess_batch
+from fer_core.preprocess.changes import Change
 from fer_core.preprocess.children import WarmChildren
 from fer_core.preprocess.faces import Faces, Ledger
 from fer_core.preprocess.store import FacesStore, cut_at, faces_key
@@ -35,7 +36,7 @@ from fer_core.scoring.explain import decisive, head_of, motion_of, moved, strip,
 from fer_core.scoring.inputs import Item, named
 from fer_core.store import cache_key
 
-SCORING_VERSION = 6  # raised whenever the same faces and model give another row
+SCORING_VERSION = 7  # raised whenever the same faces and model give another row
 _THUMBNAIL = 64
 STILL_FACE = "abstained: nothing moved; this model needs a clip that starts with a neutral face"
 FADING_FACE = "abstained: the clip seems to begin with an expression; this model needs a neutral start"
@@ -247,17 +248,21 @@ class ClipScorer:
         return next(self.score_many([item]))
 
     def score_many(
-        self, items: Sequence[Item], progress: Callable[[int, int], None] | None = None
+        self,
+        items: Sequence[Item],
+        progress: Callable[[int, int], None] | None = None,
+        change: Change | None = None,
     ) -> Iterator[ClipScore]:
         """One row an item, in order.
 
         Args:
             progress: called with (items done, items in all).
+            change: made of every clip before it is scored.
         Raises:
             StoreError: faces or features cannot be stored.
         """
         with self._faces_store() as store:
-            rows = self._rows([item for item in items if item.refused is None], store)
+            rows = self._rows([item for item in items if item.refused is None], store, change)
             for done, item in enumerate(items, start=1):
                 row = next(rows) if item.refused is None else self._failed(item.clip, item.refused)
                 if progress:
@@ -265,20 +270,22 @@ class ClipScorer:
                 yield row
             rows.close()
 
-    def _rows(self, items: Sequence[Item], store: FacesStore) -> Generator[ClipScore, None, None]:
+    def _rows(
+        self, items: Sequence[Item], store: FacesStore, change: Change | None
+    ) -> Generator[ClipScore, None, None]:
         for root, group in itertools.groupby(items, key=lambda item: item.root):
-            for made in self._made(list(group), store, root):
+            for made in self._made(list(group), store, root, change):
                 yield self._row(*made)
 
     def _made(
-        self, items: Sequence[Item], store: FacesStore, root: Path | None
+        self, items: Sequence[Item], store: FacesStore, root: Path | None, change: Change | None
     ) -> Iterator[tuple[ClipFaces, ClipFaces | None]]:
         """Faces of each clip and, where the model reads it, of its whole course."""
         clips = [item.clip for item in items]
         known = {item.clip.path: item.digest for item in items if item.digest}
 
         def faces(cfg: PreprocessConfig) -> Iterator[ClipFaces]:
-            return preprocess_batch(clips, cfg, self.limits, store, root, warm=self._warm, digests=known)
+            return preprocess_batch(clips, cfg, self.limits, store, root, warm=self._warm, digests=known, change=change)
 
         made = faces(self.preprocess)
         if not self.needs_course:
@@ -325,7 +332,7 @@ class ClipScorer:
         )
 
     def _unfit(self, scores: Scores, course: Faces | None) -> str:
-        """Why a model of motion cannot judge a clip: it shows no start that is neutral; empty where it can."""
+        """Return why a model of motion abstains: the clip has no neutral start. Empty where it need not."""
         if course is None:
             return ""
         if self._sees_motion_only and not _moves(course):

@@ -9,6 +9,7 @@ import numpy as np
 from markupsafe import Markup
 
 from fer_core import __version__
+from fer_core.clips.cells import markdown_text
 from fer_core.emotions import SIX
 from fer_core.evaluation.metrics import Evaluation, Interval
 from fer_core.published import COMPUTE, CONTRADICTIONS, MEAN, TABLE_3_2, TABLE_4_2
@@ -61,12 +62,12 @@ def reproduction_html(found: Reproduction) -> str:
 
 def reproduction_markdown(found: Reproduction) -> str:
     """The same for a terminal or a run's page: table, claims, what differs."""
-    names = ", ".join(name or "(unnamed)" for name in found.data.datasets)
+    names = ", ".join(markdown_text(name) or "(unnamed)" for name in found.data.datasets)
     lines = ["# The thesis, reproduced", ""]
     if found.data.synthetic:
         lines += ["**Synthetic faces: these numbers say nothing about people.**", ""]
     if not_it := rehearsal(found):
-        lines += [f"**A rehearsal, not the thesis's network: {not_it}.**", ""]
+        lines += [f"**A rehearsal, not the thesis's network: {markdown_text(not_it)}.**", ""]
     lines += [
         f"{names}: {len(found.labels)} test clips of {len(set(found.subjects))} people. Setting "
         f"{_SETTINGS.get(found.setting, found.setting)}, {stopping_name(found)}. Mean of the per-class recalls in %, "
@@ -79,20 +80,20 @@ def reproduction_markdown(found: Reproduction) -> str:
     for o in found.outcomes:
         for rule in THESIS_RULES:
             test, fold = o.tests.get(rule), o.out_of_fold.get(rule)
-            here = [str(test.mean_recall), str(test.accuracy)] if test else [o.reason, "–"]
+            here = [str(test.mean_recall), str(test.accuracy)] if test else [markdown_text(o.reason), "–"]
             lines.append(
                 f"| {o.number}: {o.thesis.network}, {o.thesis.loss} | {_NAMES[rule]} | {o.thesis.average[rule]:.2f} | "
                 f"{here[0]} | {here[1]} | {fold.mean_recall if fold else '–'} | {o.thesis.epochs} | {len(o.history)} | "
                 f"{o.seconds:.0f} |"
             )
     for note in _notes(found):
-        lines += ["", note]
+        lines += ["", markdown_text(note)]
     for claim in answer_claims(found):
         lines += ["", f"## {claim.claim}", "", f"{claim.source}. {claim.answer}", ""]
         lines += ["| " + " | ".join(claim.columns) + " |", "|" + " --- |" * len(claim.columns)]
         lines += ["| " + " | ".join(row) + " |" for row in claim.rows]
     lines += ["", "## What differs from the thesis", "", "| | thesis | here |", "| --- | --- | --- |"]
-    lines += [f"| {what} | {thesis} | {' '.join(here.split())} |" for what, thesis, here in departures(found)]
+    lines += [f"| {what} | {thesis} | {markdown_text(here)} |" for what, thesis, here in departures(found)]
     return "\n".join([*lines, "", lockbox_sentence(found), ""])
 
 

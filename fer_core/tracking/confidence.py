@@ -12,10 +12,9 @@ from fer_core.config import Rule
 from fer_core.dataset.table import FeatureTable
 from fer_core.errors import DataError
 from fer_core.evaluation.abstention import SHOWN, CoverageCurve, confidence_auroc, coverage_curve
-from fer_core.evaluation.calibration import Reliability, brier_score, calibrated_apart, reliability
+from fer_core.evaluation.calibration import Reliability, brier_score, calibrated_apart, cross_entropy, reliability
 from fer_core.evaluation.conformal import PredictionSets, prediction_sets
 from fer_core.evaluation.metrics import Evaluation, by_columns, clip_verdicts
-from fer_core.models.temperature import negative_log_likelihood
 from fer_core.reports.confidence_plots import coverage_figure, groups_figure, sets_figure
 from fer_core.reports.plots import reliability_figure
 from fer_core.tracking.run import Run
@@ -66,7 +65,7 @@ def judge_confidence(table: FeatureTable, scores: np.ndarray, rule: Rule, covera
     for name, values in stages.items():
         metrics[f"calibration/error_{name}"] = found[name].expected_error
         metrics[f"calibration/brier_{name}"] = brier_score(values, table.labels)
-        metrics[f"calibration/log_loss_{name}"] = negative_log_likelihood(values, table.labels)
+        metrics[f"calibration/log_loss_{name}"] = cross_entropy(values, table.labels)
     for share in SHOWN:
         metrics[f"abstention/accuracy_at_{100 * share:.0f}"] = curve.at(share)[1].value
     for made in sets:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 # Everything that scoring imports; a test compares it with what a fresh process really loads.
 REQUIREMENTS = (
     "mlflow", "torch", "torchvision", "opencv-python-headless", "av", "numpy", "scipy", "pandas", "pydantic", "pyyaml",
-    "safetensors", "efficientnet-lite-pytorch",
+    "safetensors", "efficientnet-lite-pytorch", "platformdirs",
 )  # fmt: skip
 
 
@@ -42,12 +42,18 @@ def pack(folder: Path, bundle: ModelBundle, target: Path, name: str) -> Path:
             artifacts={"weights": str(folder / WEIGHTS), "record": str(folder / RECORD)},
             code_paths=[str(code)],
             signature=_signature(bundle),
-            pip_requirements=[f"{package}=={metadata.version(package)}" for package in REQUIREMENTS],
+            pip_requirements=[f"{package}=={metadata.version(package)}" for package in _requirements(bundle)],
             model_config={"name": name, "device": "auto"},
             metadata={"ferflow": fer_core.__version__, "model_digest": bundle.digest, "format": bundle.record.format},
         )
     _forget_where(target)
     return target
+
+
+def _requirements(bundle: ModelBundle) -> tuple[str, ...]:
+    """The packages that scoring with this model imports."""
+    of_a_file = bundle.backbone is not None and bundle.backbone.onnx is not None
+    return (*REQUIREMENTS, *(("onnx", "onnxruntime") if of_a_file else ()))
 
 
 def _forget_where(target: Path) -> None:

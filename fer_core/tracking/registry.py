@@ -1,51 +1,39 @@
-"""The model registry: versions of `face-emotion`, who is champion, and the door that loads one without running it.
+"""The model registry: versions of `face-emotion`, who is champion, and how one is loaded without running it.
 
 A version is a pyfunc model whose artifacts are the two files of `model.bundle`; their SHA-256 are tags of the version,
 so that whoever can write artifacts, but not the registry, cannot slip in another model. Aliases: `champion` serves,
-`previous` is what it replaced, `challenger` is the newest candidate. An alias moves last, after its files were proven.
+`previous` is what it replaced, `challenger` is the newest candidate. `promotion.py` moves them.
 """
 
 from __future__ import annotations
 
 import json
 import logging
-import secrets
 import shutil
 import tempfile
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
-from fer_core.errors import DataError, FerError, RegistryError
+from fer_core.errors import DataError, RegistryError
 from fer_core.evaluation.gate import OutOfFoldRecord
 from fer_core.models.bundle import FILES, ModelBundle, bundle_digest, read_bundle
 from fer_core.reports.page import USE_STATEMENT
-from fer_core.tracking.connection import Tracking, mlflow_errors, without_secrets
+from fer_core.tracking.connection import Tracking, mlflow_errors
 from fer_core.tracking.packing import pack
 from fer_core.tracking.parity import prove_parity
 from fer_core.tracking.run import Run
+from fer_core.tracking.version_files import downloaded_files
 
 if TYPE_CHECKING:
     import torch
     from mlflow.entities.model_registry import ModelVersion
-    from mlflow.entities.model_registry import RegisteredModel as RegisteredModelEntity
 
 log = logging.getLogger(__name__)
 
 CHAMPION, PREVIOUS, CHALLENGER = "champion", "previous", "challenger"
-LOCK_S = 120  # after which a promotion that was killed no longer keeps others out; a living one takes seconds
 STANDING = "out_of_fold.json"
 _HASH = "sha256."  # tag of a file's hash
-# What packing makes, what `mlflow.pyfunc.load_model` leaves in a store on this machine (`registered_model_meta`), and
-# nothing else: a pickle beside them would be loaded by MLflow, so it is refused by us.
-_TOP_LEVEL = {
-    "MLmodel", "conda.yaml", "python_env.yaml", "requirements.txt", "pyfunc.py", "code", "artifacts",
-    "registered_model_meta",
-}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -108,7 +96,7 @@ def register(
 
 def champion_version(tracking: Tracking) -> int | None:
     """The champion's number; None when there is none. Raises TrackingError when MLflow is away."""
-    return _alias(tracking, CHAMPION)
+    return alias_version(tracking, CHAMPION)
 
 
 def challenger_version(tracking: Tracking) -> int:
@@ -117,7 +105,7 @@ def challenger_version(tracking: Tracking) -> int:
     Raises:
         RegistryError: there is none.
     """
-    version = _alias(tracking, CHALLENGER)
+    version = alias_version(tracking, CHALLENGER)
     if version is None:
         raise RegistryError(
             f"no version of '{tracking.cfg.model}' has alias '{CHALLENGER}'; make a candidate with 'ferflow train'"
@@ -132,7 +120,7 @@ def version_to_promote(tracking: Tracking) -> int:
         RegistryError: there is neither.
     """
     champion = champion_version(tracking)
-    if champion is not None and _alias(tracking, CHALLENGER) is None:
+    if champion is not None and alias_version(tracking, CHALLENGER) is None:
         return champion
     return challenger_version(tracking)
 
@@ -162,7 +150,7 @@ def load_version(tracking: Tracking, version: int, device: torch.device | None =
         RegistryError: there is no such version, or its files are not what was registered.
     """
     name = tracking.cfg.model
-    found = _version(tracking, version)
+    found = registered_version(tracking, version)
     hashes = {file: found.tags.get(f"{_HASH}{file}", "") for file in FILES}
     if not all(hashes.values()):
         raise RegistryError(f"version {version} of '{name}' has no hashes of its files; it was not made by ferflow")
@@ -173,7 +161,7 @@ def load_version(tracking: Tracking, version: int, device: torch.device | None =
         except RegistryError as exc:
             log.warning("the copy of version %d in the workspace is unfit (%s); fetched again", version, exc)
             shutil.rmtree(kept)
-    with _downloaded(tracking, found) as folder:
+    with downloaded_files(tracking, found) as folder:
         bundle = read_bundle(folder, hashes, device)
         kept.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -189,7 +177,7 @@ def load_out_of_fold_record(tracking: Tracking, version: int) -> OutOfFoldRecord
     Raises:
         RegistryError: there is no such version, or its record is damaged.
     """
-    run_id = _version(tracking, version).run_id or ""
+    run_id = registered_version(tracking, version).run_id or ""
     with mlflow_errors(f"out-of-fold record of version {version}", RegistryError):
         if not run_id or STANDING not in {file.path for file in tracking.client.list_artifacts(run_id)}:
             return None
@@ -202,121 +190,7 @@ def load_out_of_fold_record(tracking: Tracking, version: int) -> OutOfFoldRecord
         raise RegistryError(f"the out-of-fold record of version {version} is damaged ({exc}); train it again") from exc
 
 
-def promote(tracking: Tracking, version: int, *, replacing: int | None, note: str = "") -> None:
-    """Make a version the champion, its files loaded and checked before any alias moves.
-
-    Args:
-        replacing: the champion that the version was judged against; None: there was none.
-        note: the gate's verdict, kept as a tag.
-    Raises:
-        RegistryError: its files are not what was registered, another promotion is under way, or the champion is no
-            longer the one it was judged against.
-    """
-    load_version(tracking, version)
-    name, client = tracking.cfg.model, tracking.client
-    with _alone(tracking):
-        now = champion_version(tracking)
-        if now != replacing:
-            was, became = (f"version {v}" if v else "nobody" for v in (replacing, now))
-            raise RegistryError(
-                f"version {version} was judged against {was}, but the champion of '{name}' is now {became}; "
-                "promote it again"
-            )
-        if now == version:
-            return
-        with mlflow_errors(f"promoting version {version}", RegistryError):
-            client.set_model_version_tag(name, str(version), "promotion", note[:4900] or "promoted")
-            if now is not None:
-                client.set_registered_model_alias(name, PREVIOUS, str(now))
-            client.set_registered_model_alias(name, CHAMPION, str(version))
-            if _alias(tracking, CHALLENGER) == version:
-                client.delete_registered_model_alias(name, CHALLENGER)
-        _check_champion(tracking, version)
-    log.info("version %d of '%s' is champion%s", version, name, f", after version {now}" if now else "")
-
-
-def rollback(tracking: Tracking) -> tuple[int, int]:
-    """Make the previous champion champion again; the two change places.
-
-    Returns:
-        The champion's version now, and the one that was.
-    Raises:
-        RegistryError: there is no previous one, or its files are not what was registered.
-    """
-    name, client = tracking.cfg.model, tracking.client
-    with _alone(tracking):
-        now, before = champion_version(tracking), _alias(tracking, PREVIOUS)
-        if now is None or before is None or now == before:
-            raise RegistryError(f"'{name}' has no previous champion to go back to; promote a version instead")
-        load_version(tracking, before)
-        with mlflow_errors(f"rolling back to version {before}", RegistryError):
-            client.set_registered_model_alias(name, CHAMPION, str(before))
-            client.set_registered_model_alias(name, PREVIOUS, str(now))
-        _check_champion(tracking, before)
-    log.info("version %d of '%s' is champion again, after version %d", before, name, now)
-    return before, now
-
-
-def _check_champion(tracking: Tracking, version: int) -> None:
-    """Whoever moves the alias by other means takes no lock."""
-    if (now := champion_version(tracking)) != version:
-        raise RegistryError(
-            f"version {version} was made champion, but at once {f'version {now}' if now else 'nobody'} took its place; "
-            "somebody else moves the alias too"
-        )
-
-
-@contextmanager
-def _alone(tracking: Tracking) -> Iterator[None]:
-    """One promotion at a time, of all workspaces that share the registry.
-
-    The lock is a registered model: its name is unique in the registry's database, so only one of those who make it
-    at the same moment gets it.
-
-    Raises:
-        RegistryError: another promotion is under way, or took over because this one took longer than `LOCK_S`.
-    """
-    from mlflow.exceptions import MlflowException
-
-    name, client, owner = f"{tracking.cfg.model}.promotion", tracking.client, secrets.token_hex(16)
-    busy = RegistryError(
-        f"another promotion of '{tracking.cfg.model}' is under way; look at its result, then try again. One that was "
-        f"killed holds the registry for {LOCK_S} s"
-    )
-
-    def holder() -> RegisteredModelEntity | None:
-        try:
-            return client.get_registered_model(name)
-        except MlflowException as exc:
-            if exc.error_code != "RESOURCE_DOES_NOT_EXIST":
-                raise
-            return None
-
-    with mlflow_errors(f"locking '{tracking.cfg.model}'", RegistryError):
-        found = holder()
-        if found is not None:
-            if time.time() - found.creation_timestamp / 1000 < LOCK_S:
-                raise busy
-            client.delete_registered_model(name)
-        try:
-            client.create_registered_model(name, description=f"Lock of a promotion; gone when it ends. {owner}")
-        except MlflowException as exc:
-            if exc.error_code != "RESOURCE_ALREADY_EXISTS":
-                raise
-            raise busy from exc
-    try:
-        yield
-    finally:
-        with mlflow_errors(f"unlocking '{tracking.cfg.model}'", RegistryError):
-            found = holder()
-            if found is None or not found.description.endswith(owner):
-                raise RegistryError(
-                    f"this promotion took longer than {LOCK_S} s, and another took over; look at who is champion"
-                )
-            client.delete_registered_model(name)
-
-
-def _alias(tracking: Tracking, alias: str) -> int | None:
+def alias_version(tracking: Tracking, alias: str) -> int | None:
     """The version an alias is on. `search_model_versions` returns no aliases (mlflow#16734), so it is asked for."""
     from mlflow.exceptions import MlflowException
 
@@ -329,7 +203,8 @@ def _alias(tracking: Tracking, alias: str) -> int | None:
             raise
 
 
-def _version(tracking: Tracking, version: int) -> ModelVersion:
+def registered_version(tracking: Tracking, version: int) -> ModelVersion:
+    """MLflow's entry of a version. Raises RegistryError when there is none."""
     from mlflow.exceptions import MlflowException
 
     name, client = tracking.cfg.model, tracking.client
@@ -359,66 +234,3 @@ def _ensure_model(tracking: Tracking) -> None:
 def _description(synthetic: bool) -> str:
     warning = "Trained on synthetic faces: unproven on real people. " if synthetic else ""
     return warning + " ".join(USE_STATEMENT)
-
-
-@contextmanager
-def _downloaded(tracking: Tracking, version: ModelVersion) -> Iterator[Path]:
-    """The two files of a version in a folder of the workspace; the version holds nothing that does not belong."""
-    where = f"version {version.version} of '{version.name}'"
-    parent = tracking.workspace / "models"
-    parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".fetch-", dir=parent) as temporary:
-        folder = Path(temporary) / "model"
-        folder.mkdir()
-        with _fetching(where):
-            source = tracking.client.get_model_version_download_uri(version.name, version.version)
-            _refuse_address(where, source)
-            top, inner = _names(tracking, source), _names(tracking, f"{source}/artifacts")
-            extra, missing = (top - _TOP_LEVEL) | (inner - set(FILES)), set(FILES) - inner
-            if extra or missing:
-                raise RegistryError(
-                    f"{where} is not as it was registered: found also {sorted(extra)}, missing {sorted(missing)}"
-                )
-            for name in FILES:
-                _fetch(tracking, f"{source}/artifacts/{name}", Path(temporary)).replace(folder / name)
-        yield folder
-
-
-def _refuse_address(where: str, source: str) -> None:
-    """Refuse files at an address of the version's own choosing: asking there tells anybody of this machine."""
-    if urlsplit(source).scheme in ("http", "https", "ftp", "sftp"):
-        raise RegistryError(
-            f"{where} says that its files are at {without_secrets(source)[:200]}, which is not MLflow's store; "
-            "do not use it, register the model again"
-        )
-
-
-@contextmanager
-def _fetching(where: str) -> Iterator[None]:
-    """Whatever a store answers, in one sentence; each kind (s3, gs ...) has a package with errors of its own."""
-    try:
-        with mlflow_errors(where, RegistryError):
-            yield
-    except FerError:
-        raise
-    except ImportError as exc:
-        raise RegistryError(
-            f"{where} is in a store that needs a package which is not here ({exc}); install it, or have MLflow serve "
-            "artifacts"
-        ) from exc
-    except Exception as exc:
-        reason = " ".join(str(exc).split())[:300]
-        raise RegistryError(f"{where} cannot be fetched ({type(exc).__name__}: {reason})") from exc
-
-
-def _names(tracking: Tracking, uri: str) -> set[str]:
-    import mlflow.artifacts
-
-    return {Path(f.path).name for f in mlflow.artifacts.list_artifacts(artifact_uri=uri, tracking_uri=tracking.uri)}
-
-
-def _fetch(tracking: Tracking, uri: str, folder: Path) -> Path:
-    import mlflow.artifacts
-
-    into = tempfile.mkdtemp(dir=folder)
-    return Path(mlflow.artifacts.download_artifacts(artifact_uri=uri, dst_path=into, tracking_uri=tracking.uri))

@@ -1,4 +1,4 @@
-"""Which process a run belongs to, and the end of runs whose process died without ending them."""
+"""Note the process that a run belongs to; end the runs whose process died before it could."""
 
 from __future__ import annotations
 

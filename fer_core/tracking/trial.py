@@ -12,8 +12,10 @@ import numpy as np
 from fer_core.config import Rule, TrackingConfig
 from fer_core.dataset.table import load_table
 from fer_core.errors import TrackingError
+from fer_core.evaluation.abstention import Ranking, ranking
 from fer_core.evaluation.metrics import Evaluation, clip_verdicts, evaluate
 from fer_core.experiments.search.trial import (
+    OBJECTIVE,
     TrialResult,
     TrialSpec,
     histories,
@@ -94,6 +96,8 @@ def send_trial(tracking: Tracking, folder: Path, parent: str = "") -> bool:
         if any(map(len, past.values())):
             run.log_figure(curves_figure({f"fold {f}": h for f, h in past.items()}), "figures/curves.png")
         numbers = {"seconds": result.seconds, "ms_per_clip": result.ms_per_clip, "weights": float(result.n_weights)}
+        if result.state == "complete":
+            numbers |= _ranking(folder).metrics()
         run.log_metrics(numbers, at_ms=at_ms)
         partial = "first_folds/" if result.state == "pruned" else ""
         for rule, evaluation in out_of_fold_evaluations(folder).items():
@@ -123,6 +127,13 @@ def out_of_fold_evaluations(folder: Path) -> Mapping[str, Evaluation]:
         verdicts, _ = clip_verdicts(scores, table.offsets, judged, rule)
         found[rule] = evaluate(verdicts, table.labels[judged], subjects, table.classes)
     return found
+
+
+def _ranking(folder: Path) -> Ranking:
+    """Ranking quality of a complete trial's confidence, by the rule that trials are compared by."""
+    table = load_table(read_spec(folder).table)
+    _, scores = clip_verdicts(out_of_fold_scores(folder), table.offsets, np.arange(table.n_clips), OBJECTIVE)
+    return ranking(scores, table.labels, table.subjects)
 
 
 def trial_run(tracking: Tracking, folder: Path) -> str:

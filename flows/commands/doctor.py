@@ -31,7 +31,7 @@ class Finding:
     remedy: str = ""
 
 
-@command()
+@command(reads=("backbone", "train.device"))
 def doctor(
     session: Session,
     relocate: Annotated[
@@ -101,7 +101,8 @@ def _detector(session: Session) -> Iterator[Finding]:
 
 def _weights(session: Session) -> Iterator[Finding]:
     """The backbones of the settings, without downloading anything."""
-    from fer_core.features.known_weights import KNOWN, is_present, weights_folder
+    from fer_core.features.known_weights import KNOWN, is_present
+    from fer_core.preprocess.weights_file import weights_folder
 
     for cfg in session.config.backbone.parts:
         if cfg.weights not in ("auto", "imagenet", "features"):

@@ -27,8 +27,12 @@ if TYPE_CHECKING:
     from fer_core.clips.manifest import Manifest
     from fer_core.config import RunConfig
     from fer_core.dataset.table import FeatureRequirements
+    from fer_core.scoring.batch import Batch
 
 FULL = 2**20  # free bytes of a disk that is as good as full: databases grow by pages, tensors by megabytes
+LOOKS = ("classes", "preprocess", "limits", "tracking", "runner")  # what commands read: one that looks at clips,
+DATA = ("manifest", "neutral_from", "split", *LOOKS)  # that makes the data of a run,
+FITS = (*DATA, "backbone", "train", "search")  # that fits models to it
 AT_ONCE = 16  # clips scored without a flow when no server runs; a second each or so
 
 
@@ -53,7 +57,7 @@ def demo(
     return result
 
 
-@command()
+@command(reads=DATA)
 def preprocess(
     session: Session,
     frames_table: Annotated[
@@ -72,7 +76,7 @@ def preprocess(
     return run_flow(session, "flows.preprocess", "preprocess_flow", config, frames_table=table)
 
 
-@command()
+@command(reads=LOOKS)
 def card(
     session: Session,
     manifest: Annotated[Path, typer.Argument(metavar="CSV", help="Manifest.", show_default=False)],
@@ -90,7 +94,7 @@ def card(
     return run_flow(session, "flows.card", "card_flow", config, out=page, faces=not no_faces)
 
 
-@command()
+@command(reads=FITS)
 def search(session: Session) -> dict[str, Any]:
     """Search settings by subject-grouped cross-validation; every trial is an MLflow run."""
     from fer_core.experiments.search.storage import check_storage
@@ -107,7 +111,7 @@ def search(session: Session) -> dict[str, Any]:
     return result
 
 
-@command()
+@command(reads=(*FITS, "score.abstain_below"))
 def train(
     session: Session,
     trial: Annotated[str, typer.Option(metavar="DIR", help="Folder of a trial whose setting is used.")] = "",
@@ -145,7 +149,10 @@ def train(
 def adopt(
     session: Session,
     networks: Annotated[
-        str, typer.Argument(metavar="NAME[+NAME]", help=f"{', '.join(FACE_NETWORKS)}, or both joined by +.")
+        str,
+        typer.Argument(
+            metavar="NAME[+NAME]|FILE.onnx", help=f"{', '.join(FACE_NETWORKS)}, both joined by +, or an ONNX file."
+        ),
     ],
     relative: Annotated[
         str, typer.Option(help="neutral: read a clip against the person's own neutral face; none: as it is.")
@@ -157,7 +164,7 @@ def adopt(
     if relative not in ("none", "neutral"):
         raise ConfigError(f"--relative is none or neutral; got '{relative}'")
     config = settled(session)
-    adopted_backbone(networks)  # missing weights come to light before a server starts
+    adopted_backbone(networks, config.backbone.onnx)  # missing weights come to light before a server starts
     return run_flow(session, "flows.adopt", "adopt_flow", config, networks=networks, relative=relative)
 
 
@@ -185,7 +192,7 @@ def promote(
 def rollback(session: Session) -> dict[str, Any]:
     """Make the previous champion champion again; the two change places."""
     from fer_core.tracking.connection import connect
-    from fer_core.tracking.registry import rollback as roll_back
+    from fer_core.tracking.promotion import rollback as roll_back
 
     config = settled(session)
     now, before = roll_back(connect(config.tracking, Path(config.workspace)))
@@ -218,7 +225,7 @@ def score(
     from fer_core.scoring.batch import new_folder
     from fer_core.scoring.inputs import collect
     from fer_core.workspace import Workspace
-    from flows.support.champion import champion_scorer, score_into, summarize
+    from flows.support.champion import account_for, champion_scorer, score_into, summarize
     from flows.support.environment import check_local
 
     config = settled(session, follow_links)
@@ -233,7 +240,8 @@ def score(
         with session.progress("Scoring") as progress:
             folder = out.expanduser().absolute() if out else new_folder(workspace.scored)
             batch = score_into(scorer, items, folder, workspace.store, progress)
-        result = summarize(scorer, batch)
+        result = summarize(scorer, batch) | account_for(paths, config, folder)
+        _tell_verdicts(session, batch)
         _tell(session, "score", result)
     else:
         arguments = {"paths": [str(p) for p in paths], "out": str(out or "")}
@@ -241,6 +249,44 @@ def score(
     if (strict or config.score.strict) and result["unscored"]:
         session.exit_code = BAD_ROWS
     return result
+
+
+def _tell_verdicts(session: Session, batch: Batch) -> None:
+    """A line a clip: its verdict and confidence, or why it has none."""
+    for row in batch.rows:
+        if row.emotion is None:
+            session.say(f"{row.clip}: {row.status.value}: {row.reason}")
+        else:
+            doubt = f"; abstained: {row.reason.removeprefix('abstained: ') or 'uncertain'}" if row.abstained else ""
+            session.say(f"{row.clip}: {row.emotion}, {row.confidence:.0%}{doubt}")
+
+
+@command(reads=("score", "limits", "tracking"))
+def evaluate(
+    session: Session,
+    manifest: Annotated[Path, typer.Argument(metavar="CSV", help="Manifest of labelled clips.", show_default=False)],
+    version: Annotated[int, typer.Option(min=0, help="Version of the registered model; 0: the champion.")] = 0,
+    stress: Annotated[
+        bool,
+        typer.Option("--stress", help="Score again: mirrored, scaled, moved, thinned, turned, darker, compressed."),
+    ] = False,
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="HTML", help="Page to write; default: in the workspace.")
+    ] = None,
+) -> dict[str, Any]:
+    """Compare a version's verdicts with the labels of people it was not trained on; a page and an MLflow run."""
+    from fer_core.dataset.load import labelled_clips
+    from flows.support.champion import version_scorer
+    from flows.support.environment import check_local
+
+    config = settled(session)
+    check_local(config, "an evaluation")
+    path = manifest.expanduser().absolute()
+    labelled_clips(path, None)  # what the flow would refuse after a server has started
+    version_scorer(config, version)
+    page = str(out.expanduser().absolute()) if out else ""
+    arguments = {"manifest": str(path), "version": version, "stress": stress, "out": page}
+    return run_flow(session, "flows.evaluate", "evaluate_flow", config, **arguments)
 
 
 def settled(session: Session, follow_links: bool = False) -> RunConfig:

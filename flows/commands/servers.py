@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 START_S = 180.0  # MLflow makes 65 tables on its first start; 7-12 s each on an idle machine
 
 
-@command()
+@command(reads=())
 def up(
     session: Session,
     host: Annotated[str, typer.Option(help="Interface to listen on; beyond loopback only with passwords set.")] = (
@@ -96,7 +96,7 @@ def _serve(session: Session, host: str, mlflow_port: int, prefect_port: int, dat
 
 
 def _already(workspace: Path) -> str:
-    """Why another 'ferflow up' cannot start: one holds the workspace's lock."""
+    """Return the message of a second 'ferflow up': another one holds the workspace's lock."""
     from mlflow_server import address
 
     found = address.announced(workspace)

@@ -34,9 +34,8 @@ def prefect_environment(workspace: Path, api: str = "") -> dict[str, str]:
 
 
 def settle(config: RunConfig) -> RunConfig:
-    """What every flow does first: the settings with the workspace made and absolute, and `tracking.uri: auto` replaced
-    by a running server's, whose password goes into the environment. The library's INFO lines are let through, to the
-    run's page.
+    """Prepare a flow: make the workspace, write its path in full, and replace `tracking.uri: auto` by the address of a
+    running server, whose password goes into the environment. The library's INFO lines then reach the run's page.
 
     Raises:
         StoreError: the workspace cannot be written to.

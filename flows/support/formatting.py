@@ -8,7 +8,7 @@ from typing import Any
 
 def format_result(name: str, value: Any) -> str:
     """A value of a flow's result: numbers rounded, a recall with its interval in %, an evaluation by its recall."""
-    if name == "mean_recall":
+    if name in ("mean_recall", "accuracy"):
         mean, low, high = (100 * v for v in value)
         return f"{mean:.1f} % [{low:.1f}, {high:.1f}]"
     if isinstance(value, Mapping) and "confusion" in value:  # an evaluation: the whole is in --json and in MLflow

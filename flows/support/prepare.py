@@ -137,15 +137,17 @@ def prepare_faces(
     *,
     folded: bool = False,
     complete: bool = False,
+    fitted: bool = True,
 ) -> Prepared:
     """The dataset of a run, its faces stored, batch by batch; unusable clips set aside. Call it inside a flow.
 
     Args:
         wanted: by the fits to come; where that is a clip's whole course, a clip without a face in it is unusable too.
-        folded: they are judged by `search.folds`. complete: they need every class of the run.
+        folded: they are judged by `search.folds`. complete: they need every class of the run. fitted: see
+            `load_dataset`.
     """
     workspace = Workspace.open(config.workspace)
-    manifest = load_dataset(config, workspace)
+    manifest = load_dataset(config, workspace, fitted=fitted)
     if folded:
         check_folds(manifest, config.search)
     elif complete:

@@ -109,3 +109,12 @@ def test_a_manifest_does_not_differ_from_itself_in_another_order():
     a = source("a", 2, fear=3, anger=2)
     assert not diff(a, Manifest(a.clips[::-1]))
     assert diff(a, Manifest(a.clips[:-1]))
+
+
+def test_063_a_person_of_one_database_spelt_in_two_ways_is_one_in_a_merger(caplog):
+    first, second, other = (
+        Manifest((Clip(id=name, path=Path(f"/{name}.mp4"), subject=subject, emotion="fear", dataset=dataset),))
+        for name, subject, dataset in (("a", "lab:001", "lab"), ("b", "lab:1", "lab"), ("c", "x:1", "x"))
+    )
+    assert merge([first, second, other]).subjects == ("lab:001", "x:1")
+    assert "one person: 'lab:001' is also written 'lab:1'" in caplog.text

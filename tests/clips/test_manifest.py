@@ -6,6 +6,7 @@ import csv
 import random
 from dataclasses import replace
 from pathlib import Path
+from unicodedata import normalize
 
 import pytest
 
@@ -69,8 +70,26 @@ def test_optional_columns_are_read(write):
         (HEADER + "a.mp4,fear,s1\n").replace(",", ";").encode(),
         (HEADER + "\n\na.mp4, Fear ,s1\n,,\n").encode(),
         b"Path,LABEL,Subject\na.mp4,fear,s1",
+        b"sep=;\npath;label;subject\na.mp4;fear;s1\n",
+        b"\xef\xbb\xbfsep=,\r\n" + HEADER.encode() + b"a.mp4,fear,s1\r\n",
+        (HEADER + "a.mp4,fear,s1\n").replace(",", "\t").encode(),
+        b'"","path","label","subject"\n"1","a.mp4","fear","s1"\n',
+        b'"path","label","subject"\n"1","a.mp4","fear","s1"\n',
+        b",path,label,subject\n0,a.mp4,fear,s1\n",
     ],
-    ids=["bom", "crlf", "semicolon", "blank lines and spaces", "column case, no last newline"],
+    ids=[
+        "bom",
+        "crlf",
+        "semicolon",
+        "blank lines and spaces",
+        "column case, no last newline",
+        "Excel's sep",
+        "bom, sep, crlf",
+        "tabs",
+        "R's write.csv",
+        "R's write.table",
+        "pandas's index",
+    ],
 )
 def test_068_what_spreadsheets_save_is_accepted(write, data):
     assert [(c.id, c.emotion, c.subject) for c in read_manifest(write(data)).clips] == [("a", Emotion.FEAR, "s1")]
@@ -110,6 +129,43 @@ def test_clips_without_subjects_are_read_only_when_the_user_says_so(write):
     assert [c.subject for c in read_manifest(path, subject="none").clips] == [""]
 
 
+@pytest.mark.parametrize("spelling", ["1", "01", "1.0", " 001 "])
+def test_063_a_person_in_two_spellings_is_one(write, spelling, caplog):
+    """A leak otherwise: the two would be put on two sides of a split."""
+    path = write(f"path,label,subject,dataset\na.mp4,fear,001,lab\nb.mp4,fear,{spelling},lab\nc.mp4,fear,1,other\n")
+    assert [c.subject for c in read_manifest(path).clips] == ["lab:001", "lab:001", "other:1"]
+    assert ("one person: 'lab:001'" in caplog.text) is (spelling.strip() != "001")
+
+
+def test_063_people_whose_ids_are_kept_stay_two_once_written_too(write, tmp_path):
+    path = write("path,label,subject,keep_id\na.mp4,fear,s1,yes\nb.mp4,fear,S1,yes\n")
+    manifest = read_manifest(path)
+    assert manifest.subjects == ("S1", "s1")
+    write_manifest(manifest, tmp_path / "again.csv")
+    assert read_manifest(tmp_path / "again.csv").subjects == ("S1", "s1")
+
+
+def test_missing_values_as_programs_write_them_are_missing_in_every_column(write):
+    path = write(
+        "clip,path,label,subject,apex,split,group_sex,group_beard\n"
+        "NaN,a.mp4,fear,s1,NA,#N/A,NULL,none\n<NA>,b.mp4,fear,s2,.,-,unknown,full\n"
+    )
+    clips = read_manifest(path).clips
+    assert [(c.id, c.apex, c.split, c.groups) for c in clips] == [
+        ("a", None, None, {"beard": "none"}), ("b", None, None, {"beard": "full"})
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("form", ["NFC", "NFD"])
+def test_041_a_path_in_the_other_unicode_form_is_found(write, tmp_path, form):
+    other = "NFD" if form == "NFC" else "NFC"
+    there = tmp_path / normalize(form, "Jürgen") / normalize(form, "Überraschung é.mp4")
+    there.parent.mkdir()
+    there.write_bytes(b"x")
+    rows = f"{normalize(other, 'Jürgen/Überraschung é.mp4')},Überraschung,s1\n"
+    assert [c.path for c in read_manifest(write(HEADER + rows)).clips] == [there]
+
+
 # Refusing
 
 
@@ -119,6 +175,20 @@ REFUSED = {
         r"clips\.csv line 3: subject 's1' is in train \(line 2\) and test.*Run 'ferflow data split'",
     ),
     "066 label typo": (HEADER + "a.mp4,fear,s1\nb.mp4,happines,s1\n", r"line 3: label 'happines'.*mean 'happiness'"),
+    "066 label of another task": (HEADER + "a.mp4,pain,s1\n", r"'pain' is not one of the six; .* leave it out, map it"),
+    "066 many unknown words": (
+        HEADER + "a.mp4,pain,s1\nb.mp4,fear,s1\nc.mp4,bored,s1\nd.mp4,pain,s1\n",
+        r"line 2: label 'pain' .* Unknown are 2 words: pain \(2\), bored \(1\)",
+    ),
+    "blanks for commas": ('"path" "label" "subject"\n"1" "a.mp4" "fear" "s1"\n', r"blanks separate.*R: write\.csv"),
+    "a column under another name": ("filename,label,subject\na.mp4,fear,s1\n", "no column 'path'.*Rename 'filename'"),
+    "windows path": (HEADER + "x\\a.mp4,fear,s1\n", r"line 2: path 'x\\a.mp4' has backslashes, .*write slashes"),
+    "windows drive": (HEADER + "C:\\x\\a.mp4,fear,s1\n", "drive, which are never opened; backslashes are Windows's"),
+    "063 one person in two splits, spelt differently": (
+        "path,label,subject,split\na.mp4,fear,S01,train\nb.mp4,fear,s1,test\n",
+        r"subject 'S01' is in train \(line 2\) and test",
+    ),
+    "subject missing as a word": (HEADER + "a.mp4,fear,NaN\n", "line 2: the subject is empty; fill it in"),
     "066 label unlike any": (HEADER + "a.mp4,xyzzy,s1\n", "line 2: label 'xyzzy'.*use one of anger, disgust"),
     "066 split typo": ("path,label,subject,split\na.mp4,fear,s1,trian\n", "line 2: split 'trian'.*mean 'train'"),
     "067 not utf-8": (HEADER.encode() + b"a.mp4,fear,s1\nb.mp4,fear,Jos\xe9\n", r"line 3: byte 0xE9 is not UTF-8"),
@@ -349,7 +419,7 @@ def test_listed_classes_leave_known_other_ones_out_and_refuse_words_that_are_non
     path = write(HEADER + "a.mp4,pain,s1\nb.mp4,no_pain,s1\nc.mp4,fear,s2\nd.mp4,contempt,s2\n")
     manifest = read_manifest(path, classes=("pain", "no_pain"))
     assert manifest.classes == ("pain", "no_pain") and manifest.labels().tolist() == [0, 1]
-    with pytest.raises(DataError, match=r"line 3: label 'no_pain' is unknown; use one of .*from_manifest"):
+    with pytest.raises(DataError, match=r"line 3: label 'no_pain' is not one of the six; use one of .*from_manifest"):
         read_manifest(write(HEADER + "a.mp4,anger,s1\nb.mp4,no_pain,s1\n"))
     with pytest.raises(DataError, match=r"line 2: label 'no_pian' is unknown; did you mean 'no_pain'\?"):
         read_manifest(write(HEADER + "a.mp4,no_pian,s1\n"), classes=("pain", "no_pain"))

@@ -8,7 +8,6 @@ from fer_core.evaluation.calibration import (
     apply_temperature,
     brier_score,
     calibrated_apart,
-    expected_calibration_error,
     reliability,
 )
 from fer_core.models.temperature import fit_temperature, negative_log_likelihood
@@ -78,8 +77,8 @@ def test_vote_shares_of_zero_are_calibrated_too():
 
 def test_honest_scores_have_a_small_error_and_sharpened_ones_a_large(honest):
     scores, labels = honest
-    assert expected_calibration_error(scores, labels) < 0.02
-    assert expected_calibration_error(apply_temperature(scores, 0.3), labels) > 0.15
+    assert reliability(scores, labels).expected_error < 0.02
+    assert reliability(apply_temperature(scores, 0.3), labels).expected_error > 0.15
 
 
 def test_reliability_counts_every_clip_once(honest):

@@ -21,7 +21,8 @@ from fer_core.errors import ClipStatus
 from fer_core.evaluation.datacard import SHEET_CLIPS, ClipFacts, DataCard, data_card, judge_blind, lost, worst
 from fer_core.preprocess.faces import FrameStatus
 from fer_core.preprocess.pipeline import preprocess
-from fer_core.reports.datacard import card_html, markdown_card
+from fer_core.published import TABLE_4_2
+from fer_core.reports.datacard import _as_thesis, card_html, markdown_card
 from fer_core.reports.distributions import ledger_svg, spread_svg
 from fer_core.reports.page import USE_STATEMENT
 from fer_core.workspace import Workspace
@@ -210,6 +211,17 @@ def test_tables_hold_the_thesis_beside_this_data(html):
     (mine,) = [r for r in rows if r[0] == "CREMA-D"]
     assert mine[-1] == "yes" and next(r for r in rows if r[0] == "lab")[-1] == "no"
     assert ["female", "0", "0", "1", "0", "0", "0", "1", "1", "100", "%"] in rows
+
+
+def test_classes_that_the_thesis_does_not_know_have_none_of_its_numbers(card):
+    """Its sum over six stood below whatever classes there were."""
+    clips = tuple(replace(clip, emotion="pain") for clip in card.manifest.clips)
+    facts = tuple(replace(f, clip=replace(f.clip, emotion="pain")) for f in card.facts)
+    manifest = replace(card.manifest, clips=clips, classes=("pain", "no_pain"))
+    html = card_html(replace(card, manifest=manifest, facts=facts)).replace("\u202f", "")
+    assert ">pain</th>" in html and "10645" not in html and ">631<" not in html and ">thesis<" not in html
+    five = _as_thesis(TABLE_4_2, SIX[1:])
+    assert five[:-1] == list(TABLE_4_2[1:]) and five[-1] == sum(TABLE_4_2[1:])
 
 
 def test_all_found_is_never_said_where_a_frame_is_missing(card):

@@ -52,6 +52,13 @@ def test_each_floor_can_fail_and_says_both_numbers(cfg, check):
     assert failed.name == check and failed.had in got.reason and failed.needs in got.reason
 
 
+def test_verdicts_must_stay_under_changes_where_that_is_asked_for():
+    cfg = PromoteConfig(min_stays=0.9)
+    assert gate(standing(0.7), None, cfg, 0.95).passed and gate(standing(0.7), None, PromoteConfig(), 0.1).passed
+    assert "verdicts that stay: 83.3 %, needs 90.0 % under each change" in gate(standing(0.7), None, cfg, 0.833).reason
+    assert "verdicts that stay: not measured: ferflow evaluate --stress" in gate(standing(0.7), None, cfg).reason
+
+
 def test_a_model_that_always_says_the_same_is_not_promoted():
     same = replace(standing(0.5), verdicts=(4,) * 180)
     got = gate(same, None, PromoteConfig())

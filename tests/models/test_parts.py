@@ -1,4 +1,4 @@
-"""What each family does with frames, beside learning (test_rivals.py)."""
+"""How each family of models treats frames; learning is tested in each model's own file."""
 
 from __future__ import annotations
 

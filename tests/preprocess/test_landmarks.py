@@ -95,7 +95,7 @@ def test_keys_say_whether_the_network_was_asked(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_without_the_network_a_sentence_names_the_command(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(landmarks, "weights_folder", lambda: tmp_path)
+    monkeypatch.setenv("FERFLOW_WEIGHTS", str(tmp_path))
     for cfg in (PreprocessConfig(align="eyes"), PreprocessConfig(face=FaceConfig(landmarks="yes"))):
         with pytest.raises(WeightsError, match=r"not on this machine .*'ferflow weights fetch face-landmarks'"):
             landmarks.resolved(cfg)
@@ -107,8 +107,8 @@ def test_without_the_network_a_sentence_names_the_command(monkeypatch: pytest.Mo
 
 @needs_network
 def test_a_model_brings_the_network_to_a_machine_without_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    content = landmarks.landmarks_file().read_bytes()
-    monkeypatch.setattr(landmarks, "weights_folder", lambda: tmp_path / "cache")
+    content = landmarks.network_bytes()
+    monkeypatch.setenv("FERFLOW_WEIGHTS", str(tmp_path / "cache"))
     assert not landmarks.is_there()
     landmarks.keep(content)
     assert landmarks.is_there()

@@ -105,7 +105,9 @@ def test_people_trained_on_are_told_and_left_out_of_what_is_right(rows, scorer):
     one, other = [replace(row, label=row.emotion) for row in rows if row.emotion and row.clip != EVIL][:2]
     page = report_html([replace(one, trained_on=True), replace(other, trained_on=False)], scorer)
     assert "1 of 2 clips show people the model was trained on; 1 of 1 verdicts are as labelled" in page
-    assert page.count("<span>trained on this person</span>") == 1
+    assert page.count("<em>seen in training</em>") == 1 and page.count(">as labelled</em>") == 1
+    page = report_html([replace(row, trained_on=True) for row in (one, other)], scorer)
+    assert page.count("<em>seen in training</em>") == 2 and "as labelled" not in page
 
 
 def test_thousand_clips_stay_under_ten_megabytes(rows, scorer):

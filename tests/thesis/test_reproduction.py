@@ -7,6 +7,7 @@ from html.parser import HTMLParser
 
 import numpy as np
 import pytest
+from markdown_it import MarkdownIt
 
 from fer_core.clips.clip import Split
 from fer_core.emotions import SIX, Emotion
@@ -79,6 +80,16 @@ def test_synthetic_faces_and_rehearsals_are_said_first(page):
     assert "**Synthetic faces" in markdown and "at most 12 epochs" in markdown
     real = reproduction(data=dataclasses.replace(FACTS, synthetic=False, datasets=("ckplus",)))
     assert "Synthetic" not in reproduction_html(real) and "Synthetic" not in reproduction_markdown(real)
+
+
+def test_fault_107_a_databases_name_is_text_in_markdown():
+    evil = "[x](http://evil) | <b>y"
+    found = reproduction(data=dataclasses.replace(FACTS, datasets=(evil,)))
+    tokens = MarkdownIt("commonmark").enable("table").parse(reproduction_markdown(found))
+    inlines = [t for t in tokens if t.type == "inline"]
+    shown = ["".join(c.content for c in t.children) for t in inlines]
+    assert not {c.type for t in inlines for c in t.children} & {"link_open", "html_inline"}
+    assert sum(evil in text for text in shown) == 2, "above the table, and in what differs from the thesis"
 
 
 def test_a_diverging_setting_is_a_row_that_says_so():

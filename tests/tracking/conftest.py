@@ -32,6 +32,11 @@ class Registered:
     versions: tuple[int, int]
     first_files: frozenset[str]  # of the first version, as registration left them: loading it adds bytecode in place
 
+    @property
+    def aliases(self) -> dict[str, int]:
+        model = self.tracking.client.get_registered_model(self.tracking.cfg.model)
+        return {alias: int(version) for alias, version in model.aliases.items()}
+
     def artifacts(self, version: int) -> Path:
         """Where the server keeps a version's files."""
         name = self.tracking.cfg.model
@@ -56,3 +61,12 @@ def registered(mlflow_url, tmp_path_factory) -> Registered:
     folder = made.artifacts(versions[0])
     files = frozenset(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file())
     return replace(made, first_files=files)
+
+
+@pytest.fixture
+def no_champion(registered):
+    """Whatever a test did to the aliases is undone."""
+    yield
+    client, name = registered.tracking.client, registered.tracking.cfg.model
+    for alias in registered.aliases:
+        client.delete_registered_model_alias(name, alias)

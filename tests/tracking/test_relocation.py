@@ -7,7 +7,8 @@ import pytest
 from fer_core.config import TrackingConfig
 from fer_core.errors import TrackingError
 from fer_core.tracking.connection import connect
-from fer_core.tracking.registry import load_champion, promote, register
+from fer_core.tracking.promotion import promote
+from fer_core.tracking.registry import load_champion, register
 from fer_core.tracking.relocation import former_places, relocate
 from fer_core.tracking.run import start_run
 from tests.saved_models import small_bundle

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from fer_core.config import TrackingConfig, TrainConfig
 from fer_core.errors import DataError, TrackingError
-from fer_core.experiments.search.trial import TrialSpec, run_trial, write_spec
+from fer_core.evaluation.abstention import ranking
+from fer_core.evaluation.metrics import clip_verdicts
+from fer_core.experiments.search.trial import TrialSpec, out_of_fold_scores, run_trial, write_spec
 from fer_core.features.store import FeatureStore
 from fer_core.tracking.run import Run, start_run
 from fer_core.tracking.trial import send_trial, tracked_trial, trial_run
@@ -55,7 +58,11 @@ def test_a_pruned_trial_is_not_ranked_among_complete_ones(tracking, tmp_path):
     query = f"tags.mlflow.parentRunId = '{parent.id}' AND metrics.`mean_scores/mean_recall` >= 0"
     [ranked] = tracking.client.search_runs([tracking.experiment_id], query)
     assert ranked.info.run_name == "trial 000" and ranked.info.status == "FINISHED"
+    table_scores = clip_verdicts(out_of_fold_scores(best), table.offsets, np.arange(table.n_clips), "mean_scores")[1]
+    expected = ranking(table_scores, table.labels, table.subjects)
+    assert ranked.data.metrics["abstention/mean_risk"] == expected.mean_risk
     run = tracking.client.get_run(trial_run(tracking, pruned))
+    assert "abstention/mean_risk" not in run.data.metrics
     assert (run.info.run_name, run.info.status) == ("trial 001, pruned", "KILLED")
     assert run.data.metrics["first_folds/mean_scores/mean_recall"] < 0.5
     assert "points" in run.data.tags["reason"] and "against trial-0000 on the 8 people" in run.data.tags["reason"]

@@ -49,6 +49,7 @@ def read(root: Path, *, classes: Classes | None = SIX, follow_links: bool = Fals
                 counts[emotion.name.lower()] += 1
                 survey.add(
                     path,
+                    take=f"{side}/{emotion.name}/{path.stem}",
                     subject=actors.get(path.stem, ""),
                     label=label_of(emotion.name),
                     groups={"official": side.value},

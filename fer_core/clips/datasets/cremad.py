@@ -4,7 +4,8 @@
     VideoDemographics.csv               ActorID, Age, Sex ...
     processedResults/summaryTable.csv   FaceVote: what raters saw in the face alone
 
-The videos are in Git LFS: a plain clone or zip holds pointers named .flv.
+The videos are in Git LFS: a plain clone or zip holds pointers named .flv. Of a clip that lies there as
+.flv and, converted, as .mp4, one file is kept.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import re
 from pathlib import Path
 from typing import Literal
 
+from fer_core.clips.clip import VIDEO_SUFFIXES
 from fer_core.clips.datasets.survey import Scan, Survey
 from fer_core.emotions import SIX, Classes, Emotion, label_of
 from fer_core.errors import DataError
@@ -45,19 +47,25 @@ def read(
     votes = _votes(folder.parent) if label == "face_vote" else {}
     people = _people(folder.parent)
     asked: dict[str, int] = {e: 0 for e in SIX if e is not Emotion.SURPRISE}
+    seen: set[str] = set()
     for path in survey.entries(folder):
         match = re.fullmatch(r"(\d{4})_[A-Z]{3}_([A-Z]{3})_(LO|MD|HI|XX|X)", path.stem)
-        if not match or path.is_dir():
+        if match and path.suffix.lower() in (".wav", ".mp3"):
+            survey.drop("audio only")
+            continue
+        if not match or path.is_dir() or path.suffix.lower() not in VIDEO_SUFFIXES:
             survey.drop("not a CREMA-D clip")
             continue
         emotion = label_of(match[2])
-        if emotion in asked:
+        if emotion in asked and path.stem not in seen:
             asked[emotion] += 1
+        seen.add(path.stem)
         if path.stem in BAD:
             survey.drop("known to be bad")
             continue
         survey.add(
             path,
+            take=path.stem,
             clip=path.stem,
             subject=match[1],
             label=votes.get(path.stem) if label == "face_vote" else emotion,

@@ -1,23 +1,34 @@
-"""Class folders: `<root>/[split/]<class>/<clip>`, a clip being a video, a still image or a folder of frames.
+"""Somebody's own folders: `<root>/[split/]<class>/<clip>`, or any other layout that a pattern describes.
 
-Folders between class and clip (a person, a session) are walked through. The subject comes from a regex on the
-relative path; without one it is unknown, which forbids subject-disjoint splits.
+A clip is a video, a still image or a folder of frames, see `media`. Folders between class and clip (a person, a
+session) are walked through. The subject comes from a regex on the relative path, from the pattern, or from a table;
+without one of them it is unknown, which forbids subject-disjoint splits.
 """
 
 from __future__ import annotations
 
 import difflib
 import re
+from collections import Counter
 from collections.abc import Iterator
-from pathlib import Path
+from dataclasses import replace
+from pathlib import Path, PurePosixPath
 
-from fer_core.clips.clip import Split
-from fer_core.clips.datasets.survey import Scan, Survey, stills, videos
-from fer_core.clips.rows import SPLITS
-from fer_core.emotions import ALIASES, OTHER_LABELS, SIX, Classes, label_of
+from fer_core.clips.clip import FRAME_SUFFIXES, Split, frame_files
+from fer_core.clips.datasets.readings import EXAMPLE, PathPattern, Reading, ReadingTable
+from fer_core.clips.datasets.survey import APEX_UNKNOWN, NO_LABEL, Scan, Survey
+from fer_core.clips.label_words import label_hint, mapped_label, read_label_map
+from fer_core.clips.media import OURS, SPLITS, clips_in, is_class_folder, is_ours
+from fer_core.clips.spelling import is_missing
+from fer_core.emotions import ALIASES, OTHER_LABELS, SIX, Classes
 from fer_core.errors import ConfigError, DataError
 
 LAYOUT = "[train/]anger/clip.mp4, or a folder of frames in place of the file"
+OTHERWISE = f"for another layout say where label and subject stand: --pattern '{EXAMPLE}' --dry-run"
+NO_FIT, NO_ROW, NO_CLASS, NO_SUBJECT = (
+    "does not fit the pattern", "not in the table", "not a class folder", "no subject"
+)  # fmt: skip
+N_READINGS = 10
 
 
 def read(
@@ -28,51 +39,143 @@ def read(
     subject: str = "",
     dataset: str = "",
     keep_split: bool = True,
+    pattern: str = "",
+    labels: str = "",
+    labels_from: str = "",
+    by: str = "clip",
+    keep_ids: bool = False,
 ) -> Scan:
-    """The clips of class folders.
+    """The clips of somebody's own folders.
 
     Args:
         subject: regex with a group `subject`, searched in the path below the root; other named groups become `group_*`.
         dataset: name of the data; the root folder's own when empty.
         keep_split: take folders named train, validation and test for the sides of a split.
+        pattern: form of the paths below the root, in place of class folders; see `PathPattern`.
+        labels: file that says what words of theirs mean; see `read_label_map`.
+        labels_from: table that says more of the clips, found by its column `by`; see `ReadingTable`.
+        keep_ids: subjects that differ only in spelling are different people.
     Raises:
-        ConfigError: `subject` is no regex, or has no group called subject.
-        DataError: a person is in two of the split's folders.
+        ConfigError: `subject` is no regex or has no group called subject, or `pattern` reads nothing.
+        DataError: a person is in two of the split's folders, or a file that was named cannot be read.
     """
-    pattern = _pattern(subject)
+    regex = _regex(subject)
+    form = PathPattern(pattern) if pattern else None
+    table = ReadingTable(Path(labels_from), by) if labels_from else None
+    words = read_label_map(Path(labels), classes) if labels else None
     survey = Survey(dataset or root.absolute().name, root, classes=classes, follow_links=follow_links)
-    strangers = []
-    for side, folder in _class_folders(survey):
-        label = label_of(folder.name)
+    anywhere = form is not None or (table is not None and "label" in table.columns)
+    strangers: Counter[str] = Counter()
+    found = ((None, path) for path in _clips(survey, survey.root)) if anywhere else _class_folder_clips(survey)
+    for class_folder, path in found:
+        reading, reason = _reading(survey, path, class_folder, form, regex, table)
+        label = mapped_label(reading.label, words)
         known = survey.knows(label) or label in ALIASES or label in OTHER_LABELS
-        if not known:
-            strangers.append(folder.name)
-        for path in _clips(survey, folder):
-            if not known:
-                survey.drop("not a class folder")
-                continue
-            match = pattern.search(path.relative_to(survey.root).as_posix()) if pattern else None
-            if pattern and not (match and match["subject"]):
-                survey.drop("no subject")
-                continue
-            groups = {k: v for k, v in match.groupdict().items() if k != "subject" and v} if match else {}
-            survey.add(
+        if not reason and not known and not is_missing(reading.label):
+            strangers[reading.label] += 1
+            reason = (
+                NO_CLASS if class_folder and not (table and "label" in table.columns) else f"label '{label}' unknown"
+            )
+        if reason:
+            survey.drop(reason, path=path)
+        else:
+            reason = survey.add(
                 path,
-                subject=match["subject"] if match else "",
-                label=label,
-                split=side if keep_split else None,
-                groups=groups,
+                subject=reading.subject,
+                label="" if is_missing(reading.label) and not survey.knows(label) else label,
+                split=_side(reading.split) if keep_split else None,
+                apex=_apex(reading.apex, path),
+                groups=reading.groups,
                 least_frames=1,
             )
-    for name in strangers:
-        close = difflib.get_close_matches(name.lower(), ALIASES, n=1)
-        survey.warn(f"folder '{name}' is no class" + (f"; did you mean '{ALIASES[close[0]]}'?" if close else ""))
-    if not pattern and survey.clips:
+        if len(survey.readings) < N_READINGS:
+            shown = path.relative_to(survey.root).as_posix()
+            became = f"left out: {reason}" if reason else f"kept as {label}"
+            survey.readings.append((shown, reading.subject, reading.label, reading.split, became))
+    _warn_of_labels(survey, strangers, anywhere)
+    if table and (sentence := table.unused()):
+        survey.warn(sentence)
+    if survey.clips and not any(clip.subject for clip in survey.clips):
         survey.warn(
-            "subjects are unknown, so no split can keep people apart; give a regex, e.g. subject='(?P<subject>s[0-9]+)'"
+            "subjects are unknown, so no split can keep people apart; say where they stand in the paths, e.g. "
+            f"--pattern '{EXAMPLE}' (--dry-run shows what it reads), or give a regex, e.g. "
+            "--option 'subject=(?P<subject>s[0-9]+)'"
         )
+    if n := sum(clip.apex is None and clip.path.suffix.lower() not in FRAME_SUFFIXES for clip in survey.clips):
+        survey.warn(APEX_UNKNOWN.format(n=n, of=len(survey.clips)))
     _apart(survey)
-    return survey.close(LAYOUT)
+    looked_for = f"paths like {pattern}" if pattern else LAYOUT
+    if not survey.clips and survey.readings:
+        path_shown, person, word, _, became = survey.readings[0]
+        looked_for += f"; '{path_shown}' reads as subject '{person}', label '{word}' ({became})"
+    return survey.close(looked_for + ("" if pattern else f"; {OTHERWISE}"), keep_ids=keep_ids)
+
+
+def _reading(
+    survey: Survey,
+    path: Path,
+    class_folder: tuple[Split | None, Path] | None,
+    form: PathPattern | None,
+    regex: re.Pattern[str] | None,
+    table: ReadingTable | None,
+) -> tuple[Reading, str]:
+    """What is known of a clip, and the reason why it is left out; '' where it is not."""
+    below = PurePosixPath(path.relative_to(survey.root).as_posix())
+    reading, reason = Reading(), ""
+    if class_folder:
+        side, folder = class_folder
+        reading = Reading(label=folder.name, split=side or "")
+    if form:
+        read = (form.read(below, folder=True) or _of_frames(form, path, below)) if path.is_dir() else form.read(below)
+        reading, reason = (read, "") if read else (reading, NO_FIT)
+    if regex:
+        match = regex.search(below.as_posix())
+        reading = reading.with_words({k: v or "" for k, v in match.groupdict().items()} if match else {})
+    if table and not reason:
+        filled = table.add(reading, below)
+        reading = filled or reading
+        if filled is None and "label" in table.columns:
+            reason = NO_ROW
+    if is_missing(reading.subject):
+        word = f" ({reading.subject})" if reading.subject else ""
+        wanted = regex or (form and "subject" in form.names) or (table and "subject" in (*table.columns, table.by))
+        reason = reason or (f"{NO_SUBJECT}{word}" if wanted else "")
+        reading = replace(reading, subject="")
+    if not reason and is_missing(reading.label):
+        reason = f"{NO_LABEL} ({reading.label})" if reading.label else NO_LABEL
+    return reading, reason
+
+
+def _of_frames(form: PathPattern, folder: Path, below: PurePosixPath) -> Reading | None:
+    """The reading of a folder of frames by the path of its first frame, where the last part of a pattern is a file."""
+    first = next(iter(frame_files(folder)), None)
+    return form.read(below / first.name) if first else None
+
+
+def _side(word: str) -> Split | None:
+    if word and word.lower() not in SPLITS:
+        raise DataError(f"'{word}' is no side of a split; sides are {', '.join(Split)}")
+    return SPLITS[word.lower()] if word else None
+
+
+def _apex(word: str, path: Path) -> int | None:
+    if not word:
+        return None
+    number = float(word) if re.fullmatch(r"\d+(\.0*)?", word) else -1.0
+    if number < 0:
+        raise DataError(f"{path}: apex '{word}' is not a frame number; frames are whole numbers that count from 0")
+    return int(number)
+
+
+def _warn_of_labels(survey: Survey, strangers: Counter[str], anywhere: bool) -> None:
+    for word, n in strangers.items():
+        if anywhere:
+            survey.warn(f"label '{word}' ({n} clips) {label_hint(word, survey.classes or ())}")
+        else:
+            close = difflib.get_close_matches(word.lower(), [w for w in ALIASES if len(w) > 3], n=1, cutoff=0.8)
+            survey.warn(f"folder '{word}' is no class" + (f"; did you mean '{ALIASES[close[0]]}'?" if close else ""))
+    if strangers and not anywhere:
+        survey.warn(f"words of your own can be mapped with --labels map.csv; {OTHERWISE}")
 
 
 def _apart(survey: Survey) -> None:
@@ -87,7 +190,7 @@ def _apart(survey: Survey) -> None:
         )
 
 
-def _pattern(subject: str) -> re.Pattern[str] | None:
+def _regex(subject: str) -> re.Pattern[str] | None:
     if not subject:
         return None
     try:
@@ -99,6 +202,11 @@ def _pattern(subject: str) -> re.Pattern[str] | None:
     return pattern
 
 
+def _class_folder_clips(survey: Survey) -> Iterator[tuple[tuple[Split | None, Path], Path]]:
+    for side, folder in _class_folders(survey):
+        yield from (((side, folder), path) for path in _clips(survey, folder, True))
+
+
 def _class_folders(survey: Survey) -> Iterator[tuple[Split | None, Path]]:
     for folder in survey.folders(survey.root):
         side = SPLITS.get(folder.name.lower())
@@ -108,17 +216,23 @@ def _class_folders(survey: Survey) -> Iterator[tuple[Split | None, Path]]:
             yield from ((side, inner) for inner in survey.folders(folder))
 
 
-def _clips(survey: Survey, folder: Path, depth: int = 8) -> Iterator[Path]:
-    """Clips below a class folder; a folder that holds images and nothing else to walk is one clip."""
+def _clips(survey: Survey, folder: Path, class_folder: bool | None = None, depth: int = 8) -> Iterator[Path]:
+    """Clips in a folder and in those inside it, see `clips_in`; None: its name says whether it is a class folder."""
     entries = survey.entries(folder)
-    yield from videos(entries)
-    yield from stills(entries)
     inner_folders = [p for p in entries if p.is_dir()]
-    survey.drop("not a video or image", len(entries) - len(inner_folders) - len(videos(entries)) - len(stills(entries)))
-    for inner in inner_folders:
-        if not survey.holds_more(inner):
-            yield inner
+    inner = set(inner_folders)
+    if class_folder is None:
+        class_folder = is_class_folder(folder.relative_to(survey.root))
+    found = clips_in(folder, [p for p in entries if p not in inner], class_folder=class_folder)
+    yield from found.clips if entries else (folder,)
+    for path, reason in found.passed_over:
+        survey.drop(reason, path=path)
+    if found.note:
+        survey.warn(found.note)
+    for path in inner_folders:
+        if is_ours(path):
+            survey.drop(OURS, path=path)
         elif depth:
-            yield from _clips(survey, inner, depth - 1)
+            yield from _clips(survey, path, depth=depth - 1)
         else:
-            survey.drop("nested too deep")
+            survey.drop("nested too deep", path=path)

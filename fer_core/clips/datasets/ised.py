@@ -60,6 +60,7 @@ def read(root: Path, *, classes: Classes | None = SIX, follow_links: bool = Fals
             apex = peak if peak is not None else peaks.get(key)
             survey.add(
                 path,
+                take=f"{key[0]}/{key[1]}",
                 subject=str(key[0]),
                 label=CODES.get(code, f"unknown code {code}") if code is not None else None,
                 apex=apex - 1 if apex else None,

@@ -6,27 +6,47 @@ from collections import Counter
 from pathlib import Path
 from typing import Literal
 
-from fer_core.clips.clip import Clip
-from fer_core.clips.datasets.survey import Scan, media_reason
+from fer_core.clips.clip import FRAME_SUFFIXES, Clip
+from fer_core.clips.datasets.survey import APEX_UNKNOWN, Scan, media_reason
+from fer_core.clips.label_words import read_label_map
 from fer_core.clips.manifest import Manifest
 from fer_core.clips.rows import read_rows
 from fer_core.emotions import SIX, Classes
+from fer_core.errors import ConfigError
 
 
 def read(
     root: Path,
     *,
     classes: Classes | None = SIX,
-    subject: Literal["required", "none"] = "required",
+    subject: Literal["known", "required", "none"] = "known",
     ignore_split: bool = False,
+    labels: str = "",
+    keep_ids: bool = False,
 ) -> Scan:
-    """The clips a manifest lists, but for those that are no video. Arguments and errors: `manifest.read_manifest`.
+    """The clips a manifest lists, but for those that are no video. Errors: `manifest.read_manifest`.
 
     Args:
         root: the CSV file.
+        subject: `known` leaves out rows that name nobody, `required` refuses the file for them, `none` keeps them.
+        ignore_split: read as if there were no split column.
+        labels: file of the manifest's own words for labels, see `read_label_map`.
+        keep_ids: subjects that differ only in spelling are different people.
     """
-    clips, dropped = read_rows(root, labelled=True, subject=subject, classes=classes, ignore_split=ignore_split)
-    warnings = []
+    if subject not in ("known", "required", "none"):
+        raise ConfigError(f"subject is known, required or none; got '{subject}'")
+    words = read_label_map(Path(labels), classes) if labels else None
+    rows = read_rows(
+        root,
+        labelled=True,
+        subject=subject,
+        classes=classes,
+        ignore_split=ignore_split,
+        keep_ids=keep_ids,
+        words=words,
+    )
+    clips, dropped = rows.clips, rows.dropped
+    warnings = [f"{root.name}: {note}" for note in rows.notes()]
     reasons = {c.id: media_reason(c.path, least_frames=1) for c in clips if c.path.exists() and _inside(c)}
     dropped = Counter(dropped) + Counter(filter(None, reasons.values()))
     clips = tuple(c for c in clips if not reasons.get(c.id))
@@ -37,7 +57,9 @@ def read(
         )
     if subject == "none" and any(not c.subject for c in clips):
         warnings.append(f"{root.name}: clips without a subject cannot be split so that no person is on two sides")
-    return Scan(Manifest.of_classes(clips, classes), dropped, tuple(warnings))
+    if n := sum(clip.apex is None and clip.path.suffix.lower() not in FRAME_SUFFIXES for clip in clips):
+        warnings.append(f"{root.name}: {APEX_UNKNOWN.format(n=n, of=len(clips))}")
+    return Scan(Manifest.of_classes(clips, classes), dropped, tuple(warnings), joined=rows.joined)
 
 
 def _inside(clip: Clip) -> bool:

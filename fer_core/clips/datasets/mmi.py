@@ -40,6 +40,7 @@ def read(root: Path, *, classes: Classes | None = SIX, follow_links: bool = Fals
                 continue
             survey.add(
                 clip,
+                take=f"{session.name}/{clip.stem}",
                 clip=f"{session.name}/{clip.stem}",
                 subject=clip.stem.partition("-")[0],
                 label=_label(documents, clip),

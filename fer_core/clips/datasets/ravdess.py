@@ -3,7 +3,8 @@
     Video_Speech_Actor_01/Actor_01/01-01-05-01-01-01-01.mp4
     modality-channel-emotion-intensity-statement-repetition-actor
 
-Modality 01 and 02 are the same takes with and without sound: keeping both would double every clip.
+Modality 01 and 02 are the same takes with and without sound: keeping both would double every clip, so 02 is kept only
+where its 01 is not there or cannot be used.
 """
 
 from __future__ import annotations
@@ -11,7 +12,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from fer_core.clips.datasets.survey import DUPLICATE, Scan, Survey
+from fer_core.clips.clip import VIDEO_SUFFIXES
+from fer_core.clips.datasets.survey import Scan, Survey
 from fer_core.emotions import SIX, Classes, Emotion
 
 LAYOUT = "Actor_01/01-01-05-01-01-01-01.mp4"
@@ -23,28 +25,27 @@ INTENSITIES = {"01": "normal", "02": "strong"}
 
 
 def read(root: Path, *, classes: Classes | None = SIX, follow_links: bool = False, song: bool = False) -> Scan:
-    """The audio-video takes of RAVDESS.
+    """The takes of RAVDESS, each once.
 
     Args:
         song: keep sung takes too; they have no disgust and no surprise.
     """
     survey = Survey("ravdess", root, classes=classes, follow_links=follow_links)
-    seen: set[str] = set()
-    for path in survey.walk(survey.root):
-        if not re.fullmatch(r"\d\d(-\d\d){6}", path.stem) or path.suffix.lower() not in (".mp4", ".wav"):
+    # 01, with sound, before 02: of a take in several files the first that can be used is kept
+    for path in sorted(survey.walk(survey.root), key=lambda path: (path.stem, path.suffix.lower() != ".mp4", path)):
+        if not re.fullmatch(r"\d\d(-\d\d){6}", path.stem) or path.suffix.lower() not in (*VIDEO_SUFFIXES, ".wav"):
             survey.drop("not a RAVDESS clip")
             continue
-        modality, channel, emotion, intensity, _, _, actor = path.stem.split("-")
+        modality, take = path.stem.split("-", 1)
+        channel, emotion, intensity, _, _, actor = take.split("-")
         if modality == "03" or path.suffix.lower() == ".wav":
             survey.drop("audio only")
-        elif modality == "02" or path.stem in seen:
-            survey.drop(DUPLICATE)
         elif channel == "02" and not song:
             survey.drop("song")
         else:
-            seen.add(path.stem)
             survey.add(
                 path,
+                take=take,
                 clip=path.stem,
                 subject=actor,
                 label=CODES.get(emotion, f"unknown code {emotion}"),

@@ -4,20 +4,25 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from xml.etree import ElementTree
 
 from fer_core.clips.clip import FRAME_SUFFIXES, VIDEO_SUFFIXES, Clip, Split, frame_files
 from fer_core.clips.manifest import Manifest
 from fer_core.clips.rows import tell_apart
+from fer_core.clips.spelling import People
 from fer_core.emotions import SIX, UNCLASSED, Classes, label_fault
-from fer_core.errors import DataError
+from fer_core.errors import ClipError, DataError
 
 NO_LABEL = "no label"
 DUPLICATE = "duplicate"
 POINTER = "pointer file"
 OPEN = frozenset({"ravdess", "cremad"})  # CC BY-NC-SA 4.0; ODbL 1.0. All others here are signed for
+APEX_UNKNOWN = (
+    "{n} of {of} clips name no apex, so the second half of each is taken. That is right for clips that end at the "
+    "strongest expression; for clips that go back to neutral set preprocess.apex=estimate, or you get the way back"
+)
 _LARGEST_XML = 4 * 1024**2  # bytes
 _POINTER = b"version https://git-lfs"
 
@@ -31,12 +36,19 @@ class Scan:
         dropped: entries left out, by reason.
         warnings: sentences about what differs from the database as published.
         as_published: counts that do not, `327 labelled sequences`.
+        joined: spelling of a subject that is kept -> other spellings of the same person.
+        readings: (path below the root, subject, label, side, what became of it) of the first clips of somebody's own
+            folders.
+        left_out: path below the root and reason of single files that were left out.
     """
 
     manifest: Manifest
     dropped: Mapping[str, int]
     warnings: tuple[str, ...]
     as_published: tuple[str, ...] = ()
+    joined: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    readings: tuple[tuple[str, str, str, str, str], ...] = ()
+    left_out: tuple[tuple[str, str], ...] = ()
 
     @property
     def kept(self) -> int:
@@ -88,8 +100,11 @@ class Survey:
         self.follow_links = follow_links
         self.clips: list[Clip] = []
         self.dropped: Counter[str] = Counter()
+        self.left_out: list[tuple[str, str]] = []
         self.warnings: list[str] = []
         self.as_published: list[str] = []
+        self.readings: list[tuple[str, str, str, str, str]] = []
+        self._takes: set[str] = set()
         try:
             next(self.root.iterdir(), None)
         except OSError as exc:
@@ -106,9 +121,9 @@ class Survey:
             return []
         for path in found:
             if path.name.startswith("."):
-                self.drop("junk")
+                self.drop("junk", path=path)
             elif path.is_symlink() and not self.follow_links:
-                self.drop("symbolic link")
+                self.drop("symbolic link", path=path)
             else:
                 kept.append(path)
         return kept
@@ -149,17 +164,11 @@ class Survey:
             else:
                 self.drop("nested too deep")
 
-    def holds_more(self, folder: Path) -> bool:
-        """True if a folder is more than the frames of one clip: it holds videos, or folders."""
-        try:
-            inside = [p for p in folder.iterdir() if not p.name.startswith(".")]
-        except OSError:
-            return True  # walking into it reports it
-        return bool(videos(inside)) or any(p.is_dir() for p in inside)
-
-    def drop(self, reason: str, n: int = 1) -> None:
+    def drop(self, reason: str, n: int = 1, path: Path | None = None) -> None:
         if n:
             self.dropped[reason] += n
+        if path is not None:
+            self.left_out.append((path.relative_to(self.root).as_posix(), reason))
 
     def warn(self, sentence: str) -> None:
         self.warnings.append(sentence)
@@ -175,7 +184,8 @@ class Survey:
         split: Split | None = None,
         groups: Mapping[str, str] | None = None,
         least_frames: int = 2,
-    ) -> None:
+        take: str = "",
+    ) -> str:
         """Keep a clip, or drop it for the first reason there is.
 
         Args:
@@ -184,9 +194,16 @@ class Survey:
             label: of a class, a reason why there is none, or None.
             clip: id; the path below the root without suffix when empty.
             least_frames: a frame folder with fewer is dropped.
+            take: names the recording; a further file of one that is kept already is a duplicate.
+        Returns:
+            Why it was dropped; '' when it was kept.
         """
-        if reason := self._label_reason(label) or media_reason(path, least_frames):
-            return self.drop(reason)
+        reason = DUPLICATE if take in self._takes else ""
+        if reason := reason or self._label_reason(label) or media_reason(path, least_frames):
+            self.drop(reason, path=path)
+            return reason
+        if take:
+            self._takes.add(take)
         self.clips.append(
             Clip(
                 id=clip or path.relative_to(self.root).with_suffix("").as_posix(),
@@ -199,7 +216,7 @@ class Survey:
                 groups=dict(groups or {}),
             )
         )
-        return None
+        return ""
 
     def expect(self, what: str, had: int, *published: int) -> None:
         """Warn when a count is none of the published ones; else note that it is."""
@@ -213,11 +230,12 @@ class Survey:
         if n := sum(c.apex is None for c in self.clips):
             self.warn(f"{self.dataset}: the apex of {n} clips is not annotated; set preprocess.apex=estimate for them")
 
-    def close(self, layout: str) -> Scan:
-        """The result.
+    def close(self, layout: str, *, keep_ids: bool = False) -> Scan:
+        """The result, every person under one spelling.
 
         Args:
             layout: what the reader looked for, for the message when there is nothing.
+            keep_ids: subjects that differ only in spelling are different people.
         Raises:
             DataError: no clip was kept.
         """
@@ -230,11 +248,16 @@ class Survey:
             self.warn(
                 f"{self.dataset}: {self.dropped[POINTER]} files are Git LFS pointers; run 'git lfs pull' for the rest"
             )
+        people = People()
+        clips = [replace(c, keep_id=True) for c in self.clips] if keep_ids else people.join(self.clips)
         return Scan(
-            Manifest.of_classes(tell_apart(self.clips), self.classes),
+            Manifest.of_classes(tell_apart(clips), self.classes),
             dict(sorted(self.dropped.items())),
             tuple(self.warnings),
             tuple(self.as_published),
+            people.joined,
+            tuple(self.readings),
+            tuple(self.left_out),
         )
 
     def knows(self, label: str) -> bool:
@@ -268,7 +291,7 @@ def read_xml(path: Path | None) -> ElementTree.Element | None:
 
 
 def media_reason(path: Path, least_frames: int) -> str:
-    """Why a path is no usable clip; empty when it may be one."""
+    """Return the reason why a path is no usable clip; empty when it may be one."""
     try:
         str(path).encode()
     except UnicodeEncodeError:
@@ -282,6 +305,8 @@ def media_reason(path: Path, least_frames: int) -> str:
         if len(frames) < least_frames:
             return "one frame"
         return POINTER if _file_reason(frames[0]) == POINTER else ""
+    except ClipError:
+        return "frames in no certain order"
     except OSError:
         return "unreadable"
 

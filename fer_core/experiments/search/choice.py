@@ -1,8 +1,8 @@
-"""Which trial to keep: the cheapest of those that are not distinguishably worse than the best."""
+"""Select a trial: the cheapest of those that are not distinguishably worse than the best."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +10,7 @@ import numpy as np
 
 from fer_core.dataset.table import FeatureTable
 from fer_core.errors import TrainingError
+from fer_core.evaluation.abstention import Ranking, ranking
 from fer_core.evaluation.metrics import clip_verdicts, paired_difference
 from fer_core.experiments.search.trial import OBJECTIVE, TrialResult, out_of_fold_scores
 
@@ -18,12 +19,18 @@ EQUAL_COST = 1.25
 
 @dataclass(frozen=True)
 class Choice:
-    """The trial kept, the best by value, and why they may differ."""
+    """The trial kept, the best by value, and why they may differ.
+
+    Args:
+        within: numbers of the trials within one standard error of the best.
+        rankings: number of a complete trial -> how well its confidence ranks.
+    """
 
     chosen: TrialResult
     best: TrialResult
     within: tuple[int, ...]
     reason: str
+    rankings: Mapping[int, Ranking]
 
 
 def choose(trials: Sequence[tuple[TrialResult, Path]], table: FeatureTable) -> Choice:
@@ -43,10 +50,12 @@ def choose(trials: Sequence[tuple[TrialResult, Path]], table: FeatureTable) -> C
         reasons = "; ".join(sorted({r.reason for r, _ in trials if r.reason})) or "all were pruned"
         raise TrainingError(f"none of {len(trials)} trials is complete ({reasons}); widen the space or add trials")
     clips = np.arange(table.n_clips)
-    verdicts = {
-        result.number: clip_verdicts(out_of_fold_scores(folder), table.offsets, clips, OBJECTIVE)[0]
+    judged = {
+        result.number: clip_verdicts(out_of_fold_scores(folder), table.offsets, clips, OBJECTIVE)
         for result, folder in complete
     }
+    verdicts = {number: found for number, (found, _) in judged.items()}
+    rankings = {number: ranking(scores, table.labels, table.subjects) for number, (_, scores) in judged.items()}
     best = max((result for result, _ in complete), key=lambda r: (r.value, -r.n_weights, -r.number))
     within = []
     for result, _ in complete:
@@ -72,4 +81,4 @@ def choose(trials: Sequence[tuple[TrialResult, Path]], table: FeatureTable) -> C
             f"of which trial {chosen.number} ({100 * chosen.value:.1f}) is the cheapest: {chosen.ms_per_clip:.0f} ms "
             f"of CPU a clip and {chosen.n_weights:,} weights against {best.ms_per_clip:.0f} and {best.n_weights:,}"
         )
-    return Choice(chosen, best, tuple(r.number for r in within), reason)
+    return Choice(chosen, best, tuple(r.number for r in within), reason, rankings)

@@ -205,8 +205,8 @@ def run_trial(folder: Path) -> TrialResult:
 
 
 def _behind(best: Path, verdicts: np.ndarray, judged: np.ndarray, table: FeatureTable) -> str:
-    """Why the trial cannot win: on the clips judged so far it is worse than the best one, by the 95 % interval of their
-    paired difference; empty when it may.
+    """Return the reason to prune: on the clips evaluated so far the trial is worse than the best one, by the 95 %
+    interval of their paired difference. Empty when it may still win.
 
     Args:
         best: folder of the best trial. verdicts, judged: (n,) columns, and places of the clips.

@@ -70,6 +70,7 @@ def test_search_runs_every_trial_in_a_process_and_keeps_the_cheapest_of_the_best
     choice = choose(found, table)
     assert choice.best.value == max(r.value for r, _ in found if r.state == "complete") > 0.5
     assert choice.chosen.n_weights <= choice.best.n_weights and choice.chosen.number in choice.within
+    assert [*choice.rankings] == [r.number for r, _ in found if r.state == "complete"]
     fitted = refit(table, choice.chosen)
     assert fitted.chosen["steps"] == int(np.median([fold["steps"] for fold in choice.chosen.chosen]))
 

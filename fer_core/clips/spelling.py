@@ -1,0 +1,94 @@
+"""One name in several spellings: the ids of a person, paths in either Unicode form, words for a missing value."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from unicodedata import category, normalize
+
+from fer_core.clips.clip import Clip
+
+# What programs write where there is no value: Python, R (also SPSS's dot), Excel's errors, SPSS's codes, people.
+_MISSING = frozenset(
+    {
+        *("nan", "-nan", "none", "null", "nil", "<na>", "na", "n/a", "nat", ".", "#null!"),
+        *("#n/a", "#n/a n/a", "#na", "#value!", "#ref!", "#div/0!", "#name?", "#num!", "1.#qnan"),
+        *("-9", "-99", "-999", "-9999", "-", "--", "?", "??", "unknown", "missing", "\u2013", "\u2014"),
+    }
+)
+
+
+def is_missing(text: str) -> bool:
+    """True if a cell is empty or holds a word or code that stands for no value (`nan`, `NULL`, `#N/A`, `.`, `?`)."""
+    return not text or (len(text) <= 9 and text.strip().lower() in _MISSING)
+
+
+def same_name(text: str) -> str:
+    """Key that two spellings of one name share.
+
+    They may differ in case, Unicode form, blanks around them, invisible characters, zeros before a number, and in the
+    `.0` that a spreadsheet puts behind whole numbers.
+    """
+    if not text.isascii():
+        text = "".join(c for c in normalize("NFKC", text) if category(c) != "Cf")
+    key = re.sub(r"^(\d+)\.0+$", r"\1", " ".join(text.casefold().split()))
+    return re.sub(r"(?<![\d.])0+(?=\d)", "", key)
+
+
+def person_key(subject: str) -> str:
+    """Key that two spellings of one subject share; the database's name before the colon is left as it is."""
+    dataset, colon, own = subject.partition(":")
+    return f"{dataset}:{same_name(own)}" if colon else same_name(subject)
+
+
+class People:
+    """Names every subject by its first spelling, and remembers what was joined."""
+
+    def __init__(self) -> None:
+        self._named: dict[str, str] = {}  # each spelling -> the first one of that person
+        self._first: dict[str, str] = {}  # key of a person -> their first spelling
+
+    def name(self, subject: str) -> str:
+        """The first spelling of this subject that was asked for; '' of ''."""
+        if subject not in self._named:
+            self._named[subject] = self._first.setdefault(person_key(subject), subject) if subject else ""
+        return self._named[subject]
+
+    def join(self, clips: Iterable[Clip]) -> tuple[Clip, ...]:
+        """The clips, each subject by one spelling; those that keep their ids as they are."""
+        return tuple(c if c.keep_id or self.name(c.subject) == c.subject else self._renamed(c) for c in clips)
+
+    def _renamed(self, clip: Clip) -> Clip:
+        return replace(clip, subject=self.name(clip.subject))
+
+    @property
+    def joined(self) -> Mapping[str, tuple[str, ...]]:
+        """Spelling that is kept -> the others, of people with several."""
+        others: dict[str, list[str]] = {}
+        for spelling, name in self._named.items():
+            if spelling != name:
+                others.setdefault(name, []).append(spelling)
+        return {name: tuple(sorted(found)) for name, found in sorted(others.items())}
+
+
+def joined_text(joined: Mapping[str, tuple[str, ...]]) -> Iterable[str]:
+    """A line for each person who was spelt in several ways."""
+    for name, others in joined.items():
+        yield f"one person: '{name}' is also written {', '.join(repr(o) for o in others)}"
+
+
+def existing_path(path: Path) -> Path:
+    """The path itself where it is there or plain ASCII, else the same names in the Unicode form that the disk has.
+
+    macOS writes names decomposed (`u` and a mark), other systems composed (`ü`); lists and archives mix them.
+    """
+    if str(path).isascii() or os.path.lexists(path):
+        return path
+    found = Path(path.anchor)
+    for part in path.parts[1:]:
+        forms = (part, normalize("NFC", part), normalize("NFD", part))
+        found /= next((form for form in forms if os.path.lexists(found / form)), part)
+    return found if os.path.lexists(found) else path

@@ -1,0 +1,53 @@
+"""Small published networks that preprocessing runs with OpenCV: where they are kept, and their bytes, checked.
+
+`features.known_weights` fetches them (`ferflow weights fetch`). A decoding child has no home of its own to look in: its
+parent names the folder to it in $FERFLOW_WEIGHTS.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from functools import cache
+from pathlib import Path
+
+from fer_core.errors import WeightsError
+
+FOLDER = "FERFLOW_WEIGHTS"  # environment variable
+SHA256 = {
+    "blazeface": "bbff11cebd1eb27a1e004cae0b0e63ec8c551cbf34a4451148b4908b8db3eca8",
+    "face-landmarks": "1055cb9d4a9ca8b8c688902a3a5194311138ba256bcc94e336d8373a5f30c814",
+}
+
+
+def weights_folder() -> Path:
+    """The folder of fetched weights: $FERFLOW_WEIGHTS, else `weights` in ferflow's folder of the user's cache."""
+    if given := os.environ.get(FOLDER):
+        return Path(given)
+    from platformdirs import user_cache_path
+
+    return user_cache_path("ferflow") / "weights"
+
+
+def tflite(name: str) -> bytes:
+    """The bytes of a network in TensorFlow Lite's format.
+
+    Raises:
+        WeightsError: it was not fetched, or its bytes are not the published ones.
+    """
+    return _read(weights_folder() / f"{name}.tflite", name)
+
+
+@cache
+def _read(path: Path, name: str) -> bytes:
+    try:
+        content = path.read_bytes()
+    except OSError as exc:
+        raise WeightsError(_remedy(name, "are not on this machine", path)) from exc
+    if hashlib.sha256(content).hexdigest() != SHA256[name]:
+        raise WeightsError(_remedy(name, "are damaged", path))
+    return content
+
+
+def _remedy(name: str, state: str, path: Path) -> str:
+    return f"the weights of {name} {state} ({path}); fetch them with 'ferflow weights fetch {name}'"

@@ -1,0 +1,131 @@
+"""The evaluation of a registered version as Markdown and as a page."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib import rc_context
+from matplotlib.figure import Figure
+from matplotlib.ticker import PercentFormatter
+
+from fer_core import __version__
+from fer_core.clips.cells import markdown_text
+from fer_core.evaluation.metrics import Interval
+from fer_core.experiments.version_evaluation import Stress, VersionEvaluation
+from fer_core.reports.confidence_plots import groups_figure
+from fer_core.reports.page import data_uri, render_page
+from fer_core.reports.plots import STYLE, canvas, confusion_figure, figure_png, reliability_figure
+
+STRESS_COLUMNS = ("verdicts that stay, %", "right, %", "fallen", "of these abstaining")
+
+
+def stress_figure(stress: Sequence[Stress]) -> Figure:
+    """Share of verdicts that stay and share that are right under each change, with intervals by subject."""
+    with rc_context(STYLE):
+        figure = canvas(8.4, 0.42 * len(stress) + 1.2)
+        ax = figure.subplots()
+        places = np.arange(len(stress))
+        for offset, color, label, intervals in (
+            (-0.13, "#0072B2", "verdicts that stay", [s.stays for s in stress]),
+            (0.13, "#D55E00", "right", [s.accuracy for s in stress]),
+        ):
+            value, low, high = np.array([(i.value, i.low, i.high) for i in intervals]).T
+            ends = np.clip([value - low, high - value], 0, None)
+            ax.errorbar(
+                value, places + offset, xerr=ends, fmt="o", color=color, markersize=4, elinewidth=1.2, label=label
+            )
+        ax.set_yticks(places, [s.what for s in stress])
+        ax.invert_yaxis()
+        ax.set_xlim(0, 1.02)
+        ax.xaxis.set_major_formatter(PercentFormatter(1))
+        ax.grid(axis="x")
+        ax.legend(loc="upper left", bbox_to_anchor=(0, -0.08), ncols=2, fontsize=8)
+        return figure
+
+
+def evaluation_markdown(found: VersionEvaluation, model: str, data: str) -> str:
+    """The evaluation in some lines of Markdown.
+
+    Args:
+        model: name and version. data: name of the manifest.
+    """
+    lines = [f"## {markdown_text(model)} on {markdown_text(data)}", ""]
+    if found.synthetic:
+        lines += ["**Drawn or rendered faces are among them: these numbers say nothing about people.**", ""]
+    lines += [_sentence(found), ""]
+    lines += ["| class | clips | recall, % |", "| --- | ---: | ---: |"]
+    lines += [f"| {markdown_text(name)} | {n} | {recall} |" for name, n, recall in _recalls(found)]
+    if found.stress:
+        lines += ["", f"| change | {' | '.join(STRESS_COLUMNS)} |", "| --- | ---: | ---: | ---: | ---: |"]
+        lines += [f"| {s.what} | {' | '.join(map(str, _stress_cells(s)))} |" for s in found.stress]
+    return "\n".join([*lines, ""])
+
+
+def evaluation_page(found: VersionEvaluation, model: str, data: str) -> str:
+    """The self-contained HTML page; arguments as of `evaluation_markdown`."""
+    figures = [
+        (
+            "Verdicts against labels",
+            confusion_figure(found.evaluation),
+            "Confusion matrix; the recalls are in the table above.",
+        ),
+        (
+            "Confidence",
+            reliability_figure({"calibrated" if found.calibrated else "not calibrated": found.reliability}),
+            "Share of right verdicts over confidence.",
+        ),
+    ]
+    figures += [
+        (f"By {column}", groups_figure(column, groups), f"Recall by {column}.")
+        for column, groups in found.groups.items()
+    ]
+    return render_page(
+        "evaluation.html.j2",
+        extra_css="compare.css",
+        model=model,
+        data=data,
+        sentence=_sentence(found),
+        synthetic=found.synthetic,
+        recalls=_recalls(found),
+        left_out=sorted(found.left_out.items(), key=lambda item: -item[1]),
+        unnamed=found.unnamed,
+        stress=[(s.what, _stress_cells(s)) for s in found.stress],
+        stress_columns=STRESS_COLUMNS,
+        stress_figure=_picture(stress_figure(found.stress)) if found.stress else "",
+        figures=[(title, _picture(figure), text) for title, figure, text in figures],
+        fingerprint=found.fingerprint[:12],
+        generated=time.strftime("%d %B %Y, %H:%M").lstrip("0"),
+        ferflow=__version__,
+    )
+
+
+def _sentence(found: VersionEvaluation) -> str:
+    judged, error = found.evaluation, 100 * found.reliability.expected_error
+    right = "" if np.isnan(found.answered_right) else f", and is right on {100 * found.answered_right:.1f} % of these"
+    kind = "" if found.calibrated else " (the version is not calibrated)"
+    return (
+        f"Mean recall {judged.mean_recall} % and accuracy {judged.accuracy} % on {judged.n_clips} clips of "
+        f"{judged.n_subjects} people, with 95 % intervals by person; calibration error {error:.1f} %{kind}. It answers "
+        f"on {100 * found.answered:.1f} % of the clips{right}."
+    )
+
+
+def _recalls(found: VersionEvaluation) -> list[tuple[str, int, str]]:
+    """Class, clips of it, recall."""
+    counts = found.evaluation.confusion.sum(axis=1).tolist()
+    recalls = zip(found.evaluation.classes, counts, found.evaluation.recall, strict=True)
+    return [(str(name), n, _percent(recall)) for name, n, recall in recalls]
+
+
+def _stress_cells(stress: Stress) -> tuple[str, str, int, int]:
+    return _percent(stress.stays), _percent(stress.accuracy), stress.fallen, stress.fallen_abstained
+
+
+def _percent(interval: Interval) -> str:
+    return "–" if np.isnan(interval.value) else str(interval)
+
+
+def _picture(figure: Figure) -> str:
+    return data_uri(figure_png(figure, dpi=150), "image/png")

@@ -1,0 +1,135 @@
+"""Promotion and rollback: an alias of the registry moves last, after the version's files were loaded and checked."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from fer_core.errors import RegistryError
+from fer_core.tracking.connection import Tracking, mlflow_errors
+from fer_core.tracking.registry import CHALLENGER, CHAMPION, PREVIOUS, alias_version, champion_version, load_version
+
+if TYPE_CHECKING:
+    from mlflow.entities.model_registry import RegisteredModel
+
+log = logging.getLogger(__name__)
+
+LOCK_S = 120  # after which a promotion that was killed no longer keeps others out; a living one takes seconds
+
+
+def promote(tracking: Tracking, version: int, *, replacing: int | None, note: str = "") -> None:
+    """Make a version the champion, its files loaded and checked before any alias moves.
+
+    Args:
+        replacing: the champion that the version was judged against; None: there was none.
+        note: the gate's verdict, kept as a tag.
+    Raises:
+        RegistryError: its files are not what was registered, another promotion is under way, or the champion is no
+            longer the one it was judged against.
+    """
+    load_version(tracking, version)
+    name, client = tracking.cfg.model, tracking.client
+    with _alone(tracking):
+        now = champion_version(tracking)
+        if now != replacing:
+            was, became = (f"version {v}" if v else "nobody" for v in (replacing, now))
+            raise RegistryError(
+                f"version {version} was judged against {was}, but the champion of '{name}' is now {became}; "
+                "promote it again"
+            )
+        if now == version:
+            return
+        with mlflow_errors(f"promoting version {version}", RegistryError):
+            client.set_model_version_tag(name, str(version), "promotion", note[:4900] or "promoted")
+            if now is not None:
+                client.set_registered_model_alias(name, PREVIOUS, str(now))
+            client.set_registered_model_alias(name, CHAMPION, str(version))
+            if alias_version(tracking, CHALLENGER) == version:
+                client.delete_registered_model_alias(name, CHALLENGER)
+        _check_champion(tracking, version)
+    log.info("version %d of '%s' is champion%s", version, name, f", after version {now}" if now else "")
+
+
+def rollback(tracking: Tracking) -> tuple[int, int]:
+    """Make the previous champion champion again; the two change places.
+
+    Returns:
+        The champion's version now, and the one that was.
+    Raises:
+        RegistryError: there is no previous one, or its files are not what was registered.
+    """
+    name, client = tracking.cfg.model, tracking.client
+    with _alone(tracking):
+        now, before = champion_version(tracking), alias_version(tracking, PREVIOUS)
+        if now is None or before is None or now == before:
+            raise RegistryError(f"'{name}' has no previous champion to go back to; promote a version instead")
+        load_version(tracking, before)
+        with mlflow_errors(f"rolling back to version {before}", RegistryError):
+            client.set_registered_model_alias(name, CHAMPION, str(before))
+            client.set_registered_model_alias(name, PREVIOUS, str(now))
+        _check_champion(tracking, before)
+    log.info("version %d of '%s' is champion again, after version %d", before, name, now)
+    return before, now
+
+
+def _check_champion(tracking: Tracking, version: int) -> None:
+    """Whoever moves the alias by other means takes no lock."""
+    if (now := champion_version(tracking)) != version:
+        raise RegistryError(
+            f"version {version} was made champion, but at once {f'version {now}' if now else 'nobody'} took its place; "
+            "somebody else moves the alias too"
+        )
+
+
+@contextmanager
+def _alone(tracking: Tracking) -> Iterator[None]:
+    """One promotion at a time, of all workspaces that share the registry.
+
+    The lock is a registered model: its name is unique in the registry's database, so only one of those who make it
+    at the same moment gets it.
+
+    Raises:
+        RegistryError: another promotion is under way, or took over because this one took longer than `LOCK_S`.
+    """
+    from mlflow.exceptions import MlflowException
+
+    name, client, owner = f"{tracking.cfg.model}.promotion", tracking.client, secrets.token_hex(16)
+    busy = RegistryError(
+        f"another promotion of '{tracking.cfg.model}' is under way; look at its result, then try again. One that was "
+        f"killed holds the registry for {LOCK_S} s"
+    )
+
+    def holder() -> RegisteredModel | None:
+        try:
+            return client.get_registered_model(name)
+        except MlflowException as exc:
+            if exc.error_code != "RESOURCE_DOES_NOT_EXIST":
+                raise
+            return None
+
+    with mlflow_errors(f"locking '{tracking.cfg.model}'", RegistryError):
+        found = holder()
+        if found is not None:
+            if time.time() - found.creation_timestamp / 1000 < LOCK_S:
+                raise busy
+            client.delete_registered_model(name)
+        try:
+            client.create_registered_model(name, description=f"Lock of a promotion; gone when it ends. {owner}")
+        except MlflowException as exc:
+            if exc.error_code != "RESOURCE_ALREADY_EXISTS":
+                raise
+            raise busy from exc
+    try:
+        yield
+    finally:
+        with mlflow_errors(f"unlocking '{tracking.cfg.model}'", RegistryError):
+            found = holder()
+            if found is None or not found.description.endswith(owner):
+                raise RegistryError(
+                    f"this promotion took longer than {LOCK_S} s, and another took over; look at who is champion"
+                )
+            client.delete_registered_model(name)
