@@ -77,7 +77,9 @@ def test_a_pipeline_that_stops_or_chooses_on_test_clips_is_caught(corpus):
     for subject in {c.subject for c in manifest.of(Split.TEST).clips}:
         leaking = moved(leaking, subject, Split.VALIDATION)
     before = sorted(workspace.lockbox.glob("*.json"))
-    with pytest.raises(DataError, match=r"lockbox stays shut: of 7 people and recordings .* seen 7, .*s04"):
+    with pytest.raises(
+        DataError, match=r"lockbox stays shut: 7 of 7 people and recordings .* used to train the model, .*s04"
+    ):
         pipeline(workspace, leaking, manifest, rows)
     assert sorted(workspace.lockbox.glob("*.json")) == before
 
