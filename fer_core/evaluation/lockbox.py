@@ -74,7 +74,7 @@ def refuse_seen(tested: Mapping[str, str], seen: Collection[str]) -> None:
     met = [name for digest, name in tested.items() if digest in seen]
     if met:
         raise DataError(
-            f"the lockbox stays shut: {len(met)} of {len(tested)} people and recordings in the test set were used to train "
-            f"the model, the first is {met[0]}. Train and select on train and validation clips only, or split again "
-            "with 'ferflow data split'"
+            f"the lockbox stays shut: {len(met)} of {len(tested)} people and recordings in the test set were used "
+            f"to train the model, the first is {met[0]}. Train and select on train and validation clips only, or split "
+            "again with 'ferflow data split'"
         )
