@@ -85,7 +85,7 @@ def test_a_pipeline_that_stops_or_chooses_on_test_clips_is_caught(corpus):
 def test_a_split_drawn_anew_after_training_is_caught(corpus):
     workspace, manifest, rows = corpus
     subject = manifest.of(Split.TRAIN).clips[0].subject
-    with pytest.raises(DataError, match=rf"7 of 7 people and recordings .* the first is subject '{subject}'"):
+    with pytest.raises(DataError, match=rf"shut: 7 of .* the first is subject '{subject}'"):
         pipeline(workspace, manifest, moved(manifest, subject, Split.TEST), rows)
 
 
