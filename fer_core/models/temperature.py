@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy.optimize import minimize_scalar
 
 from fer_core.errors import ShapeError
 from fer_core.models.verdict import apply_temperature
@@ -34,6 +33,8 @@ def fit_temperature(clip_scores: np.ndarray, labels: np.ndarray) -> float:
     Raises:
         ShapeError: the shapes of scores and labels do not match.
     """
+    from scipy.optimize import minimize_scalar  # scoring does without it
+
     _checked(clip_scores, labels)
     found = minimize_scalar(
         lambda log_t: negative_log_likelihood(apply_temperature(clip_scores, float(np.exp(log_t))), labels),
