@@ -25,12 +25,15 @@ def without_password(text: str) -> str:
     return _PASSWORD.sub(lambda found: f"{found[1]}:***@" if found[1] is not None else f"{found[2]}=***", text)
 
 
+_REFUSED = (
+    "an address holds no password, since settings are shown and recorded; leave it out and set $PGPASSWORD "
+    "(or ~/.pgpass) for PostgreSQL, $MLFLOW_TRACKING_USERNAME and $MLFLOW_TRACKING_PASSWORD for MLflow"
+)
+
+
 def _refuse_password(url: str) -> str:
     if _PASSWORD.search(url):
-        raise ValueError(
-            "an address holds no password, since settings are shown and recorded; leave it out and set $PGPASSWORD "
-            "(or ~/.pgpass) for PostgreSQL, $MLFLOW_TRACKING_USERNAME and $MLFLOW_TRACKING_PASSWORD for MLflow"
-        )
+        raise ValueError(_REFUSED)
     return url
 
 
@@ -53,12 +56,14 @@ def check_database(url: str, setting: str, error: type[FerError]) -> None:
     Args:
         url: of SQLAlchemy. setting: whose value it is.
     Raises:
-        error: it is of no known kind, or cannot be reached.
+        error: it holds a password, is of no known kind, or cannot be reached.
     """
     import sqlalchemy
     from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 
     shown = without_password(url)
+    if shown != url:
+        raise error(f"{setting} '{shown}': {_REFUSED}")
     try:
         kind = sqlalchemy.make_url(url).drivername
     except ArgumentError:

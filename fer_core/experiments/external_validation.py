@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from fer_core.clips.spelling import person_key
 from fer_core.dataset.table import FeatureTable
 from fer_core.errors import DataError, TrainingError
 from fer_core.evaluation.cross_validation import fit_fold, fold_entry, hold_out
@@ -91,7 +92,8 @@ def validate_externally(
     Raises:
         DataError: a subject is on both sides.
     """
-    if shared := sorted(set(table.subjects) & set(other.subjects)):
+    people = {person_key(subject) for subject in table.subjects}
+    if shared := sorted(subject for subject in set(other.subjects) if person_key(subject) in people):
         raise DataError(
             f"subject '{shared[0]}' ({len(shared)} in all) is among the clips trained on and in {name}; "
             "take these clips out of one of the two"

@@ -30,6 +30,7 @@ _SILENCE = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "DO_NOT_TRACK": "true",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "MLFLOW_CONFIGURE_LOGGING": "false",  # its own handler prints tracebacks of errors that it raises as well
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",  # standard output is for `--json`
 }
 _NAME = re.compile(r"\w[\w .,:+=()@-]{0,199}")
@@ -137,7 +138,8 @@ def mlflow_errors(where: str, error: type[FerError] = TrackingError) -> Iterator
     try:
         yield
     except (MlflowException, RequestException, SQLAlchemyError, OSError) as exc:
-        reason = (str(exc).strip().splitlines() or [type(exc).__name__])[0][:300]
+        lines = [line for line in str(exc).strip().splitlines() if not line.startswith("(raised as a result of")]
+        reason = (lines or [type(exc).__name__])[0][:300]
         raise error(f"{where}: {reason}") from exc
 
 

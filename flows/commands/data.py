@@ -18,8 +18,12 @@ if TYPE_CHECKING:
     from fer_core.clips.manifest import Manifest
     from fer_core.config import LimitsConfig
 
+NAMED = 10  # files left out that a scan names on the terminal
 Out = Annotated[Path, typer.Option("--out", metavar="CSV", help="Manifest to write.")]
-OneManifest = Annotated[Path, typer.Argument(metavar="CSV", help="Manifest.", show_default=False)]
+OneManifest = Annotated[Path, typer.Argument(metavar="CSV", help="The manifest.", show_default=False)]
+
+
+_BALANCE = "Of each emotion, keep no more clips of a database than the one with the fewest has."
 
 
 @command(reads=("classes",))
@@ -27,49 +31,65 @@ def scan(
     session: Session,
     database: Annotated[
         str,
-        typer.Argument(help="ckplus, mug, mmi, ised, afew, ravdess, cremad, folder or manifest.", show_default=False),
+        typer.Argument(
+            help="A database: ckplus, mug, mmi, ised, afew, ravdess or cremad; folder: your own folders of clips; "
+            "manifest: a CSV that lists clips.",
+            show_default=False,
+        ),
     ],
-    root: Annotated[Path, typer.Argument(help="Its folder; for manifest, the CSV.", show_default=False)],
+    root: Annotated[Path, typer.Argument(help="Its folder; for manifest, the CSV file.", show_default=False)],
     out: Annotated[
-        Path | None, typer.Option("--out", metavar="CSV", help="Manifest to write; needed but for --dry-run.")
+        Path | None, typer.Option("--out", metavar="CSV", help="Manifest to write. Needed, except with --dry-run.")
     ] = None,
     pattern: Annotated[
         str,
         typer.Option(
             metavar="PATTERN",
-            help="Of folder: where label and subject stand in the paths, '{subject}/{label}/*'; other words in braces "
-            "become groups, * is anything within a name, ** any folders.",
+            help="For folder: how the paths of clips are built, e.g. '{subject}/{label}/*'. {split} and other words in "
+            "braces are read too; * stands for any part of a name, ** for any folders.",
         ),
     ] = "",
     labels: Annotated[
         str,
-        typer.Option(metavar="FILE", help="Your own words for labels: CSV lines 'word,label', or YAML 'word: label'."),
+        typer.Option(
+            metavar="FILE",
+            help="For folder and manifest: what your words for labels mean, as CSV lines 'word,label' or YAML.",
+        ),
     ] = "",
     labels_from: Annotated[
         str,
         typer.Option(
-            metavar="CSV", help="Of folder: a table with columns label, subject, split, apex or group_* for the clips."
+            metavar="CSV", help="For folder: a table that gives the clips' label, subject, split, apex or group_*."
         ),
     ] = "",
     by: Annotated[
         str,
         typer.Option(
-            metavar="COLUMN", help="Column of that table that names the clips; 'subject' if its rows are of people."
+            metavar="COLUMN",
+            help="Column of that table that says which clips a row is about: clip (default), subject, or a word of the "
+            "pattern.",
         ),
     ] = "",
     keep_ids: Annotated[
-        bool, typer.Option("--keep-ids", help="Subjects spelt 001, 1 and 1.0, or S1 and s1, are different people.")
+        bool, typer.Option("--keep-ids", help="Treat 001, 1 and 1.0, or S1 and s1, as different people.")
     ] = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Show the first ten clips as they are read, and write nothing.")
+        bool, typer.Option("--dry-run", help="Show how the first ten clips are read; write nothing.")
     ] = False,
     option: Annotated[
         list[str] | None,
-        typer.Option("--option", metavar="NAME=VALUE", help="A further option of the reader; may be repeated."),
+        typer.Option(
+            "--option",
+            metavar="NAME=VALUE",
+            help="An option of this database (see its page in docs/databases); may be repeated.",
+        ),
     ] = None,
     follow_links: FollowLinks = False,
 ) -> dict[str, Any]:
-    """Find the clips of a database and write their manifest; every clip left out is counted with its reason."""
+    """Find the clips of a database or of your own folders and write a manifest that lists them.
+
+    Whatever is left out is counted, with the reason.
+    """
     from fer_core.clips.datasets import scan as scan_database
     from fer_core.clips.manifest import write_manifest
     from fer_core.clips.spelling import joined_text
@@ -93,6 +113,9 @@ def scan(
     session.table(title, ("emotion", "clips", "subjects"), [*rows, ("all", found.kept, people)])
     if found.dropped:
         session.table("Left out", ("reason", "clips"), list(found.dropped.items()))
+        session.say_lines(f"Left out: {name} ({reason})" for name, reason in found.left_out[:NAMED])
+        if (more := len(found.left_out) - NAMED) > 0:
+            session.say(f"... and {more} more, all of them under left_out with --json")
     counts = (f"{subject or '(unknown)'} {n}" for subject, n in found.subject_counts().items())
     session.say(f"Clips of each subject: {', '.join(counts)}")
     if found.as_published:
@@ -107,6 +130,7 @@ def scan(
         "found": found.found,
         "kept": found.kept,
         "dropped": dict(found.dropped),
+        "left_out": [{"path": path, "reason": reason} for path, reason in found.left_out],
         "classes": found.class_counts(),
         "subjects": found.subject_counts(),
         "joined": {name: list(others) for name, others in found.joined.items()},
@@ -119,14 +143,16 @@ def scan(
 @command(reads=("classes",))
 def merge(
     session: Session,
-    manifests: Annotated[list[Path], typer.Argument(metavar="CSV...", help="Manifests.", show_default=False)],
+    manifests: Annotated[list[Path], typer.Argument(metavar="CSV...", help="The manifests.", show_default=False)],
     out: Out,
-    per_source: Annotated[int | None, typer.Option(min=1, help="Most clips of one database.")] = None,
-    per_class: Annotated[int | None, typer.Option(min=1, help="Most clips of one emotion in one database.")] = None,
-    balance: Annotated[bool, typer.Option("--balance", help="No database outweighs another in an emotion.")] = False,
-    seed: Annotated[int, typer.Option(min=0, help="Which clips stay.")] = 0,
+    per_source: Annotated[int | None, typer.Option(min=1, help="Keep at most so many clips of each database.")] = None,
+    per_class: Annotated[
+        int | None, typer.Option(min=1, help="Keep at most so many clips of each emotion of each database.")
+    ] = None,
+    balance: Annotated[bool, typer.Option("--balance", help=_BALANCE)] = False,
+    seed: Annotated[int, typer.Option(min=0, help="Another number keeps other clips, where some must go.")] = 0,
 ) -> dict[str, Any]:
-    """Join manifests into one, each clip once; thin the databases that outweigh the others."""
+    """Join several manifests into one; each clip is kept once. Large databases can be thinned."""
     from fer_core.clips.combine import merge as merge_manifests
     from fer_core.clips.manifest import read_manifest, write_manifest
 
@@ -154,16 +180,18 @@ def split(
     manifest: OneManifest,
     out: Out,
     every: Annotated[
-        bool, typer.Option("--every", help="All splits of folds or one_subject_out, as OUT-0.csv, OUT-1.csv ...")
+        bool,
+        typer.Option("--every", help="With split.scheme folds or one_subject_out: write every split, OUT-0.csv ..."),
     ] = False,
     people: Annotated[
-        bool, typer.Option(help="Compare two clips of each person, should one have two ids; a second a clip.")
+        bool,
+        typer.Option(help="Compare faces, to find one person under two ids. A second for each of two clips a person."),
     ] = True,
     follow_links: FollowLinks = False,
 ) -> dict[str, Any]:
-    """Put every clip on a side of a subject-disjoint split, as the settings' section split says.
+    """Divide the clips into train, validation and test, so that no person is on two sides.
 
-    Refused where one recording would be on two sides, under whatever names.
+    The settings split.* say how. Refused where two files on two sides hold the same recording.
     """
     from fer_core.clips.leaks import check_leaks
     from fer_core.clips.manifest import read_manifest
@@ -211,8 +239,12 @@ def split(
 
 
 @command(reads=("classes",))
-def diff(session: Session, before: OneManifest, after: OneManifest) -> dict[str, Any]:
-    """Say what changed between two manifests: clips, their content, labels, subjects and sides."""
+def diff(
+    session: Session,
+    before: Annotated[Path, typer.Argument(metavar="BEFORE", help="The older manifest.", show_default=False)],
+    after: Annotated[Path, typer.Argument(metavar="AFTER", help="The newer manifest.", show_default=False)],
+) -> dict[str, Any]:
+    """Show what differs between two manifests: clips, their content, labels, subjects and sides."""
     from fer_core.clips.combine import diff as diff_manifests
     from fer_core.clips.manifest import content_digests, fingerprint, read_manifest
 
@@ -245,10 +277,10 @@ def diff(session: Session, before: OneManifest, after: OneManifest) -> dict[str,
 def synth(
     session: Session,
     out: Annotated[Path, typer.Argument(help="Folder to draw into.", show_default=False)],
-    subjects: Annotated[int, typer.Option(min=1, help="People; six clips each.")] = 24,
-    seed: Annotated[int, typer.Option(min=0)] = 0,
+    subjects: Annotated[int, typer.Option(min=1, help="How many people; each has six clips.")] = 24,
+    seed: Annotated[int, typer.Option(min=0, help="Another number draws other people.")] = 0,
 ) -> dict[str, Any]:
-    """Draw faces in motion, neutral to apex, and write them as video files and frame folders with a manifest."""
+    """Draw people whose faces move from neutral to an emotion: videos and folders of frames, with a manifest."""
     from fer_core.clips.synthetic import synthesize
 
     with session.progress("Drawing clips") as progress:

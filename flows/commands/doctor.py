@@ -31,7 +31,7 @@ class Finding:
     remedy: str = ""
 
 
-@command()
+@command(reads=("backbone", "train.device"))
 def doctor(
     session: Session,
     relocate: Annotated[

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 START_S = 180.0  # MLflow makes 65 tables on its first start; 7-12 s each on an idle machine
 
 
-@command()
+@command(reads=())
 def up(
     session: Session,
     host: Annotated[str, typer.Option(help="Interface to listen on; beyond loopback only with passwords set.")] = (

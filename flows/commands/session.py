@@ -43,7 +43,7 @@ Workspace = Annotated[
     str, typer.Option("--workspace", metavar="DIR", help="Folder of everything made; default $FERFLOW_WORKSPACE.")
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON object on stdout; the rest goes to stderr.")]
-FollowLinks = Annotated[bool, typer.Option("--follow-links", help="Take links inside a tree for what they point to.")]
+FollowLinks = Annotated[bool, typer.Option("--follow-links", help="Follow symbolic links inside folders.")]
 
 
 @dataclass
@@ -240,7 +240,8 @@ def _check_read(name: str, overrides: list[str], reads: Sequence[str] | None) ->
 class _ConsoleHandler(logging.Handler):
     """Log records on the session's stderr, above the progress bars, one line each however they were written.
 
-    What Prefect says of its own doings is left to its UI; a flow's error ends in the command's one sentence.
+    What Prefect says of its own doings is left to its UI; a flow's error ends in the command's one sentence, and so
+    does an error of MLflow's database, which MLflow logs and raises.
     """
 
     def __init__(self, console: Console) -> None:
@@ -248,6 +249,8 @@ class _ConsoleHandler(logging.Handler):
         self.console = console
 
     def emit(self, record: logging.LogRecord) -> None:
+        if record.name == "mlflow.store.db.utils":
+            return
         prefect = sys.modules.get("prefect")
         if prefect and Path(record.pathname).is_relative_to(Path(str(prefect.__file__)).parent):
             return

@@ -13,7 +13,7 @@ from fer_core.errors import ConfigError
 from flows.commands.session import Session, command
 
 
-@command()
+@command(reads=("manifest", "preprocess"))
 def store(
     session: Session,
     unused: Annotated[

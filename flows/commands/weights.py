@@ -9,7 +9,7 @@ import typer
 from flows.commands.session import Session, command
 
 
-@command()
+@command(reads=())
 def listed(session: Session) -> dict[str, Any]:
     """List the weights that can be fetched, where they come from, and which are on this machine."""
     from fer_core.features.known_weights import KNOWN, is_present
@@ -33,7 +33,7 @@ def listed(session: Session) -> dict[str, Any]:
     return {"folder": str(weights_folder()), "weights": known}
 
 
-@command()
+@command(reads=())
 def fetch(
     session: Session,
     names: Annotated[list[str], typer.Argument(metavar="NAME...", help="Names as 'ferflow weights' lists them.")],

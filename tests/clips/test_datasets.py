@@ -350,10 +350,10 @@ def test_folder_reads_videos_stills_and_frame_folders(tmp_path):
         "sad/s4/session 1/s4_c": ("lab:s4", "sadness", None),
     }
     assert found.dropped == {
-        "contempt": 1, "empty file": 1, "empty folder": 1, "junk": 2, "neutral": 1, "not a class folder": 1,
-        "not a video or image": 1, "pointer file": 1,
+        "contempt": 1, "empty file": 1, "empty folder": 1, "junk": 3, "neutral": 1, "not a class folder": 1,
+        "not a video": 1, "pointer file": 1,
     }  # fmt: skip
-    assert [f.name for f in frame_files(tmp_path / "anger/s2_b")] == ["frame9.jpg", "frame10.jpg", "frame100.jpg"]
+    assert [f.name for f in frame_files(tmp_path / "anger/s2_b")] == ["frame9.jpg", "frame10.jpg", "frame11.jpg"]
     assert any("folder 'happy_people' is no class" in w for w in found.warnings)
 
 
@@ -460,6 +460,12 @@ def test_folder_patterns_read_sides_groups_and_frame_folders(tmp_path):
     (clip,) = found.manifest.clips
     assert (clip.subject, clip.emotion, clip.split, clip.groups) == ("lab:p1", "fear", Split.TRAIN, {"sex": "male"})
     assert found.dropped == {"does not fit the pattern": 1}
+
+
+def test_folder_patterns_take_a_dot_in_a_folders_name_for_no_suffix(tmp_path):
+    put_frames(tmp_path / "p2/anger/v1.5", ["1.png", "2.png"])
+    (clip,) = scan("folder", tmp_path, pattern="{subject}/{label}/v{version}").manifest.clips
+    assert clip.groups == {"version": "1.5"}
 
 
 @pytest.mark.parametrize("pattern", ["", "a/*", "{subject}/{subject}", "{subject", "{label}}/*"])

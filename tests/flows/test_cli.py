@@ -253,6 +253,12 @@ def test_config_can_be_fed_back(tmp_path):
         (("compare",), "score.device=cpu"),
         (("data", "merge", "a.csv", "--out", "b.csv"), "split.test=0.5"),
         (("status",), "tracking.uri=sqlite:///x.db"),
+        (("up",), "tracking.uri=sqlite:///x.db"),
+        (("doctor",), "score.device=cpu"),
+        (("store",), "limits.timeout_s=5"),
+        (("preprocess",), "train.lr=0.1"),
+        (("data", "card", "a.csv"), "split.test=0.5"),
+        (("weights",), "backbone.name=vgg16"),
     ],
     ids=lambda value: value if isinstance(value, str) else value[0],
 )

@@ -228,7 +228,12 @@ def state_of(url: str, run_id: str) -> str:
 
 
 @pytest.mark.parametrize(
-    "url, said", [("mysql://u:hunter2@db/x", "of no kind known"), ("postgresql://u:hunter2@127.0.0.1:9/x", "refused")]
+    "url, said",
+    [
+        ("mysql://u@db/x", "of no kind known"),
+        ("postgresql://u@127.0.0.1:9/x", "refused"),
+        ("postgresql://u:hunter2@127.0.0.1:9/x", "an address holds no password"),
+    ],
 )
 def test_up_names_a_database_that_it_cannot_use(workspace, url, said):
     done = run("up", "--database", url)

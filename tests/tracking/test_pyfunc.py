@@ -7,14 +7,18 @@ import base64
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
+import time
+from collections.abc import Callable, Iterator
 from importlib import metadata
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+import requests
 import torch
 from mlflow.exceptions import MlflowException
 
@@ -24,6 +28,8 @@ from fer_core.runtime import child_environment, n_cores
 from fer_core.scoring.scorer import ClipScorer
 from fer_core.tracking import pyfunc
 from fer_core.tracking.packing import REQUIREMENTS
+from mlflow_server.address import answers
+from tests.conftest import free_port
 from tests.preprocess.films import face_frames, plain_frames, write_video
 
 # The installed project is hidden, so that only what came with the model can be imported.
@@ -187,6 +193,69 @@ def test_served_model_reads_below_its_root_alone_and_tells_nothing_of_the_rest(a
     assert [row["status"] for row in rows] == ["ok", "ok", "unsupported"] + ["rejected"] * len(outside)
     assert {row["reason"] for row in rows[3:]} == {"it lies outside FERFLOW_SCORE_ROOT"}
     assert "PASSWORD" not in text
+
+
+@pytest.fixture(scope="module")
+def served(registered, paths, tmp_path_factory) -> Iterator[Callable[[object], tuple[int, str]]]:
+    """`mlflow models serve` itself, as docs/servers.md has it: what it answers to a body, status and text."""
+    port, programs = free_port(), Path(sys.executable).parent
+    command = [programs / "mlflow", "models", "serve", "-m", f"models:/face-emotion/{registered.versions[0]}"]
+    environment = {
+        "MLFLOW_TRACKING_URI": registered.tracking.uri,
+        "FERFLOW_SCORE_ROOT": str(Path(paths[0]).parent),
+        "PATH": f"{programs}:{os.environ['PATH']}",  # it runs `uvicorn`
+    }
+    log = tmp_path_factory.mktemp("served") / "log"
+    with log.open("w") as out:
+        server = subprocess.Popen(
+            [*map(str, command), "-p", str(port), "--env-manager", "local"], env={**os.environ, **environment},
+            stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True,
+        )  # fmt: skip
+    try:
+        deadline = time.monotonic() + 400
+        while not answers(f"http://127.0.0.1:{port}/health"):
+            assert server.poll() is None and time.monotonic() < deadline, log.read_text()
+            time.sleep(0.5)
+
+        def post(body: object) -> tuple[int, str]:
+            response = requests.post(f"http://127.0.0.1:{port}/invocations", json=body, timeout=100)
+            return response.status_code, response.text
+
+        yield post
+    finally:
+        os.killpg(server.pid, signal.SIGKILL)
+        server.wait()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_mlflow_serves_the_model_below_its_root_alone(served, paths):
+    def refuse(constant: str) -> None:
+        raise AssertionError(f"{constant} is no JSON")
+
+    asked = [{"path": path} for path in (paths[0], "/etc/shadow", paths[1])]
+    status, text = served({"dataframe_records": asked})
+    assert status == 200, text
+    good, outside, faceless = json.loads(text, parse_constant=refuse)["predictions"]
+    assert good["status"] == "ok" and good["emotion"] and 0 < good["happiness"] < 1
+    assert outside["reason"] == "it lies outside FERFLOW_SCORE_ROOT" and outside["emotion"] is None
+    assert faceless["status"] == "no_face" and faceless["happiness"] is None
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("body", "sentence"),
+    [
+        ({"dataframe_records": [{"clip": "a.mp4"}]}, "path"),
+        ({"dataframe_records": [{"path": "a.mp4"}], "params": {"frames": "some"}}, "frames"),
+        ({"inputs": {}}, "path"),
+    ],
+    ids=["column", "param", "empty"],
+)
+def test_mlflow_answers_wrong_input_with_400_and_a_sentence(served, body, sentence):
+    status, text = served(body)
+    told = json.loads(text)
+    assert status == 400 and sentence in told["message"] and "Traceback" not in told["message"], text
 
 
 def test_row_without_a_verdict_is_null_in_json_and_nan_in_a_table(ask, model, paths):

@@ -83,9 +83,10 @@ class PathPattern:
         self.names = tuple(names)
         self._form = re.compile("".join(parts) + re.escape(rest))
 
-    def read(self, path: PurePosixPath) -> Reading | None:
-        """The reading of a path below the root; None where it does not fit."""
-        match = self._form.fullmatch(path.with_suffix("").as_posix()) or self._form.fullmatch(path.as_posix())
+    def read(self, path: PurePosixPath, *, folder: bool = False) -> Reading | None:
+        """The reading of a path below the root, of a file without its suffix; None where it does not fit."""
+        stem = None if folder else self._form.fullmatch(path.with_suffix("").as_posix())
+        match = stem or self._form.fullmatch(path.as_posix())
         return Reading().with_words({k: v.strip() for k, v in match.groupdict().items()}) if match else None
 
 

@@ -1,0 +1,119 @@
+"""Whole searches, as they are typed, where something they stand on gives way in the middle."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
+
+SETTINGS = (
+    "preprocess.max_frames=2", "search.folds=3", "search.trials=4", "search.models=[head]", "split.test=0",
+    "train.epochs=6", "train.widths=[16]",
+)  # fmt: skip
+BEGUN = "studies/*/trial-0001"
+
+
+@pytest.fixture(scope="module")
+def manifest(tmp_path_factory, ferflow: str) -> Path:
+    folder = tmp_path_factory.mktemp("drawn") / "clips"
+    subprocess.run([ferflow, "data", "synth", str(folder), "--subjects", "6"], check=True, capture_output=True)
+    return folder / "manifest.csv"
+
+
+def search_of(ferflow: str, manifest: Path, workspace: Path, *more: str) -> list[str]:
+    settings = [word for setting in (*SETTINGS, f"manifest={manifest}", *more) for word in ("--set", setting)]
+    return [ferflow, "search", "--json", "--workspace", str(workspace), *settings]
+
+
+def interrupted(command: list[str], workspace: Path, interrupt: Callable[[], None]) -> tuple[int, str, str]:
+    """Run a search and call `interrupt` once its second trial has begun: exit code, stdout, stderr."""
+    with subprocess.Popen(
+        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        try:
+            while not any(workspace.glob(BEGUN)):
+                assert process.poll() is None, process.communicate()
+                time.sleep(0.1)
+            interrupt()
+            out, err = process.communicate(timeout=900)
+        finally:
+            process.kill()
+    return process.returncode, out, err
+
+
+@contextmanager
+def small_disk(folder: Path, megabytes: int) -> Iterator[Path]:
+    """A file system of its own."""
+    folder.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={megabytes}m", "tmpfs", str(folder)], check=False)
+    if mounted.returncode:
+        pytest.skip("only root may mount a small disk")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+def fill(disk: Path) -> None:
+    """Write until not a byte is free."""
+    with (disk / "filler").open("wb", buffering=0) as file:
+        for size in (65536, 512):
+            try:
+                while True:
+                    file.write(bytes(size))
+            except OSError:
+                continue
+
+
+def test_a_search_on_a_full_disk_ends_in_one_sentence_and_goes_on_when_there_is_room(ferflow, manifest, tmp_path):
+    with small_disk(tmp_path / "disk", 64) as disk:
+        command = search_of(ferflow, manifest, disk)
+        code, out, err = interrupted(command, disk, lambda: fill(disk))
+        assert code == 1 and "Traceback" not in err, err
+        told = json.loads(out)["error"]
+        assert "is full" in told or "No space left" in told
+        assert "goes on" in told and "free some space" in told
+        done = {path: path.read_bytes() for path in disk.glob("studies/*/*/result.json")}
+        (disk / "filler").unlink()
+        again = subprocess.run(command, capture_output=True, text=True, check=False, timeout=900)
+        assert again.returncode == 0, again.stderr
+        assert json.loads(again.stdout)["trials"] == 4
+        assert all(path.read_bytes() == result for path, result in done.items()), "what was done stands"
+
+
+def test_a_search_on_postgresql_outlives_a_restart_and_shows_no_password(ferflow, manifest, postgres, tmp_path):
+    """Trials in Optuna's database, runs in MLflow's: both are away for some seconds while trials run."""
+    listed: list[str] = []
+
+    def restart() -> None:
+        listed.append(subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout)
+        postgres.stop()
+        time.sleep(3)
+        postgres.start()
+
+    workspace = tmp_path / "workspace"
+    storage, tracking = postgres.create("whole_optuna"), postgres.create("whole_mlflow")
+    command = search_of(ferflow, manifest, workspace, f"search.storage={storage}", f"tracking.uri={tracking}")
+    code, out, err = interrupted(command, workspace, restart)
+    assert code == 0 and "Traceback" not in err, err
+    found = json.loads(out)
+    assert found["trials"] == 4
+
+    from mlflow import MlflowClient
+
+    client = MlflowClient(tracking)
+    runs = client.search_runs([client.get_experiment_by_name("face-emotion").experiment_id])
+    assert len(runs) == 5 and all(run.info.status in ("FINISHED", "KILLED") for run in runs)
+    assert Path(found["trial"]).is_relative_to(workspace)
+    made = [path.read_bytes() for path in workspace.rglob("*") if path.is_file()]
+    password = os.environ["PGPASSWORD"]
+    assert not any(password in text for text in (out, err, *listed))
+    assert not any(password.encode() in content for content in made), "Prefect's parameters are in its database there"
