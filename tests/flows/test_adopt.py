@@ -62,10 +62,10 @@ def test_an_adopted_network_is_the_first_champion_and_gets_its_record_from_label
     assert happy["clips"] == 4 and happy["calibration"].startswith("not calibrated: clips of one class")
     assert happy["ms_per_clip"] > 0 and load_out_of_fold_record(tracking, happy["version"]) is None
 
-    found = evaluate_flow(str(tmp_path / "drawn.csv"), judged["version"], stress=True, config=config)
-    assert found["clips"] == 24 and found["mean_recall"] == pytest.approx(judged["mean_recall"])
+    found = evaluate_flow(str(tmp_path / "happy.csv"), judged["version"], stress=True, config=config)
+    assert found["clips"] == 4 and len(found["verdicts_that_stay"]) == 9
     version = tracking.client.get_model_version("face-emotion", str(judged["version"]))
-    assert "24 clips of 4 other people, some drawn or rendered: mean recall" in version.description
+    assert "4 clips of 4 other people, some drawn or rendered: mean recall" in version.description
     assert 0 < least_stays(tracking, judged["version"]) <= 1 and np.isnan(least_stays(tracking, 1))
     asked = config.model_copy(update={"promote": PromoteConfig(min_stays=1.0, force=True)})
     refused = promote_flow(version=judged["version"], config=asked)
