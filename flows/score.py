@@ -16,7 +16,7 @@ from fer_core.scoring.inputs import Item, collect
 from fer_core.scoring.scorer import ClipScorer
 from fer_core.workspace import Workspace
 from flows.support.artifacts import progress_bar, show_markdown, show_table
-from flows.support.champion import champion_scorer, score_into, summarize
+from flows.support.champion import account_for, champion_scorer, score_into, summarize
 from flows.support.environment import check_local, settle
 
 Paths = Annotated[list[str], Field(min_length=1)]
@@ -39,7 +39,7 @@ def score_flow(paths: Paths, out: str = "", config: RunConfig = RunConfig()) -> 
     scorer = champion_scorer(config)
     target = Path(out).expanduser().absolute() if out else new_folder(workspace.scored)
     batch = score_items(scorer, items, target, workspace.store)
-    result = summarize(scorer, batch)
+    result = summarize(scorer, batch) | account_for(paths, config, target)
     show_table("verdicts", [{"emotion": e, "clips": n} for e, n in result["emotions"].items()], "Verdicts")
     without = [
         {"clip": r.clip, "status": r.status.value, "reason": r.reason} for r in batch.rows if not r.status.scored

@@ -57,8 +57,19 @@ def test_constraints_leave_the_accelerator_to_torch():
     assert not [name for name in PINS if name.startswith(("nvidia-", "cuda-")) or name == "triton"]
 
 
-def test_importing_the_library_and_the_command_line_loads_nothing_heavy():
-    heavy = "{'torch', 'mlflow', 'prefect', 'cv2', 'sklearn', 'pandas', 'matplotlib', 'optuna', 'av'}"
-    statement = f"import sys, fer_core, flows.cli; print(*({heavy} & set(sys.modules)))"
+NEVER_SCORING = {"prefect", "optuna", "sklearn", "scipy.stats", "scipy.optimize", "matplotlib"}
+
+
+@pytest.mark.parametrize(
+    ("modules", "without"),
+    [
+        ("fer_core, flows.cli", NEVER_SCORING | {"torch", "mlflow", "cv2", "pandas", "av"}),
+        ("fer_core.scoring.batch, fer_core.models.registry", NEVER_SCORING | {"mlflow", "pandas"}),
+        ("flows.support.champion", NEVER_SCORING),
+    ],
+    ids=["the command line", "the scorer", "ferflow score"],
+)
+def test_importing_loads_nothing_heavy_that_is_not_used(modules: str, without: set[str]) -> None:
+    statement = f"import sys, {modules}; print(*({without} & set(sys.modules)))"
     run = subprocess.run([sys.executable, "-c", statement], capture_output=True, text=True, check=True)
     assert run.stdout.split() == []

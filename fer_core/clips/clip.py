@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
+from fer_core.clips.frame_order import frame_order
 from fer_core.errors import DataError
 
-VIDEO_SUFFIXES = (".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".flv", ".ts", ".wmv")
-FRAME_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff")
+VIDEO_SUFFIXES = (
+    *(".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".flv", ".ts", ".wmv", ".mts", ".m2ts", ".vob"),
+    *(".3gp", ".3g2", ".asf", ".divx", ".dv", ".f4v", ".m2v", ".mjpg", ".mjpeg", ".ogv"),
+)  # others are known by their content, see `media`
+FRAME_SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".tif", ".tiff")
 
 
 class Split(StrEnum):
@@ -66,22 +69,21 @@ class Clip:
         return "synthetic" in self.dataset.lower()
 
 
-def frame_number(path: Path) -> tuple[int, str]:
-    """Sort key of a frame: the last integer in its name, then the name (never directory order)."""
-    numbers = re.findall(r"\d+", path.stem)
-    return (int(numbers[-1]) if numbers else -1, path.name)
-
-
 def frame_files(folder: Path) -> list[Path]:
-    """The frames of a frame folder in order; hidden names (`.DS_Store`, `._x.jpg`) are no frames."""
-    frames = (p for p in folder.iterdir() if not p.name.startswith(".") and p.suffix.lower() in FRAME_SUFFIXES)
-    return sorted(frames, key=frame_number)
+    """The frames of a frame folder in order, see `frame_order`; hidden names (`.DS_Store`, `._x.jpg`) are no frames.
+
+    Raises:
+        ClipError: their names do not tell their order (rejected). OSError: the folder cannot be read.
+    """
+    pictures = (p.name for p in folder.iterdir() if not p.name.startswith(".") and p.suffix.lower() in FRAME_SUFFIXES)
+    return [folder / name for name in frame_order(pictures).names]
 
 
 def clip_digest(path: Path) -> str:
     """Content identity of a clip: BLAKE2b-128 of the file's bytes, or of the ordered frame digests of a folder.
 
-    Never of path or time: a renamed clip is the same clip. Raises OSError when the file cannot be read.
+    Never of path or time: a renamed clip is the same clip. Raises OSError when the file cannot be read,
+    ClipError where `frame_files` does.
     """
     if path.is_dir():
         whole = hashlib.blake2b(b"frames", digest_size=16)

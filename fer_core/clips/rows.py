@@ -16,6 +16,7 @@ from typing import Literal
 from fer_core.clips.cells import csv_text, plain_cell
 from fer_core.clips.clip import Clip, Split
 from fer_core.clips.label_words import label_hint, mapped_label
+from fer_core.clips.media import SPLITS
 from fer_core.clips.spelling import People, existing_path, is_missing, person_key
 from fer_core.emotions import ALIASES, OTHER_LABELS, UNCLASSED, Classes, label_fault
 from fer_core.errors import DataError
@@ -31,7 +32,6 @@ SYNONYMS = {
 ABOUT_PEOPLE = frozenset(
     ("sex", "gender", "age", "age_group", "ethnicity", "race", "skin", "skin_tone", "nationality", "glasses", "beard")
 )
-SPLITS = {**{s.value: s for s in Split}, "val": Split.VALIDATION, "valid": Split.VALIDATION, "dev": Split.VALIDATION}
 Rows = dict[Path, tuple[int, Clip]]  # path -> line and clip
 _UNKNOWN = "unknown label"
 _PROTOCOL = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]*:")

@@ -1,4 +1,4 @@
-"""Networks' own classifiers as a model: nothing is trained (`ferflow adopt`).
+"""Pretrained emotion networks used as a model, without any training (`ferflow adopt`).
 
 The score of a class is its mean log probability over the frames of the clip's second half, minus half the log
 probability of that class for the same person's neutral face. So a neutral face that looks a little sad does not make
@@ -21,9 +21,9 @@ from fer_core.errors import WeightsError
 from fer_core.features.inputs import ClipInputs
 from fer_core.models.base import ClassifierRecord, ClipClassifier, FrameView
 
-FRAMES = 8  # of a clip's whole course, where the settings do not say how many: four of them are of the second half
-OF_NEUTRAL = 0.5  # share of the neutral face's log probability
-NO_NEUTRAL = "no_neutral_face"  # flag of a clip that was read plainly
+FRAMES = 8  # default number of frames from the whole clip; four of them are in the second half
+OF_NEUTRAL = 0.5  # weight of the neutral face's log probabilities
+NO_NEUTRAL = "no_neutral_face"  # flag of a clip from which no neutral face was subtracted
 
 
 def whole_course(cfg: PreprocessConfig) -> PreprocessConfig:
@@ -45,10 +45,11 @@ class AdoptedRecord(ClassifierRecord):
 
 @dataclass(frozen=True)
 class AdoptedClassifier(ClipClassifier):
-    """Reads the networks' log probabilities, in `Emotion` order (`Backbone.output` is `classes`).
+    """A classifier that reads the networks' log probabilities, in `Emotion` order (`Backbone.output` is `classes`).
 
     Args:
-        n_classes: 6: neutral is left out and the rest renormalised; 7.
+        record: number of networks and of feature columns.
+        n_classes: 7, or 6: without neutral, the other scores renormalised to sum 1.
     """
 
     Record = AdoptedRecord
@@ -69,7 +70,7 @@ class AdoptedClassifier(ClipClassifier):
         return _softmax(np.stack(logs))
 
     def frames_in(self, inputs: ClipInputs, clip: int) -> FrameView:
-        """Each frame's scores, read as the clip is; those of the first half have no share."""
+        """Scores of each frame, with the neutral face subtracted; frames of the first half have weight 0."""
         said = self._log_probabilities(inputs, clip)
         neutral = self._neutral(said)
         relative = said if neutral is None else said - OF_NEUTRAL * neutral
@@ -82,13 +83,13 @@ class AdoptedClassifier(ClipClassifier):
         return (NO_NEUTRAL,)
 
     def _log_probabilities(self, inputs: ClipInputs, clip: int) -> np.ndarray:
-        """(n, c) float64 of a clip's frames, averaged over the networks."""
+        """(n, c) float64 log probabilities of a clip's frames, averaged over the networks."""
         rows = inputs.features[inputs.frames_of(np.array([clip]))].double().numpy()
         found: np.ndarray = rows.reshape(len(rows), self.record.networks, -1).mean(axis=1)
         return found
 
     def _neutral(self, said: np.ndarray) -> np.ndarray | None:
-        """(c,) of the first face that is called neutral; None where there is none, or it is not asked for."""
+        """(c,) log probabilities of the first frame classified as neutral; None if there is none or it is unused."""
         if self.record.relative == "none":
             return None
         at_rest = np.flatnonzero(said.argmax(axis=1) == SEVEN.index(Emotion.NEUTRAL))

@@ -1,4 +1,4 @@
-"""Frame attention: a learned way from frames to a clip (the thesis's appendix; Meng et al. 2019, eq. 2-5)."""
+"""Frame attention: a network that weights the frames of a clip (the thesis's appendix; Meng et al. 2019, eq. 2-5)."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ from fer_core.models.base import ClassifierRecord, FrameView
 from fer_core.models.clip_network import CLIPS_AT_ONCE, Batch, ClipNetwork, NetworkClassifier, Standardize, in_chunks
 
 THIRDS = 3  # frames of a clip in training
-BEFORE_WEIGHTS, BEFORE_SCORES = 0.5, 0.6  # dropout before q₀, q₁ and W₁; before W₂
+BEFORE_WEIGHTS, BEFORE_SCORES = 0.5, 0.6  # dropout rates: before q₀, q₁ and W₁; before W₂
 
 
 class FrameAttention(nn.Module):
-    """Weighs the frames of a clip, joins them into one vector and scores that.
+    """Weights the frames of a clip, joins them into one vector, and predicts the scores from this vector.
 
     With frame features fᵢ of size d and the sigmoid σ:
 
     - self: αᵢ = σ(q₀ᵀfᵢ + b₀), f′ = Σαᵢfᵢ / Σαᵢ, scores = W₁f′;
     - self + relation: βᵢ = σ(q₁ᵀ[fᵢ : f′] + b₁), f″ = Σαᵢβᵢ[fᵢ : f′] / Σαᵢβᵢ, scores = W₂f″.
 
-    The published code weighs f″ by αᵢ alone when it evaluates, but still divides by Σαᵢβᵢ: a slip that its training
-    does not share. It is kept out here: evaluation is training without dropout.
+    In evaluation, but not in training, the published code weights f″ by αᵢ alone and still divides by Σαᵢβᵢ. We take
+    this for an error and do not copy it: here, evaluation differs from training only in having no dropout.
 
     Args:
         n_features: d.
-        n_classes: scores a clip gets.
-        relation: whether frames are weighed a second time, against the clip vector.
+        n_classes: number of classes k.
+        relation: whether frames are weighted a second time, by comparing each with the clip vector.
     """
 
     def __init__(self, n_features: int, n_classes: int, *, relation: bool) -> None:
@@ -56,13 +56,15 @@ class FrameAttention(nn.Module):
         return self.scores(self.before_scores((share * joined).sum(dim=1)))
 
     def by_frame(self, frames: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """(b, n, k) logits of the single frames and (b, n) how much each counts, sum 1: a clip's logits are their mean
-        by these weights."""
+        """Return (b, n, k) logits of the single frames and their (b, n) weights, which sum to 1 over a clip.
+
+        A clip's logits are the weighted mean of its frames' logits.
+        """
         joined, share = self._weighed(frames)
         return self.scores(joined), share.squeeze(2)
 
     def _weighed(self, frames: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Frame vectors, (b, n, d) or (b, n, 2d), and the share of each in the clip vector, (b, n, 1)."""
+        """Return the frame vectors, (b, n, d) or (b, n, 2d), and the weight of each in the clip vector, (b, n, 1)."""
         alpha = torch.sigmoid(self.alpha(self.dropout(frames)))
         share = alpha / alpha.sum(dim=1, keepdim=True)
         if self.relation:
@@ -98,7 +100,7 @@ class AttentionClassifier(NetworkClassifier):
 
     @classmethod
     def batches(cls, inputs: ClipInputs, clips: np.ndarray, size: int = CLIPS_AT_ONCE) -> Iterator[Batch]:
-        """All frames of every clip; clips of the same length go together."""
+        """Yield all frames of every clip; each batch holds clips with the same number of frames."""
         lengths = inputs.lengths[clips]
         for n in np.unique(lengths):
             for batch in in_chunks(clips[lengths == n], size):
@@ -107,7 +109,7 @@ class AttentionClassifier(NetworkClassifier):
 
     @torch.inference_mode()
     def frames_in(self, inputs: ClipInputs, clip: int) -> FrameView:
-        """The clip's logits are the mean of its frames' by their weights."""
+        """Scores and weights of the frames; the clip's logits are the weighted mean of the frames' logits."""
         standardize, attention = cast(nn.Sequential, self.net)
         [(frames, _)] = self.batches(inputs, np.array([clip]))
         logits, shares = cast(FrameAttention, attention).by_frame(standardize(frames))
@@ -116,9 +118,9 @@ class AttentionClassifier(NetworkClassifier):
 
 @dataclass(frozen=True)
 class Attention(ClipNetwork):
-    """Self-attention, or self + relation; three frames a clip in training, all of them in evaluation.
+    """Frame attention, self or self + relation. Training draws three frames of a clip; evaluation reads all frames.
 
-    Other than in the appendix all convolutions are frozen, so only q and W learn.
+    Unlike in the appendix, all convolutions are frozen: only q and W are trained.
     """
 
     classifier = AttentionClassifier
@@ -132,11 +134,11 @@ class Attention(ClipNetwork):
         return AttentionRecord(n_features=table.n_features, relation=self.relation)
 
     def drawn(self, table: FeatureTable, clips: np.ndarray) -> np.ndarray:
-        """A clip as often as it has frames."""
+        """Each clip is drawn once for each of its frames."""
         return np.repeat(clips, table.lengths[clips])
 
     def training(self, table: FeatureTable, clips: np.ndarray, rng: np.random.Generator) -> Iterator[Batch]:
-        """A draw is one frame of a clip's first, second and last third."""
+        """Yield one epoch's batches: each draw of a clip is a random frame of its first, second and last third."""
         for batch in in_chunks(rng.permutation(self.drawn(table, clips)), self.recipe.batch_size):
             first, n = table.offsets[batch], table.lengths[batch]
             rows = first[:, None] + thirds(n, rng)
@@ -144,7 +146,11 @@ class Attention(ClipNetwork):
 
 
 def thirds(n: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """(b, 3) one random frame of each third of clips with (b,) n frames; thirds of a clip of one or two overlap."""
+    """Return (b, 3) indices: a random frame of each third of each clip. In a clip of one or two frames, thirds overlap.
+
+    Args:
+        n: (b,) numbers of frames.
+    """
     edges = np.arange(THIRDS + 1) * n[:, None] // THIRDS
     low, high = edges[:, :-1], np.maximum(edges[:, 1:], edges[:, :-1] + 1)
     return np.minimum(rng.integers(low, high), n[:, None] - 1)

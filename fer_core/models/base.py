@@ -1,4 +1,4 @@
-"""The interface of models: fitting a `ClipModel` gives a `ClipClassifier`, stored as a record and tensors."""
+"""The interface of all models: fitting a `ClipModel` gives a `ClipClassifier`, saved as a record and tensors."""
 
 from __future__ import annotations
 
@@ -25,10 +25,11 @@ from fer_core.training.history import Epoch, History
 
 @dataclass(frozen=True)
 class FrameView:
-    """The frames of one clip, where a classifier joins their scores.
+    """The scores of one clip's frames, and the weight of each frame in the clip's verdict.
 
     Args:
-        scores: (n, k), rows sum to 1. shares: (n,) of each frame in the clip's verdict, sum 1.
+        scores: (n, k), each row sums to 1.
+        shares: (n,) weights of the frames, sum 1.
     """
 
     scores: np.ndarray
@@ -39,18 +40,19 @@ Temperature = Annotated[float, Field(gt=0, le=100)]
 
 
 class ClassifierRecord(Settings):
-    """Everything needed to build a classifier from its tensors; each kind of classifier has a record of its own."""
+    """Everything needed to build a classifier from its tensors. Each kind of classifier has its own record class."""
 
     kind: str
 
 
-CLASSIFIERS: dict[str, type[ClipClassifier]] = {}  # kind of record -> its classifier; filled as classes are defined
+# kind of record -> classifier class; `ClipClassifier.__init_subclass__` fills it
+CLASSIFIERS: dict[str, type[ClipClassifier]] = {}
 
 
 class ClipClassifier(ABC):
-    """Scores of clips; it learns nothing any more.
+    """A fitted model: it predicts the scores of clips.
 
-    A class that names its `Record` is found by the record's kind from then on.
+    Defining a subclass with a `Record` registers the subclass in `CLASSIFIERS` under the record's `kind`.
     """
 
     Record: ClassVar[type[ClassifierRecord]]
@@ -62,75 +64,79 @@ class ClipClassifier(ABC):
 
     @property
     def reads_features(self) -> bool:
-        """True if it reads the backbone's features."""
+        """True if the classifier reads the backbone's features."""
         return False
 
     @property
     def descriptors(self) -> tuple[str, ...]:
-        """Names of the descriptors it reads."""
+        """Names of the descriptors that the classifier reads."""
         return ()
 
     @property
     def judges_frames(self) -> bool:
-        """True if it scores single frames, which a rule combines; False if it scores whole clips."""
+        """True if the classifier scores single frames, which a rule combines; False if it scores whole clips."""
         return False
 
     @property
     def rules(self) -> tuple[Rule, ...]:
-        """Rules to select from; only the mean for a model that scores whole clips, whose scores equal their mean."""
+        """Rules to select from. A model that scores whole clips needs no rule, so it has only `mean_scores`."""
         return get_args(Rule) if self.judges_frames else ("mean_scores",)
 
     @property
     def block(self) -> nn.Module | None:
-        """A fine-tuned last block of the backbone, which goes into the model's convolutions."""
+        """The fine-tuned last block of the backbone, if there is one; the saved model contains it."""
         return None
 
     @property
     def parts(self) -> tuple[ClipClassifier, ...]:
-        """Itself; of a fused one its parts."""
+        """The parts of a fused classifier; for any other classifier, only itself."""
         return (self,)
 
     @property
     @abstractmethod
     def n_parameters(self) -> int:
-        """Number of learnt values that it must keep to predict."""
+        """Number of learnt values that the classifier needs to predict."""
 
     @abstractmethod
     def scores(self, inputs: ClipInputs, clips: np.ndarray) -> np.ndarray:
-        """(n, k) scores of the clips at some places, rows sum to 1; the arg-max is the verdict."""
+        """Predict (n, k) scores; each row sums to 1 and its arg-max is the predicted class.
+
+        Args:
+            clips: (n,) positions of the clips in `inputs`.
+        """
 
     def frame_scores(self, inputs: ClipInputs, clips: np.ndarray) -> np.ndarray:
-        """(N, k) float32 scores of the clips' frames; whole-clip models give each frame its clip's scores."""
+        """Predict (N, k) float32 scores of the clips' frames. A whole-clip model gives each frame its clip's scores."""
         return np.repeat(self.scores(inputs, clips), inputs.lengths[clips], axis=0).astype(np.float32)
 
     def frames_in(self, inputs: ClipInputs, clip: int) -> FrameView | None:
-        """Scores and shares of a clip's single frames; None for a model that does not combine frames."""
+        """Scores and weights of a clip's single frames; None for a model that does not combine frames."""
         return None
 
     def flags(self, inputs: ClipInputs, clip: int) -> tuple[str, ...]:
-        """Words for the row of a clip: what was particular about judging it."""
+        """Flags for the clip's row in the result table, such as 'no_neutral_face'."""
         return ()
 
     @abstractmethod
     def to_record(self) -> ClassifierRecord:
-        """The record from which, with `to_tensors`, `build` makes the same classifier again."""
+        """The record that `build` needs, together with `to_tensors`, to make the same classifier again."""
 
     @abstractmethod
     def to_tensors(self) -> dict[str, torch.Tensor]:
-        """All it has learnt, on the CPU."""
+        """All learnt values, on the CPU."""
 
     @classmethod
     @abstractmethod
     def build(cls, record: Any, tensors: dict[str, torch.Tensor], n_classes: int) -> ClipClassifier:
-        """The classifier of a record, filled strictly. Both may be anybody's: whatever does not fit is refused.
+        """Build the classifier from its record and tensors. Neither is trusted: any mismatch is an error.
 
         Raises:
-            WeightsError, RuntimeError: a tensor too many, too few, or of another shape or type.
+            WeightsError, RuntimeError: a tensor is missing, superfluous, or of another shape or type.
         """
 
 
 def _by_kind(value: Any) -> Any:
-    """A record of the class that its kind names."""
+    """Validate `value` as the record class that its `kind` names."""
     if isinstance(value, ClassifierRecord):
         return value
     kind = value.get("kind") if isinstance(value, dict) else None
@@ -143,17 +149,17 @@ AnyRecord = Annotated[SerializeAsAny[ClassifierRecord], BeforeValidator(_by_kind
 
 
 def build_classifier(record: ClassifierRecord, tensors: dict[str, torch.Tensor], n_classes: int) -> ClipClassifier:
-    """The classifier of a record; errors as of `ClipClassifier.build`."""
+    """Build the classifier of a record. Raises the errors of `ClipClassifier.build`."""
     return CLASSIFIERS[record.kind].build(record, tensors, n_classes)
 
 
 def take(
     tensors: Mapping[str, torch.Tensor], shapes: Mapping[str, tuple[int, ...]], dtypes: Mapping[str, torch.dtype]
 ) -> dict[str, np.ndarray]:
-    """Exactly the tensors named, as arrays; -1 in a shape is any length.
+    """Return exactly the tensors that `shapes` names, as arrays. -1 in a shape means any length.
 
     Raises:
-        WeightsError: one is missing, too many, or of another shape or type.
+        WeightsError: a tensor is missing, superfluous, or of another shape or type.
     """
     if tensors.keys() != shapes.keys():
         raise WeightsError(f"needs tensors {_list(shapes)}, but got {_list(tensors)}")
@@ -171,13 +177,15 @@ def _list(names: Iterable[str]) -> str:
 
 @dataclass(frozen=True, eq=False)
 class FitSplit:
-    """The clips of a table that a model is fitted to, and how; every class is among them.
+    """The training clips of one fit, by their positions in the table, and the seed.
 
     Args:
-        fit: places of the clips trained on. stop: of other subjects, to stop on; what needs no stopping is trained on
-            them too. Neither holds a clip that is scored later.
-        seed: of all that is random.
-        chosen: what earlier fits have chosen; nothing is stopped or chosen then, and no clips are needed for it.
+        fit: positions of the clips that the weights are trained on.
+        stop: positions of the clips for early stopping; their subjects are not in `fit`. A model without early stopping
+            is trained on these clips too. No clip that is scored later is in `fit` or `stop`.
+        seed: seed of everything random in the fit.
+        chosen: values that earlier fits have selected, by name. A fit that gets them does not stop early and does not
+            select them again, so `stop` may be empty.
     """
 
     fit: np.ndarray
@@ -187,7 +195,7 @@ class FitSplit:
 
     @property
     def whole(self) -> FitSplit:
-        """The split with nothing held out to stop on."""
+        """The same split with the clips of `stop` moved to `fit`."""
         return replace(self, fit=np.sort(np.concatenate([self.fit, self.stop])), stop=self.stop[:0])
 
     @property
@@ -196,7 +204,7 @@ class FitSplit:
 
     @property
     def length(self) -> Length | None:
-        """Length of the fit, where earlier fits have determined it."""
+        """Length of the fit, if earlier fits have selected it; else None."""
         if self.chosen is None:
             return None
         return Length(max(1, round(self.chosen["steps"])), self.chosen["steps"] / self.chosen["epochs"])
@@ -211,11 +219,11 @@ class FitSplit:
 
 @dataclass(frozen=True)
 class Fits:
-    """A table and the fits made of it.
+    """A feature table and the models fitted to it.
 
     Args:
         table: features and descriptors of the clips.
-        checkpoint: folder in which a head's long fit is saved, to resume from; None: it is not saved.
+        checkpoint: folder for the checkpoints of fits in epochs, from which a killed fit resumes; None: no checkpoints.
         on_epoch: called after every epoch of a head or network; the fit stops when it returns True.
     """
 
@@ -225,12 +233,13 @@ class Fits:
     _fits: dict[Any, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def checkpoint_of(self, model: ClipModel) -> Path | None:
-        """The checkpoint file of a model's fit; in a fusion, each model has a file of its own."""
+        """The checkpoint folder of one model's fit; in a fusion, each model has its own folder."""
         return self.checkpoint / model.name if self.checkpoint else None
 
     def fitted(self, model: ClipModel, side: FitSplit) -> Fitted:
-        """`model.fit`, to all clips of the split where it needs no stopping; the last split's fits are kept, so that
-        models can share parts.
+        """Call `model.fit`, or return its result for the same split if there is one, so that models can share parts.
+
+        A model without early stopping is fitted to the clips of `stop` too. Only the fits of the last split are kept.
 
         Raises:
             TrainingError: a class has no clip to be fitted to, or the fit diverged.
@@ -260,13 +269,14 @@ class Fitted:
     """A fitted model.
 
     Args:
-        classifier: on the CPU, ready to judge.
-        seconds: wall clock of the fit, that of its parts included.
-        chosen: what was chosen inside the fit, by name (optimiser steps, a cost, a share). A refit on all clips is
-            given the steps and the share; a cost it chooses again, by inner folds of its own.
-        history: its epochs; None for those that have none. best_epoch: counted from 1.
-        pretrained: places of FC layers that started from the backbone's checkpoint.
-        threads: torch threads used; the same number is needed for the same bytes.
+        classifier: the fitted classifier, on the CPU.
+        seconds: wall-clock time of the fit; for a fusion, with its parts.
+        chosen: values selected during the fit, by name (optimiser steps, cost, share). A refit on all clips reuses the
+            steps and the share, and selects the cost again by its own inner folds.
+        history: the epochs; None for a model that is not fitted in epochs.
+        best_epoch: counted from 1; 0 without epochs.
+        pretrained: indices of the FC layers that started from the backbone's checkpoint.
+        threads: number of torch threads; a fit with another number gives slightly different weights.
     """
 
     classifier: ClipClassifier
@@ -280,11 +290,11 @@ class Fitted:
 
 @dataclass(frozen=True)
 class ClipModel(ABC):
-    """One system: its name and settings; `fit` does the work.
+    """A model to fit: its name and settings.
 
     Args:
-        name: one word, as typed on the command line.
-        title: a few words for tables, with the section of the thesis that names it.
+        name: the model's name on the command line, without spaces.
+        title: the model's name in tables, with the section of the thesis that describes it.
     """
 
     name: str
@@ -292,12 +302,13 @@ class ClipModel(ABC):
 
     @abstractmethod
     def fit(self, fits: Fits, side: FitSplit) -> Fitted:
-        """Fit to the clips of a side.
+        """Fit the model to the training clips of a split.
 
         Args:
-            fits: the clips' table, and where a fused model has its parts fitted.
+            fits: the table of the clips; a fused model fits its parts by `fits.fitted`.
+            side: the training clips.
         Raises:
-            TrainingError: it diverged.
+            TrainingError: the fit diverged.
         """
 
     @property
@@ -307,23 +318,23 @@ class ClipModel(ABC):
 
     @property
     def stops_early(self) -> bool:
-        """True if it is fitted in epochs, which stop on held-out clips; other models are fitted to those clips too."""
+        """True if the fit needs clips for early stopping; models without early stopping train on those clips too."""
         return True
 
     @property
     def reads_features(self) -> bool:
-        """True if it reads the backbone's features."""
+        """True if the model reads the backbone's features."""
         return False
 
     @property
     def setting(self) -> dict[str, Any]:
-        """All that decides what it learns, JSON-able; part of the key its results are stored under."""
+        """All settings that change the fit, as JSON-able values; part of the key under which results are stored."""
         fields = {f.name: _plain(getattr(self, f.name)) for f in dataclasses.fields(self) if f.name != "title"}
         return {"kind": type(self).__name__, **fields}
 
 
 def read_of(table: FeatureTable, model: ClipModel) -> dict[str, str]:
-    """Identity of what a model reads of a table: other parts of it change nothing."""
+    """Keys of the parts of a table that the model reads; a change in any other part does not change its fit."""
     names = ["people"] + ["features"] * model.reads_features + [d.name for d in model.descriptors]
     return {name: table.part_keys[name] for name in names}
 

@@ -1,8 +1,9 @@
-"""A model on disk: `weights.safetensors` and `model.json`, nothing else, and nothing in them that runs.
+"""A model on disk: exactly two files, `weights.safetensors` and `model.json`, neither of which contains code.
 
-The convolutions travel with the classifier that reads them, so that whoever loads a model needs no other file. Reading
-trusts nobody: file set, size, hashes, schema, tensor list, architecture from a closed list, finite numbers, and at last
-the canary: stored faces must give the stored scores.
+The convolutions are saved with the classifier, so loading a model needs no other file. `read_bundle` treats the files
+as
+untrusted: it checks file names, sizes, hashes, schema, tensor list, the architecture against a fixed list, and that all
+numbers are finite. Finally it scores the canary: stored faces, which must give the stored scores.
 """
 
 from __future__ import annotations
@@ -37,18 +38,19 @@ FILES = (RECORD, WEIGHTS)
 _LARGEST = {WEIGHTS: 4 * 1024**3, RECORD: 4 * 1024**2}
 _LARGEST_HEADER = 16 * 1024**2
 CANARIES = 4
-TOLERANCE = 1e-3  # of a canary's score, between machines
+TOLERANCE = 1e-3  # largest difference of a canary's score between machines
 _DTYPES = {torch.float64: "F64", torch.float32: "F32", torch.float16: "F16", torch.int64: "I64", torch.uint8: "U8"}
 
 
 @dataclass(frozen=True)
 class ModelBundle:
-    """A model that was read and found sound.
+    """A model that was read from disk and passed all checks.
 
     Args:
-        record: what it says of itself.
-        backbone: ready to use, frozen; None where the classifier reads no features. classifier: likewise.
-        hashes: SHA-256 of both files, as kept on the registry's version.
+        record: contents of `model.json`.
+        backbone: the frozen backbone, ready to use; None if the classifier reads no features.
+        classifier: the fitted classifier, ready to use.
+        hashes: SHA-256 of both files, as in the tags of the registered version.
     """
 
     record: ModelRecord
@@ -66,46 +68,47 @@ class ModelBundle:
 
     @property
     def digest(self) -> str:
-        """Identity of the whole model, 32 hex digits."""
+        """Digest of the whole model, 32 hex digits."""
         return bundle_digest(self.hashes)
 
     def frame_scores(self, inputs: ClipInputs) -> np.ndarray:
-        """(N, k) float32 scores of the frames of all clips of the inputs; see `ClipClassifier.frame_scores`."""
+        """Predict (N, k) float32 scores of the frames of all clips in `inputs`; see `ClipClassifier.frame_scores`."""
         return self.classifier.frame_scores(inputs, np.arange(len(inputs.offsets) - 1))
 
 
 def bundle_digest(hashes: Mapping[str, str]) -> str:
-    """Identity of the model whose files have these SHA-256, 32 hex digits whatever the hashes are."""
+    """Return the digest, 32 hex digits, of the model whose files have these SHA-256 hashes."""
     return cache_key(model=dict(hashes))
 
 
 def subject_digest(subject: str) -> str:
-    """Digest of a training subject's name: it recognises the subject, but the name cannot be read from it."""
+    """Return a digest of a subject's name, so that a model can recognise its training subjects without storing
+    names."""
     return hashlib.blake2b(subject.encode(), digest_size=8).hexdigest()
 
 
 def write_bundle(folder: Path, classifier: ClipClassifier, backbone: Backbone | None, facts: ModelFacts) -> ModelBundle:
-    """Write a model's two files into `folder` and give back what is read from them.
+    """Write a model's two files into `folder`, then read and return the model.
 
     Args:
-        folder: empty or new.
-        backbone: needed, and kept, where the classifier reads features.
-        facts: everything but the tensors.
+        folder: an empty or new folder.
+        backbone: required and saved if the classifier reads features, otherwise ignored.
+        facts: everything about the model except its tensors.
     Raises:
-        RegistryError: the folder holds something else, or classifier and backbone do not fit.
-        StoreError: the disk refuses.
+        RegistryError: the folder contains other files, or classifier and backbone do not fit together.
+        StoreError: the files cannot be written.
     """
     if not classifier.reads_features:
         backbone = None
     _check_fit(classifier, backbone)
     folder.mkdir(parents=True, exist_ok=True)
-    for left_over in folder.glob(".tmp-*"):  # of a run that was killed here
+    for left_over in folder.glob(".tmp-*"):  # left by a run that was killed
         left_over.unlink()
     if backbone is not None:
-        backbone = backbone.on_cpu()  # what the canary must repeat is not a GPU's rounding
+        backbone = backbone.on_cpu()  # canary scores must not depend on a GPU's rounding
     canary = _canary(facts.preprocess.size)
     described, learnt = classifier.to_record(), classifier.to_tensors()
-    served = build_classifier(described, learnt, len(facts.classes))  # a tuned block is among the convolutions
+    served = build_classifier(described, learnt, len(facts.classes))  # the convolutions hold a tuned block
     tensors = {f"classifier.{key}": value for key, value in learnt.items()}
     if backbone is not None:
         tensors |= {f"backbone.{key}": value for key, value in backbone.convolutions.items()}
@@ -143,13 +146,13 @@ def write_bundle(folder: Path, classifier: ClipClassifier, backbone: Backbone | 
 def read_bundle(
     folder: Path, expected_hashes: Mapping[str, str] | None = None, device: torch.device | None = None
 ) -> ModelBundle:
-    """The model in `folder`, every check passed; nothing in it is executed or unpickled.
+    """Read the model in `folder` and check it; nothing in it is executed or unpickled.
 
     Args:
-        expected_hashes: file name -> SHA-256, from a source that is trusted more than the folder.
-        device: of the convolutions; the classifier stays on the CPU.
+        expected_hashes: file name -> SHA-256, from a source that is more trusted than the folder.
+        device: device of the convolutions; the classifier stays on the CPU.
     Raises:
-        RegistryError: naming the check that failed.
+        RegistryError: a check failed; the message names it.
     """
     _check_files(folder)
     hashes = {name: _sha256(folder / name) for name in FILES}
@@ -168,8 +171,9 @@ def read_bundle(
     worst = float(np.abs(scores - np.array(record.canary)).max()) if scores.shape == np.shape(record.canary) else 1.0
     if not worst <= TOLERANCE:
         raise RegistryError(
-            f"{folder}: this installation gives other scores than the model recorded (off by {worst:.3g}, at most "
-            f"{TOLERANCE:g}); use ferflow {record.facts.versions.get('ferflow', 'of its time')} or train again"
+            f"{folder}: this installation predicts other scores than those saved with the model (difference "
+            f"{worst:.3g}, allowed {TOLERANCE:g}); use ferflow "
+            f"{record.facts.versions.get('ferflow', 'of its time')} or train again"
         )
     return bundle
 
@@ -187,7 +191,7 @@ def _check_files(folder: Path) -> None:
         )
     for name, status in present.items():
         if not stat.S_ISREG(status.st_mode):
-            raise RegistryError(f"{folder / name} is no regular file")
+            raise RegistryError(f"{folder / name} is not a regular file")
         if status.st_size > _LARGEST[name]:
             raise RegistryError(f"{folder / name} has {status.st_size} bytes; at most {_LARGEST[name]} are accepted")
 
@@ -199,8 +203,8 @@ def _read_record(path: Path) -> ModelRecord:
         first = exc.errors(include_input=False)[0]
         where = ".".join(map(str, first["loc"]))[:100]
         raise RegistryError(
-            f"{path}: no model record this version reads ({where}: {first['msg'][:200]}); it reads format {FORMAT}; "
-            "use the ferflow that made it, or train again"
+            f"{path}: not a model record that this version can read ({where}: {first['msg'][:200]}); "
+            f"it reads format {FORMAT}; use the ferflow that made it, or train again"
         ) from exc
     if record.preprocess_version != PREPROCESS_VERSION:
         raise RegistryError(
@@ -215,7 +219,7 @@ def _read_tensors(path: Path, record: ModelRecord) -> StateDict:
         header = int.from_bytes(file.read(8), "little")
     needed = 8 + header + sum(spec.n_bytes for spec in record.tensors.values())
     if header > _LARGEST_HEADER or needed != path.stat().st_size:
-        raise RegistryError(f"{path}: no safetensors file of the tensors in {RECORD} (its header or size is wrong)")
+        raise RegistryError(f"{path}: not a safetensors file of the tensors in {RECORD} (its header or size is wrong)")
     try:
         with safe_open(path, framework="pt") as file:
             slices = {key: file.get_slice(key) for key in file.keys()}  # noqa: SIM118
@@ -225,7 +229,7 @@ def _read_tensors(path: Path, record: ModelRecord) -> StateDict:
                 raise RegistryError(f"{path}: tensors differ from those in {RECORD}: {differing[:3]}")
             tensors = {key: file.get_tensor(key) for key in found}
     except (SafetensorError, ValidationError, OSError) as exc:
-        raise RegistryError(f"{path}: no safetensors file ({' '.join(str(exc).split())[:200]})") from exc
+        raise RegistryError(f"{path}: not a safetensors file ({' '.join(str(exc).split())[:200]})") from exc
     broken = [key for key, value in tensors.items() if not torch.isfinite(value).all()]
     if broken:
         raise RegistryError(f"{path}: NaN or infinite numbers in {broken[:3]}")
@@ -235,7 +239,7 @@ def _read_tensors(path: Path, record: ModelRecord) -> StateDict:
 def _build(
     record: ModelRecord, tensors: StateDict, device: torch.device | None
 ) -> tuple[Backbone | None, ClipClassifier]:
-    """Both halves from code, filled strictly: a tensor too many, too few, or of another shape is refused."""
+    """Build backbone and classifier from code and fill in the tensors; any mismatch raises RegistryError."""
     parts: dict[str, StateDict] = {"classifier": {}, "backbone": {}}
     for key, value in tensors.items():
         part, _, name = key.partition(".")
@@ -264,7 +268,7 @@ def _build(
 def _build_backbone(
     records: Sequence[BackboneRecord], tensors: StateDict, device: torch.device | None
 ) -> Backbone | None:
-    """The networks of a model, joined where they are several: their tensors are then numbered."""
+    """Build the model's networks. If there are several, join them; their tensor names then start with `0.`, `1.`, …"""
     if not records:
         return None
     states = [tensors]
@@ -289,7 +293,7 @@ def _build_network(record: BackboneRecord, tensors: StateDict, device: torch.dev
 
 
 def _check_fit(classifier: ClipClassifier, backbone: Backbone | None) -> None:
-    """Refuse a classifier that reads other features than the backbone gives. Raises RegistryError."""
+    """Raise RegistryError if the classifier does not read as many features as the backbone computes."""
     if classifier.reads_features and backbone is None:
         raise RegistryError("the classifier reads features, but there are no convolutions")
     for record in (part.to_record() for part in classifier.parts if part.reads_features):
@@ -299,7 +303,7 @@ def _check_fit(classifier: ClipClassifier, backbone: Backbone | None) -> None:
 
 
 def _canary(size: int) -> np.ndarray:
-    """(4, size, size) uint8 soft blotches: nobody's face, but all the convolutions see something."""
+    """Return (4, size, size) uint8 smooth random patterns: no real face, but they activate the convolutions."""
     rng = np.random.default_rng(0)
     coarse = rng.uniform(0, 255, (CANARIES, 9, 9)).astype(np.float32)
     smooth = [cv2.resize(c, (size, size), interpolation=cv2.INTER_CUBIC) for c in coarse]
@@ -307,9 +311,10 @@ def _canary(size: int) -> np.ndarray:
 
 
 def _canary_scores(backbone: Backbone | None, classifier: ClipClassifier, canary: np.ndarray) -> np.ndarray:
-    """(4, k) scores of the canary's faces as one clip, whose course is one of them, stretched a little more each time.
+    """Return (4, k) scores of the canary as the frames of one clip; its course is the first face, stretched step by
+    step.
 
-    Tracked points then move smoothly: between unlike faces they would be lost, and found elsewhere on another machine.
+    So tracked points move smoothly. Between unrelated images, point tracking would differ from machine to machine.
     """
     features = np.empty((len(canary), 0), np.float16) if backbone is None else backbone.features(canary)
     course = np.stack([cv2.warpAffine(canary[0], _stretch(i), canary.shape[:0:-1]) for i in range(CANARIES)])

@@ -20,14 +20,15 @@ from fer_core.models.base import ClassifierRecord
 from fer_core.models.clip_network import CLIPS_AT_ONCE, Batch, ClipNetwork, NetworkClassifier, in_chunks
 
 CHANNELS = (8, 16, 32, 64)
-_SHIFT = 3  # pixels
-_LAYOUT = torch.channels_last_3d  # a third faster on a CPU
+_SHIFT = 3  # pixels, in each direction
+_LAYOUT = torch.channels_last_3d  # this memory layout is a third faster on a CPU
 
 
 def c3d_small(n_classes: int, dropout: float) -> nn.Sequential:
-    """C3D's plan (Tran et al. 2015), narrow: 3×3×3 convolutions, pooled in space, all but the first in time too.
+    """Build a narrow C3D (Tran et al. 2015): 3×3×3 convolutions, each followed by pooling in space and time.
 
-    Batch normalisation, which C3D did without, lets it learn from a few hundred clips and no pretraining.
+    The first pooling is in space only. Unlike C3D, it has batch normalisation, so that it learns from a few hundred
+    clips without pretraining.
     """
     layers: list[nn.Module] = []
     before = 1
@@ -65,7 +66,7 @@ class C3DClassifier(NetworkClassifier):
 
     @classmethod
     def batches(cls, inputs: ClipInputs, clips: np.ndarray, size: int = CLIPS_AT_ONCE) -> Iterator[Batch]:
-        """The faces of every clip's course."""
+        """Yield (b, 1, t, h, w) face volumes: the faces of each clip's whole course."""
         faces = inputs.described[VOLUME.name]
         for batch in in_chunks(clips, size):
             grey = torch.from_numpy(faces[batch]).float()
@@ -74,7 +75,7 @@ class C3DClassifier(NetworkClassifier):
 
 @dataclass(frozen=True)
 class C3D(ClipNetwork):
-    """Face volumes -> scores. In training a volume is mirrored or not, and shifted by at most three pixels."""
+    """Face volumes -> scores. Training mirrors half of the volumes at random and shifts all by up to three pixels."""
 
     classifier = C3DClassifier
 
@@ -92,7 +93,7 @@ class C3D(ClipNetwork):
 
 
 def _jitter(grey: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
-    """A (1, 16, 56, 56) volume mirrored or not and shifted, its edges repeated."""
+    """Mirror a (1, 16, 56, 56) volume with probability 1/2 and shift it; edge pixels are repeated into the gap."""
     if rng.random() < 0.5:
         grey = grey.flip(-1)
     down, right = (int(s) for s in rng.integers(0, 2 * _SHIFT + 1, 2))

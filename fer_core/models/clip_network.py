@@ -1,4 +1,4 @@
-"""Networks over whole clips: fitting and prediction; each network has a file of its own."""
+"""Fitting and prediction shared by all networks over whole clips; each network has its own file."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ from fer_core.training.imbalance import class_weights
 
 log = logging.getLogger(__name__)
 
-Batch = tuple[torch.Tensor, np.ndarray]  # inputs of some clips, the clips' places
+Batch = tuple[torch.Tensor, np.ndarray]  # inputs of some clips, and the positions of these clips in the table
 CLIPS_AT_ONCE = 16
-LENGTH = 512  # features whose length a frame may have
-_AT_ONCE = 1024  # frames
-_CONSTANT = 1e-8  # share of a feature's mean square under which its variance is rounding
+LENGTH = 512  # number of features that the recipes were made for
+_AT_ONCE = 1024  # frames per step of the statistics
+_CONSTANT = 1e-8  # a variance below this share of the mean square is only rounding error
 
 
 @dataclass(frozen=True)
 class NetworkClassifier(ClipClassifier):
-    """A fitted network, in evaluation mode."""
+    """A fitted network in evaluation mode."""
 
     record: ClassifierRecord
     net: nn.Module
@@ -42,16 +42,16 @@ class NetworkClassifier(ClipClassifier):
     @classmethod
     @abstractmethod
     def network(cls, record: ClassifierRecord, n_classes: int) -> nn.Module:
-        """The network of a record with random weights: (b, ...) of what it reads -> (b, k) logits."""
+        """Build the network of a record, with random weights. It maps (b, ...) inputs to (b, k) logits."""
 
     @classmethod
     @abstractmethod
     def batches(cls, inputs: ClipInputs, clips: np.ndarray, size: int = CLIPS_AT_ONCE) -> Iterator[Batch]:
-        """Inputs of whole clips, each clip once, in batches of at most `size` clips."""
+        """Yield the inputs of whole clips, each clip once, in batches of at most `size` clips."""
 
     @property
     def n_parameters(self) -> int:
-        """Weights, and the means and scales of standardisation and batch normalisation; counters of batches are not."""
+        """Number of weights, with the means and scales of standardisation and batch normalisation."""
         return sum(t.numel() for t in self.net.state_dict().values() if t.is_floating_point())
 
     @torch.inference_mode()
@@ -84,8 +84,8 @@ class ClipNetwork(ClipModel):
     """A network over whole clips.
 
     Args:
-        recipe: how it is trained; `batch_size` counts clips, `epochs` and `stopping` are as for a head, the fields of
-            the FC layers say nothing here.
+        recipe: its training settings. `batch_size` counts clips; `epochs` and `stopping` work as for a head; the fields
+            of the FC layers are ignored.
     """
 
     classifier: ClassVar[type[NetworkClassifier]]
@@ -97,14 +97,14 @@ class ClipNetwork(ClipModel):
 
     @abstractmethod
     def training(self, table: FeatureTable, clips: np.ndarray, rng: np.random.Generator) -> Iterator[Batch]:
-        """One epoch's batches, drawn anew."""
+        """Yield the batches of one epoch, drawn with `rng`."""
 
     def drawn(self, table: FeatureTable, clips: np.ndarray) -> np.ndarray:
-        """The clips of one epoch's batches, each as often as it is drawn; class weights are of these counts."""
+        """Return the clips of one epoch, repeated as often as they are drawn; these counts give the class weights."""
         return clips
 
     def whole(self, table: FeatureTable, clips: np.ndarray) -> Iterator[Batch]:
-        """Batches for prediction, which hold every clip once and whole."""
+        """Yield batches for prediction, which contain every clip once and completely."""
         return self.classifier.batches(table, clips, self.recipe.batch_size)
 
     def fit(self, fits: Fits, side: FitSplit) -> Fitted:
@@ -142,10 +142,10 @@ class ClipNetwork(ClipModel):
 
 
 class Standardize(nn.Module):
-    """Features with mean 0 over the training frames, and a deviation that makes a frame no longer than 512 of 1.
+    """Standardise features: mean 0 over the training frames and standard deviation min(1, √(512 / d)) for d features.
 
-    The recipes suit the 512 features of a ResNet18. Unscaled, VGG16's reach 190; and 25,088 of deviation 1 make
-    attention diverge and saturate an LSTM's gates.
+    The recipes were made for the 512 features of a ResNet18. VGG16's 25,088 features reach 190 if they are not scaled;
+    with standard deviation 1 they make attention diverge and saturate an LSTM's gates.
     """
 
     mean: torch.Tensor
@@ -161,7 +161,7 @@ class Standardize(nn.Module):
 
 
 def standardize(layer: Standardize, table: FeatureTable, clips: np.ndarray) -> None:
-    """Give a layer mean and scale of the features of some clips' frames; the constant ones become 0."""
+    """Set the mean and scale of a layer from the frames of some clips; constant features become 0."""
     rows = torch.from_numpy(table.frames_of(clips))
     total, squares = torch.zeros(2, table.n_features, dtype=torch.float64)
     for some in rows.split(_AT_ONCE):
@@ -177,5 +177,5 @@ def standardize(layer: Standardize, table: FeatureTable, clips: np.ndarray) -> N
 
 
 def in_chunks(clips: np.ndarray, size: int) -> Iterator[np.ndarray]:
-    """The clips, `size` at a time."""
+    """Yield the clips in chunks of `size`."""
     return (clips[start : start + size] for start in range(0, len(clips), size))

@@ -1,4 +1,4 @@
-"""Descriptors under a classifier of scikit-learn: support vectors, and a forest (§1.3.1)."""
+"""Base of the models that classify a descriptor by scikit-learn: support vectors and random forest (§1.3.1)."""
 
 from __future__ import annotations
 
@@ -20,11 +20,12 @@ from fer_core.models.temperature import fit_temperature
 from fer_core.training.imbalance import class_weights
 
 INNER_FOLDS = 5
-SHARPEST = 0.1  # of an uncalibrated temperature: a few dozen clips that are all right must not make a fold certain
+# least fitted temperature: if the few dozen clips are all classified correctly, the fit would otherwise go to 0
+SHARPEST = 0.1
 
 
 class DescriptorRecord(ClassifierRecord):
-    """A classifier of one descriptor; temperature: of its scores."""
+    """Record of a classifier of one descriptor; `temperature` calibrates its scores."""
 
     descriptor: DescriptorName
     n_features: int = Field(ge=1, le=1_000_000)
@@ -50,8 +51,8 @@ class DescriptorModel(ClipModel):
     """A classifier of one descriptor.
 
     Args:
-        descriptor: what it reads.
-        weighting: how errors on rare classes are weighed, from clips.
+        descriptor: the descriptor that it reads.
+        weighting: scheme of the class weights, which are computed from the numbers of clips.
     """
 
     descriptor: Descriptor
@@ -68,14 +69,21 @@ class DescriptorModel(ClipModel):
     @property
     @abstractmethod
     def choices(self) -> tuple[Mapping[str, float], ...]:
-        """Settings one of which is kept: the best over inner folds by subject, whose scores also give the temperature.
-        With one alone there are no inner folds, and scores stay as they are learnt."""
+        """Candidate settings. With several, inner folds by subject select the best, and its scores give the
+        temperature.
+
+        With only one, there are no inner folds and the scores are not calibrated.
+        """
 
     @abstractmethod
     def learn(
         self, rows: np.ndarray, labels: np.ndarray, weights: dict[int, float], seed: int, choice: Mapping[str, float]
     ) -> DescriptorClassifier:
-        """A classifier of (n, d) rows and their labels, not calibrated."""
+        """Fit an uncalibrated classifier with the setting `choice`.
+
+        Args:
+            rows: (n, d) descriptors of the clips. labels: (n,) classes. weights: class -> weight.
+        """
 
     def fit(self, fits: Fits, side: FitSplit) -> Fitted:
         from sklearn.metrics import balanced_accuracy_score  # a second of import that scoring does without
@@ -102,11 +110,11 @@ class DescriptorModel(ClipModel):
     def inner_scores(
         self, table: FeatureTable, side: FitSplit, weights: dict[int, float], choice: Mapping[str, float]
     ) -> np.ndarray:
-        """(n, k) scores of the side's clips, each by a fit to the clips of other subjects of the side."""
+        """Return (n, k) out-of-fold scores of the training clips: no fit contains the subject of the clip it scores."""
         subjects, labels = [table.subjects[c] for c in side.fit], table.labels[side.fit]
         scores = np.zeros((len(labels), len(table.classes)))
         for train, held_out in grouped_folds(subjects, labels, min(INNER_FOLDS, len(set(subjects))), side.seed):
-            present = np.unique(labels[train])  # without a class that the held-out subjects alone show
+            present = np.unique(labels[train])  # a class that only held-out subjects have gets score 0
             found: np.ndarray | float = 1.0
             if len(present) > 1:
                 classifier = self.learn(self.rows(table, side.fit[train]), labels[train], weights, side.seed, choice)
@@ -115,6 +123,6 @@ class DescriptorModel(ClipModel):
         return scores
 
     def rows(self, table: FeatureTable, clips: np.ndarray) -> np.ndarray:
-        """(n, d) the descriptor of the clips at some places."""
+        """Return (n, d) descriptors of the clips at the positions `clips`."""
         described = table.described[self.descriptor.name]
         return described.reshape(len(described), -1)[clips]

@@ -1,6 +1,6 @@
-"""The thesis's model: FC layers fitted to frames (§4.2), and a rule that joins the frames' scores (§4.1).
+"""The thesis's model: FC layers fitted to frames (§4.2), and a rule that combines the frames' scores (§4.1).
 
-The backbone's last block is fine-tuned with the head if asked (§2.8).
+Optionally, the backbone's last block is fine-tuned together with the head (§2.8).
 """
 
 from __future__ import annotations
@@ -43,10 +43,10 @@ FullyConnected = Sequence[tuple[torch.Tensor, torch.Tensor]]
 
 
 class Head(nn.Sequential):
-    """Linear, ReLU, dropout for each width, then a linear layer to the classes: VGG16's classifier, any width.
+    """VGG16's classifier with any widths: linear, ReLU and dropout for each width, then a linear layer to the classes.
 
-    Dropout p (§2.7; Srivastava et al. 2014): in training each hidden number is 0 with probability p, else divided by
-    1 - p; in evaluation nothing is.
+    Dropout p (§2.7; Srivastava et al. 2014): in training, each hidden value is set to 0 with probability p and
+    otherwise divided by 1 - p; in evaluation, values are unchanged.
     """
 
     def __init__(self, n_features: int, widths: Sequence[int], n_classes: int, dropout: float) -> None:
@@ -63,24 +63,24 @@ class Head(nn.Sequential):
 
     @property
     def n_weights(self) -> int:
-        """Trained numbers."""
+        """Number of trained parameters."""
         return sum(p.numel() for p in self.parameters())
 
 
 def build_head(n_features: int, widths: Sequence[int], n_classes: int, dropout: float, seed: int) -> Head:
-    """A head with PyTorch's default initialisation, the same for the same seed whatever was drawn before."""
+    """Build a head with PyTorch's default initialisation, which depends on `seed` only, not on earlier random draws."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return Head(n_features, widths, n_classes, dropout)
 
 
 def start_from(head: Head, fc: Sequence[tuple[torch.Tensor, torch.Tensor]]) -> list[int]:
-    """Copy pretrained FC layers into the hidden layers of the same place and shape (§4.2.1).
+    """Copy pretrained FC layers into the hidden layers at the same index, where the shapes are equal (§4.2.1).
 
     Args:
-        fc: weight and bias of the checkpoint's FC layers, first to last but one.
+        fc: weight and bias of each of the checkpoint's FC layers except the last, in order.
     Returns:
-        Places of the layers copied; the others keep their random weights, which a run must say.
+        Indices of the copied layers. The other layers keep their random weights; a run must report this.
     """
     copied = []
     with torch.no_grad():
@@ -94,9 +94,9 @@ def start_from(head: Head, fc: Sequence[tuple[torch.Tensor, torch.Tensor]]) -> l
 
 @torch.inference_mode()
 def frame_scores(head: Head, features: torch.Tensor, batch: int = 32) -> torch.Tensor:
-    """(n, k) float32 softmax scores of (n, d) features of any float type; dropout off.
+    """Return (n, k) float32 softmax scores of (n, d) features of any float type, without dropout.
 
-    Batches are padded to `batch` rows, so a frame's score does not depend on its neighbours.
+    Every batch is padded to `batch` rows, so that the score of a frame does not depend on the other frames.
     """
     head.eval()
     first = head.linears[0]
@@ -113,7 +113,7 @@ _TIE = 1e-6
 
 
 class HeadRecord(ClassifierRecord):
-    """FC layers over frames."""
+    """Record of the FC layers: their sizes and the dropout rate."""
 
     kind: Literal["head"] = "head"
     n_features: int = Field(ge=1, le=100_000)
@@ -123,12 +123,13 @@ class HeadRecord(ClassifierRecord):
 
 @dataclass(frozen=True)
 class HeadClassifier(ClipClassifier):
-    """A head under a rule.
+    """A fitted head with the rule that combines its frame scores.
 
     Args:
         head: on the CPU, in evaluation mode.
-        tuned: a last block fine-tuned with it; it reads maps then. None: it reads features.
-        rule: by which `scores` joins frames.
+        tuned: the last block that was fine-tuned with the head; the classifier then reads maps. None: it reads
+            features.
+        rule: how `scores` combines the frame scores of a clip.
     """
 
     Record = HeadRecord
@@ -167,7 +168,8 @@ class HeadClassifier(ClipClassifier):
         return FrameView(scores, np.full(len(scores), 1 / len(scores)))
 
     def scores(self, inputs: ClipInputs, clips: np.ndarray) -> np.ndarray:
-        """Clip scores by the rule; where votes are tied, the class of the rule's verdict is a hair ahead."""
+        """Clip scores by the rule. On a tie, the score of the predicted class is raised by 1e-6, so it is the
+        arg-max."""
         parts = np.split(self.frame_scores(inputs, clips), np.cumsum(inputs.lengths[clips])[:-1])
         verdicts = [judge(frames, self.rule) for frames in parts]
         shares = np.stack([verdict.scores for verdict in verdicts])
@@ -193,10 +195,10 @@ class HeadClassifier(ClipClassifier):
 
 
 class BlockAndHead(nn.Module):
-    """A backbone's last block under a head, fine-tuned together; its batch normalisation keeps its statistics.
+    """A backbone's last block followed by a head, fine-tuned together with fixed batch-normalisation statistics.
 
-    With some twenty frames of a few people in a batch, batch statistics would be those of the people in it; scale and
-    shift are trained, as all other weights of the block.
+    A batch has about twenty frames of a few people, so statistics of a batch would depend on these people. The scale
+    and shift of batch normalisation are trained, like all other weights of the block.
     """
 
     def __init__(self, block: nn.Module, head: Head) -> None:
@@ -210,7 +212,7 @@ class BlockAndHead(nn.Module):
         return logits
 
     def fitted_block(self) -> nn.Module:
-        """The block, frozen on the CPU in the layout of a `Backbone`'s."""
+        """The fine-tuned block on the CPU, frozen, in the memory layout that `Backbone` uses."""
         block: nn.Module = self.block.cpu().eval().requires_grad_(False).to(memory_format=torch.channels_last)
         return block
 
@@ -221,10 +223,10 @@ class BlockAndHead(nn.Module):
 
 
 def sources(table: FeatureTable, cfg: TrainConfig, block: nn.Module | None) -> tuple[torch.Tensor, ...]:
-    """The tensors a fit reads its frames from, one a view, the plain one first.
+    """Return the tensors from which a fit reads its frames: the unaugmented view first, then the augmented views.
 
     Raises:
-        TrainingError: the table was made for another setting and lacks them.
+        TrainingError: the table was made with other settings and lacks these tensors.
     """
     found = table.maps if cfg.transfer == "last_block" else (table.features, *table.views)
     if cfg.transfer == "last_block" and (block is None or not found):
@@ -240,14 +242,14 @@ class HeadFit:
 
     Args:
         head: on the CPU, in evaluation mode, with the weights of `best_epoch`.
-        block: the fine-tuned last block, likewise; None when it stayed frozen.
-        history: every epoch run.
+        block: the fine-tuned last block, likewise; None if the block was frozen.
+        history: all epochs.
         best_epoch: counted from 1.
         steps: optimiser steps up to and including `best_epoch`.
-        pretrained: places of the FC layers that started from the backbone's checkpoint.
-        class_weights: (k,) of the loss.
-        threads: torch threads used; the same number is needed for the same bytes.
-        seconds: wall clock of the fit.
+        pretrained: indices of the FC layers that started from the backbone's checkpoint.
+        class_weights: (k,) weights of the loss.
+        threads: number of torch threads; a fit with another number gives slightly different weights.
+        seconds: wall-clock time of the fit.
     """
 
     head: Head
@@ -262,17 +264,20 @@ class HeadFit:
 
     @property
     def n_weights(self) -> int:
-        """Trained numbers."""
+        """Number of trained parameters."""
         return self.head.n_weights + (sum(p.numel() for p in self.block.parameters()) if self.block else 0)
 
 
 @dataclass(frozen=True)
 class FrameBatches:
-    """Frames of one epoch, in batches, on the device of the model.
+    """The batches of one epoch: frames and labels, on the model's device.
 
     Args:
-        sources: one tensor of all frames a view.
-        rows, views: (n,) which frames, and each one's view; None: all by the plain one.
+        sources: for each view, a tensor with all frames of the table.
+        labels: (N,) labels of all frames of the table.
+        rows: (n,) indices of the frames in this epoch.
+        size: frames per batch.
+        views: (n,) index of each frame's view; None: all frames are read from the unaugmented view.
     """
 
     sources: tuple[torch.Tensor, ...]
@@ -311,20 +316,22 @@ def fit_head(
     checkpoint: Path | None = None,
     on_epoch: Callable[[Epoch], bool] | None = None,
 ) -> HeadFit:
-    """Fit a head to the frames of some clips (§4.2), with `transfer: last_block` the block under it too (§2.8).
+    """Fit a head to the frames of some clips (§4.2); with `transfer: last_block`, fine-tune the last block too (§2.8).
 
-    An epoch shows each training frame by a view drawn anew; stopping looks at plain frames only.
+    In each epoch, each training frame gets a random view. Early stopping evaluates unaugmented frames only.
 
     Args:
-        table: the frames of all clips, by the views and at the layer that `cfg` asks for.
-        fit_clips, stop_clips: places of the clips trained on and stopped on; disjoint; the latter may be empty, then
-            all epochs are run.
-        fc: the backbone's own FC layers, to start from where the shapes match.
-        block: the backbone's last block, copied and fine-tuned; needed for `last_block` only.
-        length, checkpoint, on_epoch: as of `fit_epochs`.
+        table: the frames of all clips, with the views and the layer that `cfg` requires.
+        fit_clips: positions of the training clips.
+        stop_clips: positions of the clips for early stopping, disjoint from `fit_clips`; if empty, the fit runs all
+            epochs.
+        fc: the backbone's own FC layers; the head starts from those with the same shape.
+        block: the backbone's last block, which is copied and fine-tuned; needed for `last_block` only.
+        length, checkpoint, on_epoch: see `fit_epochs`.
     Raises:
-        TrainingError: the fit has diverged, a class has no training frames, or the table lacks what `cfg` asks for.
-        ConfigError: the device asked for is not there.
+        TrainingError: the fit diverged, a class has no training frames, or the table lacks features that `cfg`
+        requires.
+        ConfigError: the device in `cfg` is not available.
     """
     started = time.monotonic()
     device = resolve_device(cfg.device)
@@ -363,7 +370,7 @@ def fit_head(
 
 
 def _counts(labels: np.ndarray, table: FeatureTable) -> np.ndarray:
-    """(k,) training frames of each class, none of them 0. Raises TrainingError."""
+    """Return (k,) numbers of training frames per class. Raises TrainingError if one is 0."""
     counts = np.bincount(labels, minlength=len(table.classes))
     if (counts == 0).any():
         missing = ", ".join(str(c) for c, n in zip(table.classes, counts, strict=True) if n == 0)
@@ -373,10 +380,11 @@ def _counts(labels: np.ndarray, table: FeatureTable) -> np.ndarray:
 
 @dataclass(frozen=True)
 class FCHead(ClipModel):
-    """FC layers fitted to frames, judging by mean scores.
+    """FC layers fitted to frames, which predict a clip by mean scores.
 
     Args:
-        train: the setting. fc, block: stored FC layers and last block of the backbone to start from.
+        train: the settings.
+        fc, block: files of the backbone's FC layers and last block from which the fit starts.
     """
 
     train: TrainConfig
@@ -407,7 +415,7 @@ class FCHead(ClipModel):
 
 @dataclass(frozen=True)
 class FCHeadRule(ClipModel):
-    """The verdicts of a head by one rule; the rules of a comparison share one fit."""
+    """A head with one rule. In a comparison, all rules share one fit of the head."""
 
     head: FCHead
     rule: Rule

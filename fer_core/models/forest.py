@@ -1,4 +1,5 @@
-"""A random forest of one descriptor (Breiman 2001), as scikit-learn fits it, its trees laid end to end (§1.3.1)."""
+"""A random forest of one descriptor (Breiman 2001), fitted by scikit-learn; all trees share one set of arrays
+(§1.3.1)."""
 
 from __future__ import annotations
 
@@ -26,19 +27,21 @@ _DTYPES = {
 
 
 class ForestRecord(DescriptorRecord):
-    """A random forest of a descriptor; temperature: of its shares."""
+    """Record of a random forest; `temperature` calibrates its mean class shares."""
 
     kind: Literal["forest"] = "forest"
 
 
 @dataclass(frozen=True)
 class ForestClassifier(DescriptorClassifier):
-    """The mean of the shares of the classes in the leaf that a clip comes to in each tree.
+    """A fitted random forest: a clip's scores are the class shares of the leaf that it reaches, averaged over the
+    trees.
 
     Args:
-        roots: (T,) a tree's first node. left, right: (m,) children of a node, always behind it; -1 in a leaf.
-        feature, threshold: (m,) a clip goes left where the feature is at most the threshold.
-        shares: (m, k) of the classes in a node.
+        roots: (T,) index of the first node of each tree.
+        left, right: (m,) indices of a node's children, which are larger than the node's own; -1 in a leaf.
+        feature, threshold: (m,) a clip goes left if the value of the feature is at most the threshold.
+        shares: (m, k) class shares in each node.
     """
 
     Record = ForestRecord
@@ -52,7 +55,7 @@ class ForestClassifier(DescriptorClassifier):
 
     @property
     def n_parameters(self) -> int:
-        """A feature and a threshold an inner node, the classes' shares a leaf."""
+        """Two values (feature and threshold) for each inner node and k class shares for each leaf."""
         leaves = int((self.left < 0).sum())
         return 2 * (len(self.left) - leaves) + leaves * self.shares.shape[1]
 
@@ -71,7 +74,7 @@ class ForestClassifier(DescriptorClassifier):
 
     @classmethod
     def of(cls, model: RandomForestClassifier, descriptor: str, temperature: float) -> ForestClassifier:
-        """The classifier of a fitted forest."""
+        """Convert a fitted scikit-learn forest into a classifier."""
         trees = [estimator.tree_ for estimator in model.estimators_]
         roots = np.cumsum([0, *(tree.node_count for tree in trees)])[:-1]
         behind = [
@@ -107,7 +110,7 @@ TREES = 400
 
 @dataclass(frozen=True)
 class Forest(DescriptorModel):
-    """A random forest (Breiman 2001)."""
+    """A random forest (Breiman 2001) of 400 trees."""
 
     @property
     def choices(self) -> tuple[Mapping[str, float], ...]:

@@ -1,4 +1,4 @@
-"""Two classifiers' scores joined into one (§1.3.2): LSTM and C3D (Khan and Reeshad), appearance and motion (Käding)."""
+"""The weighted mean of two models' scores (§1.3.2): LSTM and C3D (Khan and Reeshad), appearance and motion (Käding)."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _TINY = 1e-7
 
 
 class FusionRecord(ClassifierRecord):
-    """Two classifiers and the share of the first."""
+    """Record of two classifiers and the weight of the first in the mean."""
 
     kind: Literal["fused"] = "fused"
     first: AnyRecord
@@ -41,13 +41,13 @@ class FusionRecord(ClassifierRecord):
     @model_validator(mode="after")
     def _of_two(self) -> FusionRecord:
         if "fused" in (self.first.kind, self.second.kind):
-            raise ValueError("the parts of a fused model are no fused models themselves")
+            raise ValueError("a part of a fused model cannot be a fused model itself")
         return self
 
 
 @dataclass(frozen=True)
 class FusionClassifier(ClipClassifier):
-    """Two classifiers, and the share of the first; `learned` says whether that was learnt."""
+    """Two fitted classifiers and the weight `share` of the first; `learned` is True if this weight was learnt."""
 
     Record = FusionRecord
 
@@ -104,12 +104,12 @@ class FusionClassifier(ClipClassifier):
 
 @dataclass(frozen=True)
 class Fusion(ClipModel):
-    """The mean of two models' scores, weighed evenly or by a share learnt in the fold.
+    """The mean of two models' scores, with equal weights or with a weight that is learnt during the fit.
 
     Args:
-        first, second: the parts; fitted once, whoever else asks for them.
-        learned: whether the first's share is learnt on the clips stopped on (`learned_share`), from parts that were not
-            fitted to these; else it is 1/2.
+        first, second: the two models; `Fits` fits them once, also when other models use them.
+        learned: True: the first model's weight is learnt (`learned_share`) on the clips for early stopping, from scores
+            of fits without these clips. False: it is 1/2.
     """
 
     first: ClipModel
@@ -144,11 +144,14 @@ class Fusion(ClipModel):
 
 
 def learned_share(first: np.ndarray, second: np.ndarray, labels: np.ndarray) -> float:
-    """The first's share by the one-standard-error rule: of those whose cross-entropy is within one standard error of
-    the least, the one nearest to an even split. A few dozen clips tell a useless part from a good one, and no more.
+    """Select the weight of the first model by the one-standard-error rule.
+
+    Of all weights whose cross-entropy is within one standard error of the smallest, return the one nearest to 1/2: a
+    few dozen clips show whether a part is useless or good, but not more.
 
     Args:
-        first, second: (n, k) scores of the same clips. labels: (n,) columns.
+        first, second: (n, k) scores of the same clips.
+        labels: (n,) indices of the true classes.
     """
     a, b = (scores[np.arange(len(labels)), labels] for scores in (first, second))
     shares = _SHARES[:, None]

@@ -1,4 +1,4 @@
-"""Grad-CAM: where in a face a class's score comes from (Selvaraju et al. 2017), through the frozen convolutions."""
+"""Grad-CAM (Selvaraju et al. 2017): heat maps of the face regions that raise the score of a class."""
 
 from __future__ import annotations
 
@@ -12,23 +12,24 @@ from fer_core.models.fc_head import Head
 
 
 def grad_cam(backbone: TorchBackbone, head: Head, pixels: np.ndarray, column: int) -> np.ndarray:
-    """Heat maps of some faces for one class.
+    """Compute one heat map per face for one class.
 
-    The last maps A of the convolutions are weighted by the mean gradient of the class's logit y in each channel,
-    αₖ = (1/hw) Σᵢⱼ ∂y/∂Aₖᵢⱼ, and summed: ReLU(Σₖ αₖ Aₖ), scaled to a largest value of 1 in each face.
+    Each channel of the last convolutional maps A is weighted by the mean gradient of the class's logit y,
+    αₖ = (1/hw) Σᵢⱼ ∂y/∂Aₖᵢⱼ. The heat map is ReLU(Σₖ αₖ Aₖ), scaled so that its largest value in each face is 1.
 
     Args:
-        pixels: (n, size, size) uint8 faces. column: of the class in the head's output.
+        pixels: (n, size, size) uint8 faces.
+        column: index of the class in the head's output.
     Returns:
-        (n, size, size) float32 in [0, 1]; all 0 where nothing speaks for the class.
+        (n, size, size) float32 in [0, 1]; all 0 for a face in which no region raises the class's score.
     """
     below, rest = _at_last_maps(backbone.block)
     with torch.no_grad():
         maps = below(torch.from_numpy(backbone.maps(pixels)).to(backbone.device).float())
     maps.requires_grad_(True)
-    features = rest(maps).flatten(1).to(next(head.parameters()).device)  # a GPU's, read by a head on the CPU
+    features = rest(maps).flatten(1).to(next(head.parameters()).device)  # the head may be on another device
     logits = head.eval()(features)[:, column]
-    (gradient,) = torch.autograd.grad(logits.sum(), maps)  # a row's logit depends on its own maps alone
+    (gradient,) = torch.autograd.grad(logits.sum(), maps)  # the logit of a face depends on this face's maps only
     coarse = (gradient.mean(dim=(2, 3), keepdim=True) * maps.detach()).sum(dim=1).relu().cpu().numpy()
     heat = np.zeros(pixels.shape, dtype=np.float32)
     for place, found in enumerate(coarse):
@@ -39,9 +40,9 @@ def grad_cam(backbone: TorchBackbone, head: Head, pixels: np.ndarray, column: in
 
 
 def _at_last_maps(block: nn.Module) -> tuple[nn.Sequential, nn.Sequential]:
-    """A block in two: up to the last maps that still have a height and a width, and what makes features of them.
+    """Split a block in two: the stages up to the last maps with height and width, and the stages after them.
 
-    Its pooling is the first stage that is named so, or that flattens; before it all are convolutions.
+    The second part begins at the first stage named avgpool, mean or flatten; the stages before it are convolutions.
     """
     stages = dict(block.named_children())
     names = list(stages)

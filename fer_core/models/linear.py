@@ -1,4 +1,4 @@
-"""A linear layer that is as fast as the memory on a few rows and many weights: the thesis's head is nothing else."""
+"""A linear layer that is fast for few rows and many weights, such as those of the thesis's head."""
 
 from __future__ import annotations
 
@@ -6,18 +6,18 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-WIDE = 4_000_000  # weights; under it the products cost no more than the calls
+WIDE = 4_000_000  # number of weights above which oneDNN is faster; smaller layers are dominated by the call itself
 
 
 class Linear(nn.Linear):
-    """`nn.Linear`, same weights and gradients. Wide ones go to oneDNN on a CPU.
+    """`nn.Linear` with the same weights and gradients, but wide layers on a CPU are multiplied by oneDNN.
 
     `functional.linear` multiplies by MKL's sgemm, which takes twice as long as oneDNN's inner product on 20 rows and
     25088 x 4096 weights (AMD EPYC; `python -m benchmarks head_step`).
     """
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(n, in) to (n, out)."""
+        """Return (n, out) for (n, in)."""
         wide = x.ndim == 2 and x.device.type == "cpu" and x.dtype == torch.float32 and self.weight.numel() >= WIDE
         if wide and torch.backends.mkldnn.is_available():
             return _InnerProduct.apply(x, self.weight, self.bias)

@@ -1,4 +1,4 @@
-"""An LSTM over the features of a clip's frames, in order (§1.3.2: the CNN-RNN of Kahou et al. 2015)."""
+"""An LSTM that reads the features of a clip's frames in their order (§1.3.2: the CNN-RNN of Kahou et al. 2015)."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from fer_core.models.base import ClassifierRecord
 from fer_core.models.clip_network import CLIPS_AT_ONCE, Batch, ClipNetwork, NetworkClassifier, Standardize, in_chunks
 
 HIDDEN = 64
-STEPS = 8  # frames read of a clip
+STEPS = 8  # frames that the LSTM reads from a clip
 
 
 class LastState(nn.Module):
@@ -29,7 +29,7 @@ class LastState(nn.Module):
         self.lstm = nn.LSTM(n_features, hidden, batch_first=True)
 
     def forward(self, frames: torch.Tensor) -> torch.Tensor:
-        """(b, hidden) of (b, n, d) frames."""
+        """Return (b, hidden) states after the last of (b, n, d) frames."""
         return self.lstm(frames)[1][0][-1]
 
 
@@ -61,7 +61,7 @@ class LSTMClassifier(NetworkClassifier):
 
     @classmethod
     def batches(cls, inputs: ClipInputs, clips: np.ndarray, size: int = CLIPS_AT_ONCE) -> Iterator[Batch]:
-        """Eight frames of every clip, from its first to its last."""
+        """Yield eight evenly spaced frames of every clip, from its first frame to its last."""
         for batch in in_chunks(clips, size):
             places = np.stack([frames_evenly(int(n), STEPS) for n in inputs.lengths[batch]])
             yield inputs.features[torch.from_numpy(places + inputs.offsets[batch][:, None])], batch
@@ -69,7 +69,7 @@ class LSTMClassifier(NetworkClassifier):
 
 @dataclass(frozen=True)
 class LSTM(ClipNetwork):
-    """Standardised features -> LSTM -> its last state -> scores, dropout before each."""
+    """Standardised features -> LSTM -> its last hidden state -> scores, with dropout before the LSTM and the scores."""
 
     classifier = LSTMClassifier
 

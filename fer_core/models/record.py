@@ -1,4 +1,4 @@
-"""The model record, `model.json`: a scorer reads this file and the weights, and nothing else."""
+"""The model record, `model.json`. Scoring needs only this file and the weights file."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Score = Annotated[float, Field(ge=0, le=1)]
 
 
 class TensorSpec(Settings):
-    """Shape and type of one tensor of the weights file."""
+    """Shape and type of one tensor in the weights file."""
 
     shape: tuple[Annotated[int, Field(ge=0)], ...] = Field(max_length=5)
     dtype: Literal["F64", "F32", "F16", "I64", "U8"]
@@ -28,7 +28,7 @@ class TensorSpec(Settings):
 
 
 class BackboneRecord(Settings):
-    """A frozen network; its tensors are in the weights file, `weights_digest` is what feature keys hold."""
+    """A frozen network. Its tensors are in the weights file; `weights_digest` identifies it in the keys of features."""
 
     name: BackboneName
     source: str = Field(max_length=200)
@@ -39,19 +39,19 @@ class BackboneRecord(Settings):
 
 
 class ModelFacts(Settings):
-    """All of a model but its tensors: how to preprocess and score clips, and the data it was trained on.
+    """Everything about a model except its tensors: how to preprocess and score clips, and its training data.
 
     Args:
-        model: name of the model, as in the settings it was trained by.
+        model: name of the model, as in its training settings.
         classes: labels, in the order of the scores' columns.
-        preprocess: as in training; its `max_frames` is the frame budget of a clip.
-        rule: how frames are joined into a verdict.
-        temperatures: rule -> temperature of its clip scores, fitted out of fold.
-        abstain_below: calibrated confidence under which a clip abstains.
+        preprocess: settings used in training; `max_frames` limits the frames of a clip.
+        rule: how the frame scores of a clip are combined.
+        temperatures: rule -> temperature of its clip scores, fitted on out-of-fold scores.
+        abstain_below: the model abstains from clips whose calibrated confidence is below this value.
         subjects: digests of the training subjects (see `subject_digest`).
-        data_fingerprint: of the training manifest.
-        synthetic: whether any training face was drawn or rendered.
-        versions: of the packages that made it.
+        data_fingerprint: fingerprint of the training manifest.
+        synthetic: True if any training face was drawn or rendered.
+        versions: versions of the packages that the model was trained with.
     """
 
     model: ModelName | Literal["adopted"] = "head"
@@ -78,7 +78,7 @@ class ModelRecord(Settings):
     format: Literal[3]
     preprocess_version: int
     facts: ModelFacts
-    backbones: tuple[BackboneRecord, ...] = Field(max_length=8, description="None: the classifier reads no features")
+    backbones: tuple[BackboneRecord, ...] = Field(max_length=8, description="Empty if the classifier reads no features")
     classifier: AnyRecord
     tensors: dict[str, TensorSpec] = Field(max_length=5000)
     canary: tuple[tuple[Score, ...], ...] = Field(min_length=1, max_length=64)

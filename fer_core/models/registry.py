@@ -1,6 +1,6 @@
-"""The models by name, in the order of the thesis: its own head and rules, its appendix, the systems it reviews.
+"""All models by name, in the order of the thesis: its own head and rules, its appendix, the systems it reviews.
 
-A new model is a file beside this one, its name in `model_names.py`, and a line in `MODELS`.
+To add a model, add a file to this folder, its name to `model_names.py`, and a line to `MODELS`.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ RULES_OF_HEAD: dict[str, tuple[Rule, str]] = {
 
 @dataclass(frozen=True)
 class Start:
-    """Stored layers of the backbone that a head starts from."""
+    """Files of the backbone's layers from which a head starts: the FC layers and the last block."""
 
     fc: Path | None = None
     block: Path | None = None
@@ -92,11 +92,11 @@ MODELS: dict[str, Factory] = {
 
 
 def model_of(train: TrainConfig, *, epochs: int = 0, fc: Path | None = None, block: Path | None = None) -> ClipModel:
-    """The model that a setting names (`train.model`), with that setting.
+    """Return the model that the settings name (`train.model`), with these settings.
 
     Args:
-        epochs: most epochs of a network over clips, or of those in a fused model; 0: the setting's.
-        fc, block: stored layers of the backbone that a head starts from.
+        epochs: maximum number of epochs of clip networks, also inside a fusion; 0: as in the settings.
+        fc, block: files of the backbone's layers from which a head starts.
     """
     if epochs and train.model in RECIPES:
         train = train.model_copy(update={"epochs": epochs})
@@ -106,12 +106,12 @@ def model_of(train: TrainConfig, *, epochs: int = 0, fc: Path | None = None, blo
 def models_of(
     names: Sequence[str], train: TrainConfig, *, epochs: int = 0, fc: Path | None = None, block: Path | None = None
 ) -> tuple[ClipModel, ...]:
-    """The models to compare, in the order given, each by its own recipe; what is everyone's is `train`'s.
+    """Return the models to compare, in the given order. Each has its own recipe; shared fields come from `train`.
 
     Args:
-        train: the head's setting, or that of the model it names.
-        epochs: most epochs of the networks over clips; 0: those of their recipes.
-        fc, block: stored layers of the backbone that the head starts from.
+        train: the settings; its model's own fields apply to that model only.
+        epochs: maximum number of epochs of the clip networks; 0: as in their recipes.
+        fc, block: files of the backbone's layers from which the head starts.
     Raises:
         ConfigError: a name is unknown or given twice.
     """
@@ -138,7 +138,7 @@ def models_of(
 
 
 def requirements_of(train: TrainConfig, search: SearchConfig | None = None) -> FeatureRequirements:
-    """The features that fits of this setting read; with `search`, those of every setting that it may try."""
+    """Return the features that a fit with these settings reads; with `search`, those of every trial that it may run."""
     models = (train.model,) if search is None or not search.models else search.models
     transfers = {train.transfer} if search is None or not search.transfer else set(search.transfer)
     counts = (train.augment.views,) if search is None or not search.views else search.views
@@ -155,6 +155,6 @@ def requirements_of(train: TrainConfig, search: SearchConfig | None = None) -> F
 
 
 def joint_requirements(found: Sequence[ClipModel]) -> FeatureRequirements:
-    """The features and descriptors that some models read, without views and maps."""
+    """Return the features and descriptors that the models read together, without augmented views and maps."""
     names = dict.fromkeys(descriptor.name for model in found for descriptor in model.descriptors)
     return FeatureRequirements(plain=any(model.reads_features for model in found), descriptors=tuple(names))

@@ -1,4 +1,4 @@
-"""A linear support vector machine of one descriptor, as scikit-learn fits it, in four arrays (§1.3.1)."""
+"""A linear support vector machine of one descriptor, fitted by scikit-learn and stored as arrays (§1.3.1)."""
 
 from __future__ import annotations
 
@@ -20,22 +20,24 @@ if TYPE_CHECKING:
 
 
 class SupportVectorsRecord(DescriptorRecord):
-    """A linear support vector machine of a descriptor; temperature: of its softmax."""
+    """Record of a linear support vector machine; `temperature` divides the margins before the softmax."""
 
     kind: Literal["support_vectors"] = "support_vectors"
 
 
 @dataclass(frozen=True)
 class SupportVectorsClassifier(DescriptorClassifier):
-    """One class against one; the softmax of each class's smallest margin over another. Where the descriptor says
-    nothing, all classes score alike.
+    """A fitted one-against-one support vector machine.
+
+    The score of a class is the softmax of its smallest margin over another class. If the descriptor carries no evidence
+    (`Descriptor.says_nothing`), all classes get the same score.
 
     Args:
-        mean, scale: (d,) of the descriptor's numbers. coef, intercept: (p, d) and (p,), a row a pair of classes i < j,
-            positive for i.
-        n_classes: k, p = k (k - 1) / 2.
-        onset: (d,) weights whose product with a descriptor is positive where the expression grows, negative where it
-            fades; (0,) where the descriptor is not signed.
+        mean, scale: (d,) mean and standard deviation of the descriptor's values.
+        coef, intercept: (p, d) and (p,), one row for each pair of classes i < j, positive for i; p = k (k - 1) / 2.
+        n_classes: k.
+        onset: (d,) weights whose product with a descriptor is positive if the expression grows and negative if it
+            fades; (0,) if the descriptor is not signed.
     """
 
     Record = SupportVectorsRecord
@@ -62,10 +64,10 @@ class SupportVectorsClassifier(DescriptorClassifier):
         return found
 
     def decision(self, pairs: np.ndarray) -> np.ndarray:
-        """(n, k) each class's smallest margin over another class: positive where it wins all its pairs.
+        """Return (n, k): each class's smallest margin over another class, positive if the class wins all its pairs.
 
-        Where a class wins all its pairs it is also the one with the most votes. Votes themselves are nearly the same
-        for every clip, sure or not; the smallest margin tells right verdicts from wrong ones.
+        A class that wins all its pairs also has the most votes. Votes hardly differ between certain and uncertain
+        clips; the smallest margin does, so it separates correct predictions from wrong ones.
 
         Args:
             pairs: (n, p) margins, positive for the first class of a pair.
@@ -77,22 +79,24 @@ class SupportVectorsClassifier(DescriptorClassifier):
         return smallest
 
     def fades(self, described: np.ndarray) -> np.ndarray:
-        """(n,) whether clips seem to begin with an expression that fades; never of a descriptor that is not signed.
+        """Return (n,) True for clips that seem to begin with a fading expression; all False if the descriptor is not
+        signed.
 
-        Margins cannot tell: a fading expression is like another that grows, so they are as large.
+        Margins cannot show this: a fading expression looks like another one that grows, so its margins are as large.
 
         Args:
-            described: (n, ...) the descriptor of clips.
+            described: (n, ...) descriptors of the clips.
         """
         rows = described.reshape(len(described), -1)[:, : len(self.onset)]
         found: np.ndarray = rows @ self.onset < 0
         return found
 
     def speaking_for(self, row: np.ndarray, column: int) -> np.ndarray:
-        """(d,) what each number of a clip's descriptor adds to the margins of a class over all others.
+        """Return (d,): the contribution of each descriptor value to the sum of the margins of a class over all others.
 
         Args:
-            row: (d,) the descriptor.
+            row: (d,) descriptor of a clip.
+            column: index of the class.
         """
         signs = [(i == column) - (j == column) for i, j in combinations(range(self.n_classes), 2)]
         added: np.ndarray = np.array(signs) @ self.coef * (row - self.mean) / self.scale
@@ -105,9 +109,9 @@ class SupportVectorsClassifier(DescriptorClassifier):
 
     @classmethod
     def of(cls, model: Pipeline, descriptor: str, temperature: float, onset: np.ndarray) -> SupportVectorsClassifier:
-        """The classifier of a fitted pipeline of StandardScaler and linear SVC, with the onset's weights."""
+        """Convert a fitted pipeline of StandardScaler and linear SVC into a classifier, with the `onset` weights."""
         scaler, svc = model[0], model[-1]
-        sign = -1.0 if len(svc.classes_) == 2 else 1.0  # with two classes scikit-learn is positive for the second
+        sign = -1.0 if len(svc.classes_) == 2 else 1.0  # for two classes, scikit-learn: > 0 is the second
         record = SupportVectorsRecord(descriptor=descriptor, n_features=scaler.mean_.size, temperature=temperature)
         learnt = scaler.mean_, scaler.scale_, sign * svc.coef_, sign * svc.intercept_
         return cls(record, *learnt, len(svc.classes_), onset)
@@ -122,12 +126,12 @@ class SupportVectorsClassifier(DescriptorClassifier):
         return cls(record, **take(tensors, shapes, dict.fromkeys(shapes, torch.float64)), n_classes=n_classes)
 
 
-COSTS = (0.001, 0.01, 0.1, 1.0, 10.0)  # tried for C
+COSTS = (0.001, 0.01, 0.1, 1.0, 10.0)  # candidate values of C
 
 
 @dataclass(frozen=True)
 class SupportVectors(DescriptorModel):
-    """A linear support vector machine on standardised numbers, one class against one; C chosen by inner folds."""
+    """A linear one-against-one support vector machine on standardised values; inner folds select C."""
 
     @property
     def choices(self) -> tuple[Mapping[str, float], ...]:
@@ -143,18 +147,18 @@ class SupportVectors(DescriptorModel):
 
         svc = SVC(kernel="linear", C=choice["cost"], class_weight=weights, decision_function_shape="ovo")
         model = make_pipeline(StandardScaler(), svc).fit(rows, labels)
-        unit = float(np.abs(model.decision_function(rows)).mean())  # a small cost makes small margins
+        unit = float(np.abs(model.decision_function(rows)).mean())  # a small C gives small margins
         onset = onset_weights(rows, seed) if self.descriptor.signed else np.empty(0)
         return SupportVectorsClassifier.of(model, self.descriptor.name, unit, onset)
 
 
 def onset_weights(rows: np.ndarray, seed: int) -> np.ndarray:
-    """(d,) weights of the hyperplane through 0 that parts clips, which start neutral, from the same clips reversed.
+    """Return (d,) weights of the hyperplane through 0 that separates clips, which start neutral, from their reversals.
 
-    Each is scaled to length 1, so that faint and strong expressions count alike.
+    Each clip's descriptor is scaled to length 1, so that weak and strong expressions count equally.
 
     Args:
-        rows: (n, d) a signed descriptor of the clips.
+        rows: (n, d) signed descriptors of the clips.
     """
     from sklearn.svm import LinearSVC
 

@@ -1,4 +1,4 @@
-"""From frame scores to a clip's verdict (thesis §4.1): majority vote, mean scores, mean of log scores."""
+"""Predict a clip from its frame scores (thesis §4.1): majority vote, mean scores, mean of log scores."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ import numpy as np
 from fer_core.config import Rule
 from fer_core.errors import ShapeError
 
-_TINY = 1e-7  # a score of exactly 0 must not veto a class in the log rule, nor be certain when calibrated
+_TINY = 1e-7  # avoids log(0): one score of 0 must not exclude a class
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """The verdict on a clip, by one rule.
+    """The prediction for a clip by one rule.
 
     Args:
-        index: column of the winning class in class order.
+        index: index of the predicted class, in class order.
         scores: (k,) clip scores, sum 1: vote shares, mean scores or normalised geometric means.
-        n_frames: frames that had a say.
+        n_frames: number of frames that the rule combined.
     """
 
     index: int
@@ -28,7 +28,7 @@ class Verdict:
 
 
 def clip_scores(scores: np.ndarray, rule: Rule) -> np.ndarray:
-    """(k,) scores of a clip by `rule`, sum 1.
+    """Return (k,) scores of a clip by `rule`, sum 1.
 
     majority_vote: shares of the frames' arg-max votes. mean_scores: (1/n) Σᵢ sᵢ (eq. 4.2).
     log_mean_scores: softmax of (1/n) Σᵢ log sᵢ.
@@ -51,9 +51,9 @@ def clip_scores(scores: np.ndarray, rule: Rule) -> np.ndarray:
 
 
 def judge(scores: np.ndarray, rule: Rule) -> Verdict:
-    """The verdict of a clip by `rule`; see `clip_scores` for the rules and their errors.
+    """Predict a clip by `rule`; see `clip_scores` for the rules and the errors raised.
 
-    A tie of votes goes to the tied class with the higher mean score, which the thesis leaves open.
+    Of tied classes, the one with the highest mean score is predicted; the thesis does not define this case.
 
     Example:
         >>> frames = np.array([[0.6, 0.4], [0.6, 0.4], [0.1, 0.9]])
@@ -67,10 +67,11 @@ def judge(scores: np.ndarray, rule: Rule) -> Verdict:
 
 
 def apply_temperature(scores: np.ndarray, temperature: float) -> np.ndarray:
-    """(n, k) or (k,) probabilities p ∝ s^(1/T): softer above 1, sharper below; the arg-max stays.
+    """Return probabilities p ∝ s^(1/T), of the same shape: T > 1 makes them flatter, T < 1 sharper; the arg-max stays.
 
     Args:
-        scores: clip scores, rows sum to 1. temperature: T > 0; 1 returns the scores, as float64.
+        scores: (n, k) or (k,) clip scores, rows sum to 1.
+        temperature: T > 0; 1 returns the scores as float64.
 
     Example:
         >>> apply_temperature(np.array([0.8, 0.2]), 2.0).round(3).tolist()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,6 +25,23 @@ CODECS = (
 # What our containers begin with. Found near the start of a file that cannot be opened: a damaged video, else none.
 _SIGNATURES = (b"ftyp", b"moov", b"\x1aE\xdf\xa3", b"AVI LIST", b"FLV\x01", b"0&\xb2u\x8ef\xcf\x11", b"OggS")
 _HEAD = 1 << 16
+TO_VIDEO = "convert it: ffmpeg -i IN -c:v libx264 -pix_fmt yuv420p OUT.mp4"
+TO_FRAMES = "make it a folder of frames: magick IN -coalesce OUT/%05d.png"  # FFmpeg does not decode all of these
+# Pictures and videos of kinds that are not read: how each begins, its name, the remedy.
+_KNOWN = (
+    (re.compile(rb"GIF8"), "a GIF picture", TO_VIDEO),
+    (re.compile(rb"RIFF.{4}WEBP", re.DOTALL), "a WebP picture", TO_FRAMES),
+    (re.compile(rb".{4}ftyp(?:hei|hev|mif1|msf1|avi[fs])", re.DOTALL), "a HEIF or AVIF picture", TO_FRAMES),
+    (re.compile(rb"\x89PNG.{29,4096}acTL", re.DOTALL), "an animated PNG picture", TO_FRAMES),
+    (re.compile(rb"\x06\x0e\x2b\x34"), "an MXF video", TO_VIDEO),
+    (re.compile(rb"[.]RMF"), "a RealMedia video", TO_VIDEO),
+    (re.compile(rb"YUV4MPEG2"), "a YUV4MPEG video", TO_VIDEO),
+)
+
+
+_PICTURES = (
+    av.stream.Disposition.attached_pic | av.stream.Disposition.timed_thumbnails | av.stream.Disposition.still_image
+)
 
 
 class _Refused(PermissionError):
@@ -142,10 +160,13 @@ def _too_much() -> ClipError:
 def _not_opened(file: BufferedReader, exc: Exception) -> ClipError:
     file.seek(0)
     head = file.read(_HEAD)
+    for signature, what, remedy in _KNOWN:
+        if signature.match(head):
+            return ClipError(ClipStatus.UNSUPPORTED, f"it is {what}, which is not read; {remedy}")
     if isinstance(exc, av.error.ArgumentError | _Refused) or not any(sign in head for sign in _SIGNATURES):
         return ClipError(
             ClipStatus.UNSUPPORTED,
-            f"its content is no video of a known kind; known are {FORMATS}",
+            f"its content is no video of a known kind; known are {FORMATS}. If a player shows it, {TO_VIDEO}",
         )
     reason = (getattr(exc, "strerror", None) or str(exc)).rstrip(".")
     return ClipError(ClipStatus.DAMAGED, f"its container cannot be read ({reason}); copy or export it again")
@@ -154,7 +175,7 @@ def _not_opened(file: BufferedReader, exc: Exception) -> ClipError:
 def _video_streams(file: BufferedReader, container: av.container.InputContainer) -> list[av.VideoStream]:
     if not container.streams:
         raise _not_opened(file, ValueError("it holds no streams"))
-    streams = [s for s in container.streams.video if not s.disposition & av.stream.Disposition.attached_pic]
+    streams = [s for s in container.streams.video if not s.disposition & _PICTURES]
     if not streams:
         others = ", ".join(sorted({s.type for s in container.streams} - {"video"})) or "a picture"
         raise ClipError(ClipStatus.UNSUPPORTED, f"there is no video in it, only {others}")
@@ -179,4 +200,4 @@ def _check_codec(stream: av.VideoStream) -> None:
     name = None if context is None else context.codec.canonical_name
     if name not in CODECS:
         codec = "an unknown codec" if name is None else f"codec '{name}'"
-        raise ClipError(ClipStatus.UNSUPPORTED, f"{codec} is not among the accepted: {', '.join(CODECS)}")
+        raise ClipError(ClipStatus.UNSUPPORTED, f"{codec} is not among the accepted; {TO_VIDEO}")

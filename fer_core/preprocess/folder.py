@@ -1,14 +1,16 @@
-"""A folder of frames as a clip: bytes are read by us and decoded from memory; no path reaches OpenCV."""
+"""A folder of frames, or a still, as a clip: bytes are read by us and decoded from memory; no path reaches OpenCV."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from io import BufferedReader
 from pathlib import Path
 
 import cv2
 import numpy as np
 
+from fer_core.clips.media import is_picture_content
 from fer_core.config import LimitsConfig
 from fer_core.errors import ClipError, ClipStatus
 from fer_core.preprocess.admit import open_regular
@@ -19,6 +21,18 @@ from fer_core.preprocess.gray import check_pixels
 # How a whole picture ends; OpenCV fills the missing part of a cut one with grey and says nothing.
 _ENDS = {b"\xff\xd8": b"\xff\xd9", b"\x89P": b"IEND"}
 _TAIL = 4096  # some cameras append notes behind the end
+_NEXT = b"\xff\xd9\xff\xd8"  # a JPEG picture right behind another
+_STREAM = 2  # so many of these are a stream; a photograph may have one, before its depth map
+_SEEN = 16 * 2**20  # bytes of a file in which they are counted
+
+
+def is_still(file: BufferedReader) -> bool:
+    """True if an open file is a single picture; a stream of JPEG pictures is a video."""
+    file.seek(0)
+    head = file.read(64)
+    if not is_picture_content(head):
+        return False
+    return not head.startswith(b"\xff\xd8") or (head + file.read(_SEEN)).count(_NEXT) < _STREAM
 
 
 class FrameFolder:

@@ -22,7 +22,7 @@ from fer_core.preprocess.decode import Frame, Media, VideoFile
 from fer_core.preprocess.equalize import equalize_by
 from fer_core.preprocess.face import Detection, FaceFinder, confirmed, crop, resize
 from fer_core.preprocess.faces import Faces, FrameStatus, Ledger
-from fer_core.preprocess.folder import FrameFolder
+from fer_core.preprocess.folder import FrameFolder, is_still
 from fer_core.preprocess.frame_count import Report
 from fer_core.preprocess.selection import select
 from fer_core.preprocess.spool import Spool
@@ -88,7 +88,8 @@ def open_media(path: Path, limits: LimitsConfig) -> Iterator[Media]:
         if files == (path,):
             file = stack.enter_context(open_regular(path, limits))
             before = _stamps([file.fileno()])
-            media = VideoFile(file, _digest_of(file), limits)
+            digest = _digest_of(file)
+            media = FrameFolder(files, digest, limits) if is_still(file) else VideoFile(file, digest, limits)
             yield media
             after = _stamps([file.fileno()])
         else:

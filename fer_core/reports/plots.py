@@ -13,7 +13,6 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
-from sklearn.metrics import ConfusionMatrixDisplay
 
 from fer_core.errors import ShapeError
 from fer_core.evaluation.calibration import Reliability
@@ -62,6 +61,8 @@ def figure_pixels(figure: Figure, dpi: int = 120) -> np.ndarray:
 
 def confusion_figure(evaluation: Evaluation, title: str = "") -> Figure:
     """The confusion matrix, rows normalised to % (thesis, Figs 4.3 ff.), counts in small print."""
+    from sklearn.metrics import ConfusionMatrixDisplay  # a second of import that other pictures do without
+
     with rc_context(STYLE):
         side = max(6.2, 1.7 + 0.75 * len(evaluation.classes))
         figure, ax = _figure(side, side - 0.8)

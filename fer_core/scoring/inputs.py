@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from fer_core.clips.clip import FRAME_SUFFIXES, VIDEO_SUFFIXES, Clip
+from fer_core.clips.clip import Clip
 from fer_core.clips.manifest import read_manifest
+from fer_core.clips.media import OURS, clips_in, is_class_folder, is_ours
 from fer_core.errors import ClipError, ClipStatus, DataError
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -29,24 +33,42 @@ class Item:
     digest: str = ""
 
 
+@dataclass(frozen=True)
+class PassedOver:
+    """A file or folder inside a named folder that is no clip.
+
+    Args:
+        path: as the user would name it.
+        reason: `not a video`, `hidden` ...
+    """
+
+    path: str
+    reason: str
+
+
 def collect(paths: Sequence[str | Path], *, follow_links: bool = False) -> list[Item]:
     """The clips of some paths, in the order given, a folder's in the order of their names.
 
-    A named file is taken whatever it is called, or not there: it gets a row that says so. In a folder, files with the
-    suffix of a video are clips, and folders that hold pictures but no video. A .csv is a manifest. Names that begin
-    with a dot are passed over. With `follow_links`, folders that are links are walked through, once each.
+    A named file is taken whatever it is called, or not there: it gets a row that says so. What is a clip in a folder,
+    `clips.media` says; `passed_over` names the rest. A .csv is a manifest. With `follow_links`, folders that are links
+    are walked through, once each.
 
     Raises:
         DataError: a manifest cannot be read, or there is nothing to score.
     """
-    items = [item for path in paths for item in _expand(os.fspath(path), follow_links)]
+    items = [item for item in _all(paths, follow_links) if isinstance(item, Item)]
     if not items:
         named = ", ".join(repr(str(path)) for path in paths) or "no paths"
         raise DataError(
-            f"nothing to score in {named}; name video files, folders of them ({' '.join(VIDEO_SUFFIXES)}), folders of "
-            "frames, or a manifest CSV"
+            f"nothing to score in {named}; name video files, pictures, folders of them, folders of frames, or a "
+            "manifest CSV"
         )
     return items
+
+
+def passed_over(paths: Sequence[str | Path], *, follow_links: bool = False) -> list[PassedOver]:
+    """The files in the folders among `paths` that `collect` takes no clip from, each with its reason."""
+    return [found for found in _all(paths, follow_links) if isinstance(found, PassedOver)]
 
 
 def named(name: str) -> Item:
@@ -67,7 +89,12 @@ def printable(text: str) -> str:
     return os.fsencode(text).decode("utf-8", "backslashreplace")
 
 
-def _expand(name: str, follow_links: bool) -> Iterator[Item]:
+def _all(paths: Sequence[str | Path], follow_links: bool) -> Iterator[Item | PassedOver]:
+    for path in paths:
+        yield from _expand(os.fspath(path), follow_links)
+
+
+def _expand(name: str, follow_links: bool) -> Iterator[Item | PassedOver]:
     item = named(name)
     path = item.clip.path
     if item.refused is None and path.suffix.lower() == ".csv" and path.is_file():
@@ -92,21 +119,28 @@ def _of_manifest(path: Path) -> list[Item]:
     return items
 
 
-def _of_folder(folder: Path, shown: Path, follow_links: bool) -> Iterator[Item]:
+def _of_folder(root: Path, shown: Path, follow_links: bool) -> Iterator[Item | PassedOver]:
     seen: set[str] = set()
-    for here, folders, files in os.walk(folder, followlinks=follow_links):
+
+    def name(path: Path) -> str:
+        return str(shown / path.relative_to(root))
+
+    for here, folders, files in os.walk(root, followlinks=follow_links):
+        folder = Path(here)
         folders.sort()
-        visible = [name for name in folders if not name.startswith(".")]
+        yield from (PassedOver(name(folder / entry), "hidden") for entry in (*folders, *files) if entry.startswith("."))
+        visible = [entry for entry in folders if not entry.startswith(".")]
         if follow_links:
-            seen.add(os.path.realpath(here))
-            visible = [name for name in visible if os.path.realpath(os.path.join(here, name)) not in seen]
-        links = [] if follow_links else [n for n in visible if os.path.islink(os.path.join(here, n))]
-        folders[:] = [name for name in visible if name not in links]
-        videos = [n for n in files if not n.startswith(".") and n.lower().endswith(VIDEO_SUFFIXES)]
-        pictures = any(not n.startswith(".") and n.lower().endswith(FRAME_SUFFIXES) for n in files)
-        for name in sorted(videos + links):
-            path = Path(here, name)
-            yield Item(Clip(id=str(shown / path.relative_to(folder)), path=path), root=folder)
-        if pictures and not videos:
-            path = Path(here)
-            yield Item(Clip(id=str(shown / path.relative_to(folder)), path=path), root=folder)
+            seen.add(os.path.realpath(folder))
+            visible = [entry for entry in visible if os.path.realpath(folder / entry) not in seen]
+        links = [] if follow_links else [entry for entry in visible if (folder / entry).is_symlink()]
+        ours = [entry for entry in visible if entry not in links and is_ours(folder / entry)]
+        yield from (PassedOver(name(folder / entry), OURS) for entry in ours)
+        folders[:] = [entry for entry in visible if entry not in links and entry not in ours]
+        shown_files = [folder / entry for entry in sorted(files) if not entry.startswith(".")]
+        found = clips_in(folder, shown_files, class_folder=is_class_folder(folder.relative_to(root)))
+        for path in sorted([*found.clips, *(folder / entry for entry in links)]):
+            yield Item(Clip(id=name(path), path=path), root=root)
+        yield from (PassedOver(name(path), reason) for path, reason in found.passed_over)
+        if found.note:
+            log.warning(found.note)

@@ -23,7 +23,6 @@ from pydantic import BaseModel
 
 from fer_core.errors import TrackingError
 from fer_core.evaluation.metrics import Evaluation
-from fer_core.reports.plots import confusion_figure, figure_pixels
 from fer_core.runtime import describe_environment, git_commit
 from fer_core.store import write_atomic
 from fer_core.tracking.connection import Tracking, check_name, connect, mlflow_errors, without_secrets
@@ -232,6 +231,8 @@ class Run:
         Args:
             name: of the files and of the image, one word.
         """
+        from fer_core.reports.plots import confusion_figure, figure_pixels  # scoring does without matplotlib
+
         figure = confusion_figure(evaluation, title or name)
         self.log_figure(figure, f"figures/{name}.png")
         self.log_json(evaluation.to_json(), f"figures/{name}.json")

@@ -1,1 +1,1 @@
-"""Features and labels -> a fitted head: one epoch function, stopping, imbalance, a record of every epoch."""
+"""Train networks in epochs: the epoch loop, its checkpoint, stopping rules, history and class weights."""

@@ -1,4 +1,4 @@
-"""The state of a fit between epochs: the best weights so far, and on disk what a killed fit needs to go on."""
+"""The state of a fit between epochs: the best weights so far, and a file from which a killed fit resumes."""
 
 from __future__ import annotations
 
@@ -22,13 +22,14 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-EVERY_S = 60.0  # a 4096-wide fit's state is 1.4 GB: not after every epoch
+EVERY_S = 60.0  # not after every epoch: the state of a head of width 4096 has 1.4 GB
 
 
 class Checkpoint:
-    """Best weights and progress of a fit; written to `folder` at an epoch's end, at most once in 60 s.
+    """Best weights and progress of a fit, saved to `folder` after an epoch, but at most once in 60 s.
 
-    One safetensors file holds weights, best weights and optimiser state, its metadata the history: all or nothing.
+    One safetensors file holds the weights, the best weights and the optimiser state; its metadata holds the history. A
+    single file is replaced atomically, so the saved state is always complete.
     """
 
     def __init__(self, folder: Path | None, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
@@ -40,7 +41,11 @@ class Checkpoint:
         self._saved_at = time.monotonic()
 
     def after_epoch(self, history: History, steps: int, *, best: bool, stopped: bool) -> None:
-        """Take note of an epoch that has ended after `steps` optimiser steps."""
+        """Record an epoch that had `steps` optimiser steps, and save the state if it is due.
+
+        Args:
+            best: keep the weights of this epoch. stopped: the fit ends with this epoch.
+        """
         self.steps += steps
         self.stopped = stopped
         if best:
@@ -51,16 +56,17 @@ class Checkpoint:
             self._saved_at = time.monotonic()
 
     def restore_best(self) -> None:
-        """Put the best epoch's weights back into the model."""
+        """Load the best epoch's weights into the model."""
         self.model.load_state_dict(self._best)
 
     def discard(self) -> None:
-        """Remove the file: the fit has ended."""
+        """Remove the checkpoint folder, after the fit has ended."""
         if self.path:
             shutil.rmtree(self.path.parent, ignore_errors=True)
 
     def resume(self, rule: StoppingRule) -> History:
-        """The history of the fit that was here before, its state loaded and `rule` shown its epochs; else empty."""
+        """Load the saved state, replay its epochs to `rule`, and return its history; empty without a readable
+        checkpoint."""
         if self.path is None or not self.path.is_file():
             return History()
         try:
@@ -75,7 +81,7 @@ class Checkpoint:
         for key, value in _under("optimizer.", tensors).items():
             place, name = key.split(".", 1)
             parameter = parameters[int(place)]
-            if value.shape == parameter.shape:  # fused optimisers pair the numbers as they lie in memory
+            if value.shape == parameter.shape:  # fused optimisers need the memory layout of the parameter
                 value = torch.empty_like(parameter).copy_(value)
             state.setdefault(int(place), {})[name] = value
         groups = self.optimizer.state_dict()["param_groups"]

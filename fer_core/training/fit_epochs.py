@@ -1,7 +1,7 @@
-"""fit_epochs: a network, its batches and labels in; its best epoch and history out. The one loop of all networks.
+"""The epoch loop that trains all networks: `fit_epochs`.
 
-Everything random is a function of (seed, epoch), so a fit that was killed and resumed ends in the same bytes as one
-that was not (CPU, same thread count). It knows neither MLflow nor Optuna.
+Everything random depends on (seed, epoch) only. So a fit that was killed and resumed ends with the same bytes as a fit
+without interruption, on a CPU with the same number of threads. The loop does not use MLflow or Optuna.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ Batches = Iterable[tuple[torch.Tensor, torch.Tensor]]  # inputs and labels, on t
 
 @dataclass(frozen=True)
 class Length:
-    """Length of a refit, taken from the fits of the folds; its epochs are longer than theirs.
+    """Length of a refit on all clips, selected by the fits of the folds, whose epochs have fewer steps.
 
     Args:
-        steps: optimiser steps, after which it ends. epoch_steps: steps of one of the folds' epochs, by which learning
-            rates are scheduled.
+        steps: number of optimiser steps after which the refit ends.
+        epoch_steps: number of steps in an epoch of the folds; the learning-rate schedule counts epochs of this length.
     """
 
     steps: int
@@ -44,10 +44,11 @@ class EpochsFit:
     """Result of a fit.
 
     Args:
-        history: every epoch run.
-        best_epoch: counted from 1. steps: optimiser steps up to and including it.
-        threads: torch threads used; the same number is needed for the same bytes.
-        seconds: wall clock of the epochs.
+        history: all epochs.
+        best_epoch: counted from 1.
+        steps: number of optimiser steps up to the end of the best epoch.
+        threads: number of torch threads; a fit with another number gives slightly different weights.
+        seconds: wall-clock time of the epochs.
     """
 
     history: History
@@ -64,12 +65,16 @@ def run_epoch(
     optimizer: torch.optim.Optimizer | None,
     max_steps: int = 0,
 ) -> tuple[float, float, int]:
-    """One pass over `batches`, inputs and labels: training with an optimiser, evaluation without.
+    """Train the network for one epoch, or evaluate it if `optimizer` is None.
 
+    Args:
+        batches: (inputs, labels) pairs.
+        max_steps: stop after this number of batches; 0: use all.
     Returns:
-        Mean of the batches' losses, share of right rows (frames: both as §4.3 has them), number of batches.
+        Mean of the batches' losses, accuracy over all rows (for frames, both are defined as in §4.3), number of
+        batches.
     Raises:
-        TrainingError: a loss is NaN or infinite; the fit has diverged.
+        TrainingError: the mean loss is NaN or infinite, because the fit has diverged.
     """
     network.train(optimizer is not None)
     losses, right, seen = [], 0, 0
@@ -104,18 +109,18 @@ def fit_epochs(
     checkpoint: Path | None = None,
     on_epoch: Callable[[Epoch], bool] | None = None,
 ) -> EpochsFit:
-    """Fit a network's weights, epoch by epoch, and leave those of the best epoch in it.
+    """Train a network in epochs; at the end it has the weights of the best epoch.
 
     Args:
-        network: on the device to train on.
-        training: the batches of one epoch, drawn anew with the generator it is given.
-        validation: the batches to stop on; None: all epochs are run.
-        block: a part of the network that learns at `cfg.block_lr`.
-        length: of a fit that repeats others; None: as `cfg` has it.
-        checkpoint: a folder to save a long fit's state in, and to resume from; removed when the fit ends.
-        on_epoch: called with every epoch; the fit stops when it answers True.
+        network: the network, on the device for training.
+        training: function that draws the batches of one epoch with the given random generator.
+        validation: function that returns the batches for early stopping; None: all epochs are run.
+        block: part of the network that is trained with learning rate `cfg.block_lr`.
+        length: length of a refit; None: `cfg` decides.
+        checkpoint: folder for the state of the fit, from which a killed fit resumes; removed when the fit ends.
+        on_epoch: called after every epoch; the fit stops when it returns True.
     Raises:
-        TrainingError: the fit has diverged.
+        TrainingError: the fit diverged, or there was no epoch to run.
     """
     started = time.monotonic()
     device = next(network.parameters()).device
@@ -158,26 +163,28 @@ def fit_epochs(
 
 
 def build_loss(weights: np.ndarray, cfg: TrainConfig) -> nn.Module:
-    """Weighted cross-entropy of a batch with softmax scores s and labels y: Σᵢ Lᵢ / Σᵢ w_yᵢ.
+    """Build the weighted cross-entropy of a batch with softmax scores s and labels y: Σᵢ Lᵢ / Σᵢ w_yᵢ.
 
     Without smoothing Lᵢ = -w_yᵢ log sᵢ,yᵢ (§4.2; w from `class_weights`). With label smoothing ε (Szegedy et al. 2016)
     the target is (1 - ε) one-hot + ε / k: Lᵢ = -(1 - ε) w_yᵢ log sᵢ,yᵢ - (ε / k) Σᶜ wᶜ log sᵢ,c.
 
     Args:
-        weights: (k,) of the classes.
+        weights: (k,) class weights.
     """
     return nn.CrossEntropyLoss(torch.tensor(weights, dtype=torch.float32), label_smoothing=cfg.label_smoothing)
 
 
 def build_optimizer(network: nn.Module, cfg: TrainConfig, block: nn.Module | None = None) -> torch.optim.Optimizer:
-    """The optimiser (§2.5) of a network's weights at `lr`, of its `block` at `block_lr`. With gradient g, step t:
+    """Build the optimiser (§2.5), with rate `lr` for the weights and `block_lr` for `block`. With gradient g and step
+    t:
 
     - sgd: v ← μ v + g, θ ← θ - η v (momentum: Polyak 1964); Nesterov's steps along g + μ v (Sutskever et al. 2013);
     - adagrad: s ← s + g², θ ← θ - η g / (√s + ε) (Duchi et al. 2011);
     - adadelta: s ← ρ s + (1 - ρ) g², Δ = g √(u + ε) / √(s + ε), u ← ρ u + (1 - ρ) Δ², θ ← θ - η Δ, ρ = 0.9
       (Zeiler 2012, whose η is 1);
-    - adam: m ← β₁ m + (1 - β₁) g, s ← β₂ s + (1 - β₂) g², θ ← θ - η m̂ / (√ŝ + ε), hats for the division by 1 - βᵗ,
-      β = (0.9, 0.999) (Kingma and Ba 2015). Fusion: one pass over the weights, more than twice as fast at 4096-4096.
+    - adam: m ← β₁ m + (1 - β₁) g, s ← β₂ s + (1 - β₂) g², θ ← θ - η m̂ / (√ŝ + ε), a hat means division by
+      1 - βᵗ, β = (0.9, 0.999) (Kingma and Ba 2015). PyTorch's fused version is more than twice as fast for a head of
+      widths 4096-4096.
 
     `weight_decay` λ is the L2 penalty of §2.7: g ← g + λ θ before anything else, not AdamW's decoupled decay.
     """
@@ -200,10 +207,10 @@ def build_optimizer(network: nn.Module, cfg: TrainConfig, block: nn.Module | Non
 
 
 def lr_factor(cfg: TrainConfig, epoch: float) -> float:
-    """Factor of the learning rates in epoch e = 1 ... E; `epoch` may lie between two epochs.
+    """Return the factor of the learning rates in epoch e = 1 ... E; `epoch` may be fractional.
 
     constant: 1; step: γ^⌊(e - 1) / step_epochs⌋ (the appendix's StepLR); cosine: (1 + cos(π (e - 1) / E)) / 2, half a
-    wave down to zero (Loshchilov and Hutter 2017, without restarts).
+    cosine wave down to zero (Loshchilov and Hutter 2017, without restarts).
     """
     if cfg.schedule == "step":
         return cfg.step_gamma ** ((epoch - 1) // cfg.step_epochs)

@@ -1,4 +1,4 @@
-"""History: what a fit recorded, epoch by epoch (§4.3). The loop fills it; trackers and plots only read it."""
+"""History: the losses and accuracies of every epoch (§4.3). The epoch loop fills it; tracking and plots read it."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ class Epoch:
     """One epoch, counted from 1.
 
     Args:
-        loss: mean of the batches' losses while training.
-        train_accuracy: share of right training frames, counted while training (dropout on).
-        validation_loss, validation_accuracy: the same on the clips stopped on, dropout off; NaN when there are none.
+        loss: mean of the batches' losses during training.
+        train_accuracy: accuracy on the training frames (clip networks: clips) during training, with dropout.
+        validation_loss, validation_accuracy: the same on the clips for early stopping, without dropout; NaN if there
+            are none.
         lr: learning rate of the epoch.
-        seconds: wall clock.
-        ended_at: Unix time in milliseconds, so that a history sent later keeps its own times.
+        seconds: wall-clock time of the epoch.
+        ended_at: Unix time in milliseconds, so that a history that is logged later keeps its own times.
     """
 
     number: int
@@ -39,11 +40,11 @@ class History:
         return len(self.epochs)
 
     def column(self, name: str) -> list[float]:
-        """One field of every epoch."""
+        """Return one field of every epoch."""
         return [getattr(epoch, name) for epoch in self.epochs]
 
     def to_rows(self) -> list[dict[str, Any]]:
-        """JSON-able rows; `from_rows` reads them back."""
+        """Return the epochs as JSON-able rows; `from_rows` reads them."""
         return [asdict(epoch) for epoch in self.epochs]
 
     @classmethod

@@ -1,4 +1,4 @@
-"""Unequal classes: weights of the loss, or another choice of frames (§4.5). Training frames only."""
+"""Class imbalance (§4.5): class weights of the loss, and over- or undersampling. Applies to training frames only."""
 
 from __future__ import annotations
 
@@ -11,17 +11,18 @@ _EFFECTIVE_BETA = 0.999
 
 
 def class_weights(counts: np.ndarray, scheme: WeightScheme) -> np.ndarray:
-    """(k,) float64 weights of the cross-entropy, mean 1; rare classes weigh more (cost-sensitive learning, §4.5).
+    """Return (k,) float64 class weights of the cross-entropy, mean 1: rare classes weigh more (§4.5).
 
-    With nᶜ frames of class c, n in all and k classes, before scaling to mean 1:
+    With nᶜ frames of class c, n frames in total and k classes, before scaling to mean 1:
 
     - none: 1, plain cross-entropy;
     - inverse_frequency: n / nᶜ, the thesis's "smaller class, larger weight" (cost-sensitive: Elkan 2001);
-    - balanced: n / (k nᶜ), scikit-learn's name for the same shape (King and Zeng 2001): equal to it at mean 1;
-    - square_root: √(n / nᶜ), half way to no weights on a log scale (Mahajan et al. 2018, there for sampling);
+    - balanced: n / (k nᶜ), as in scikit-learn (King and Zeng 2001); after scaling equal to inverse_frequency;
+    - square_root: √(n / nᶜ), half way between none and inverse_frequency on a log scale (Mahajan et al. 2018, for
+      sampling);
     - effective_number: (1 - β) / (1 - β^nᶜ), β = 0.999 (Cui et al. 2019, eq. 2).
 
-    Mean 1, so that a scheme changes what a class weighs against the others, and not the learning rate.
+    With mean 1, a scheme changes the relative weights of the classes, but not the effective learning rate.
 
     Args:
         counts: (k,) training frames per class; all > 0.
@@ -47,12 +48,17 @@ def class_weights(counts: np.ndarray, scheme: WeightScheme) -> np.ndarray:
 
 
 def sample(rows: np.ndarray, labels: np.ndarray, sampling: Sampling, rng: np.random.Generator) -> np.ndarray:
-    """Rows of one epoch's training frames (§4.5), unshuffled.
+    """Draw the training frames of one epoch (§4.5), not shuffled.
 
-    With nᶜ frames of class c: none: all n; over: every class drawn up to maxᶜ nᶜ, its own frames all kept and the rest
-    drawn from them with replacement; under: minᶜ nᶜ of every class, without replacement, another choice each epoch
-    (random over- and undersampling: Japkowicz and Stephen 2002). With `class_weights` too, classes are evened out
-    twice: the weights count all training frames, not those drawn.
+    With nᶜ frames of class c:
+
+    - none: all frames;
+    - over: maxᶜ nᶜ frames of every class: all of its frames, and the rest drawn from them with replacement;
+    - under: minᶜ nᶜ frames of every class, drawn without replacement, different in each epoch
+      (random over- and undersampling: Japkowicz and Stephen 2002).
+
+    Together with `class_weights`, rare classes are favoured twice: the weights are computed from all training frames,
+    not from the drawn ones.
 
     Args:
         rows: (n,) rows of the training frames.

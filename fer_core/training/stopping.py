@@ -1,4 +1,4 @@
-"""When to stop a fit, and which epoch to keep. A rule is shown each epoch's accuracies and answers."""
+"""Stopping rules: after each epoch, a rule decides whether the fit stops and whether to keep the epoch's weights."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Protocol
 
 from fer_core.config import TrainConfig
 
-WINDOW = 5  # epochs averaged: one validation clip more or less must not decide
+WINDOW = 5  # number of epochs averaged, so that a single validation clip does not decide
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,10 @@ class StoppingRule(Protocol):
 
 @dataclass
 class Patience:
-    """Stop when the 5-epoch mean of validation accuracy has not risen for `patience` epochs; the best mean is kept."""
+    """Stop when the 5-epoch mean of validation accuracy has not risen for `patience` epochs.
+
+    The weights of the epoch with the highest mean are kept.
+    """
 
     patience: int
     _recent: list[float] = field(default_factory=list)
@@ -45,8 +48,8 @@ class Patience:
 class ThesisRule:
     """§4.3: stop when validation accuracy falls while training accuracy still rises, by 5-epoch means.
 
-    The thesis judged by eye; here the means of the last five epochs are held against those of the five before. The
-    weights kept are the last ones, as there.
+    The thesis decided by eye; here, the means of the last five epochs are compared with those of the five epochs
+    before. As in the thesis, the weights of the last epoch are kept.
     """
 
     _train: list[float] = field(default_factory=list)
@@ -63,14 +66,14 @@ class ThesisRule:
 
 
 class Never:
-    """All epochs; the last one's weights are kept."""
+    """Run all epochs and keep the weights of the last one."""
 
     def update(self, train_accuracy: float, validation_accuracy: float) -> Answer:
         return Answer(best=True, stop=False)
 
 
 def stopping_rule(cfg: TrainConfig, validated: bool) -> StoppingRule:
-    """The rule of `cfg`; without validation clips there is nothing to stop on, and all epochs are run."""
+    """Return the rule that `cfg` names; without validation clips, the rule that runs all epochs."""
     if not validated or cfg.stopping == "never":
         return Never()
     return Patience(cfg.patience) if cfg.stopping == "patience" else ThesisRule()

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from fer_core.clips.manifest import Manifest
     from fer_core.config import LimitsConfig
 
+NAMED = 10  # files left out that a scan names on the terminal
 Out = Annotated[Path, typer.Option("--out", metavar="CSV", help="Manifest to write.")]
 OneManifest = Annotated[Path, typer.Argument(metavar="CSV", help="The manifest.", show_default=False)]
 
@@ -112,6 +113,9 @@ def scan(
     session.table(title, ("emotion", "clips", "subjects"), [*rows, ("all", found.kept, people)])
     if found.dropped:
         session.table("Left out", ("reason", "clips"), list(found.dropped.items()))
+        session.say_lines(f"Left out: {name} ({reason})" for name, reason in found.left_out[:NAMED])
+        if (more := len(found.left_out) - NAMED) > 0:
+            session.say(f"... and {more} more, all of them under left_out with --json")
     counts = (f"{subject or '(unknown)'} {n}" for subject, n in found.subject_counts().items())
     session.say(f"Clips of each subject: {', '.join(counts)}")
     if found.as_published:
@@ -126,6 +130,7 @@ def scan(
         "found": found.found,
         "kept": found.kept,
         "dropped": dict(found.dropped),
+        "left_out": [{"path": path, "reason": reason} for path, reason in found.left_out],
         "classes": found.class_counts(),
         "subjects": found.subject_counts(),
         "joined": {name: list(others) for name, others in found.joined.items()},

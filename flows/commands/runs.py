@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from fer_core.clips.manifest import Manifest
     from fer_core.config import RunConfig
     from fer_core.dataset.table import FeatureRequirements
+    from fer_core.scoring.batch import Batch
 
 FULL = 2**20  # free bytes of a disk that is as good as full: databases grow by pages, tensors by megabytes
 LOOKS = ("classes", "preprocess", "limits", "tracking", "runner")  # what commands read: one that looks at clips,
@@ -224,7 +225,7 @@ def score(
     from fer_core.scoring.batch import new_folder
     from fer_core.scoring.inputs import collect
     from fer_core.workspace import Workspace
-    from flows.support.champion import champion_scorer, score_into, summarize
+    from flows.support.champion import account_for, champion_scorer, score_into, summarize
     from flows.support.environment import check_local
 
     config = settled(session, follow_links)
@@ -239,7 +240,8 @@ def score(
         with session.progress("Scoring") as progress:
             folder = out.expanduser().absolute() if out else new_folder(workspace.scored)
             batch = score_into(scorer, items, folder, workspace.store, progress)
-        result = summarize(scorer, batch)
+        result = summarize(scorer, batch) | account_for(paths, config, folder)
+        _tell_verdicts(session, batch)
         _tell(session, "score", result)
     else:
         arguments = {"paths": [str(p) for p in paths], "out": str(out or "")}
@@ -247,6 +249,16 @@ def score(
     if (strict or config.score.strict) and result["unscored"]:
         session.exit_code = BAD_ROWS
     return result
+
+
+def _tell_verdicts(session: Session, batch: Batch) -> None:
+    """A line a clip: its verdict and confidence, or why it has none."""
+    for row in batch.rows:
+        if row.emotion is None:
+            session.say(f"{row.clip}: {row.status.value}: {row.reason}")
+        else:
+            doubt = f"; abstained: {row.reason.removeprefix('abstained: ') or 'uncertain'}" if row.abstained else ""
+            session.say(f"{row.clip}: {row.emotion}, {row.confidence:.0%}{doubt}")
 
 
 @command(reads=("score", "limits", "tracking"))

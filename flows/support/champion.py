@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from fer_core.clips.cells import csv_text
 from fer_core.config import RunConfig
 from fer_core.reports.scores import write_report
 from fer_core.runtime import resolve_device
 from fer_core.scoring.batch import Batch, score_batch
-from fer_core.scoring.inputs import Item
+from fer_core.scoring.inputs import Item, passed_over, printable
 from fer_core.scoring.scorer import ClipScorer
+from fer_core.store import write_atomic
 from fer_core.tracking.registry import load_champion, load_version
 from fer_core.tracking.run import connect
 
@@ -48,6 +50,21 @@ def score_into(
     batch = score_batch(scorer, items, out, store, progress)
     write_report(batch.rows, scorer, out / "report.html")
     return batch
+
+
+def account_for(paths: Sequence[str | Path], config: RunConfig, out: Path) -> dict[str, Any]:
+    """The files in the folders among `paths` that are no clips, by reason; `passed_over.csv` in `out` names each.
+
+    Raises:
+        StoreError: it cannot be written.
+    """
+    rows = passed_over(paths, follow_links=config.limits.follow_links)
+    table = out / "passed_over.csv"
+    table.unlink(missing_ok=True)
+    if rows:
+        cells = [("path", "reason"), *((printable(row.path), row.reason) for row in rows)]
+        write_atomic(table, csv_text(cells).encode())
+    return {"passed_over": dict(Counter(row.reason for row in rows).most_common())}
 
 
 def summarize(scorer: ClipScorer, batch: Batch) -> dict[str, Any]:

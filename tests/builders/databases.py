@@ -241,7 +241,7 @@ def class_folders(root: Path) -> Path:
     put_video(root / "Happy/s1_a.mp4")
     put_video(root / "Happy/s1_a.mkv")
     put_video(root / "happy_people/s9_z.mp4")  # no class
-    put_frames(root / "anger/s2_b", ["frame10.jpg", "frame9.jpg", "frame100.jpg"])
+    put_frames(root / "anger/s2_b", ["frame10.jpg", "frame9.jpg", "frame11.jpg"])
     put_frames(root / "anger", ["s3_still.png"])
     put_video(root / "sad/s4/session 1/s4_c.mp4")
     put_video(root / "contempt/s5_d.mp4")

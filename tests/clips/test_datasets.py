@@ -350,10 +350,10 @@ def test_folder_reads_videos_stills_and_frame_folders(tmp_path):
         "sad/s4/session 1/s4_c": ("lab:s4", "sadness", None),
     }
     assert found.dropped == {
-        "contempt": 1, "empty file": 1, "empty folder": 1, "junk": 2, "neutral": 1, "not a class folder": 1,
-        "not a video or image": 1, "pointer file": 1,
+        "contempt": 1, "empty file": 1, "empty folder": 1, "junk": 3, "neutral": 1, "not a class folder": 1,
+        "not a video": 1, "pointer file": 1,
     }  # fmt: skip
-    assert [f.name for f in frame_files(tmp_path / "anger/s2_b")] == ["frame9.jpg", "frame10.jpg", "frame100.jpg"]
+    assert [f.name for f in frame_files(tmp_path / "anger/s2_b")] == ["frame9.jpg", "frame10.jpg", "frame11.jpg"]
     assert any("folder 'happy_people' is no class" in w for w in found.warnings)
 
 

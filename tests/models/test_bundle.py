@@ -130,11 +130,11 @@ class _Bomb:
 def test_fault_99_pickle_in_place_of_safetensors_is_refused_unopened(folder):
     (folder / WEIGHTS).write_bytes(pickle.dumps(_Bomb()))
     refresh(folder)
-    with pytest.raises(RegistryError, match="no safetensors file"):
+    with pytest.raises(RegistryError, match="not a safetensors file"):
         read_bundle(folder)
     torch.save({"classifier.0.weight": torch.zeros(3)}, folder / WEIGHTS)
     refresh(folder)
-    with pytest.raises(RegistryError, match="no safetensors file"):
+    with pytest.raises(RegistryError, match="not a safetensors file"):
         read_bundle(folder)
     assert not Path("/tmp/ferflow-pickle-ran").exists()
 
@@ -158,7 +158,7 @@ def test_fault_100_overlapping_tensors_are_refused(folder):
     (folder / WEIGHTS).write_bytes(struct.pack("<Q", len(text)) + text + data[8 + size :])
     refresh(folder)
     assert end > begin
-    with pytest.raises(RegistryError, match="no safetensors file"):
+    with pytest.raises(RegistryError, match="not a safetensors file"):
         read_bundle(folder)
 
 
@@ -220,7 +220,7 @@ def test_fault_101_extra_folder_is_refused(folder):
 def test_link_in_place_of_a_file_is_refused(folder, original):
     (folder / RECORD).unlink()
     (folder / RECORD).symlink_to(original / RECORD)
-    with pytest.raises(RegistryError, match="no regular file"):
+    with pytest.raises(RegistryError, match="not a regular file"):
         read_bundle(folder)
 
 
@@ -270,13 +270,13 @@ def test_scores_that_the_canary_does_not_repeat_are_refused(folder):
         tensors["classifier.3.bias"] += torch.arange(6) * 0.2
 
     forge_weights(folder, nudge)
-    with pytest.raises(RegistryError, match=r"gives other scores than the model recorded \(off by"):
+    with pytest.raises(RegistryError, match=r"predicts other scores than those saved with the model \(difference"):
         read_bundle(folder)
 
 
 def test_wrong_normalisation_is_caught_by_the_canary(folder):
     edit_record(folder, lambda r: r["backbones"][0].update(normalization="features"))
-    with pytest.raises(RegistryError, match="gives other scores"):
+    with pytest.raises(RegistryError, match="predicts other scores"):
         read_bundle(folder)
 
 
@@ -311,11 +311,11 @@ def test_fault_76_other_preprocessing_version_is_refused(folder):
 )
 def test_records_outside_the_schema_are_refused(folder, change):
     edit_record(folder, change)
-    with pytest.raises(RegistryError, match="no model record this version reads"):
+    with pytest.raises(RegistryError, match="not a model record that this version can read"):
         read_bundle(folder)
 
 
 def test_record_that_is_no_json_is_refused(folder):
     (folder / RECORD).write_bytes(b"\x80\x04" + b"[" * 100_000)
-    with pytest.raises(RegistryError, match="no model record this version reads"):
+    with pytest.raises(RegistryError, match="not a model record that this version can read"):
         read_bundle(folder)

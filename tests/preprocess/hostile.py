@@ -314,12 +314,12 @@ for _name, _data in NOT_VIDEO.items():
     kind(105 if _name in ("hls", "hls_file", "dash", "concat", "sdp") else 5, "unsupported")(_make)
 
 
-@kind(5, "unsupported")
+@kind(5, "low_quality")
 def png_named_mp4() -> bytes:
     return cv2.imencode(".png", face_frames(1)[0])[1].tobytes()
 
 
-@kind(5, "unsupported")
+@kind(5, "low_quality")
 def jpeg_named_mp4() -> bytes:
     return cv2.imencode(".jpg", face_frames(1)[0])[1].tobytes()
 

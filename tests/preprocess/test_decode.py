@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 import pytest
 
+from fer_core.clips.clip import clip_digest
 from fer_core.config import LimitsConfig, PreprocessConfig
 from fer_core.errors import ClipError, ClipStatus
 from fer_core.preprocess.decode import Frame
@@ -412,3 +413,27 @@ def test_a_picture_cut_short_is_lost_not_filled_up(suffix: str, tmp_path: Path) 
 def test_remuxing_changes_the_file_but_not_the_pictures(tmp_path: Path) -> None:
     other = remux(film(), ".mkv", lambda i, packet: True)
     assert all(np.array_equal(a, b) for a, b in zip(pictures(film(), tmp_path), pictures(other, tmp_path), strict=True))
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".bmp", ".tiff"])
+def test_a_still_is_a_clip_of_one_frame(suffix: str, tmp_path: Path) -> None:
+    path = tmp_path / f"face{suffix}"
+    path.write_bytes(cv2.imencode(suffix, face_frames(1)[0])[1].tobytes())
+    faces = faces_of(path, PreprocessConfig())
+    assert (faces.n_frames, faces.n_used, faces.flags) == (1, 1, ("one_frame",))
+    assert faces.clip_digest == clip_digest(path)
+
+
+@pytest.mark.parametrize(
+    ("head", "message"),
+    [
+        (b"GIF89a", r"it is a GIF picture, which is not read; convert it: ffmpeg -i IN .* OUT\.mp4"),
+        (b"RIFF\0\0\0\0WEBPVP8X", r"a WebP picture, .* make it a folder of frames: magick IN -coalesce"),
+        (b"\0\0\0\x18ftypheic", "a HEIF or AVIF picture"),
+        (b"\x06\x0e\x2b\x34", "an MXF video"),
+    ],
+)
+def test_a_kind_that_is_not_read_names_the_command_that_converts_it(head: bytes, message: str, tmp_path: Path) -> None:
+    (tmp_path / "clip").write_bytes(head + bytes(500))
+    with pytest.raises(ClipError, match=message):
+        faces_of(tmp_path / "clip", PreprocessConfig())

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from fer_core.clips.datasets import scan
 from fer_core.errors import ClipStatus, DataError
-from fer_core.scoring.inputs import collect
+from fer_core.scoring.inputs import collect, passed_over
 
 
 @pytest.fixture
@@ -94,5 +95,42 @@ def test_fault_46_names_that_are_no_utf8_are_taken(tree):
 
 
 def test_nothing_to_score_is_an_error_that_says_what_is(tmp_path):
-    with pytest.raises(DataError, match=r"nothing to score in .*; name video files, folders of them \(\.mp4"):
+    with pytest.raises(DataError, match=r"nothing to score in .*; name video files, pictures, folders of them"):
         collect([tmp_path])
+
+
+def test_every_file_of_a_folder_is_a_clip_or_passed_over_with_its_reason(tree):
+    (tree / "film.MTS").touch()
+    (tree / "no suffix").write_bytes(b"\0\0\0\x18ftypisom")
+    (tree / "code.ts").write_text("export const a = 1")
+    (tree / "camera.ts").write_bytes((b"G" + bytes(187)) * 3)
+    (tree / "verdicts").mkdir()
+    for name in ("verdicts.parquet", "frames.parquet", "1.jpg"):
+        (tree / "verdicts" / name).touch()
+    taken = {item.clip.path.relative_to(tree).as_posix() for item in collect([tree])}
+    assert taken > {"no suffix", "camera.ts", "film.MTS"}
+    left = {Path(found.path).relative_to(tree).as_posix(): found.reason for found in passed_over([tree])}
+    assert left == {
+        ".DS_Store": "hidden", "._a.mp4": "hidden", ".cache": "hidden", "code.ts": "not a video",
+        "readme.md": "not a video", "mixed/poster.jpg": "a picture beside a video", "verdicts": "results of ferflow",
+    }  # fmt: skip
+
+
+def test_unrelated_pictures_are_stills_and_numbered_ones_a_clip(tmp_path):
+    stills = ["people/Anna.jpg", "people/Ben.jpg", "sparse/IMG_1.jpg", "sparse/IMG_40.jpg"]
+    for name in (*stills, "film/1.png", "film/2.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    found = [item.clip.path.relative_to(tmp_path).as_posix() for item in collect([tmp_path])]
+    assert found == ["film", *stills]
+
+
+@pytest.mark.parametrize("layout", ["{label}/im{i}.png", "train/{label}/{label}_{i}.jpg", "{label}/s{i}/1.jpg"])
+def test_scan_and_score_find_the_same_clips(tmp_path, layout):
+    for label in ("anger", "fear"):
+        for i in range(3):
+            path = tmp_path / layout.format(label=label, i=i)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(b"\xff\xd8\xff")
+    scanned = {clip.path for clip in scan("folder", tmp_path).manifest.clips}
+    assert {item.clip.path for item in collect([tmp_path])} == scanned and len(scanned) == 6

@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from fer_core.clips.clip import frame_files, frame_number
+from fer_core.clips.clip import frame_files
 from fer_core.clips.datasets.survey import Scan, Survey
 from fer_core.emotions import SIX, Classes, Emotion
 from fer_core.errors import DataError
@@ -43,7 +43,7 @@ def read(root: Path, *, classes: Classes | None = SIX, follow_links: bool = Fals
             frames = frame_files(sequence)
             n_labelled += label is not None
             n_contempt += label == "contempt"
-            n_other_frame += bool(label and frames) and frame_number(frames[-1])[0] != last
+            n_other_frame += bool(label and frames) and _number(frames[-1]) != last
             survey.add(sequence, clip=name, subject=person.name, label=label, apex=max(len(frames) - 1, 0))
     if n_other_frame:
         survey.warn(
@@ -75,6 +75,12 @@ def _tree(survey: Survey, *names: str) -> Path:
             "ask the CMU/Pittsburgh group for the database itself"
         )
     raise DataError(f"{survey.root}: no folder '{names[0]}' with S005, S010 ... in it; looked for {LAYOUT}")
+
+
+def _number(frame: Path) -> int:
+    """The last number in a frame's name, which counts frames; -1 where there is none."""
+    numbers = re.findall(r"\d+", frame.stem)
+    return int(numbers[-1]) if numbers else -1
 
 
 def _label(survey: Survey, folder: Path) -> tuple[str | None, int]:

@@ -1,8 +1,8 @@
 """Somebody's own folders: `<root>/[split/]<class>/<clip>`, or any other layout that a pattern describes.
 
-A clip is a video, a still image or a folder of frames. Folders between class and clip (a person, a session) are walked
-through. The subject comes from a regex on the relative path, from the pattern, or from a table; without one of them it
-is unknown, which forbids subject-disjoint splits.
+A clip is a video, a still image or a folder of frames, see `media`. Folders between class and clip (a person, a
+session) are walked through. The subject comes from a regex on the relative path, from the pattern, or from a table;
+without one of them it is unknown, which forbids subject-disjoint splits.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from pathlib import Path, PurePosixPath
 
 from fer_core.clips.clip import FRAME_SUFFIXES, Split, frame_files
 from fer_core.clips.datasets.readings import EXAMPLE, PathPattern, Reading, ReadingTable
-from fer_core.clips.datasets.survey import APEX_UNKNOWN, NO_LABEL, Scan, Survey, stills, videos
+from fer_core.clips.datasets.survey import APEX_UNKNOWN, NO_LABEL, Scan, Survey
 from fer_core.clips.label_words import label_hint, mapped_label, read_label_map
-from fer_core.clips.rows import SPLITS
+from fer_core.clips.media import OURS, SPLITS, clips_in, is_class_folder, is_ours
 from fer_core.clips.spelling import is_missing
 from fer_core.emotions import ALIASES, OTHER_LABELS, SIX, Classes
 from fer_core.errors import ConfigError, DataError
@@ -77,7 +77,7 @@ def read(
                 NO_CLASS if class_folder and not (table and "label" in table.columns) else f"label '{label}' unknown"
             )
         if reason:
-            survey.drop(reason)
+            survey.drop(reason, path=path)
         else:
             reason = survey.add(
                 path,
@@ -204,7 +204,7 @@ def _regex(subject: str) -> re.Pattern[str] | None:
 
 def _class_folder_clips(survey: Survey) -> Iterator[tuple[tuple[Split | None, Path], Path]]:
     for side, folder in _class_folders(survey):
-        yield from (((side, folder), path) for path in _clips(survey, folder))
+        yield from (((side, folder), path) for path in _clips(survey, folder, True))
 
 
 def _class_folders(survey: Survey) -> Iterator[tuple[Split | None, Path]]:
@@ -216,17 +216,23 @@ def _class_folders(survey: Survey) -> Iterator[tuple[Split | None, Path]]:
             yield from ((side, inner) for inner in survey.folders(folder))
 
 
-def _clips(survey: Survey, folder: Path, depth: int = 8) -> Iterator[Path]:
-    """Clips below a class folder; a folder that holds images and nothing else to walk is one clip."""
+def _clips(survey: Survey, folder: Path, class_folder: bool | None = None, depth: int = 8) -> Iterator[Path]:
+    """Clips in a folder and in those inside it, see `clips_in`; None: its name says whether it is a class folder."""
     entries = survey.entries(folder)
-    yield from videos(entries)
-    yield from stills(entries)
     inner_folders = [p for p in entries if p.is_dir()]
-    survey.drop("not a video or image", len(entries) - len(inner_folders) - len(videos(entries)) - len(stills(entries)))
-    for inner in inner_folders:
-        if not survey.holds_more(inner):
-            yield inner
+    inner = set(inner_folders)
+    if class_folder is None:
+        class_folder = is_class_folder(folder.relative_to(survey.root))
+    found = clips_in(folder, [p for p in entries if p not in inner], class_folder=class_folder)
+    yield from found.clips if entries else (folder,)
+    for path, reason in found.passed_over:
+        survey.drop(reason, path=path)
+    if found.note:
+        survey.warn(found.note)
+    for path in inner_folders:
+        if is_ours(path):
+            survey.drop(OURS, path=path)
         elif depth:
-            yield from _clips(survey, inner, depth - 1)
+            yield from _clips(survey, path, depth=depth - 1)
         else:
-            survey.drop("nested too deep")
+            survey.drop("nested too deep", path=path)

@@ -13,7 +13,7 @@ from fer_core.clips.manifest import Manifest
 from fer_core.clips.rows import tell_apart
 from fer_core.clips.spelling import People
 from fer_core.emotions import SIX, UNCLASSED, Classes, label_fault
-from fer_core.errors import DataError
+from fer_core.errors import ClipError, DataError
 
 NO_LABEL = "no label"
 DUPLICATE = "duplicate"
@@ -39,6 +39,7 @@ class Scan:
         joined: spelling of a subject that is kept -> other spellings of the same person.
         readings: (path below the root, subject, label, side, what became of it) of the first clips of somebody's own
             folders.
+        left_out: path below the root and reason of single files that were left out.
     """
 
     manifest: Manifest
@@ -47,6 +48,7 @@ class Scan:
     as_published: tuple[str, ...] = ()
     joined: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     readings: tuple[tuple[str, str, str, str, str], ...] = ()
+    left_out: tuple[tuple[str, str], ...] = ()
 
     @property
     def kept(self) -> int:
@@ -98,6 +100,7 @@ class Survey:
         self.follow_links = follow_links
         self.clips: list[Clip] = []
         self.dropped: Counter[str] = Counter()
+        self.left_out: list[tuple[str, str]] = []
         self.warnings: list[str] = []
         self.as_published: list[str] = []
         self.readings: list[tuple[str, str, str, str, str]] = []
@@ -118,9 +121,9 @@ class Survey:
             return []
         for path in found:
             if path.name.startswith("."):
-                self.drop("junk")
+                self.drop("junk", path=path)
             elif path.is_symlink() and not self.follow_links:
-                self.drop("symbolic link")
+                self.drop("symbolic link", path=path)
             else:
                 kept.append(path)
         return kept
@@ -161,17 +164,11 @@ class Survey:
             else:
                 self.drop("nested too deep")
 
-    def holds_more(self, folder: Path) -> bool:
-        """True if a folder is more than the frames of one clip: it holds videos, or folders."""
-        try:
-            inside = [p for p in folder.iterdir() if not p.name.startswith(".")]
-        except OSError:
-            return True  # walking into it reports it
-        return bool(videos(inside)) or any(p.is_dir() for p in inside)
-
-    def drop(self, reason: str, n: int = 1) -> None:
+    def drop(self, reason: str, n: int = 1, path: Path | None = None) -> None:
         if n:
             self.dropped[reason] += n
+        if path is not None:
+            self.left_out.append((path.relative_to(self.root).as_posix(), reason))
 
     def warn(self, sentence: str) -> None:
         self.warnings.append(sentence)
@@ -203,7 +200,7 @@ class Survey:
         """
         reason = DUPLICATE if take in self._takes else ""
         if reason := reason or self._label_reason(label) or media_reason(path, least_frames):
-            self.drop(reason)
+            self.drop(reason, path=path)
             return reason
         if take:
             self._takes.add(take)
@@ -260,6 +257,7 @@ class Survey:
             tuple(self.as_published),
             people.joined,
             tuple(self.readings),
+            tuple(self.left_out),
         )
 
     def knows(self, label: str) -> bool:
@@ -307,6 +305,8 @@ def media_reason(path: Path, least_frames: int) -> str:
         if len(frames) < least_frames:
             return "one frame"
         return POINTER if _file_reason(frames[0]) == POINTER else ""
+    except ClipError:
+        return "frames in no certain order"
     except OSError:
         return "unreadable"
 
