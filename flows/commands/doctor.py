@@ -97,6 +97,11 @@ def _detector(session: Session) -> Iterator[Finding]:
     cascade = Path(cv2.__file__).parent / "data" / "haarcascade_frontalface_default.xml"
     empty = not cascade.is_file() or cv2.CascadeClassifier(str(cascade)).empty()
     yield Finding("face detector", "bad" if empty else "ok", str(cascade), remedy if empty else "")
+    if session.config.preprocess.face.detector == "blazeface":
+        from fer_core.features.known_weights import is_present
+
+        fetch = "" if is_present("blazeface") else "ferflow weights fetch blazeface"
+        yield Finding("face detector", "bad" if fetch else "ok", "blazeface", fetch)
 
 
 def _weights(session: Session) -> Iterator[Finding]:

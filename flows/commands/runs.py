@@ -164,6 +164,7 @@ def adopt(
     if relative not in ("none", "neutral"):
         raise ConfigError(f"--relative is none or neutral; got '{relative}'")
     config = settled(session)
+    detector_checked(config)
     adopted_backbone(networks, config.backbone.onnx)  # missing weights come to light before a server starts
     return run_flow(session, "flows.adopt", "adopt_flow", config, networks=networks, relative=relative)
 
@@ -301,12 +302,21 @@ def corpus_checked(config: RunConfig, folded: bool = False, complete: bool = Fal
     from fer_core.dataset.load import check_classes, check_folds, load_dataset
     from fer_core.workspace import Workspace
 
+    detector_checked(config)
     manifest = load_dataset(config, Workspace.open(config.workspace))
     if folded:
         check_folds(manifest, config.search)
     elif complete:
         check_classes(manifest)
     return manifest
+
+
+def detector_checked(config: RunConfig) -> None:
+    """Refuse a face detector whose weights were not fetched, before a server starts."""
+    if config.preprocess.face.detector == "blazeface":
+        from fer_core.preprocess.blazeface import check_weights
+
+        check_weights()
 
 
 def backbone_checked(config: RunConfig, wanted: FeatureRequirements) -> None:
