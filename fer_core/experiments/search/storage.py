@@ -11,7 +11,7 @@ from typing import Any
 import optuna
 from optuna.storages import BaseStorage, RDBStorage
 from sqlalchemy import NullPool
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, PendingRollbackError
 
 from fer_core.databases import OUTAGE_S, check_database, with_driver
 from fer_core.errors import StoreError
@@ -51,17 +51,24 @@ def _patiently(method: Callable[..., Any]) -> Callable[..., Any]:
         while True:
             try:
                 return method(*args, **kwargs)
-            except (optuna.exceptions.StorageInternalError, DBAPIError) as exc:
-                cause = exc if isinstance(exc, DBAPIError) else exc.__cause__
-                away = isinstance(cause, DBAPIError) and (
-                    cause.connection_invalidated or type(cause).__name__ == "OperationalError"
-                )
-                if not away or time.monotonic() > until:
+            except (optuna.exceptions.StorageInternalError, DBAPIError, PendingRollbackError) as exc:
+                cause = exc.__cause__ if isinstance(exc, optuna.exceptions.StorageInternalError) else exc
+                if not _away(cause) or time.monotonic() > until:
                     raise
                 log.warning("search.storage is unavailable; trying again for %.0f s", until - time.monotonic())
                 time.sleep(0.5)
 
     return call
+
+
+def _away(cause: BaseException | None) -> bool:
+    """Whether an error says that the database cannot be reached, or was cut off in the middle of a call.
+
+    Where a query fails, Optuna tries another on the same connection, which then cannot be used: a PendingRollbackError.
+    """
+    if isinstance(cause, DBAPIError):
+        return cause.connection_invalidated or type(cause).__name__ == "OperationalError"
+    return isinstance(cause, PendingRollbackError)
 
 
 class _PatientStorage(RDBStorage):
