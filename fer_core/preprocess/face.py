@@ -27,7 +27,7 @@ SAME_SIZE = 1.25  # factor of the box size that it searches, larger and smaller
 REFRESH = 16  # frames after which `tracked` searches the whole frame, in case it follows a wrong box
 CONTRAST, TILES = 4.0, (4, 4)  # local equalisation (CLAHE) of frames without a certain face, for example dark skin
 CONFIRMED_SIDE, CONFIRMED_BORDER = 48, 12  # pixels: size of the face for the second cascade, and its border
-# Convert a BlazeFace box to a Viola-Jones box, so that both cut out the same part of the face: means over ict and london
+# Convert a BlazeFace box to a Viola-Jones box, so that both cut out the same part of the face: means over ict, london
 # (`python -m benchmarks detectors` prints them), in sides of BlazeFace's box.
 ENLARGED, RAISED = 1.13, 0.15
 GRID = 8  # a cut-out starts on this grid, so that the cascade tests the same positions as in the whole frame
