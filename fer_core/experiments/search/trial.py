@@ -116,11 +116,12 @@ def read_result(folder: Path) -> TrialResult | None:
 
 
 def whole_result(folder: Path) -> TrialResult | None:
-    """The trial's result, unless it or the scores it rests on cannot be read, so that it is to be made again."""
+    """The trial's result, unless it, its setting or its scores cannot be read, so that it is to be made again."""
     result = read_result(folder)
     if result is None or result.state == "failed":
         return result
     try:
+        read_spec(folder)
         out_of_fold_scores(folder)
     except StoreError as exc:
         log.warning("%s", exc)
