@@ -1,4 +1,4 @@
-"""Optuna's storage by address, made so that a restart of its database does not end a search."""
+"""Open Optuna's storage by URL; a restart of its database does not end the search."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ _OF_THE_CACHE = {"_create_new_trial", "_get_best_trial_id", "_get_trials", "_set
 
 
 def check_storage(url: str) -> None:
-    """Refuse a storage URL of no known kind, or a database that cannot be reached; `auto` is neither.
+    """Check that the kind of a storage URL is known and that its database can be reached; `auto` is always valid.
 
     Raises:
-        StoreError: it is one of these.
+        StoreError: the kind is unknown, or the database cannot be reached.
     """
     if url != "auto":
         check_database(with_driver(url), "search.storage", StoreError)
 
 
 def open_storage(url: str) -> BaseStorage:
-    """Optuna's storage at a URL, its tables made.
+    """Open Optuna's storage at a URL and create its tables if needed.
 
     Raises:
-        StoreError: the database is of no known kind, or cannot be reached.
+        StoreError: the kind of database is unknown, or it cannot be reached.
     """
     check_storage(url)
     url = with_driver(url)
@@ -43,7 +43,7 @@ def open_storage(url: str) -> BaseStorage:
 
 
 def _patiently(method: Callable[..., Any]) -> Callable[..., Any]:
-    """The method, tried again while its database is away; a connection that a restart cut is no failure either."""
+    """Wrap a method so that it is repeated while its database is unavailable or has closed the connection."""
 
     @functools.wraps(method)
     def call(*args: Any, **kwargs: Any) -> Any:
@@ -55,7 +55,7 @@ def _patiently(method: Callable[..., Any]) -> Callable[..., Any]:
                 cause = exc.__cause__ if isinstance(exc, optuna.exceptions.StorageInternalError) else exc
                 if not _away(cause) or time.monotonic() > until:
                     raise
-                log.warning("search.storage is away; tried again for %.0f s", until - time.monotonic())
+                log.warning("search.storage is unavailable; trying again for %.0f s", until - time.monotonic())
                 time.sleep(0.5)
 
     return call
@@ -72,9 +72,9 @@ def _away(cause: BaseException | None) -> bool:
 
 
 class _PatientStorage(RDBStorage):
-    """Each call is one transaction on a connection of its own, so that it can be made again.
+    """A storage in which each call is one transaction on its own connection, so that it can be repeated.
 
-    Optuna's cache, which it puts before this storage, calls methods of its own.
+    Optuna puts a cache in front of this storage, which also calls the private methods in `_OF_THE_CACHE`.
     """
 
     def __init__(self, url: str) -> None:

@@ -274,7 +274,7 @@ def test_a_trial_is_pruned_after_two_folds_where_it_is_worse_on_the_same_people(
         write_spec(tmp_path / name, spec.model_copy(update={"number": 1, "train": train, "best": best}))
     hopeless, equal = run_trial(tmp_path / "hopeless"), run_trial(tmp_path / "equal")
     assert hopeless.state == "pruned" and len(hopeless.chosen) == 2
-    assert hopeless.reason.endswith("against trial-0000 on the 6 people judged so far")
+    assert hopeless.reason.endswith("against trial-0000 on the 6 people evaluated so far")
     assert equal.state == "complete" and equal.value == read_result(best).value
 
 
