@@ -328,12 +328,15 @@ def backbone_checked(config: RunConfig, wanted: FeatureRequirements) -> None:
 
 def run_flow(session: Session, module: str, flow: str, config: RunConfig, **arguments: Any) -> dict[str, Any]:
     """Run a flow in this process, on a running server or a temporary one, and tell its result."""
+    from flows.support.environment import check_prefect, where_runs_go
     from flows.support.progress import watched_by
     from flows.support.temporary import temporary_server
 
     running = os.environ.get("PREFECT_API_URL")
+    if running:
+        check_prefect(running)
     where = running or "a temporary one, 10 s to start; 'ferflow up' keeps one running"
-    session.note(f"Workspace {config.workspace}; Prefect server: {where}")
+    session.note(f"Workspace {config.workspace}; runs go to {where_runs_go(session.config)}; Prefect server: {where}")
     with _disk_full_told(Path(config.workspace)), nullcontext() if running else temporary_server():
         run = getattr(import_module(module), flow)
         session.show_logs()  # Prefect has set up its own
