@@ -503,7 +503,7 @@ class ScoreConfig(Settings):
         0.0,
         ge=0,
         lt=1,
-        description="The model abstains below this calibrated confidence; at least 0.21 for six classes (just above chance)",
+        description="The model abstains below this confidence; at least just above chance (0.21 for six classes)",
     )
     device: Device = Field("auto", description="Device of the backbone; auto: a GPU if there is one")
     strict: bool = Field(False, description="Exit with code 3 if any clip has no prediction")
