@@ -1,4 +1,4 @@
-"""Flow `adopt`: networks' own classifiers -> a registered version, nothing trained; evaluated on labelled clips."""
+"""Flow `adopt`: register pretrained emotion networks as a version without training; evaluate them on labelled clips."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ def adopt_flow(
     relative: Literal["none", "neutral"] = "neutral",
     config: RunConfig = RunConfig(),  # noqa: B008  frozen; fills the form
 ) -> dict[str, Any]:
-    """Register networks' own classifier; nothing is trained. It becomes champion by the flow `promote`.
+    """Register pretrained emotion networks without training. The flow `promote` can make the version champion.
 
     Args:
         networks: fer2013, face-api, both as fer2013+face-api, or FILE.onnx, which backbone.onnx describes.
         relative: neutral: each clip is read against the person's own neutral face, where the clip shows one.
-        config: all settings; with a labelled manifest the model is judged on all of it and calibrated.
+        config: all settings; with a labelled manifest, the model is evaluated on all of its clips and calibrated.
     """
     config = settle(config)
     config = config.model_copy(update={"preprocess": whole_course(config.preprocess)})
@@ -81,7 +81,7 @@ def _calibration(judged: Judged | None) -> str:
 
 
 def _summary(networks: str, relative: str, version: int, judged: Judged | None) -> str:
-    """The adopted model in a few lines of Markdown."""
+    """Return a summary of the adopted model in Markdown."""
     against = "read against the person's own neutral face" if relative == "neutral" else "read as they are"
     lines = [f"## Adopted: version {version}", "", f"The classifier of {networks}, {against}; nothing was trained.", ""]
     if judged is None:

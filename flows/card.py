@@ -1,4 +1,4 @@
-"""Flow `card`: a manifest -> its data card, one page of what is in it and what preprocessing found."""
+"""Flow `card`: write the data card of a manifest, a page about its clips and the results of preprocessing."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from flows.support.prepare import face_rows
 
 @flow(name="card", persist_result=False)
 def card_flow(out: str = "", faces: bool = True, config: RunConfig = RunConfig()) -> dict[str, Any]:  # noqa: B008
-    """Look at every clip of a manifest and write its data card; clips that cannot be used are on it, with the reason.
+    """Preprocess every clip of a manifest and write its data card, which also lists unusable clips with the reasons.
 
     Args:
         out: HTML file; empty: card.html in the workspace.
@@ -54,6 +54,6 @@ def card_flow(out: str = "", faces: bool = True, config: RunConfig = RunConfig()
 
 
 def _told(card: DataCard) -> dict[str, Any]:
-    """The card's numbers, worth a line each."""
+    """Return the card's numbers, one per line."""
     numbers = card.numbers()
     return {name: value for name, value in numbers.items() if value not in ([], None)}

@@ -1,4 +1,4 @@
-"""The command line. Each command is settings plus one flow, or (where it takes seconds) one library call.
+"""The command line. Each command reads settings and runs one flow or, if it takes only seconds, calls the library.
 
 Only names are gathered here, so `ferflow --help` answers at once; a command imports what it needs when it runs.
 """
@@ -35,7 +35,7 @@ def _version(asked: bool) -> None:
 @app.callback()
 def _root(
     version: Annotated[
-        bool, typer.Option("--version", is_eager=True, callback=_version, help="Print the version and end.")
+        bool, typer.Option("--version", is_eager=True, callback=_version, help="Print the version and exit.")
     ] = False,
 ) -> None:
     """Only here for its option."""
@@ -68,7 +68,7 @@ app.add_typer(weights_app, name="weights")
 
 
 def main() -> None:
-    """Entry point of the `ferflow` command. One that was stopped ends at once, its output written."""
+    """Entry point of the `ferflow` command. An interrupted command writes its output and exits immediately."""
     try:
         app()
     except SystemExit as end:

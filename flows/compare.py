@@ -1,4 +1,4 @@
-"""Flow `compare`: models fitted to the same folds of the same stored faces; one table, one figure, a run a model."""
+"""Flow `compare`: compare models on the same folds and faces; writes a table, a figure, and a run for each model."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def compare_flow(
     external: str = "",
     config: RunConfig = RunConfig(),  # noqa: B008
 ) -> dict[str, Any]:
-    """Compare ways from a clip to a verdict on the training subjects, each clip scored out of fold.
+    """Compare models on the training subjects; each clip is predicted out of fold.
 
     Args:
         models: their names; the first is the one others are held against. Empty: all of them.
@@ -92,7 +92,7 @@ def compare_flow(
 def cross_validate_models(
     chosen: Sequence[ClipModel], table: FeatureTable, costs: Costs, config: RunConfig
 ) -> Comparison:
-    """Every model on every fold; those done before are read from the store."""
+    """Fit every model on every fold; finished folds are read from the store."""
     return compare(
         chosen, table, folds=config.search.folds, seed=config.search.seed, fit_seed=config.train.seed,
         inner_share=config.train.inner_share,
@@ -105,7 +105,8 @@ def cross_validate_models(
 def validate_models(
     chosen: Sequence[ClipModel], table: FeatureTable, other: FeatureTable, name: str, config: RunConfig
 ) -> ExternalValidation:
-    """Every model on all clips compared on, then shown the other ones; those done before are read from the store."""
+    """Fit every model on all clips of the comparison and evaluate it on the external clips; stored results are
+    reused."""
     return validate_externally(
         chosen, table, other, name, seed=config.search.seed, fit_seed=config.train.seed,
         inner_share=config.train.inner_share,
@@ -115,7 +116,7 @@ def validate_models(
 
 
 def _requirements(chosen: Sequence[ClipModel], config: RunConfig) -> FeatureRequirements:
-    """The features that these models read; views and maps are the head's."""
+    """Return the features that these models need; only the head needs views and maps."""
     found = joint_requirements(chosen)
     if not found.plain:
         return found
@@ -125,7 +126,7 @@ def _requirements(chosen: Sequence[ClipModel], config: RunConfig) -> FeatureRequ
 def _external_table(
     prepared: Prepared, extra: FeatureRequirements, config: RunConfig, workspace: Workspace, manifest: str
 ) -> FeatureTable:
-    """The clips of another manifest, all of them, whatever split it has; nothing is ever fitted to them."""
+    """Load all clips of the external manifest, independent of its split; no model is trained on them."""
     path = Path(manifest).expanduser().absolute()
     other = labelled_clips(path, prepared.manifest.classes)
     clips = other.clips
@@ -145,7 +146,7 @@ def _external_table(
 
 
 def _training_clips(prepared: Prepared, config: RunConfig, extra: FeatureRequirements) -> Prepared:
-    """The clips of the comparison, none of the test set; with their whole course where a model reads it."""
+    """Prepare the clips of the comparison, without test clips, with whole-course faces if a model reads them."""
     clips = trained_on(prepared.manifest).clips
     own = {clip.id for clip in clips}
     rows, course = with_course(clips, [row for row in prepared.usable if row.clip in own], config, extra)
@@ -162,7 +163,7 @@ def _record(
     config: RunConfig,
     page: Path,
 ) -> None:
-    """The comparison in MLflow, as a page in the workspace, and on the flow run's page."""
+    """Show the comparison in MLflow, on a page in the workspace, and on the page of the flow run."""
     for entry in found.entries:
         with start_run(tracking, entry.name, parent=run.id, tags={"model": entry.name}) as child:
             _record_model(child, entry, found, external, prepared)

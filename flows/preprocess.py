@@ -1,4 +1,4 @@
-"""Flow `preprocess`: every clip of a manifest -> its equalised faces, stored; what was found, on one page."""
+"""Flow `preprocess`: make and store the equalised faces of every clip of a manifest, and show the results."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ SHEET_COLUMNS = 8
 
 @flow(name="preprocess", persist_result=False)
 def preprocess_flow(frames_table: str = "", config: RunConfig = RunConfig()) -> dict[str, Any]:  # noqa: B008  frozen; fills the form
-    """Preprocess the clips of a manifest; clips done before are answered from the store.
+    """Preprocess the clips of a manifest; stored faces are reused.
 
     Args:
         frames_table: .parquet or .csv file for every selected frame: clip, frame, time, box, weight, used; empty: none.
@@ -40,7 +40,7 @@ def preprocess_flow(frames_table: str = "", config: RunConfig = RunConfig()) -> 
 
 
 def summarize(config: RunConfig, prepared: Prepared) -> dict[str, Any]:
-    """Show what became of the clips, and return the counts."""
+    """Show the results of the clips, and return their counts."""
     rows, clips = prepared.rows, prepared.manifest.clips
     classes = [
         {
@@ -84,7 +84,7 @@ def _show_faces(config: RunConfig, prepared: Prepared) -> None:
 
 
 def apex_sheet(config: RunConfig, prepared: Prepared) -> Any:
-    """The last face of up to eight clips of each class, a class a row."""
+    """Return a figure with the last face of up to eight clips of each class, one row per class."""
     emotion_of = {c.id: c.emotion for c in prepared.manifest.clips}
     chosen: dict[str, list[Any]] = {}
     for row in prepared.usable:

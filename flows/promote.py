@@ -1,4 +1,4 @@
-"""Flow `promote`: a version through the gate, and champion; the written verdict stays with both."""
+"""Flow `promote`: check a version by the gate and make it champion; the decision is saved with the version."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from flows.support.environment import settle
 
 @flow(name="promote", persist_result=False)
 def promote_flow(version: int = 0, config: RunConfig = RunConfig()) -> dict[str, Any]:  # noqa: B008  frozen; fills the form
-    """Make a version champion if the gate lets it pass; that it does not is a result too, and changes nothing.
+    """Make a version champion if it passes the gate; otherwise report the failed checks and change nothing.
 
     Args:
         version: of the registered model; 0: the newest candidate.
@@ -70,5 +70,5 @@ def _adopted(tracking: Tracking, version: int) -> bool:
 
 
 def _floors(cfg: PromoteConfig) -> bool:
-    """True if the settings ask for anything that has to be measured."""
+    """True if the settings require a check that has to be measured."""
     return cfg.model_copy(update={"force": False}) != PromoteConfig()

@@ -97,7 +97,7 @@ def reproduce_thesis_flow(
 
 
 def _recorded(number: int, config: RunConfig, data: TrainingData, cross_validate: bool, parent: Run) -> Outcome:
-    """One implementation, in a task and an MLflow run of its own."""
+    """Run one implementation in its own task and MLflow run."""
     tags = {"implementation": str(number), "seed": str(config.train.seed)}
     with start_run(parent.tracking, f"thesis-{number}", parent=parent.id, tags=tags) as run:
         run.log_config(config)
@@ -125,7 +125,7 @@ def implementation_task(number: int, config: RunConfig, data: TrainingData) -> t
 
 
 def _cross_validated(config: RunConfig, data: TrainingData, run: Run) -> dict[Any, Evaluation]:
-    """Rule -> evaluation by the same folds that a search uses; nothing where a fold diverges."""
+    """Return rule -> evaluation by the folds of a search; empty if a fold diverges."""
     workspace = Workspace.open(config.workspace)
     with trial_processes(1) as executor:
         try:
@@ -140,7 +140,7 @@ def _cross_validated(config: RunConfig, data: TrainingData, run: Run) -> dict[An
 
 
 def _record(run: Run, outcome: Outcome, bundle: ModelBundle | None) -> None:
-    """Curves, numbers and matrices of one implementation in MLflow."""
+    """Log curves, metrics and confusion matrices of one implementation to MLflow."""
     if len(outcome.history):
         run.log_history(outcome.history)
         title = f"Implementation {outcome.number}"

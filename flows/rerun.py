@@ -1,4 +1,4 @@
-"""Flow `rerun`: a recorded run again, from its settings and its data, held against what it gave then."""
+"""Flow `rerun`: repeat a recorded run with its settings and data, and compare the results."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ RunId = Annotated[str, Field(min_length=1)]
 
 @flow(name="rerun", persist_result=False)
 def rerun_flow(run_id: RunId, manifest: str = "", config: RunConfig = RunConfig()) -> dict[str, Any]:  # noqa: B008
-    """Run a trial, candidate or thesis implementation again and compare every number; the test set stays shut.
+    """Repeat a trial, candidate or thesis implementation and compare all metrics; the test set is not used.
 
     Args:
         run_id: of the MLflow run.
@@ -91,13 +91,14 @@ def rerun_flow(run_id: RunId, manifest: str = "", config: RunConfig = RunConfig(
 
 
 def _trial(config: RunConfig, data: TrainingData, run: Run) -> str:
-    """Cross-validate the setting by the same folds and record it as a trial; returns its run."""
+    """Cross-validate the settings on the same folds and record them as a trial; return its run."""
     _, folder = judge_task(config, data, run, tracked=True)
     return trial_run(run.tracking, folder)
 
 
 def _candidate(config: RunConfig, data: TrainingData, run: Run) -> str:
-    """Cross-validate, refit and calibrate the setting, recorded in `run`; not tested, not registered."""
+    """Cross-validate, refit and calibrate with these settings and record the results in `run`, without test or
+    registration."""
     result, folder = judge_task(config, data, run, tracked=False)
     judged, workspace = judge_out_of_fold(data.table, folder), Workspace.open(config.workspace)
     model = _fresh(config, "model")
@@ -112,7 +113,7 @@ def _candidate(config: RunConfig, data: TrainingData, run: Run) -> str:
 
 
 def _implementation(config: RunConfig, data: TrainingData, run: Run) -> str:
-    """The implementation fitted on its sides, recorded in `run`; not tested."""
+    """Fit the implementation and record it in `run`, without test."""
     sides = holdout_split(data.table, data.prepared.manifest, config.train)
     with trial_processes(1) as executor:
         result, folder = fit_holdout(
@@ -131,7 +132,7 @@ _REPEAT = {"trial": _trial, "candidate": _candidate, "implementation": _implemen
 
 @task(task_run_name="cross-validation", cache_policy=NO_CACHE, persist_result=False)
 def judge_task(config: RunConfig, data: TrainingData, run: Run, tracked: bool) -> tuple[TrialResult, Path]:
-    """Cross-validate the setting again, in an empty folder, so that no earlier result is read back."""
+    """Cross-validate the settings again in an empty folder, so that no earlier result is reused."""
     workspace = Workspace.open(config.workspace)
     with trial_processes(1) as executor:
         return cross_validate(
@@ -142,7 +143,7 @@ def judge_task(config: RunConfig, data: TrainingData, run: Run, tracked: bool) -
 
 
 def _fresh(config: RunConfig, name: str) -> Path:
-    """A folder for repeated work, emptied: an answer that is read back would prove nothing."""
+    """Return an empty folder for the repeated work, so that no earlier result is reused."""
     folder = Workspace.open(config.workspace).root / "again" / name
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
@@ -150,7 +151,7 @@ def _fresh(config: RunConfig, name: str) -> Path:
 
 
 def _told(recorded: Recorded, comparison: Comparison) -> str:
-    """The comparison in Markdown: the answer, what differs, and the machine."""
+    """Return the comparison in Markdown: result, differing metrics, and differences of the environment."""
     lines = [f"# {recorded.kind.capitalize()} {recorded.id}, run again", "", comparison.sentence, ""]
     differing = [c for c in comparison.numbers if not c.identical]
     if differing:

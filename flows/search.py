@@ -88,13 +88,13 @@ def search_flow(config: RunConfig = RunConfig()) -> dict[str, Any]:  # noqa: B00
 
 @task(task_run_name="{name}", cache_policy=NO_CACHE, persist_result=False)
 def trial_task(name: str, processes: Executor, job: Job, folder: Path) -> TrialResult:
-    """One trial, in a process of its own."""
+    """Run one trial in its own process."""
     result: TrialResult = processes.submit(job, folder).result()
     return result
 
 
 class _TaskExecutor(Executor):
-    """Hands every trial to a Prefect task, so that each has its own line, log and state in the UI."""
+    """An executor that runs every trial as a Prefect task, with its own log and state in the UI."""
 
     def __init__(self, processes: Executor, threads: ThreadPoolExecutor) -> None:
         self._processes, self._threads = processes, threads
@@ -119,7 +119,7 @@ def _as_tasks(processes: Executor, workers: int) -> Iterator[Executor]:
 
 
 def _study_run(tracking: Tracking, study: Study) -> Run:
-    """The study's MLflow run: a search that goes on writes into the run it began."""
+    """Return the study's MLflow run; a resumed search continues its run."""
     note = study.folder / "mlflow-run"
     return continue_run(tracking, note, f"search {study.name}", tags={"study": study.name})
 
@@ -142,7 +142,7 @@ def _show(run: Run, study: Study, trials: list[tuple[TrialResult, Path]], choice
 
 
 def trial_row(result: TrialResult, choice: Choice) -> dict[str, Any]:
-    """A trial as a table shows it."""
+    """Return a trial as a table row."""
     interval = result.evaluations.get("mean_scores", {}).get("mean_recall") or (None, None, None)
     shown = " ".join(f"{100 * v:.1f}" for v in interval if v is not None)
     ranking = choice.rankings.get(result.number)

@@ -1,4 +1,5 @@
-"""Serve the flows: each becomes a deployment with a form made of its settings, started by one click or over the API.
+"""Serve the flows: each becomes a deployment with a form for its settings, which can be started in the UI or by the
+API.
 
 Run as `python -m flows.serve` by `ferflow up`, in the workspace: Prefect looks for an entry point's module in the
 working directory first, where a lab's own `flows/` folder would stand in for ours.
@@ -80,7 +81,7 @@ def serve(ready: Path | None = None, served: Sequence[tuple[str, str, str]] = SE
 
 
 def register(runner: Runner, deployment: RunnerDeployment) -> None:
-    """Make a deployment, or update what the code says of it; what was set in the UI stays.
+    """Create a deployment, or update it from the code; settings made in the UI are kept.
 
     Parameters set there that the flow takes no more are given up, with a warning.
     """

@@ -36,10 +36,10 @@ def doctor(
     session: Session,
     relocate: Annotated[
         bool,
-        typer.Option("--relocate", help="After the workspace was moved or copied: point its records to where it is."),
+        typer.Option("--relocate", help="Correct the records of a workspace that was moved or copied."),
     ] = False,
 ) -> dict[str, Any]:
-    """Check packages, face detector, weights, Prefect, workspace and GPU; say what to mend."""
+    """Check packages, face detector, weights, Prefect, workspace and GPU, and say how to repair what is wrong."""
     if relocate:
         _relocate(session)
     findings = []

@@ -38,9 +38,10 @@ AT_ONCE = 16  # clips scored without a flow when no server runs; a second each o
 
 @command(preset="demo")
 def demo(
-    session: Session, subjects: Annotated[int, typer.Option(min=4, help="People to draw; six clips each.")] = 24
+    session: Session,
+    subjects: Annotated[int, typer.Option(min=4, help="Number of drawn people; each has six clips.")] = 24,
 ) -> dict[str, Any]:
-    """The whole way on drawn faces: clips, faces, a small search, a champion, a scored folder."""
+    """Run all steps on drawn faces: clips, faces, a small search, a champion, a scored folder."""
     from flows.support.environment import check_local
 
     config = settled(session)
@@ -61,7 +62,8 @@ def demo(
 def preprocess(
     session: Session,
     frames_table: Annotated[
-        Path | None, typer.Option("--frames-table", metavar="FILE", help="Write every selected frame, .parquet or .csv")
+        Path | None,
+        typer.Option("--frames-table", metavar="FILE", help="Write a table of all selected frames, .parquet or .csv"),
     ] = None,
     follow_links: FollowLinks = False,
 ) -> dict[str, Any]:
@@ -81,10 +83,12 @@ def card(
     session: Session,
     manifest: Annotated[Path, typer.Argument(metavar="CSV", help="Manifest.", show_default=False)],
     out: Annotated[Path, typer.Option("--out", metavar="HTML", help="Page to write.")] = Path("card.html"),
-    no_faces: Annotated[bool, typer.Option("--no-faces", help="No pictures of people, so that it can go out.")] = False,
+    no_faces: Annotated[
+        bool, typer.Option("--no-faces", help="Without pictures of people, so that the page can be shared.")
+    ] = False,
     follow_links: FollowLinks = False,
 ) -> dict[str, Any]:
-    """Write the data card of a manifest: one page of its classes, people, faces found, and what to beware of."""
+    """Write the data card of a manifest: a page with its classes, people, detected faces, and warnings."""
     from fer_core.clips.manifest import read_manifest
 
     classes = session.config.class_list
@@ -96,7 +100,7 @@ def card(
 
 @command(reads=FITS)
 def search(session: Session) -> dict[str, Any]:
-    """Search settings by subject-grouped cross-validation; every trial is an MLflow run."""
+    """Search the best settings by cross-validation grouped by subject. Every trial is an MLflow run."""
     from fer_core.experiments.search.storage import check_storage
     from fer_core.models.registry import requirements_of
     from flows.support.environment import check_local
@@ -114,7 +118,7 @@ def search(session: Session) -> dict[str, Any]:
 @command(reads=(*FITS, "score.abstain_below"))
 def train(
     session: Session,
-    trial: Annotated[str, typer.Option(metavar="DIR", help="Folder of a trial whose setting is used.")] = "",
+    trial: Annotated[str, typer.Option(metavar="DIR", help="Folder of a trial whose settings are used.")] = "",
     model: Annotated[
         str,
         typer.Option(
@@ -124,7 +128,7 @@ def train(
         ),
     ] = "",
 ) -> dict[str, Any]:
-    """Judge one setting out of fold, fit it on all training subjects, and register it as a candidate."""
+    """Cross-validate one model, fit it on all training subjects, and register it as a candidate."""
     from fer_core.config import load_config
     from fer_core.experiments.search.trial import complete_result
     from fer_core.models.registry import requirements_of
@@ -155,10 +159,10 @@ def adopt(
         ),
     ],
     relative: Annotated[
-        str, typer.Option(help="neutral: read a clip against the person's own neutral face; none: as it is.")
+        str, typer.Option(help="neutral: subtract the person's neutral face; none: do not.")
     ] = "neutral",
 ) -> dict[str, Any]:
-    """Register networks' own classifier, nothing trained; judged and calibrated where the manifest has labels."""
+    """Register pretrained emotion networks without training; evaluate and calibrate them if the manifest has labels."""
     from fer_core.experiments.adoption import adopted_backbone
 
     if relative not in ("none", "neutral"):
@@ -174,7 +178,7 @@ def promote(
     session: Session,
     version: Annotated[int, typer.Option(min=0, help="Version of the registered model; 0: the newest.")] = 0,
 ) -> dict[str, Any]:
-    """Put a version through the gate and make it champion."""
+    """Check a version by the gate and make it champion if it passes."""
     from fer_core.tracking.connection import connect
     from fer_core.tracking.registry import load_out_of_fold_record, version_to_promote
 
