@@ -25,7 +25,7 @@ from fer_core.features.descriptors.motion import displacement, is_still
 from fer_core.features.inputs import ClipInputs
 from fer_core.features.store import FeatureStore
 from fer_core.models.base import FrameView
-from fer_core.models.bundle import ModelBundle, subject_digest
+from fer_core.models.bundle import ModelBundle, was_trained_on
 from fer_core.models.verdict import apply_temperature, judge
 from fer_core.preprocess.batch import ClipFaces, preprocess_batch
 from fer_core.preprocess.changes import Change
@@ -166,7 +166,7 @@ class ClipScorer:
 
     def trained_on(self, clip: Clip) -> bool | None:
         """True if the model was trained on the person that a clip shows; None for a clip that names nobody."""
-        return subject_digest(clip.subject) in self.bundle.facts.subjects if clip.subject else None
+        return was_trained_on(self.bundle.facts, clip.subject) if clip.subject else None
 
     @property
     def judges_by(self) -> str:
