@@ -119,11 +119,12 @@ def read_result(folder: Path) -> TrialResult | None:
 
 
 def whole_result(folder: Path) -> TrialResult | None:
-    """Read the trial's result; None if it or its scores cannot be read, so that the trial must run again."""
+    """Read the trial's result; None if it, its setting or its scores cannot be read, so that it must run again."""
     result = read_result(folder)
     if result is None or result.state == "failed":
         return result
     try:
+        read_spec(folder)
         out_of_fold_scores(folder)
     except StoreError as exc:
         log.warning("%s", exc)

@@ -240,6 +240,7 @@ def test_a_damaged_file_of_a_trial_is_made_again(searched, name, left):
     if name.startswith("fold"):
         (folder / "result.json").unlink()  # or nobody reads it
     [(again, _)] = searched()
+    assert (folder / name).read_bytes() != left
     assert again.value == before.value and np.array_equal(out_of_fold_scores(folder), scores)
 
 
