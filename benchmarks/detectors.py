@@ -71,8 +71,8 @@ CHANGES: dict[str, Change] = {
     "on its side": turned(90),
     "a quarter of the light": dark,
     "in a portrait of 480 x 854": placed(480, 854, 0.9),
-    "a third as large, 640 x 480": placed(640, 480, 0.55),
-    "a sixth as large, 640 x 480": placed(640, 480, 0.3),
+    "0.55 as large in 640 x 480": placed(640, 480, 0.55),
+    "0.3 as large in 640 x 480": placed(640, 480, 0.3),
 }
 
 

@@ -117,6 +117,12 @@ class LimitsConfig(Settings):
     max_pixels: int = Field(3840 * 2160 * 4, gt=0, description="Largest frame, pixels")
     max_frames: int = Field(100_000, gt=0, description="Longest clip, decoded frames")
     timeout_s: float = Field(120.0, gt=0, description="Wall clock for one clip, seconds")
+    timeout_per_minute_s: float = Field(
+        120.0,
+        ge=0,
+        description="Wall clock more for each minute of film (1500 frames) once it is decoded, seconds: a long clip "
+        "has its time, one that hangs does not",
+    )
     memory_mb: int = Field(2048, ge=256, description="Memory of a decoding child, MiB")
     follow_links: bool = Field(False, description="Follow symbolic links inside a tree")
     max_quarantine: float = Field(0.02, ge=0, le=1, description="Share of unusable clips above which training stops")
@@ -450,7 +456,9 @@ class TrackingConfig(Settings):
     """The MLflow store of runs and models."""
 
     uri: Address = Field(
-        "auto", description="MLflow tracking URI; auto: a running `ferflow up`, else SQLite in the workspace"
+        "auto",
+        description="MLflow tracking URI; auto: $MLFLOW_TRACKING_URI, else a running `ferflow up`, else SQLite in the "
+        "workspace",
     )
     experiment: str = Field("face-emotion", min_length=1, max_length=200, description="MLflow experiment")
     model: str = Field(

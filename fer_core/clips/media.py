@@ -63,7 +63,8 @@ def clips_in(folder: Path, files: Sequence[Path], *, class_folder: bool = False)
     known.update(pictures)
     passed_over = [(path, NOT_VIDEO) for path in files if path not in known]
     note = ""
-    if videos and not class_folder:
+    named = any(path.suffix.lower() in VIDEO_SUFFIXES for path in videos)  # a GIF among photographs is none
+    if named and not class_folder:
         passed_over += [(path, "a picture beside a video") for path in pictures]
         pictures = []
     elif class_folder:
@@ -79,7 +80,7 @@ def clips_in(folder: Path, files: Sequence[Path], *, class_folder: bool = False)
             if order.continuous:
                 passed_over += [(folder / name, "not one of the numbered frames") for name in order.others]
                 note = f"{folder}: its frames are ordered by {order.reading} of their names" if order.reading else ""
-                return Found((folder,), tuple(sorted(passed_over)), note)
+                return Found((folder, *sorted(videos)), tuple(sorted(passed_over)), note)
             note = (
                 f"{folder}: {len(pictures)} pictures are taken as stills, since more than half of the numbers between "
                 "them are missing; name the folder in a manifest to take it for one clip"

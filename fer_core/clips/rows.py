@@ -102,7 +102,7 @@ def read_rows(
             on_bad_path(len(kept), Clip(id=name, path=Path(row["path"].replace("\0", " ")), emotion=emotion), refused)
             dropped["path refused"] += 1
             continue
-        no_subject = f"no subject ({word})" if (word := row.get("subject", "")) else "no subject"
+        word = row.get("subject", "")
         if is_missing(word):
             row["subject"] = ""
         if keep_ids:
@@ -113,7 +113,7 @@ def read_rows(
             dropped[reason] += 1
             continue
         if unnamed:
-            dropped[no_subject] += 1
+            dropped[f"no subject ({word})" if word else "no subject"] += 1
             continue
         first, other = kept.setdefault(clip.path, (line, clip))
         if other is clip:
@@ -182,7 +182,7 @@ def clip_path(text: str, root: Path) -> Path:
                 else "copy the clip beside the manifest, or put './' before a file name that has a colon"
             )
         )
-    if ".." in re.split(r"[/\\]", text):
+    if ".." in text and ".." in re.split(r"[/\\]", text):
         raise DataError(f"path '{text}' has '..', which may lead out of {root}; write the path without it")
     path = Path(text)
     if not path.is_absolute():
@@ -290,7 +290,7 @@ def _cell(column: str, cell: str) -> str:
         return text  # a file name may begin with a space, and be called anything
     if column not in ("clip", "root"):
         text = text.strip()
-    if column in ("subject", "label") or not is_missing(text):
+    if not text or not is_missing(text) or column in ("subject", "label"):
         return text
     return text if text.lower() == "none" and column.startswith("group_") else ""  # no beard is a beard of value none
 
@@ -331,7 +331,9 @@ def _locate(row: dict[str, str], folder: Path) -> tuple[Path, Path]:
         if not Path(row["root"]).is_absolute():
             raise DataError(f"root '{row['root']}' is not absolute; name the whole folder")
         root = clip_path(row["root"], Path("/"))
-    path = existing_path(clip_path(row["path"], root))
+    path = clip_path(row["path"], root)
+    if not (row["path"].isascii() and row.get("root", "").isascii()):
+        path = existing_path(path)
     if "\\" in row["path"] and not os.path.lexists(path):
         raise DataError(
             f"path '{row['path']}' has backslashes, as Windows writes them, and there is no such file; "

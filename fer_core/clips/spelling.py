@@ -12,18 +12,17 @@ from unicodedata import category, normalize
 from fer_core.clips.clip import Clip
 
 # What programs write where there is no value: Python, R (also SPSS's dot), Excel's errors, SPSS's codes, people.
-_MISSING = frozenset(
-    {
-        *("nan", "-nan", "none", "null", "nil", "<na>", "na", "n/a", "nat", ".", "#null!"),
-        *("#n/a", "#n/a n/a", "#na", "#value!", "#ref!", "#div/0!", "#name?", "#num!", "1.#qnan"),
-        *("-9", "-99", "-999", "-9999", "-", "--", "?", "??", "unknown", "missing", "\u2013", "\u2014"),
-    }
+_WORDS = (
+    *("nan", "-nan", "none", "null", "nil", "<na>", "na", "n/a", "nat", ".", "#null!", "unknown", "missing"),
+    *("#n/a", "#n/a n/a", "#na", "#value!", "#ref!", "#div/0!", "#name?", "#num!", "1.#qnan"),
+    *("-9", "-99", "-999", "-9999", "-", "--", "?", "??", "\u2013", "\u2014"),
 )
+_MISSING = frozenset({"", "NaN", "-NaN", "NaT", *_WORDS, *map(str.upper, _WORDS), *map(str.capitalize, _WORDS)})
 
 
 def is_missing(text: str) -> bool:
     """True if a cell is empty or holds a word or code that stands for no value (`nan`, `NULL`, `#N/A`, `.`, `?`)."""
-    return not text or (len(text) <= 9 and text.strip().lower() in _MISSING)
+    return text in _MISSING
 
 
 def same_name(text: str) -> str:

@@ -1,4 +1,5 @@
-"""Networks' own classifiers -> a model for the registry, evaluated on labelled clips where there are any."""
+"""Make a model for the registry from pretrained emotion networks, and evaluate it on labelled clips if there are
+any."""
 
 from __future__ import annotations
 
@@ -34,13 +35,17 @@ Relative = Literal["none", "neutral"]
 
 @dataclass(frozen=True)
 class Judged:
-    """Evaluation of an adopted model on all labelled clips; nothing was fitted to them.
+    """Evaluation of an adopted model on all labelled clips. The model was not trained on them.
 
     Args:
-        fingerprint: of the clips. scores: (N, k) of their frames.
-        ms_per_clip: CPU time from stored faces to scores.
-        temperature: of the clip scores; after: their reliability, calibrated on other people's clips; record: for the
-            gate. All None where the clips are of one class or one person, which say nothing of the other classes.
+        table: the labelled clips.
+        fingerprint: fingerprint of these clips.
+        scores: (N, k) frame scores.
+        evaluation: of the predictions by mean scores.
+        ms_per_clip: latency in ms of CPU time per clip, from stored faces to scores.
+        temperature: temperature of the clip scores.
+        after: reliability of the clip scores, each calibrated on clips of other subjects.
+        record: the record for the gate. It, `temperature` and `after` are None if all clips have one class or subject.
     """
 
     table: FeatureTable
@@ -54,19 +59,19 @@ class Judged:
 
 
 def adopted_backbone(networks: str, onnx: OnnxConfig | None = None) -> Backbone:
-    """The networks of `NAME[+NAME...]`, or the one of `FILE.onnx`, giving their own classes.
+    """Load networks with their own classifiers, by `NAME[+NAME...]` or `FILE.onnx`.
 
     Args:
-        onnx: input and scores of the network in the file.
+        onnx: input and output settings of the network in an ONNX file.
     Raises:
-        ConfigError: a name is unknown or given twice, or an ONNX file lacks its settings. WeightsError: weights were
-            not fetched, or the file is refused.
+        ConfigError: a name is unknown or given twice, or settings of the ONNX file are missing.
+        WeightsError: the weights were not fetched, or the file cannot be used.
     """
     if networks.endswith(".onnx"):
         if onnx is None or not onnx.scores:
             raise ConfigError(
-                f"{networks} does not say what it takes and gives; set backbone.onnx.size, mean, std, scores (the "
-                "output's name) and classes (in its order)"
+                f"an ONNX file does not contain its settings; for {networks} set backbone.onnx.size, mean, std, scores "
+                "(name of the output) and classes (in the order of the output)"
             )
         return load_backbone(BackboneConfig(name="onnx", weights=networks, onnx=onnx), output="classes")
     names = tuple(networks.split("+"))
@@ -82,18 +87,18 @@ def adopted_backbone(networks: str, onnx: OnnxConfig | None = None) -> Backbone:
 
 
 def adopted_classes(cfg: RunConfig) -> Classes:
-    """The classes of the settings.
+    """Return the classes of the settings.
 
     Raises:
-        ConfigError: they are other words than the networks'.
+        ConfigError: the networks do not have these classes.
     """
     if not isinstance(cfg.classes, str) or cfg.classes not in NAMED:
-        raise ConfigError(f"adopted networks know the classes {' and '.join(NAMED)}; set classes to one of these")
+        raise ConfigError(f"adopted networks predict the classes {' or '.join(NAMED)}; set classes to one of these")
     return NAMED[cfg.classes]
 
 
 def adopted_classifier(backbone: Backbone, relative: Relative, cfg: RunConfig) -> AdoptedClassifier:
-    """Their verdicts joined, in the classes of the settings."""
+    """Build the classifier that combines the networks and predicts the classes of the settings."""
     record = AdoptedRecord(n_features=backbone.n_features, networks=len(backbone.parts), relative=relative)
     return AdoptedClassifier.build(record, {}, len(adopted_classes(cfg)))
 
@@ -106,10 +111,11 @@ def judge_adopted(
     cfg: RunConfig,
     workspace: Workspace,
 ) -> Judged:
-    """Score all labelled clips.
+    """Evaluate the model on all labelled clips.
 
     Args:
-        rows: of usable clips. cfg: its `preprocess` is what the rows were made by.
+        rows: rows of the usable clips.
+        cfg: all settings; `preprocess` must be what the rows were made with.
     """
     fingerprint = data_fingerprint(manifest, rows)
     table = clips_table(manifest, rows, backbone, cfg.preprocess, workspace, fingerprint)
@@ -139,10 +145,12 @@ def judge_adopted(
 def write_adopted(
     classifier: AdoptedClassifier, backbone: Backbone, judged: Judged | None, cfg: RunConfig, workspace: Workspace
 ) -> tuple[ModelBundle, Path]:
-    """The model's two files, and where they are; without labelled clips it is not calibrated.
+    """Write the model's two files; return the model and its folder.
 
+    Args:
+        judged: evaluation on labelled clips; None: the model is not calibrated.
     Raises:
-        StoreError: the disk refuses.
+        StoreError: the files cannot be written.
     """
     facts = ModelFacts(
         model="adopted",

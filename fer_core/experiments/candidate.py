@@ -1,4 +1,4 @@
-"""A candidate: the selected setting fitted once more on all training subjects, calibrated, put on disk, tested once."""
+"""A candidate: the selected settings refitted on all training subjects, calibrated, saved, and tested once."""
 
 from __future__ import annotations
 
@@ -28,18 +28,19 @@ from fer_core.runtime import describe_environment
 from fer_core.store import cache_key
 from fer_core.workspace import Workspace
 
-CLIP_RULE: Rule = "mean_scores"  # better than the vote in all four implementations of the thesis (§4.3-4.6)
+CLIP_RULE: Rule = "mean_scores"  # better than majority vote in all four implementations of the thesis (§4.3-4.6)
 
 
 @dataclass(frozen=True)
 class OutOfFold:
-    """Out-of-fold results of a setting: each clip is predicted by a model that was not trained on its subject.
+    """Out-of-fold results: each clip is predicted by a model that was not trained on its subject.
 
     Args:
         evaluations: rule -> evaluation.
-        verdicts: (C,) of the candidate's own rule, in the table's order.
+        verdicts: (C,) predicted classes by mean scores, in the order of the table.
         temperatures: rule -> temperature of its clip scores.
-        before, after: reliability of the rule's scores, uncalibrated and calibrated on other people's clips.
+        before: reliability of the uncalibrated clip scores by mean scores.
+        after: reliability of these scores, each calibrated on clips of other subjects.
     """
 
     evaluations: Mapping[Rule, Evaluation]
@@ -54,11 +55,12 @@ class Candidate:
     """A model that could become champion.
 
     Args:
-        bundle: read back from `folder`, every check passed.
+        folder: folder of the model's two files.
+        bundle: the model, read from `folder` and checked.
         fitted: the refit.
-        out_of_fold: of the same setting.
-        standing: its out-of-fold record, which the gate compares.
-        test: what the lockbox gave; None when there is no test set.
+        out_of_fold: out-of-fold results of the same settings.
+        standing: the out-of-fold record, which the gate compares.
+        test: the test result; None if there is no test set.
     """
 
     folder: Path
@@ -70,7 +72,7 @@ class Candidate:
 
 
 def judge_out_of_fold(table: FeatureTable, trial_folder: Path) -> OutOfFold:
-    """The out-of-fold numbers and the calibration of a complete trial."""
+    """Evaluate and calibrate the out-of-fold scores of a complete trial."""
     scores, clips = out_of_fold_scores(trial_folder), np.arange(table.n_clips)
     evaluations: dict[Rule, Evaluation] = {}
     temperatures: dict[Rule, float] = {}
@@ -95,16 +97,18 @@ def make_candidate(
     workspace: Workspace,
     course: Sequence[ClipRow] = (),
 ) -> Candidate:
-    """Refit, calibrate on out-of-fold scores, write the two files, open the lockbox.
+    """Refit a trial, calibrate it on out-of-fold scores, write the model's two files, and open the lockbox.
 
     Args:
-        table: train and validation clips. trial: complete, on this table.
-        backbone: needed where the model reads features.
-        rows: usable clips, those of the test set too.
-        course: the same of their whole course, where the model asks for it.
+        table: train and validation clips.
+        trial: a complete trial on this table.
+        backbone: required if the model reads features.
+        rows: rows of the usable clips, with those of the test set.
+        course: rows of the same clips' whole-course faces, if the model reads them.
     Raises:
-        TrainingError: the refit diverges. StoreError: the disk refuses.
-        DataError: the table holds a person or recording of the test set.
+        TrainingError: the refit diverged.
+        StoreError: the files cannot be written.
+        DataError: the table contains a subject or clip of the test set.
     """
     judged = judge_out_of_fold(table, trial_folder)
     name = cache_key(table=table.key, train=trial.train.model_dump(mode="json"), chosen=list(trial.chosen))[:12]
@@ -134,10 +138,11 @@ def refit_model(
     folder: Path,
     workspace: Workspace,
 ) -> tuple[Fitted, ModelBundle]:
-    """The setting fitted once more on all clips of the table, as a model in `folder`.
+    """Refit the trial's settings on all clips of the table and save the model in `folder`.
 
     Raises:
-        TrainingError: the refit diverges. StoreError: the disk refuses.
+        TrainingError: the refit diverged.
+        StoreError: the files cannot be written.
     """
     fc, block = workspace.features.stored_layers(backbone, block=bool(table.maps))
     fitted = refit(table, trial, fc, block)

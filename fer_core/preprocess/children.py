@@ -27,6 +27,7 @@ from typing import IO, Any
 
 from fer_core.config import LimitsConfig
 from fer_core.errors import ClipError, ClipStatus, FerError, StoreError
+from fer_core.preprocess.beat import BEAT, MINUTE
 from fer_core.preprocess.weights_file import FOLDER, weights_folder
 
 log = logging.getLogger(__name__)
@@ -34,6 +35,7 @@ log = logging.getLogger(__name__)
 START_S = 120.0  # for the imports of one child, on a machine that is busy
 STARTS = 2  # attempts
 EXIT_S = 1.0  # for a child that has closed its end to be gone
+RUNS = 4  # over the frames of a clip at most: once more where the count was wrong, and lying on either side
 WARM = 4  # processes kept between batches; each holds some 100 MB
 MAX_ANSWER = 1 << 20  # bytes; a longer answer is none of ours
 KEPT = ("PATH", "HOME", "TMPDIR", "LANG", "LC_ALL", "LC_CTYPE", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "PYTHONHOME")
@@ -58,7 +60,7 @@ class Child:
         """The child's answer to one request.
 
         Raises:
-            ClipError: the child took longer than `limits.timeout_s` (timeout) or died (crashed); it is gone by then.
+            ClipError: the child took longer than `limits` allow (timeout) or died (crashed); it is gone by then.
             FerError: no child can be started.
         """
         process = self._process if self._process and self._process.poll() is None else self._start()
@@ -67,14 +69,12 @@ class Child:
         try:
             process.stdin.write(json.dumps(request).encode() + b"\n")
             process.stdin.flush()
-            answer = _answer_in(self._line(process, self._limits.timeout_s))
+            answer = _answer_in(self._timed_answer(process))
         except BrokenPipeError:
             answer = None
         except TimeoutError as exc:
             self._discard()
-            raise ClipError(
-                ClipStatus.TIMEOUT, f"not done after {self._limits.timeout_s:g} s (limits.timeout_s)"
-            ) from exc
+            raise ClipError(ClipStatus.TIMEOUT, str(exc)) from exc
         if answer is None:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(timeout=EXIT_S)  # what it dies of, not our kill
@@ -82,6 +82,23 @@ class Child:
             raise ClipError(ClipStatus.CRASHED, f"the decoding process died ({_cause(process.returncode)})")
         self._clean = clean and answer["status"] == ClipStatus.OK
         return answer
+
+    def _timed_answer(self, process: subprocess.Popen[bytes]) -> bytes:
+        """The line that answers; each decoded minute of film adds to the time allowed. Raises TimeoutError."""
+        limits, started, minutes = self._limits, time.monotonic(), 0
+        while True:
+            counted = min(minutes, RUNS * limits.max_frames // MINUTE)
+            allowed_s = limits.timeout_s + counted * limits.timeout_per_minute_s
+            try:
+                found = self._line(process, started + allowed_s - time.monotonic())
+            except TimeoutError:
+                decoded = f", {minutes} min of it decoded; limits.timeout_per_minute_s" if minutes else ""
+                raise TimeoutError(f"not done after {allowed_s:g} s (limits.timeout_s{decoded})") from None
+            line = found
+            while line.startswith(BEAT):
+                line, minutes = line[len(BEAT) :], minutes + 1
+            if line or not found:
+                return line
 
     def end(self) -> None:
         """Kill the process, whatever it is doing; whoever waits for it gets `crashed`, and it is not started again."""

@@ -18,6 +18,7 @@ import numpy as np
 
 from fer_core.config import LimitsConfig
 from fer_core.errors import ClipError, ClipStatus
+from fer_core.preprocess.beat import MINUTE, no_beat
 from fer_core.preprocess.container import decode, open_video, packets, promised_duration, shows_every_packet
 from fer_core.preprocess.frame_count import Census, Report
 from fer_core.preprocess.gray import (
@@ -72,16 +73,20 @@ class VideoFile:
         file: binary, seekable; stays open for as long as this object is used.
         digest: content identity of the file.
         limits: largest frame and longest clip.
+        beat: called after each `MINUTE` of decoded frames.
 
     Raises:
         ClipError: unsupported, damaged or too_large; found while opening or while running over `frames`.
     """
 
-    def __init__(self, file: BufferedReader, digest: str, limits: LimitsConfig) -> None:
+    def __init__(
+        self, file: BufferedReader, digest: str, limits: LimitsConfig, beat: Callable[[], None] = no_beat
+    ) -> None:
         self.digest = digest
         self.n_expected = 0
         self._file = file
         self._limits = limits
+        self._beat = beat
         self._lost: list[int] = []
         self._report: Report | None = None
         with open_video(file, limits) as (container, stream):
@@ -145,6 +150,8 @@ class VideoFile:
                 check_pixels(frame.width, frame.height, self._limits.max_pixels)
                 census.frame(frame)
                 self._check_length(len(census.stamps))
+                if len(census.stamps) % MINUTE == 0:
+                    self._beat()
                 yield frame
 
     def _aspect(self, stream: av.VideoStream, census: Census) -> float:

@@ -24,6 +24,7 @@ from fer_core.config import LimitsConfig
 from fer_core.errors import ClipError, ClipStatus, DataError, StoreError
 from fer_core.preprocess.admit import admit
 from fer_core.preprocess.batch import content_of, side_by_side
+from fer_core.preprocess.beat import no_beat
 from fer_core.preprocess.children import Children
 from fer_core.preprocess.decode import VideoFile
 from fer_core.preprocess.pipeline import check_content, open_media
@@ -103,15 +104,19 @@ def extract_batch(
                 progress(done, len(videos))
 
 
-def write_frames(path: Path, digest: str, folder: Path, limits: LimitsConfig) -> dict[str, int]:
+def write_frames(
+    path: Path, digest: str, folder: Path, limits: LimitsConfig, beat: Callable[[], None] = no_beat
+) -> dict[str, int]:
     """Write the frames of a video into an empty folder, in this process, numbered from 1 as ffmpeg does.
 
+    Args:
+        beat: called after each minute of frames decoded.
     Returns:
         How many were `written` and `lost`.
     Raises:
         ClipError: it is no video, or damaged (see `decode`). StoreError: the disk refuses.
     """
-    with open_media(path, limits) as media:
+    with open_media(path, limits, beat) as media:
         if not isinstance(media, VideoFile):
             raise ClipError(ClipStatus.UNSUPPORTED, "it is a folder of frames already")
         check_content(media.digest, digest)

@@ -14,6 +14,7 @@ from fer_core.clips.media import is_picture_content
 from fer_core.config import LimitsConfig
 from fer_core.errors import ClipError, ClipStatus
 from fer_core.preprocess.admit import open_regular
+from fer_core.preprocess.beat import MINUTE, no_beat
 from fer_core.preprocess.decode import Frame
 from fer_core.preprocess.frame_count import MIN_SHARE, Report
 from fer_core.preprocess.gray import check_pixels
@@ -41,13 +42,17 @@ class FrameFolder:
     Args:
         files: frames in order.
         digest: content identity of the folder.
+        beat: called after each `MINUTE` of frames that were read.
     """
 
-    def __init__(self, files: tuple[Path, ...], digest: str, limits: LimitsConfig) -> None:
+    def __init__(
+        self, files: tuple[Path, ...], digest: str, limits: LimitsConfig, beat: Callable[[], None] = no_beat
+    ) -> None:
         self.n_expected = len(files)
         self.digest = digest
         self._files = files
         self._limits = limits
+        self._beat = beat
         self._report: Report | None = None
 
     def frames(self, wanted: Callable[[int], bool]) -> Iterator[Frame]:
@@ -59,6 +64,8 @@ class FrameFolder:
                 yield Frame(index, math.nan, None)
                 continue
             asked += 1
+            if asked % MINUTE == 0:
+                self._beat()
             picture = self._read(file)
             if picture is None:
                 lost.append(file.name)

@@ -22,7 +22,7 @@ _BOX = ("x", "y", "width", "height")
 
 def frame_table(ledgers: Iterable[tuple[str, Ledger]]) -> pa.Table:
     """Columns clip, frame (0-based), time_s (null where unknown), status, used, x, y, width, height (pixels of the
-    face box, zeros where there is none), weight.
+    face box) and weight, null where there is no face.
 
     Args:
         ledgers: (clip id, its ledger).
@@ -37,6 +37,7 @@ def frame_table(ledgers: Iterable[tuple[str, Ledger]]) -> pa.Table:
             pieces.append(getattr(ledger, column))
     empty = {"frame": (0,), "time_s": (0,), "used": (0,), "box": (0, 4), "weight": (0,)}
     whole = {c: np.concatenate([np.empty(empty[c]), *pieces]) for c, pieces in numbers.items()}
+    no_box = whole["box"][:, 2] == 0
     return pa.table(
         {
             "clip": pa.array(names, pa.string()),
@@ -44,8 +45,8 @@ def frame_table(ledgers: Iterable[tuple[str, Ledger]]) -> pa.Table:
             "time_s": pa.array(whole["time_s"].astype(np.float32), from_pandas=True),
             "status": pa.array(status, pa.string()),
             "used": pa.array(whole["used"].astype(bool)),
-            **{side: pa.array(whole["box"][:, i].astype(np.int32)) for i, side in enumerate(_BOX)},
-            "weight": pa.array(whole["weight"].astype(np.float32)),
+            **{side: pa.array(whole["box"][:, i].astype(np.int32), mask=no_box) for i, side in enumerate(_BOX)},
+            "weight": pa.array(whole["weight"].astype(np.float32), mask=no_box),
         }
     )
 

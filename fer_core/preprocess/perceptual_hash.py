@@ -15,6 +15,7 @@ from fer_core.config import LimitsConfig
 from fer_core.errors import ClipError, ClipStatus, DataError
 from fer_core.preprocess.admit import admit
 from fer_core.preprocess.batch import content_of, side_by_side
+from fer_core.preprocess.beat import no_beat
 from fer_core.preprocess.children import Children
 from fer_core.preprocess.decode import Media
 from fer_core.preprocess.pipeline import check_content, open_media
@@ -122,13 +123,13 @@ def hash_batch(
                 progress(done, len(clips))
 
 
-def look(path: Path, digest: str, limits: LimitsConfig) -> np.ndarray:
+def look(path: Path, digest: str, limits: LimitsConfig, beat: Callable[[], None] = no_beat) -> np.ndarray:
     """(5, 32) uint8 hash of a clip, made in this process; a frame that is lost is stood for by the one before.
 
     Raises:
         ClipError: the clip cannot be used (see `pipeline.open_media`), or its content is not of that digest any more.
     """
-    with open_media(path, limits) as media:
+    with open_media(path, limits, beat) as media:
         check_content(media.digest, digest)
         pictures = _five(media, media.n_expected)
         n_frames = media.report().n_frames

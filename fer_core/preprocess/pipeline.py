@@ -17,6 +17,7 @@ from fer_core.config import LimitsConfig, PreprocessConfig
 from fer_core.errors import ClipError, ClipStatus
 from fer_core.preprocess.admit import admit, missing, open_regular
 from fer_core.preprocess.apex import estimate_apex
+from fer_core.preprocess.beat import no_beat
 from fer_core.preprocess.changes import Change, Changed, changed_apex
 from fer_core.preprocess.decode import Frame, Media, VideoFile
 from fer_core.preprocess.equalize import equalize_by
@@ -55,17 +56,19 @@ def preprocess_into(
     limits: LimitsConfig,
     digest: str,
     change: Change | None = None,
+    beat: Callable[[], None] = no_beat,
 ) -> str:
     """Put the faces of a clip into a store, in memory that does not grow with its length; their key.
 
     Args:
         digest: content the clip must have. change: made of it before faces are looked for.
+        beat: called after each minute of frames decoded.
 
     Raises:
         ClipError: as `preprocess`; rejected when the content is another. StoreError: the disk refuses.
     """
     folder = store.spool_folder()
-    with open_media(clip.path, limits) as media:
+    with open_media(clip.path, limits, beat) as media:
         check_content(media.digest, digest)
         apex = cut_at(clip, cfg)
         if change is not None:
@@ -76,8 +79,11 @@ def preprocess_into(
 
 
 @contextmanager
-def open_media(path: Path, limits: LimitsConfig) -> Iterator[Media]:
+def open_media(path: Path, limits: LimitsConfig, beat: Callable[[], None] = no_beat) -> Iterator[Media]:
     """A video file or frame folder, open; leaving it makes sure that its content was the same throughout.
+
+    Args:
+        beat: called after each minute of frames decoded.
 
     Raises:
         ClipError: it may not be opened (see `admit`), or was written to while it was read (missing: try again).
@@ -89,7 +95,9 @@ def open_media(path: Path, limits: LimitsConfig) -> Iterator[Media]:
             file = stack.enter_context(open_regular(path, limits))
             before = _stamps([file.fileno()])
             digest = _digest_of(file)
-            media = FrameFolder(files, digest, limits) if is_still(file) else VideoFile(file, digest, limits)
+            media = (
+                FrameFolder(files, digest, limits, beat) if is_still(file) else VideoFile(file, digest, limits, beat)
+            )
             yield media
             after = _stamps([file.fileno()])
         else:
@@ -98,7 +106,7 @@ def open_media(path: Path, limits: LimitsConfig) -> Iterator[Media]:
                 digest = clip_digest(path)
             except OSError as exc:
                 raise missing(exc) from exc
-            media = FrameFolder(files, digest, limits)
+            media = FrameFolder(files, digest, limits, beat)
             yield media
             after = _stamps(files)
     if before != after:

@@ -12,12 +12,14 @@ import select
 import signal
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from fer_core.clips.clip import Clip
 from fer_core.config import LimitsConfig, PreprocessConfig
 from fer_core.errors import ClipError, ClipStatus, StoreError
+from fer_core.preprocess.beat import BEAT
 
 
 def main() -> None:
@@ -27,7 +29,7 @@ def main() -> None:
     answers.write(b"ready\n")
     answers.flush()
     for line in sys.stdin.buffer:
-        answers.write(json.dumps(_answer(json.loads(line))).encode() + b"\n")
+        answers.write(json.dumps(_answer(json.loads(line), answers)).encode() + b"\n")
         answers.flush()
 
 
@@ -67,11 +69,18 @@ def _die_with_parent() -> None:
     os._exit(1)
 
 
-def _answer(request: dict[str, Any]) -> dict[str, Any]:
+def _answer(request: dict[str, Any], answers: IO[bytes]) -> dict[str, Any]:
     limits = LimitsConfig.model_validate(request["limits"])
     _limit_cpu(limits.timeout_s)
+
+    def beat() -> None:
+        """A minute of film is decoded: the parent and the kernel allow more time."""
+        _limit_cpu(limits.timeout_s + limits.timeout_per_minute_s)
+        answers.write(BEAT)
+        answers.flush()
+
     try:
-        return {"status": ClipStatus.OK.value, **_JOBS[request["do"]](request, limits)}
+        return {"status": ClipStatus.OK.value, **_JOBS[request["do"]](request, limits, beat)}
     except ClipError as exc:
         return {"status": exc.status.value, "reason": exc.reason}
     except StoreError as exc:
@@ -83,7 +92,7 @@ def _answer(request: dict[str, Any]) -> dict[str, Any]:
         return {"status": ClipStatus.CRASHED.value, "reason": f"{type(exc).__name__}: {str(exc)[:1000]}"}
 
 
-def _faces(request: dict[str, Any], limits: LimitsConfig) -> dict[str, Any]:
+def _faces(request: dict[str, Any], limits: LimitsConfig, beat: Callable[[], None]) -> dict[str, Any]:
     """Faces of a clip, put into the store."""
     from fer_core.preprocess.pipeline import preprocess_into
     from fer_core.preprocess.store import FacesStore
@@ -91,21 +100,21 @@ def _faces(request: dict[str, Any], limits: LimitsConfig) -> dict[str, Any]:
     clip = Clip(id=request["id"], path=Path(request["path"]), apex=request["apex"])
     cfg = PreprocessConfig.model_validate(request["config"])
     store, change = FacesStore(Path(request["store"])), request["change"]
-    return {"key": preprocess_into(store, clip, cfg, limits, request["digest"], change)}
+    return {"key": preprocess_into(store, clip, cfg, limits, request["digest"], change, beat)}
 
 
-def _look(request: dict[str, Any], limits: LimitsConfig) -> dict[str, Any]:
+def _look(request: dict[str, Any], limits: LimitsConfig, beat: Callable[[], None]) -> dict[str, Any]:
     """Hash of whole frames of a clip, as hex digits."""
     from fer_core.preprocess.perceptual_hash import look
 
-    return {"hash": look(Path(request["path"]), request["digest"], limits).tobytes().hex()}
+    return {"hash": look(Path(request["path"]), request["digest"], limits, beat).tobytes().hex()}
 
 
-def _extract(request: dict[str, Any], limits: LimitsConfig) -> dict[str, Any]:
+def _extract(request: dict[str, Any], limits: LimitsConfig, beat: Callable[[], None]) -> dict[str, Any]:
     """Frames of a video, written into a folder."""
     from fer_core.preprocess.extract import write_frames
 
-    return {"frames": write_frames(Path(request["path"]), request["digest"], Path(request["folder"]), limits)}
+    return {"frames": write_frames(Path(request["path"]), request["digest"], Path(request["folder"]), limits, beat)}
 
 
 _JOBS = {"faces": _faces, "look": _look, "extract": _extract}

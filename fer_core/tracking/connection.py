@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 PROBE_S = 5.0
+TRACKING_URI = "MLFLOW_TRACKING_URI"
 # MLflow's own defaults (7 retries, factor 2) block 246 s on a server that is away; these take 7.
 _PATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3", "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1"}
 _SILENCE = {
@@ -96,12 +97,52 @@ def connect(cfg: TrackingConfig, workspace: Path) -> Tracking:
         wait_for_restarts()
     if cfg.uri == "auto":
         check_in_place(workspace)
+        check_schema(workspace)
     local = None if _is_server(uri) else workspace / ARTIFACTS
     with _one_at_a_time(workspace, locked=local is not None), mlflow_errors(f"MLflow at {without_secrets(uri)}"):
         client = _client(uri)
         experiment_id = _experiment(client, cfg.experiment, local)
         end_dead_runs(client, experiment_id)
     return Tracking(client, uri, experiment_id, cfg, workspace)
+
+
+def check_schema(workspace: Path) -> str:
+    """Schema of the workspace's MLflow database; empty where there is none yet.
+
+    Raises:
+        TrackingError: another version of MLflow made it.
+    """
+    import sqlite3
+
+    import mlflow
+    from alembic.script import ScriptDirectory
+    from alembic.util import CommandError
+    from mlflow.store.db.utils import _get_alembic_config
+
+    database = workspace / "mlflow.db"
+    if not database.is_file():
+        return ""
+    try:
+        with contextlib.closing(sqlite3.connect(f"{database.as_uri()}?mode=ro", uri=True)) as connection:
+            found = str((connection.execute("SELECT version_num FROM alembic_version").fetchone() or ("none",))[0])
+    except sqlite3.Error as exc:
+        raise TrackingError(f"{database} is no database of MLflow ({exc}); move it away, or restore a copy") from exc
+    migrations = ScriptDirectory.from_config(_get_alembic_config("sqlite://"))
+    if found == migrations.get_current_head():
+        return found
+    try:
+        older = migrations.get_revision(found) is not None
+    except CommandError:
+        older = False
+    remedy = (
+        f"copy it, then run: mlflow db upgrade sqlite:///{database}"
+        if older
+        else "install the MLflow that made it, or choose another workspace"
+    )
+    raise TrackingError(
+        f"{database} was made by {'an older' if older else 'another, probably newer'} MLflow (its schema is {found}, "
+        f"that of the installed MLflow {mlflow.__version__} is {migrations.get_current_head()}); {remedy}"
+    )
 
 
 def check_name(text: str, what: str) -> str:
@@ -175,8 +216,12 @@ def _client(uri: str) -> MlflowClient:
     from mlflow import MlflowClient
 
     # MLflow's own registry asks the process's URI for a logged model, and would make a store in the current folder
+    given = os.environ.get(TRACKING_URI)
     mlflow.set_tracking_uri(uri)
     mlflow.set_registry_uri(uri)
+    os.environ.pop(TRACKING_URI, None)  # which MLflow has set: it is the user's, and read again by the next run
+    if given is not None:
+        os.environ[TRACKING_URI] = given
     for noisy in ("alembic", "mlflow.store.db.utils"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     if uri.startswith("sqlite"):

@@ -164,6 +164,7 @@ def adopt(
     if relative not in ("none", "neutral"):
         raise ConfigError(f"--relative is none or neutral; got '{relative}'")
     config = settled(session)
+    detector_checked(config)
     adopted_backbone(networks, config.backbone.onnx)  # missing weights come to light before a server starts
     return run_flow(session, "flows.adopt", "adopt_flow", config, networks=networks, relative=relative)
 
@@ -301,12 +302,21 @@ def corpus_checked(config: RunConfig, folded: bool = False, complete: bool = Fal
     from fer_core.dataset.load import check_classes, check_folds, load_dataset
     from fer_core.workspace import Workspace
 
+    detector_checked(config)
     manifest = load_dataset(config, Workspace.open(config.workspace))
     if folded:
         check_folds(manifest, config.search)
     elif complete:
         check_classes(manifest)
     return manifest
+
+
+def detector_checked(config: RunConfig) -> None:
+    """Refuse a face detector whose weights were not fetched, before a server starts."""
+    if config.preprocess.face.detector == "blazeface":
+        from fer_core.preprocess.blazeface import check_weights
+
+        check_weights()
 
 
 def backbone_checked(config: RunConfig, wanted: FeatureRequirements) -> None:
@@ -318,12 +328,15 @@ def backbone_checked(config: RunConfig, wanted: FeatureRequirements) -> None:
 
 def run_flow(session: Session, module: str, flow: str, config: RunConfig, **arguments: Any) -> dict[str, Any]:
     """Run a flow in this process, on a running server or a temporary one, and tell its result."""
+    from flows.support.environment import check_prefect, where_runs_go
     from flows.support.progress import watched_by
     from flows.support.temporary import temporary_server
 
     running = os.environ.get("PREFECT_API_URL")
+    if running:
+        check_prefect(running)
     where = running or "a temporary one, 10 s to start; 'ferflow up' keeps one running"
-    session.note(f"Workspace {config.workspace}; Prefect server: {where}")
+    session.note(f"Workspace {config.workspace}; runs go to {where_runs_go(session.config)}; Prefect server: {where}")
     with _disk_full_told(Path(config.workspace)), nullcontext() if running else temporary_server():
         run = getattr(import_module(module), flow)
         session.show_logs()  # Prefect has set up its own

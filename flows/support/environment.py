@@ -6,10 +6,16 @@ import logging
 import os
 from pathlib import Path
 
-from fer_core.config import RunConfig
+from pydantic import ValidationError
+
+from fer_core.config import RunConfig, TrackingConfig
+from fer_core.databases import without_password
 from fer_core.errors import ConfigError
 from fer_core.runtime import resolve_workspace
 from mlflow_server.address import PREFECT_AUTH, credentials, running
+
+TRACKING_URI = "MLFLOW_TRACKING_URI"
+PREFECT_S = 5.0  # for a Prefect server to answer
 
 
 def prefect_environment(workspace: Path, api: str = "") -> dict[str, str]:
@@ -42,12 +48,57 @@ def settle(config: RunConfig) -> RunConfig:
     """
     logging.getLogger("fer_core").setLevel(logging.INFO)
     workspace = resolve_workspace(config.workspace)
-    tracking = config.tracking
+    tracking = _of_the_user(config.tracking)
     local = tracking.uri == "auto" or tracking.uri.startswith("http://")
     if local and (servers := running(workspace)) and tracking.uri in ("auto", servers.mlflow):
         tracking = tracking.model_copy(update={"uri": servers.mlflow})
         os.environ.update({name: value for name, value in credentials(workspace).items() if name != PREFECT_AUTH})
     return config.model_copy(update={"workspace": str(workspace), "tracking": tracking})
+
+
+def _of_the_user(tracking: TrackingConfig) -> TrackingConfig:
+    """The settings with `uri: auto` replaced by $MLFLOW_TRACKING_URI where it is set."""
+    given = os.environ.get(TRACKING_URI, "").strip()
+    if tracking.uri != "auto" or not given:
+        return tracking
+    try:
+        return TrackingConfig.model_validate({**tracking.model_dump(), "uri": given})
+    except ValidationError as exc:
+        reason = exc.errors()[0]["msg"].removeprefix("Value error, ")
+        raise ConfigError(f"${TRACKING_URI} cannot be used: {reason}") from exc
+
+
+def where_runs_go(config: RunConfig) -> str:
+    """The address of the MLflow that runs are recorded in, without passwords, and what named it."""
+    if config.tracking.uri != "auto":
+        return f"{without_password(config.tracking.uri)} (tracking.uri)"
+    settled = settle(config)
+    if settled.tracking.uri == "auto":
+        return f"{Path(settled.workspace) / 'mlflow.db'} (in the workspace)"
+    named = f"${TRACKING_URI}" if os.environ.get(TRACKING_URI) else "a running 'ferflow up'"
+    return f"{without_password(settled.tracking.uri)} ({named})"
+
+
+def check_prefect(api: str) -> None:
+    """Refuse a Prefect server that does not answer, within seconds.
+
+    Args:
+        api: value of $PREFECT_API_URL.
+    Raises:
+        ConfigError: nothing answers there.
+    """
+    import requests
+
+    try:
+        status = requests.get(f"{api.rstrip('/')}/health", timeout=PREFECT_S, allow_redirects=False).status_code
+        fault = f"answered {status}" if status >= 500 else ""
+    except requests.RequestException as exc:
+        fault = f"does not answer ({type(exc).__name__})"
+    if fault:
+        raise ConfigError(
+            f"the Prefect server at {without_password(api)} ($PREFECT_API_URL) {fault}; start it, or unset "
+            "PREFECT_API_URL to run without one"
+        )
 
 
 def check_local(config: RunConfig, work: str) -> None:

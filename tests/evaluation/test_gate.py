@@ -107,7 +107,7 @@ def test_pairs_are_found_whatever_the_order_of_clips():
 def test_other_data_is_compared_on_the_clips_both_were_judged_on():
     grown = standing(0.9, seed=1, people=60, fingerprint="grown")
     got = gate(grown, standing(0.6, seed=2), PromoteConfig())
-    assert got.passed and "the clips both were judged on: 180 clips of 30 subjects" in got.compared
+    assert got.passed and "the clips that both predicted: 180 clips of 30 subjects" in got.compared
 
 
 def test_too_few_people_in_common_decide_nothing():
@@ -124,7 +124,7 @@ def test_record_survives_json():
     record = replace(standing(0.8), ms_per_clip=float("nan"))
     again = OutOfFoldRecord.from_json(json.loads(json.dumps(record.to_json(), allow_nan=False)))
     assert replace(again, ms_per_clip=0) == replace(record, ms_per_clip=0)
-    with pytest.raises(DataError, match="no out-of-fold record"):
+    with pytest.raises(DataError, match="not an out-of-fold record"):
         OutOfFoldRecord.from_json({"classes": ["anger"]})
     with pytest.raises(DataError, match="one equal length"):
         replace(record, verdicts=())

@@ -47,10 +47,11 @@ def read(
     )
     clips, dropped = rows.clips, rows.dropped
     warnings = [f"{root.name}: {note}" for note in rows.notes()]
-    reasons = {c.id: media_reason(c.path, least_frames=1) for c in clips if c.path.exists() and _inside(c)}
+    missing = [c for c in clips if not c.path.exists()]
+    absent = {c.id for c in missing}
+    reasons = {c.id: media_reason(c.path, least_frames=1) for c in clips if c.id not in absent and _inside(c)}
     dropped = Counter(dropped) + Counter(filter(None, reasons.values()))
     clips = tuple(c for c in clips if not reasons.get(c.id))
-    missing = [c for c in clips if not c.path.exists()]
     if missing:
         warnings.append(
             f"{root.name}: {len(missing)} of {len(clips)} clips are not there, the first is {missing[0].path}"

@@ -1,4 +1,4 @@
-"""The descriptors by name, and all that a model wants of a clip."""
+"""All descriptors by name."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ DescriptorName = Annotated[str, AfterValidator(_known)]
 
 
 def of_course(names: Iterable[str]) -> bool:
-    """True if any of these descriptors is taken of a clip's whole course."""
+    """True if any of these descriptors reads the faces of a clip's whole course."""
     return any(DESCRIPTORS[name].source == "course" for name in names)
 
 
 def describe(names: Iterable[str], faces: Mapping[Source, np.ndarray]) -> dict[str, np.ndarray]:
-    """Name -> (1, ...) descriptor of one clip.
+    """Compute name -> (1, ...) descriptor of one clip.
 
     Args:
-        faces: source -> (n, size, size) uint8 faces, n >= 1, of the sources that are read.
+        faces: source -> (n, size, size) uint8 faces, n >= 1; only the sources that the descriptors read are needed.
     """
     return {name: DESCRIPTORS[name].describe(faces[DESCRIPTORS[name].source])[None] for name in names}

@@ -6,6 +6,7 @@ import dataclasses
 import errno
 import os
 import signal
+from functools import partial
 
 import numpy as np
 import pytest
@@ -53,13 +54,14 @@ def table_path(tmp_path, table):
 
 
 def test_search_runs_every_trial_in_a_process_and_keeps_the_cheapest_of_the_best(tmp_path, table):
-    study = open_study(tmp_path, table, SPACE, BASE)
+    space = SPACE.model_copy(update={"trials": 3})  # two presets, and one that is drawn
+    study = open_study(tmp_path, table, space, BASE)
     seen = []
     with trial_processes(2) as executor:
         found = search(
-            study, table, table_path(tmp_path, table), SPACE, BASE, executor, workers=2, on_trial=seen.append
+            study, table, table_path(tmp_path, table), space, BASE, executor, workers=2, on_trial=seen.append
         )
-    assert [r.number for r, _ in found] == [0, 1, 2, 3] and len(seen) == 4
+    assert [r.number for r, _ in found] == [0, 1, 2] and len(seen) == 3
     assert [(r.train.lr, r.train.batch_size) for r, _ in found[:2]] == [(0.005, 20), (0.001, 30)]
     assert [r.preset for r, _ in found[:2]] == ["table-4.1", "section-4.2.2"]
     for result, folder in found:
@@ -218,17 +220,27 @@ def test_a_full_disk_ends_the_search_with_one_sentence_and_the_trial_goes_on_lat
     assert [r.state for r, _ in search(study, table, path, cfg, BASE, InProcess())] == ["complete", "complete"]
 
 
+@pytest.fixture(scope="module")
+def searched(tmp_path_factory):
+    """A way to search one trial: searched once, so that calling it again finds that trial or mends it."""
+    root = tmp_path_factory.mktemp("searched")
+    table, cfg = drawn_table(root), SPACE.model_copy(update={"trials": 1})
+    study = open_study(root, table, cfg, BASE)
+    again = partial(search, study, table, table_path(root, table), cfg, BASE, InProcess())
+    again()
+    return again
+
+
 @pytest.mark.parametrize("name", ["result.json", "trial.json", "scores.safetensors", "fold-00.safetensors"])
 @pytest.mark.parametrize("left", [b"", b'{"number": 0, "sta'], ids=["empty", "truncated"])
-def test_a_damaged_file_of_a_trial_is_made_again(tmp_path, table, name, left):
-    cfg = SPACE.model_copy(update={"trials": 1})
-    study, path = open_study(tmp_path, table, cfg, BASE), table_path(tmp_path, table)
-    [(before, folder)] = search(study, table, path, cfg, BASE, InProcess())
+def test_a_damaged_file_of_a_trial_is_made_again(searched, name, left):
+    [(before, folder)] = searched()
     scores = out_of_fold_scores(folder)
     (folder / name).write_bytes(left)
     if name.startswith("fold"):
         (folder / "result.json").unlink()  # or nobody reads it
-    [(again, _)] = search(study, table, path, cfg, BASE, InProcess())
+    [(again, _)] = searched()
+    assert (folder / name).read_bytes() != left
     assert again.value == before.value and np.array_equal(out_of_fold_scores(folder), scores)
 
 
@@ -262,7 +274,7 @@ def test_a_trial_is_pruned_after_two_folds_where_it_is_worse_on_the_same_people(
         write_spec(tmp_path / name, spec.model_copy(update={"number": 1, "train": train, "best": best}))
     hopeless, equal = run_trial(tmp_path / "hopeless"), run_trial(tmp_path / "equal")
     assert hopeless.state == "pruned" and len(hopeless.chosen) == 2
-    assert hopeless.reason.endswith("against trial-0000 on the 6 people judged so far")
+    assert hopeless.reason.endswith("against trial-0000 on the 6 people evaluated so far")
     assert equal.state == "complete" and equal.value == read_result(best).value
 
 
