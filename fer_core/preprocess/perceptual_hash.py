@@ -1,4 +1,4 @@
-"""Perceptual hashes of whole frames, made before faces are searched; they find near-duplicates (`clips.duplicates`)."""
+"""Perceptual hashes of whole frames, which find near-duplicate clips (`clips.duplicates`) before face detection."""
 
 from __future__ import annotations
 
@@ -30,9 +30,11 @@ class Look:
     """Perceptual hash of one clip.
 
     Args:
-        digest: content identity; empty where the file could not be read.
-        hash: (5, 32) uint8, see `duplicates.clip_hash`; None where `error` says why.
-        cached: whether it was stored already.
+        clip: the clip.
+        digest: content digest; empty if the file could not be read.
+        hash: (5, 32) uint8, see `duplicates.clip_hash`; None if there is an error.
+        error: the error; None if there is a hash.
+        cached: True if the hash was stored before.
     """
 
     clip: Clip
@@ -47,9 +49,9 @@ class Looks:
     """Perceptual hashes of many clips.
 
     Args:
-        digests: clip id -> content digest, of every clip.
-        hashes: clip id -> hash, of those that decode.
-        unseen: clip id -> why there is no hash.
+        digests: clip id -> content digest, for all clips.
+        hashes: clip id -> hash, for the clips that can be decoded.
+        unseen: clip id -> reason why there is no hash.
     """
 
     digests: Mapping[str, str]
@@ -63,10 +65,10 @@ def look_at(
     store_root: Path,
     progress: Callable[[int, int], None] | None = None,
 ) -> Looks:
-    """Digests and hashes of clips; arguments as `hash_batch`.
+    """Return digests and hashes of clips; for the arguments see `hash_batch`.
 
     Raises:
-        DataError: a clip cannot be read at all, so that its content has no identity.
+        DataError: the file of a clip cannot be read, so that it has no digest.
     """
     digests, hashes, unseen = {}, {}, {}
     for seen in hash_batch(clips, limits, store_root, progress):
@@ -88,14 +90,15 @@ def hash_batch(
     store_root: Path,
     progress: Callable[[int, int], None] | None = None,
 ) -> Iterator[Look]:
-    """The hash of every clip, in order, each file decoded in a child process and only once in its life.
+    """Yield the hash of every clip, in order. Files are decoded in child processes, and only if no hash is stored.
 
     Args:
-        store_root: the workspace's `store` folder; hashes are kept in it under the content's digest.
-        progress: called with (clips done, clips in all) as results come out.
+        store_root: the workspace's `store` folder, where hashes are stored by content digest.
+        progress: called with (clips done, all clips).
 
     Raises:
-        StoreError: the store refuses to be written. FerError: no child process can be started.
+        StoreError: the store cannot be written.
+        FerError: no child process can be started.
     """
     store = EntryStore(store_root, "hashes")
     children = Children(limits)
@@ -124,10 +127,10 @@ def hash_batch(
 
 
 def look(path: Path, digest: str, limits: LimitsConfig, beat: Callable[[], None] = no_beat) -> np.ndarray:
-    """(5, 32) uint8 hash of a clip, made in this process; a frame that is lost is stood for by the one before.
+    """Compute the (5, 32) uint8 hash of a clip in this process; a lost frame is replaced by the frame before it.
 
     Raises:
-        ClipError: the clip cannot be used (see `pipeline.open_media`), or its content is not of that digest any more.
+        ClipError: the clip cannot be used (see `pipeline.open_media`), or its content digest has changed.
     """
     with open_media(path, limits, beat) as media:
         check_content(media.digest, digest)
