@@ -7,7 +7,7 @@ from __future__ import annotations
 
 MODEL_NAMES = [
     "head", "fan-self", "fan-relation", "lstm", "c3d", "lstm-c3d", "lstm-c3d-learned", "lbp-svm", "lbp-forest",
-    "displacement-svm", "appearance-displacement", "gradients-svm",
+    "lbp-change-svm", "displacement-svm", "appearance-displacement", "gradients-svm",
 ]  # fmt: skip
 # keys of `features.architectures.ARCHITECTURES`, and any network in an ONNX file
 BACKBONE_NAMES = [

@@ -21,7 +21,7 @@ from fer_core.experiments.search.trial import TrialResult, out_of_fold_scores, r
 from fer_core.experiments.test_set import evaluate_on_test_set
 from fer_core.features.backbone import Backbone, one_network, tuned
 from fer_core.models.base import Fitted
-from fer_core.models.bundle import ModelBundle, subject_digest, write_bundle
+from fer_core.models.bundle import ModelBundle, subject_digest, training_subjects, write_bundle
 from fer_core.models.record import ModelFacts
 from fer_core.models.temperature import fit_temperature
 from fer_core.runtime import describe_environment
@@ -155,7 +155,7 @@ def refit_model(
         rule=CLIP_RULE,
         temperatures=dict(judged.temperatures),
         abstain_below=cfg.score.abstain_below,
-        subjects=tuple(sorted({subject_digest(s) for s in table.subjects})),
+        subjects=training_subjects(table.subjects),
         data_fingerprint=table.note["fingerprint"],
         synthetic=table.synthetic,
         versions=describe_environment(),

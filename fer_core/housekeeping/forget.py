@@ -22,7 +22,7 @@ from fer_core.clips.clip import Clip, clip_digest
 from fer_core.clips.manifest import read_manifest
 from fer_core.clips.rows import drop_subject
 from fer_core.errors import DataError
-from fer_core.models.bundle import RECORD, subject_digest
+from fer_core.models.bundle import RECORD, was_trained_on
 from fer_core.models.record import ModelRecord
 from fer_core.store import EntryStore
 from fer_core.workspace import Workspace
@@ -124,14 +124,13 @@ def _of_clip(note: Mapping[str, Any], digests: set[str]) -> bool:
 
 def _models_of(subject: str, models: Path) -> Iterator[Path]:
     """Yield folders of models that were trained on the subject; unreadable ones are logged."""
-    known = subject_digest(subject)
     for path in sorted(models.rglob(RECORD)):
         try:
             record = ModelRecord.model_validate_json(path.read_bytes())
         except (OSError, ValidationError) as exc:
             log.warning("%s cannot be read (%s); whether it was trained on '%s' is unknown", path, exc, subject)
             continue
-        if known in record.facts.subjects:
+        if was_trained_on(record.facts, subject):
             yield path.parent
 
 

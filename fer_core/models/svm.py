@@ -20,9 +20,13 @@ if TYPE_CHECKING:
 
 
 class SupportVectorsRecord(DescriptorRecord):
-    """Record of a linear support vector machine; `temperature` divides the margins before the softmax."""
+    """Record of a linear support vector machine; `temperature` divides the margins before the softmax.
+
+    `unit_length`: each clip's descriptor is scaled to length 1 first, so that only its direction counts.
+    """
 
     kind: Literal["support_vectors"] = "support_vectors"
+    unit_length: bool = False
 
 
 @dataclass(frozen=True)
@@ -41,6 +45,7 @@ class SupportVectorsClassifier(DescriptorClassifier):
     """
 
     Record = SupportVectorsRecord
+    record: SupportVectorsRecord
 
     mean: np.ndarray
     scale: np.ndarray
@@ -55,13 +60,18 @@ class SupportVectorsClassifier(DescriptorClassifier):
 
     def scores(self, inputs: ClipInputs, clips: np.ndarray) -> np.ndarray:
         described = inputs.described[self.record.descriptor][clips]
-        rows = described.reshape(len(clips), -1)
+        rows = self.rows(described)
         values = self.decision((rows - self.mean) / self.scale @ self.coef.T + self.intercept)
         powers = np.exp((values - values.max(axis=1, keepdims=True)) / self.record.temperature)
         found: np.ndarray = powers / powers.sum(axis=1, keepdims=True)
         if (says_nothing := DESCRIPTORS[self.record.descriptor].says_nothing) is not None:
             found[says_nothing(described)] = 1 / self.n_classes
         return found
+
+    def rows(self, described: np.ndarray) -> np.ndarray:
+        """Return (n, d) descriptors of n clips as the machine reads them: plain, or scaled to length 1."""
+        rows = described.reshape(len(described), -1)
+        return to_unit_length(rows) if self.record.unit_length else rows
 
     def decision(self, pairs: np.ndarray) -> np.ndarray:
         """Return (n, k): each class's smallest margin over another class, positive if the class wins all its pairs.
@@ -99,7 +109,7 @@ class SupportVectorsClassifier(DescriptorClassifier):
             column: index of the class.
         """
         signs = [(i == column) - (j == column) for i, j in combinations(range(self.n_classes), 2)]
-        added: np.ndarray = np.array(signs) @ self.coef * (row - self.mean) / self.scale
+        added: np.ndarray = np.array(signs) @ self.coef * (self.rows(row[None])[0] - self.mean) / self.scale
         return added
 
     def to_tensors(self) -> dict[str, torch.Tensor]:
@@ -108,11 +118,15 @@ class SupportVectorsClassifier(DescriptorClassifier):
         return {name: torch.from_numpy(array) for name, array in arrays.items()}
 
     @classmethod
-    def of(cls, model: Pipeline, descriptor: str, temperature: float, onset: np.ndarray) -> SupportVectorsClassifier:
+    def of(
+        cls, model: Pipeline, descriptor: str, temperature: float, onset: np.ndarray, *, unit_length: bool = False
+    ) -> SupportVectorsClassifier:
         """Convert a fitted pipeline of StandardScaler and linear SVC into a classifier, with the `onset` weights."""
         scaler, svc = model[0], model[-1]
         sign = -1.0 if len(svc.classes_) == 2 else 1.0  # for two classes, scikit-learn: > 0 is the second
-        record = SupportVectorsRecord(descriptor=descriptor, n_features=scaler.mean_.size, temperature=temperature)
+        record = SupportVectorsRecord(
+            descriptor=descriptor, n_features=scaler.mean_.size, temperature=temperature, unit_length=unit_length
+        )
         learnt = scaler.mean_, scaler.scale_, sign * svc.coef_, sign * svc.intercept_
         return cls(record, *learnt, len(svc.classes_), onset)
 
@@ -131,11 +145,18 @@ COSTS = (0.001, 0.01, 0.1, 1.0, 10.0)  # candidate values of C
 
 @dataclass(frozen=True)
 class SupportVectors(DescriptorModel):
-    """A linear one-against-one support vector machine on standardised values; inner folds select C."""
+    """A linear one-against-one support vector machine on standardised values.
+
+    Inner folds select C and, if the descriptor is a signed one (a change from neutral to apex), whether it is scaled to
+    length 1: weak expressions then count as much as strong ones.
+    """
 
     @property
     def choices(self) -> tuple[Mapping[str, float], ...]:
-        return tuple({"cost": cost} for cost in COSTS)
+        if not self.descriptor.signed:
+            return tuple({"cost": cost} for cost in COSTS)
+        # of two that are equally good, the first is selected
+        return tuple({"cost": cost, "unit_length": float(unit)} for unit in (True, False) for cost in COSTS)
 
     def learn(
         self, rows: np.ndarray, labels: np.ndarray, weights: dict[int, float], seed: int, choice: Mapping[str, float]
@@ -145,11 +166,20 @@ class SupportVectors(DescriptorModel):
         from sklearn.preprocessing import StandardScaler
         from sklearn.svm import SVC
 
+        unit_length = bool(choice.get("unit_length", False))
+        onset = onset_weights(rows, seed) if self.descriptor.signed else np.empty(0)
+        rows = to_unit_length(rows) if unit_length else rows
         svc = SVC(kernel="linear", C=choice["cost"], class_weight=weights, decision_function_shape="ovo")
         model = make_pipeline(StandardScaler(), svc).fit(rows, labels)
-        unit = float(np.abs(model.decision_function(rows)).mean())  # a small C gives small margins
-        onset = onset_weights(rows, seed) if self.descriptor.signed else np.empty(0)
-        return SupportVectorsClassifier.of(model, self.descriptor.name, unit, onset)
+        margin = float(np.abs(model.decision_function(rows)).mean())  # a small C gives small margins
+        return SupportVectorsClassifier.of(model, self.descriptor.name, margin, onset, unit_length=unit_length)
+
+
+def to_unit_length(rows: np.ndarray) -> np.ndarray:
+    """Return (n, d) float64 rows scaled to length 1; a row of zeros stays as it is."""
+    lengths = np.linalg.norm(rows.astype(np.float64), axis=1, keepdims=True)
+    scaled: np.ndarray = rows / np.where(lengths > 0, lengths, 1.0)
+    return scaled
 
 
 def onset_weights(rows: np.ndarray, seed: int) -> np.ndarray:
@@ -162,8 +192,7 @@ def onset_weights(rows: np.ndarray, seed: int) -> np.ndarray:
     """
     from sklearn.svm import LinearSVC
 
-    lengths = np.linalg.norm(rows.astype(np.float64), axis=1, keepdims=True)
-    unit = rows[lengths[:, 0] > 0] / lengths[lengths[:, 0] > 0]
+    unit = to_unit_length(rows[np.any(rows != 0, axis=1)])
     if not len(unit):
         return np.zeros(rows.shape[1])
     svc = LinearSVC(fit_intercept=False, max_iter=5000, random_state=seed)

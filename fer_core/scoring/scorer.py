@@ -26,7 +26,7 @@ from fer_core.features.descriptors.motion import displacement, is_still
 from fer_core.features.inputs import ClipInputs
 from fer_core.features.store import FeatureStore
 from fer_core.models.base import FrameView
-from fer_core.models.bundle import ModelBundle, subject_digest
+from fer_core.models.bundle import ModelBundle, was_trained_on
 from fer_core.models.verdict import apply_temperature, judge
 from fer_core.preprocess.batch import ClipFaces, preprocess_batch
 from fer_core.preprocess.changes import Change
@@ -41,6 +41,7 @@ SCORING_VERSION = 6  # raised whenever the same faces and model give another row
 _THUMBNAIL = 64
 STILL_FACE = "abstained: nothing moved; this model needs a clip that starts with a neutral face"
 FADING_FACE = "abstained: the clip seems to begin with an expression; this model needs a neutral start"
+LONG_S = 30.0  # seconds from which a clip's row carries a warning
 ABOVE_CHANCE = 0.05  # share of the way from chance to 1: constant predictions are slightly above chance
 
 
@@ -172,7 +173,7 @@ class ClipScorer:
 
     def trained_on(self, clip: Clip) -> bool | None:
         """True if the model was trained on the clip's subject; None if the subject is unknown."""
-        return subject_digest(clip.subject) in self.bundle.facts.subjects if clip.subject else None
+        return was_trained_on(self.bundle.facts, clip.subject) if clip.subject else None
 
     @property
     def judges_by(self) -> str:
@@ -324,7 +325,7 @@ class ClipScorer:
         chosen, explanation = self._explained(faces, whole.faces if whole else None, scores)
         return ClipScore(
             status=ClipStatus.LOW_QUALITY if low else ClipStatus.OK,
-            reason=_why_low(faces) if low else unfit,
+            reason=_why_low(faces) if low else unfit or _why_long(faces),
             emotion=self.classes[scores.index],
             probabilities=scores.probabilities,
             abstained=low or bool(unfit) or float(scores.probabilities[scores.index]) < self.abstain_below,
@@ -416,6 +417,14 @@ def _why_low(faces: Faces) -> str:
     if 2 * faces.n_used < faces.n_selected:
         return f"a face in {faces.n_used} of its {faces.n_selected} selected frames; needs half of them"
     return ", ".join(flag.replace("_", " ") for flag in faces.flags if flag != "low_quality") or "low quality"
+
+
+def _why_long(faces: Faces) -> str:
+    """Return a warning for a long clip, whose second half rarely shows one expression; else empty."""
+    seconds = float(np.nanmax(faces.ledger.time_s, initial=0.0))
+    if seconds < LONG_S:
+        return ""
+    return f"it is {seconds:.0f} s long; one verdict over its second half is doubtful: cut it into single expressions"
 
 
 def _jpeg(face: np.ndarray) -> bytes:

@@ -23,7 +23,7 @@ from fer_core.evaluation.metrics import RULES, Evaluation
 from fer_core.experiments.search.space import THESIS_SETTINGS
 from fer_core.experiments.test_set import evaluate_on_test_set, test_clips
 from fer_core.features.backbone import Backbone
-from fer_core.models.bundle import ModelBundle, read_bundle, subject_digest, write_bundle
+from fer_core.models.bundle import ModelBundle, read_bundle, training_subjects, write_bundle
 from fer_core.models.fc_head import HeadClassifier
 from fer_core.models.record import ModelFacts
 from fer_core.runtime import describe_environment
@@ -85,7 +85,7 @@ def model_of(folder: Path, table: FeatureTable, backbone: Backbone, cfg: RunConf
     facts = ModelFacts(
         classes=table.classes,
         preprocess=cfg.preprocess,
-        subjects=tuple(sorted({subject_digest(s) for s in table.subjects})),
+        subjects=training_subjects(table.subjects),
         data_fingerprint=table.note["fingerprint"],
         synthetic=table.synthetic,
         versions=describe_environment(),

@@ -70,6 +70,7 @@ BY_HAND = {  # of 1280 features and six classes; a mean and a scale for each num
     "fan-relation": 2 * 1280 + (1280 + 1) + (2560 + 1) + 6 * (2560 + 1),
     "lstm": 2 * 1280 + 4 * 64 * (1280 + 64 + 2) + 6 * (64 + 1),
     "c3d": 27 * (1 * 8 + 8 * 16 + 16 * 32 + 32 * 64) + 4 * (8 + 16 + 32 + 64) + 6 * (64 * 2 * 3 * 3 + 1),
+    "lbp-change-svm": 2 * 2891 + 15 * (2891 + 1) + 2891,
     "displacement-svm": 2 * 288 + 15 * (288 + 1) + 288,  # and the direction in which expressions grow
 }
 
@@ -104,7 +105,7 @@ def test_a_refit_is_of_all_clips_by_the_median_of_the_folds_steps_and_share_and_
     folds = tuple({name: factor * value for name, value in fitted[model].chosen.items()} for factor in (0.5, 1, 1))
     trial = TrialResult(number=0, state="complete", train=setting(model), chosen=folds)
     whole = refit(wide, trial)
-    again = [name for name in whole.chosen if name.endswith(("cost", "temperature"))]
+    again = [name for name in whole.chosen if name.endswith(("cost", "temperature", "unit_length"))]
     assert {k: v for k, v in whole.chosen.items() if k not in again} == pytest.approx(
         {k: v for k, v in fitted[model].chosen.items() if k not in again}
     )
@@ -142,7 +143,7 @@ def test_the_decision_of_a_class_is_its_smallest_margin_over_another():
 def test_what_speaks_for_a_class_adds_up_to_its_margins(wide, fitted):
     classifier = fitted["displacement-svm"].classifier
     row = wide.described["displacement"][60].reshape(-1)
-    margins = (row - classifier.mean) / classifier.scale @ classifier.coef.T
+    margins = (classifier.rows(row[None])[0] - classifier.mean) / classifier.scale @ classifier.coef.T
     first = sum(margins[:5])  # the five pairs of the first class come first
     assert classifier.speaking_for(row, 0).sum() == pytest.approx(first)
 

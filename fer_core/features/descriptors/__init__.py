@@ -1,7 +1,7 @@
 """Descriptors: arrays computed from a clip's faces by fixed rules instead of a network (§1.3).
 
 descriptor.py   the interface; a descriptor reads the expression's faces or those of the clip's whole course
-texture.py      local binary patterns
+texture.py      local binary patterns, and their change from neutral to apex
 motion.py       displacement of points, 3-D gradient histograms
 volume.py       small copies of the faces
 catalogue.py    all descriptors by name

@@ -10,14 +10,15 @@ from pydantic import AfterValidator
 
 from fer_core.features.descriptors.descriptor import Descriptor, Source
 from fer_core.features.descriptors.motion import displacement, gradient_histograms, is_still
-from fer_core.features.descriptors.texture import texture
+from fer_core.features.descriptors.texture import has_no_change, texture, texture_change
 from fer_core.features.descriptors.volume import volume
 
 TEXTURE = Descriptor("texture", "expression", texture)
+TEXTURE_CHANGE = Descriptor("texture_change", "course", texture_change, signed=True, says_nothing=has_no_change)
 DISPLACEMENT = Descriptor("displacement", "course", displacement, signed=True, says_nothing=is_still)
 GRADIENTS = Descriptor("gradients", "course", gradient_histograms)
 VOLUME = Descriptor("volume", "course", volume)
-DESCRIPTORS = {d.name: d for d in (TEXTURE, DISPLACEMENT, GRADIENTS, VOLUME)}
+DESCRIPTORS = {d.name: d for d in (TEXTURE, TEXTURE_CHANGE, DISPLACEMENT, GRADIENTS, VOLUME)}
 
 
 def _known(name: str) -> str:

@@ -37,6 +37,28 @@ def texture(pixels: np.ndarray) -> np.ndarray:
     return shares
 
 
+def texture_change(pixels: np.ndarray) -> np.ndarray:
+    """(GRID², 59) float32 change of the histograms from a clip's first face, neutral, to its last one, the apex.
+
+    What the skin of a person looks like at rest is in both faces, so it is taken away. One face alone has not changed.
+
+    Args:
+        pixels: (n, size, size) uint8 faces of the course; n >= 1.
+    """
+    change: np.ndarray = texture(pixels) - texture(pixels[:1])
+    return change
+
+
+def has_no_change(changes: np.ndarray) -> np.ndarray:
+    """(c,) whether nothing of a clip's texture has changed: there was one face, or the same one all along.
+
+    Args:
+        changes: (c, ...) texture changes of clips.
+    """
+    found: np.ndarray = ~np.any(changes.reshape(len(changes), -1), axis=1)
+    return found
+
+
 def pattern_codes(face: np.ndarray) -> np.ndarray:
     """Return (h - 2, w - 2) uint8 codes of the inner pixels of a (h, w) grey face.
 
