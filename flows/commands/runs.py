@@ -195,7 +195,7 @@ def promote(
 
 @command(reads=("tracking",))
 def rollback(session: Session) -> dict[str, Any]:
-    """Make the previous champion champion again; the two change places."""
+    """Make the previous champion the champion again, and the champion the previous one."""
     from fer_core.tracking.connection import connect
     from fer_core.tracking.promotion import rollback as roll_back
 
@@ -226,7 +226,7 @@ def score(
     ] = None,
     follow_links: FollowLinks = False,
 ) -> dict[str, Any]:
-    """Score videos with the champion: verdicts.csv, verdicts.parquet and report.html, one row a clip whatever it is."""
+    """Score videos with the champion: verdicts.csv, verdicts.parquet and report.html, one row per clip."""
     from fer_core.scoring.batch import new_folder
     from fer_core.scoring.inputs import collect
     from fer_core.workspace import Workspace
@@ -279,7 +279,7 @@ def evaluate(
         Path | None, typer.Option("--out", metavar="HTML", help="Page to write; default: in the workspace.")
     ] = None,
 ) -> dict[str, Any]:
-    """Compare a version's verdicts with the labels of people it was not trained on; a page and an MLflow run."""
+    """Evaluate a version on labelled clips of people that it was not trained on; writes a page and an MLflow run."""
     from fer_core.dataset.load import labelled_clips
     from flows.support.champion import version_scorer
     from flows.support.environment import check_local
