@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -85,6 +85,14 @@ class DescriptorModel(ClipModel):
             rows: (n, d) descriptors of the clips. labels: (n,) classes. weights: class -> weight.
         """
 
+    def select(self, recalls: Sequence[float], n_clips: int) -> int:
+        """Return the position of the setting to use: the one with the best mean recall over the inner folds.
+
+        Args:
+            recalls: a mean recall for each of `choices`. n_clips: number of clips they were measured on.
+        """
+        return int(np.argmax(recalls))
+
     def fit(self, fits: Fits, side: FitSplit) -> Fitted:
         from sklearn.metrics import balanced_accuracy_score  # a second of import that scoring does without
 
@@ -95,7 +103,8 @@ class DescriptorModel(ClipModel):
         choice, temperature = self.choices[0], 1.0
         if len(self.choices) > 1:
             inner = [self.inner_scores(table, side, weights, choice) for choice in self.choices]
-            best = int(np.argmax([balanced_accuracy_score(labels, scores.argmax(axis=1)) for scores in inner]))
+            recalls = [float(balanced_accuracy_score(labels, scores.argmax(axis=1))) for scores in inner]
+            best = self.select(recalls, len(labels))
             choice = self.choices[best]
             temperature = max(fit_temperature(inner[best], labels), SHARPEST)
         classifier = self.learn(rows, labels, weights, side.seed, choice)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from typing import TYPE_CHECKING, Literal
@@ -155,8 +155,21 @@ class SupportVectors(DescriptorModel):
     def choices(self) -> tuple[Mapping[str, float], ...]:
         if not self.descriptor.signed:
             return tuple({"cost": cost} for cost in COSTS)
-        # of two that are equally good, the first is selected
+        # unit length first: `select` compares the two halves
         return tuple({"cost": cost, "unit_length": float(unit)} for unit in (True, False) for cost in COSTS)
+
+    def select(self, recalls: Sequence[float], n_clips: int) -> int:
+        """Return the position of the best setting.
+
+        Descriptors of length 1 are used unless the plain ones are better by more than one standard error: on ict both
+        are equal, but only the direction of a change carries over from renders to real smiles.
+        """
+        best = int(np.argmax(recalls))
+        if not self.descriptor.signed:
+            return best
+        best_unit = int(np.argmax(recalls[: len(COSTS)]))
+        error = float(np.sqrt(recalls[best] * (1 - recalls[best]) / n_clips))
+        return best_unit if recalls[best] - recalls[best_unit] <= error else best
 
     def learn(
         self, rows: np.ndarray, labels: np.ndarray, weights: dict[int, float], seed: int, choice: Mapping[str, float]

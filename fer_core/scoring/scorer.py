@@ -27,6 +27,7 @@ from fer_core.features.inputs import ClipInputs
 from fer_core.features.store import FeatureStore
 from fer_core.models.base import FrameView
 from fer_core.models.bundle import ModelBundle, was_trained_on
+from fer_core.models.svm import SupportVectorsClassifier
 from fer_core.models.verdict import apply_temperature, judge
 from fer_core.preprocess.batch import ClipFaces, preprocess_batch
 from fer_core.preprocess.changes import Change
@@ -344,9 +345,12 @@ class ClipScorer:
             return ""
         if self._sees_motion_only and not _moves(course):
             return STILL_FACE
-        motion, neutral = motion_of(self.bundle), self.classes[scores.index] == Emotion.NEUTRAL
-        fades = motion is not None and motion.fades(scores.inputs.described[DISPLACEMENT.name])[0]
-        return FADING_FACE if fades and not neutral else ""
+        if self.classes[scores.index] == Emotion.NEUTRAL:
+            return ""
+        described = scores.inputs.described
+        changes = (part for part in self.bundle.classifier.parts if isinstance(part, SupportVectorsClassifier))
+        signed = (part for part in changes if DESCRIPTORS[part.record.descriptor].signed)
+        return FADING_FACE if any(part.fades(described[part.record.descriptor])[0] for part in signed) else ""
 
     def _explained(self, faces: Faces, course: Faces | None, scores: Scores) -> tuple[tuple[int, ...], bytes]:
         """Return the indices of the decisive frames, and the JPEG that explains them; both empty unless requested."""

@@ -131,6 +131,14 @@ def test_a_change_is_read_at_unit_length_where_inner_folds_prefer_it(drawn):
     assert not to_unit_length(np.zeros((1, 3))).any()
 
 
+def test_unit_length_gives_way_to_plain_values_that_are_better_by_more_than_a_standard_error():
+    model = model_of(TrainConfig(model="displacement-svm"))
+    n = len(COSTS)
+    plain_first = [0.90, *[0.80] * (n - 1), 0.91, *[0.80] * (n - 1)]
+    assert model.select(plain_first, n_clips=100) == 0 and model.select(plain_first, n_clips=100_000) == n
+    assert model_of(TrainConfig(model="lbp-svm")).select([0.5, 0.9, 0.8, 0.9, 0.1], n_clips=10) == 1
+
+
 def test_a_descriptor_without_signs_tells_no_fading_expression(hard):
     fitted = Fits(hard).fitted(model_of(TrainConfig(model="lbp-svm")), FitSplit(FIT, STOP, 3))
     assert not fitted.classifier.fades(hard.described["texture"]).any()
