@@ -50,10 +50,10 @@ def card_flow(out: str = "", faces: bool = True, config: RunConfig = RunConfig()
         f"{markdown_card(card)}\nThe whole card: {markdown_text(str(page))} {run.url}\n",
         "What is in the data",
     )
-    return {"card": str(page), **_told(card), "run": run.id, "url": run.url}
+    return {"card": str(page), **_summary(card), "run": run.id, "url": run.url}
 
 
-def _told(card: DataCard) -> dict[str, Any]:
+def _summary(card: DataCard) -> dict[str, Any]:
     """Return the card's numbers, one per line."""
     numbers = card.numbers()
     return {name: value for name, value in numbers.items() if value not in ([], None)}

@@ -16,7 +16,7 @@ from fer_core.dataset.leak_gate import refuse_shared
 from fer_core.dataset.load import labelled_clips, load_dataset, trained_on
 from fer_core.dataset.prepare import clips_fingerprint, data_fingerprint, keep_usable
 from fer_core.dataset.table import FeatureRequirements, FeatureTable, clips_table, store_features
-from fer_core.evaluation.latency import Costs
+from fer_core.evaluation.latency import LatencyOf
 from fer_core.experiments.comparison import Comparison, Entry, compare
 from fer_core.experiments.external_validation import ExternalValidation, validate_externally
 from fer_core.features.augment import PLAIN
@@ -64,13 +64,13 @@ def compare_flow(
         classes = load_dataset(config, workspace).classes
         labelled_clips(Path(external).expanduser(), classes)  # what cannot be read is refused before any work
     data = prepare(config, extra, folded=True, narrow=lambda clips: _training_clips(clips, config, extra))
-    prepared, table, costs = data.prepared, data.table, data.costs(config)
+    prepared, table, latency = data.prepared, data.table, data.latency(config)
     chosen = models_of(models or compared_names(), config.train, epochs=epochs, fc=data.fc, block=data.block)
     other = _external_table(prepared, extra, config, workspace, external) if external else None
     with start_run(tracking, "compare") as run:
         run.log_config(config)
         run.log_data("clips", prepared.fingerprint, synthetic=table.synthetic, source=config.manifest)
-        found = cross_validate_models(chosen, table, costs, config)
+        found = cross_validate_models(chosen, table, latency, config)
         validation = validate_models(chosen, table, other, Path(external).stem, config) if other else None
         page = workspace.root / "comparisons" / f"{run.id}.html"
         _record(tracking, run, found, validation, prepared, config, page)
@@ -90,13 +90,13 @@ def compare_flow(
 
 @task(task_run_name="cross-validate", cache_policy=NO_CACHE, persist_result=False)
 def cross_validate_models(
-    chosen: Sequence[ClipModel], table: FeatureTable, costs: Costs, config: RunConfig
+    chosen: Sequence[ClipModel], table: FeatureTable, latency: LatencyOf, config: RunConfig
 ) -> Comparison:
     """Fit every model on every fold; finished folds are read from the store."""
     return compare(
         chosen, table, folds=config.search.folds, seed=config.search.seed, fit_seed=config.train.seed,
         inner_share=config.train.inner_share,
-        costs=costs, store=EntryStore(Workspace.open(config.workspace).store, "comparisons"),
+        latency=latency, store=EntryStore(Workspace.open(config.workspace).store, "comparisons"),
         progress=progress_bar("fits", f"{len(chosen)} models, {config.search.folds} folds"),
     )  # fmt: skip
 
@@ -194,8 +194,8 @@ def _record_model(
         d = entry.difference
         numbers |= {"difference": d.value, "difference_low": d.low, "difference_high": d.high}
     run.log_metrics(numbers)
-    if external is not None and entry.name in external.judged:
-        run.log_evaluation(external.judged[entry.name].evaluation, prefix="external/")
+    if external is not None and entry.name in external.results:
+        run.log_evaluation(external.results[entry.name].evaluation, prefix="external/")
     for fold, history in enumerate(entry.histories):
         run.log_history(history, prefix=f"fold{fold}/")
     if entry.histories:

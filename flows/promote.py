@@ -32,8 +32,8 @@ def promote_flow(version: int = 0, config: RunConfig = RunConfig()) -> dict[str,
     champion = champion_version(tracking)
     if champion == version:
         return {"champion": version, "previous": None, "passed": True, "reason": "it is champion already"}
-    standing = load_out_of_fold_record(tracking, version)
-    if standing is None and (champion or not _adopted(tracking, version) or _floors(config.promote)):
+    record = load_out_of_fold_record(tracking, version)
+    if record is None and (champion or not _adopted(tracking, version) or _floors(config.promote)):
         raise RegistryError(
             f"version {version} has no record for the gate to judge; make one with 'ferflow train', or with "
             "'ferflow adopt' on a labelled manifest"
@@ -45,8 +45,8 @@ def promote_flow(version: int = 0, config: RunConfig = RunConfig()) -> dict[str,
             f"replace it by version {version} all the same"
         )
     verdict = (
-        gate(standing, against, config.promote, least_stays(tracking, version))
-        if standing
+        gate(record, against, config.promote, least_stays(tracking, version))
+        if record
         else GateVerdict((), None, _UNJUDGED)
     )
     forced = config.promote.force and not verdict.passed

@@ -14,7 +14,7 @@ from pydantic import Field
 from fer_core.clips.cells import markdown_text
 from fer_core.config import RunConfig
 from fer_core.errors import DataError
-from fer_core.experiments.candidate import CLIP_RULE, judge_out_of_fold, refit_model
+from fer_core.experiments.candidate import CLIP_RULE, evaluate_out_of_fold, refit_model
 from fer_core.experiments.search.processes import trial_processes
 from fer_core.experiments.search.study import cross_validate
 from fer_core.experiments.search.trial import TrialResult, out_of_fold_scores, run_trial
@@ -72,7 +72,7 @@ def rerun_flow(run_id: RunId, manifest: str = "", config: RunConfig = RunConfig(
         run.log_data("clips", prepared.fingerprint, synthetic=data.table.synthetic, source=again.manifest)
         compared_with = _REPEAT[recorded.kind](again, data, run)
         comparison = compare_runs(tracking, run_id, compared_with)
-        markdown = _told(recorded, comparison)
+        markdown = _format_comparison(recorded, comparison)
         run.log_json(comparison.to_json(), "comparison.json")
         run.log_text(markdown, "comparison.md")
         run.set_tags({"identical": str(comparison.identical).lower()})
@@ -92,15 +92,15 @@ def rerun_flow(run_id: RunId, manifest: str = "", config: RunConfig = RunConfig(
 
 def _trial(config: RunConfig, data: TrainingData, run: Run) -> str:
     """Cross-validate the settings on the same folds and record them as a trial; return its run."""
-    _, folder = judge_task(config, data, run, tracked=True)
+    _, folder = evaluate_task(config, data, run, tracked=True)
     return trial_run(run.tracking, folder)
 
 
 def _candidate(config: RunConfig, data: TrainingData, run: Run) -> str:
     """Cross-validate, refit and calibrate with these settings and record the results in `run`, without test or
     registration."""
-    result, folder = judge_task(config, data, run, tracked=False)
-    judged, workspace = judge_out_of_fold(data.table, folder), Workspace.open(config.workspace)
+    result, folder = evaluate_task(config, data, run, tracked=False)
+    judged, workspace = evaluate_out_of_fold(data.table, folder), Workspace.open(config.workspace)
     model = _fresh(config, "model")
     fitted, bundle = refit_model(data.table, result, judged, data.backbone, config, model, workspace)
     if fitted.history:
@@ -131,7 +131,7 @@ _REPEAT = {"trial": _trial, "candidate": _candidate, "implementation": _implemen
 
 
 @task(task_run_name="cross-validation", cache_policy=NO_CACHE, persist_result=False)
-def judge_task(config: RunConfig, data: TrainingData, run: Run, tracked: bool) -> tuple[TrialResult, Path]:
+def evaluate_task(config: RunConfig, data: TrainingData, run: Run, tracked: bool) -> tuple[TrialResult, Path]:
     """Cross-validate the settings again in an empty folder, so that no earlier result is reused."""
     workspace = Workspace.open(config.workspace)
     with trial_processes(1) as executor:
@@ -150,7 +150,7 @@ def _fresh(config: RunConfig, name: str) -> Path:
     return folder
 
 
-def _told(recorded: Recorded, comparison: Comparison) -> str:
+def _format_comparison(recorded: Recorded, comparison: Comparison) -> str:
     """Return the comparison in Markdown: result, differing metrics, and differences of the environment."""
     lines = [f"# {recorded.kind.capitalize()} {recorded.id}, run again", "", comparison.sentence, ""]
     differing = [c for c in comparison.numbers if not c.identical]

@@ -72,7 +72,7 @@ def train_flow(
         candidate = _refit(data, result, folder, config, workspace)
         _record(run, candidate, prepared, config)
         confidence = log_confidence(run, table, out_of_fold_scores(folder), CLIP_RULE)
-        version = register(tracking, candidate.bundle, candidate.folder, run.id, candidate.standing)
+        version = register(tracking, candidate.bundle, candidate.folder, run.id, candidate.record)
         markdown = _summary(candidate, confidence, version, run, config)
         run.log_text(markdown, "candidate.md")
     show_markdown("candidate", markdown)
@@ -115,7 +115,7 @@ def _cross_validated(
         return cross_validate(
             workspace.root, data.table, data.table_path, config.search, config.train, executor,
             job=partial(tracked_trial, config.tracking, workspace.root), fc=data.fc, block=data.block,
-            costs=data.costs(config), parent_run=run.id,
+            latency=data.latency(config), parent_run=run.id,
         )  # fmt: skip
 
 
@@ -153,10 +153,10 @@ def _triple(evaluation: Evaluation) -> list[float]:
     return [interval.value, interval.low, interval.high]
 
 
-def _told(candidate: Candidate, config: RunConfig) -> str:
+def _format_model(candidate: Candidate, config: RunConfig) -> str:
     """Return one or two sentences about how the model was fitted."""
     fitted, train = candidate.fitted, config.train
-    chosen = ", ".join(f"{name.replace('.', ' ')} {value:.4g}" for name, value in fitted.chosen.items())
+    chosen = ", ".join(f"{name.replace('.', ' ')} {value:.4g}" for name, value in fitted.selected.items())
     text = f"Model {train.model}, {fitted.classifier.n_parameters:,} learnt numbers; by the folds: {chosen}."
     if train.model in FC_HEAD_MODELS:
         start = "from ImageNet weights" if fitted.pretrained else "from random weights"
@@ -168,10 +168,10 @@ def _confidence_text(confidence: Confidence) -> str:
     """Return the quality of the calibrated confidence in one line."""
     numbers = confidence.metrics
     auroc, risk = numbers["abstention/auroc"], numbers["abstention/mean_risk"]
-    told = "no clip is wrong" if np.isnan(auroc) else f"AUROC of right against wrong clips {auroc:.3f} (0.5: a coin)"
+    ranking = "no clip is wrong" if np.isnan(auroc) else f"AUROC of right against wrong clips {auroc:.3f} (0.5: a coin)"
     return (
-        f"Confidence, out of fold and calibrated on other people: {told}; risk area {100 * risk:.1f} % (answered clips "
-        "that are wrong, averaged over all coverages); calibration error "
+        f"Confidence, out of fold and calibrated on other people: {ranking}; risk area {100 * risk:.1f} % (answered "
+        "clips that are wrong, averaged over all coverages); calibration error "
         f"{100 * numbers['calibration/error_after']:.1f} %."
     )
 
@@ -193,7 +193,7 @@ def _summary(candidate: Candidate, confidence: Confidence, version: int, run: Ru
         lines.append(f"| {rule.replace('_', ' ')} | {evaluation.mean_recall} | {tested} |")
     if candidate.test:
         lines += ["", f"Opening {candidate.test.number} of this test set, of {candidate.test.openings} so far."]
-    lines += ["", _confidence_text(confidence), "", _told(candidate, config)]
+    lines += ["", _confidence_text(confidence), "", _format_model(candidate, config)]
     if run.url:
         lines += ["", f"[The run in MLflow]({run.url})"]
     return "\n".join([*lines, "", "Next: flow `promote` puts it through the gate.", ""])

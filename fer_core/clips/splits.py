@@ -192,7 +192,7 @@ def _fraction(share: float, n_subjects: int) -> tuple[int, int]:
     return best
 
 
-def _sided(manifest: Manifest, sides: Mapping[str, Split]) -> Manifest:
+def _with_splits(manifest: Manifest, sides: Mapping[str, Split]) -> Manifest:
     """The clips that have a side, by clip id; the others are left out."""
     return manifest.with_clips(replace(c, split=sides[c.id]) for c in manifest.clips if c.id in sides)
 
@@ -212,7 +212,7 @@ def _by_shares(manifest: Manifest, shares: Mapping[Split, Mapping[str, float]], 
         sides |= {c.id: side for c, yes in zip(rest.clips, taken, strict=True) if yes}
         rest = rest.with_clips(c for c, yes in zip(rest.clips, taken, strict=True) if not yes)
         gone = {label: gone[label] + wanted[label] for label in rest.classes}
-    return _sided(manifest, sides | {c.id: Split.TRAIN for c in rest.clips})
+    return _with_splits(manifest, sides | {c.id: Split.TRAIN for c in rest.clips})
 
 
 def _labelled(manifest: Manifest) -> Manifest:
@@ -248,13 +248,13 @@ def _folds(manifest: Manifest, cfg: SplitConfig) -> Manifest:
     labelled = _labelled(manifest)
     clips, subjects = labelled.clips, [c.subject for c in labelled.clips]
     train, test = grouped_folds(subjects, labelled.labels(), cfg.folds, cfg.seed, "split.folds")[cfg.fold]
-    return _sided(manifest, {clips[i].id: Split.TRAIN for i in train} | {clips[i].id: Split.TEST for i in test})
+    return _with_splits(manifest, {clips[i].id: Split.TRAIN for i in train} | {clips[i].id: Split.TEST for i in test})
 
 
 def _one_subject_out(manifest: Manifest, cfg: SplitConfig) -> Manifest:
     clips = _labelled(manifest).clips
     out = manifest.labelled().subjects[cfg.fold]
-    return _sided(manifest, {c.id: Split.TEST if c.subject == out else Split.TRAIN for c in clips})
+    return _with_splits(manifest, {c.id: Split.TEST if c.subject == out else Split.TRAIN for c in clips})
 
 
 def _cross_database(manifest: Manifest, cfg: SplitConfig) -> Manifest:
@@ -278,7 +278,7 @@ def _cross_database(manifest: Manifest, cfg: SplitConfig) -> Manifest:
     if cfg.validation:
         shares = {Split.VALIDATION: dict.fromkeys(manifest.classes, cfg.validation)}
         sides |= {c.id: c.split for c in _by_shares(manifest.with_clips(train), shares, cfg.seed).clips if c.split}
-    return _sided(manifest, sides)
+    return _with_splits(manifest, sides)
 
 
 def _official(manifest: Manifest, cfg: SplitConfig) -> Manifest:
@@ -301,7 +301,7 @@ def _official(manifest: Manifest, cfg: SplitConfig) -> Manifest:
         log.warning("%d clips of people who are also in train are left out of the other sides", len(leaking))
     if not all(c.subject for c in manifest.clips):
         log.warning("subjects are unknown: that no person is on two sides rests on the official split alone")
-    return _sided(manifest, {i: side for i, side in sides.items() if i not in set(leaking)})
+    return _with_splits(manifest, {i: side for i, side in sides.items() if i not in set(leaking)})
 
 
 _SCHEMES = {

@@ -39,7 +39,7 @@ def load_dataset(cfg: RunConfig, workspace: Workspace, *, fitted: bool = True) -
         )
     manifest = labelled_clips(path, cfg.class_list)
     if fitted or sum(n > 0 for n in manifest.class_counts().values()) > 1:
-        manifest = _sided(manifest, cfg, path)
+        manifest = _with_splits(manifest, cfg, path)
     return _with_neutral(manifest, cfg) if Emotion.NEUTRAL in manifest.classes else manifest
 
 
@@ -119,7 +119,7 @@ def labelled_clips(path: Path, classes: Classes | None) -> Manifest:
     return manifest
 
 
-def _sided(manifest: Manifest, cfg: RunConfig, path: Path) -> Manifest:
+def _with_splits(manifest: Manifest, cfg: RunConfig, path: Path) -> Manifest:
     if all(clip.split is None for clip in manifest.clips):
         return split(manifest, cfg.split)
     unsplit = [clip.id for clip in manifest.clips if clip.split is None]

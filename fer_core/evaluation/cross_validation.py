@@ -15,7 +15,7 @@ from safetensors.numpy import save_file
 
 from fer_core.clips.splits import inner_split
 from fer_core.dataset.table import FeatureTable
-from fer_core.evaluation.latency import Costs, ms_per_clip
+from fer_core.evaluation.latency import LatencyOf, ms_per_clip
 from fer_core.models.base import MODELS_VERSION, ClipModel, Fits, FitSplit, read_of
 from fer_core.store import EntryStore, cache_key, publish
 
@@ -91,7 +91,7 @@ def fit_fold(
     *,
     on: FeatureTable | None = None,
     frames: bool = False,
-    costs: Costs | None = None,
+    latency: LatencyOf | None = None,
     kept: Kept | None = None,
 ) -> Fold:
     """Fit a model to the training clips and predict other clips; if `kept` has the result, return that instead.
@@ -101,11 +101,11 @@ def fit_fold(
         scored: positions of the clips to predict.
         on: the table of these clips; None: the table of `fits`.
         frames: True: predict each frame, (n, k) float32; False: predict each clip, (m, k).
-        costs: latency of the model's inputs in ms per clip, for the note; see `measure_costs`.
+        latency: latency of the model's inputs in ms per clip, for the note; see `measure_latency`.
         kept: storage for the result; None: it is not stored.
     Returns:
-        The scores, and a JSON-able note: `chosen`, `best_epoch`, `n_weights`, `ms`, `seconds`, `pretrained`, `threads`,
-        `history`; see `models.base.Fitted`.
+        The scores, and a JSON-able note: `selected`, `best_epoch`, `n_weights`, `ms`, `seconds`, `pretrained`,
+        `threads`, `history`; see `models.base.Fitted`.
     Raises:
         TrainingError: the fit diverged, or a class has no training clips.
     """
@@ -115,10 +115,10 @@ def fit_fold(
     fitted = fits.fitted(model, side)
     scores = (fitted.classifier.frame_scores if frames else fitted.classifier.scores)(on, scored)
     note = {
-        "chosen": dict(fitted.chosen),
+        "selected": dict(fitted.selected),
         "best_epoch": fitted.best_epoch,
         "n_weights": fitted.classifier.n_parameters,
-        "ms": ms_per_clip(fitted.classifier, on, scored, costs or {}),
+        "ms": ms_per_clip(fitted.classifier, on, scored, latency or {}),
         "seconds": fitted.seconds,
         "pretrained": list(fitted.pretrained),
         "threads": fitted.threads,

@@ -118,7 +118,7 @@ class DataCard:
         preprocess: settings of preprocessing.
         sheet: emotion -> some randomly drawn clips.
         worst: the clips with the fewest faces, worst first, each with its last face as the network reads it, or None.
-        giveaway: mean recall of a classifier that sees no face (see `judge_blind`); None if it cannot be measured.
+        giveaway: mean recall of a classifier that sees no face (see `blind_baseline`); None if it cannot be measured.
     """
 
     name: str
@@ -199,7 +199,7 @@ def data_card(
         preprocess=cfg,
         sheet=_sheet(facts, found.manifest.classes, keys, cfg, limits, store),
         worst=tuple((f, _last_face(keys[f.clip.id], store)) for f in worst(facts)),
-        giveaway=judge_blind([f for f in facts if f.status.scored]),
+        giveaway=blind_baseline([f for f in facts if f.status.scored]),
     )
 
 
@@ -216,7 +216,7 @@ def worst(facts: Iterable[ClipFacts], n: int = WORST) -> list[ClipFacts]:
     return sorted(wanting, key=lambda f: (f.status.scored, f.found, f.clip.id))[:n]
 
 
-def judge_blind(facts: Sequence[ClipFacts]) -> Interval | None:
+def blind_baseline(facts: Sequence[ClipFacts]) -> Interval | None:
     """Return the mean recall of a shallow decision tree that reads length, size, brightness and database, but no face.
 
     The predictions are out of fold, by subject. If the result is well above chance, the way a clip was recorded reveals

@@ -202,8 +202,8 @@ def _shared(
     return (ours, other, labels, names), set(names)
 
 
-def _keys(standing: OutOfFoldRecord) -> list[tuple[str, int, str]]:
-    return list(zip(standing.clips, standing.labels, standing.subjects, strict=True))
+def _keys(record: OutOfFoldRecord) -> list[tuple[str, int, str]]:
+    return list(zip(record.clips, record.labels, record.subjects, strict=True))
 
 
 def _points(value: float) -> str:

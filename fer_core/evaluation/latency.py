@@ -19,12 +19,12 @@ from fer_core.features.inputs import ClipInputs
 from fer_core.models.base import ClipClassifier
 from fer_core.workspace import Workspace
 
-Costs = Mapping[str, float]  # `features` or the name of a descriptor -> ms per clip
+LatencyOf = Mapping[str, float]  # `features` or the name of a descriptor -> ms per clip
 FEATURES = "features"
 _TIMED_INPUTS, _TIMED_CLIPS, _RUNS = 2, 9, 3
 
 
-def measure_costs(
+def measure_latency(
     rows: Sequence[ClipRow],
     course: Sequence[ClipRow],
     workspace: Workspace,
@@ -52,14 +52,14 @@ def measure_costs(
     return found
 
 
-def ms_per_clip(classifier: ClipClassifier, inputs: ClipInputs, clips: np.ndarray, costs: Costs) -> float:
+def ms_per_clip(classifier: ClipClassifier, inputs: ClipInputs, clips: np.ndarray, latency: LatencyOf) -> float:
     """Return the latency of a classifier in ms per clip: its median CPU time plus the latency of its inputs.
 
     Inputs that are not in `costs` count as 0.
     """
     seconds = [_cpu_s(classifier.scores, inputs, np.array([clip])) for clip in clips[:_TIMED_CLIPS]]
     read = [FEATURES] * classifier.reads_features + list(classifier.descriptors)
-    return 1000 * float(np.median(seconds)) + sum(costs.get(name, 0.0) for name in read)
+    return 1000 * float(np.median(seconds)) + sum(latency.get(name, 0.0) for name in read)
 
 
 def _median_ms(rows: Sequence[ClipRow], workspace: Workspace, make: Callable[[np.ndarray], np.ndarray]) -> float:

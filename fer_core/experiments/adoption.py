@@ -18,7 +18,7 @@ from fer_core.emotions import NAMED, Classes
 from fer_core.errors import ConfigError
 from fer_core.evaluation.calibration import Reliability, calibrated_apart, reliability
 from fer_core.evaluation.gate import OutOfFoldRecord
-from fer_core.evaluation.latency import measure_costs, ms_per_clip
+from fer_core.evaluation.latency import measure_latency, ms_per_clip
 from fer_core.evaluation.metrics import Evaluation, clip_verdicts, evaluate
 from fer_core.features.backbone import Backbone, load_backbone
 from fer_core.model_names import FACE_NETWORKS
@@ -34,7 +34,7 @@ Relative = Literal["none", "neutral"]
 
 
 @dataclass(frozen=True)
-class Judged:
+class AdoptedEvaluation:
     """Evaluation of an adopted model on all labelled clips. The model was not trained on them.
 
     Args:
@@ -103,14 +103,14 @@ def adopted_classifier(backbone: Backbone, relative: Relative, cfg: RunConfig) -
     return AdoptedClassifier.build(record, {}, len(adopted_classes(cfg)))
 
 
-def judge_adopted(
+def evaluate_adopted(
     classifier: AdoptedClassifier,
     backbone: Backbone,
     manifest: Manifest,
     rows: Sequence[ClipRow],
     cfg: RunConfig,
     workspace: Workspace,
-) -> Judged:
+) -> AdoptedEvaluation:
     """Evaluate the model on all labelled clips.
 
     Args:
@@ -123,10 +123,10 @@ def judge_adopted(
     scores = classifier.frame_scores(table, clips)
     verdicts, shares = clip_verdicts(scores, table.offsets, clips, "mean_scores")
     evaluation = evaluate(verdicts, table.labels, table.subjects, table.classes)
-    ms = ms_per_clip(classifier, table, clips, measure_costs(rows, (), workspace, backbone, FeatureRequirements()))
-    judged = Judged(table, fingerprint, scores, evaluation, ms)
+    ms = ms_per_clip(classifier, table, clips, measure_latency(rows, (), workspace, backbone, FeatureRequirements()))
+    evaluated = AdoptedEvaluation(table, fingerprint, scores, evaluation, ms)
     if len(set(table.labels.tolist())) < 2 or len(set(table.subjects)) < 2:
-        return judged
+        return evaluated
     after = reliability(calibrated_apart(shares, table.labels, table.subjects), table.labels)
     digests = {row.clip: row.digest for row in rows}
     record = OutOfFoldRecord(
@@ -139,16 +139,20 @@ def judge_adopted(
         calibration_error=after.expected_error,
         ms_per_clip=ms,
     )
-    return replace(judged, temperature=fit_temperature(shares, table.labels), after=after, record=record)
+    return replace(evaluated, temperature=fit_temperature(shares, table.labels), after=after, record=record)
 
 
 def write_adopted(
-    classifier: AdoptedClassifier, backbone: Backbone, judged: Judged | None, cfg: RunConfig, workspace: Workspace
+    classifier: AdoptedClassifier,
+    backbone: Backbone,
+    evaluated: AdoptedEvaluation | None,
+    cfg: RunConfig,
+    workspace: Workspace,
 ) -> tuple[ModelBundle, Path]:
     """Write the model's two files; return the model and its folder.
 
     Args:
-        judged: evaluation on labelled clips; None: the model is not calibrated.
+        evaluated: evaluation on labelled clips; None: the model is not calibrated.
     Raises:
         StoreError: the files cannot be written.
     """
@@ -156,9 +160,9 @@ def write_adopted(
         model="adopted",
         classes=adopted_classes(cfg),
         preprocess=cfg.preprocess,
-        temperatures={"mean_scores": judged.temperature} if judged and judged.temperature else {},
+        temperatures={"mean_scores": evaluated.temperature} if evaluated and evaluated.temperature else {},
         abstain_below=cfg.score.abstain_below,
-        data_fingerprint=judged.fingerprint if judged else "",
+        data_fingerprint=evaluated.fingerprint if evaluated else "",
         synthetic=False,
         versions=describe_environment(),
     )

@@ -59,7 +59,7 @@ class Candidate:
         bundle: the model, read from `folder` and checked.
         fitted: the refit.
         out_of_fold: out-of-fold results of the same settings.
-        standing: the out-of-fold record, which the gate compares.
+        record: the out-of-fold record, which the gate compares.
         test: the test result; None if there is no test set.
     """
 
@@ -67,11 +67,11 @@ class Candidate:
     bundle: ModelBundle
     fitted: Fitted
     out_of_fold: OutOfFold
-    standing: OutOfFoldRecord
+    record: OutOfFoldRecord
     test: Opening | None
 
 
-def judge_out_of_fold(table: FeatureTable, trial_folder: Path) -> OutOfFold:
+def evaluate_out_of_fold(table: FeatureTable, trial_folder: Path) -> OutOfFold:
     """Evaluate and calibrate the out-of-fold scores of a complete trial."""
     scores, clips = out_of_fold_scores(trial_folder), np.arange(table.n_clips)
     evaluations: dict[Rule, Evaluation] = {}
@@ -110,12 +110,12 @@ def make_candidate(
         StoreError: the files cannot be written.
         DataError: the table contains a subject or clip of the test set.
     """
-    judged = judge_out_of_fold(table, trial_folder)
-    name = cache_key(table=table.key, train=trial.train.model_dump(mode="json"), chosen=list(trial.chosen))[:12]
+    judged = evaluate_out_of_fold(table, trial_folder)
+    name = cache_key(table=table.key, train=trial.train.model_dump(mode="json"), selected=list(trial.selected))[:12]
     folder = workspace.models / name
     fitted, bundle = refit_model(table, trial, judged, backbone, cfg, folder, workspace)
     digests = {row.clip: row.digest for row in rows}
-    standing = OutOfFoldRecord(
+    record = OutOfFoldRecord(
         fingerprint=bundle.facts.data_fingerprint,
         classes=table.classes,
         clips=tuple(digests[c] for c in table.clip_ids),
@@ -125,8 +125,8 @@ def make_candidate(
         calibration_error=judged.after.expected_error,
         ms_per_clip=trial.ms_per_clip,
     )
-    tested = evaluate_on_test_set(bundle, manifest, rows, cfg.preprocess, workspace, standing.clips, course)
-    return Candidate(folder, bundle, fitted, judged, standing, tested)
+    tested = evaluate_on_test_set(bundle, manifest, rows, cfg.preprocess, workspace, record.clips, course)
+    return Candidate(folder, bundle, fitted, judged, record, tested)
 
 
 def refit_model(

@@ -15,7 +15,7 @@ from fer_core.emotions import Classes
 from fer_core.errors import TrainingError
 from fer_core.evaluation.abstention import Ranking, ranking
 from fer_core.evaluation.cross_validation import fit_fold, fold_entry, hold_out
-from fer_core.evaluation.latency import Costs
+from fer_core.evaluation.latency import LatencyOf
 from fer_core.evaluation.metrics import Difference, Evaluation, evaluate, paired_difference
 from fer_core.models.base import ClipModel, Fits
 from fer_core.store import EntryStore
@@ -75,7 +75,7 @@ class Comparison:
 
 
 @dataclass
-class _Judged:
+class _OutOfFold:
     """Results of one model's finished folds."""
 
     scores: np.ndarray
@@ -90,7 +90,7 @@ def compare(
     seed: int,
     fit_seed: int,
     inner_share: float,
-    costs: Costs | None = None,
+    latency: LatencyOf | None = None,
     store: EntryStore | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Comparison:
@@ -103,7 +103,7 @@ def compare(
         seed: seed of the folds.
         fit_seed: seed of everything random in a fit.
         inner_share: share of a fold's training subjects that are held out for early stopping.
-        costs: latency of the models' inputs; see `measure_costs`.
+        latency: latency of the models' inputs; see `measure_latency`.
         store: stores the results of all folds, so that they are not fitted again; None: nothing is stored.
         progress: called with (fits done, all fits).
     Raises:
@@ -111,7 +111,7 @@ def compare(
         TrainingError: no model could be fitted.
     """
     k = len(table.classes)
-    judged = {model.name: _Judged(np.full((table.n_clips, k), np.nan)) for model in models}
+    judged = {model.name: _OutOfFold(np.full((table.n_clips, k), np.nan)) for model in models}
     failed: dict[str, str] = {}
     fits = Fits(table)
     sides = grouped_folds(table.subjects, table.labels, folds, seed)
@@ -121,7 +121,7 @@ def compare(
             if model.name not in failed:
                 try:
                     kept = fold_entry(store, model, fits, side, held_out, None)
-                    found = fit_fold(model, fits, side, held_out, costs=costs, kept=kept)
+                    found = fit_fold(model, fits, side, held_out, latency=latency, kept=kept)
                 except TrainingError as exc:
                     log.warning("%s is left out: %s", model.name, exc)
                     failed[model.name] = str(exc)
@@ -146,7 +146,7 @@ def compare(
     )
 
 
-def _entry(model: ClipModel, judged: _Judged, table: FeatureTable, reference: np.ndarray, first: bool) -> Entry:
+def _entry(model: ClipModel, judged: _OutOfFold, table: FeatureTable, reference: np.ndarray, first: bool) -> Entry:
     verdicts = judged.scores.argmax(axis=1)
     histories = [History.from_rows(note["history"]) for note in judged.notes]
     return Entry(

@@ -105,7 +105,7 @@ class CrossDatabase:
             "| --- |" + " --- |" * len(self.names),
         ]
         for source in self.names:
-            texts = [self._told(self.cells[source, target], rule) for target in self.names]
+            texts = [self._format_cell(self.cells[source, target], rule) for target in self.names]
             lines.append(f"| {_shown(source)} | " + " | ".join(texts) + " |")
         if self.costs:
             lines += ["", "| trained on another database | points against its own cross-validation |", "| --- | --- |"]
@@ -114,7 +114,7 @@ class CrossDatabase:
             lines.append(f"| {_shown(source)} → {_shown(target)} | {numbers} |")
         return "\n".join([*lines, ""])
 
-    def _told(self, cell: Cell, rule: Rule) -> str:
+    def _format_cell(self, cell: Cell, rule: Rule) -> str:
         if not cell.evaluations:
             return markdown_text(cell.reason)
         evaluation = cell.evaluations[rule]

@@ -113,7 +113,7 @@ class DescriptorModel(ClipModel):
         return Fitted(
             classifier=replace(classifier, record=record),
             seconds=time.monotonic() - started,
-            chosen={**choice, "temperature": temperature},
+            selected={**choice, "temperature": temperature},
         )
 
     def inner_scores(

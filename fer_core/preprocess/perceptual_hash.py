@@ -26,7 +26,7 @@ LOOK_VERSION = 1  # raised whenever the same clip gives another hash
 
 
 @dataclass(frozen=True)
-class Look:
+class ClipHash:
     """Perceptual hash of one clip.
 
     Args:
@@ -45,7 +45,7 @@ class Look:
 
 
 @dataclass(frozen=True)
-class Looks:
+class ClipHashes:
     """Perceptual hashes of many clips.
 
     Args:
@@ -59,12 +59,12 @@ class Looks:
     unseen: Mapping[str, str]
 
 
-def look_at(
+def hash_clips(
     clips: Sequence[Clip],
     limits: LimitsConfig,
     store_root: Path,
     progress: Callable[[int, int], None] | None = None,
-) -> Looks:
+) -> ClipHashes:
     """Return digests and hashes of clips; for the arguments see `hash_batch`.
 
     Raises:
@@ -81,7 +81,7 @@ def look_at(
             unseen[name] = seen.error.reason if seen.error else ""
         else:
             hashes[name] = seen.hash
-    return Looks(digests, hashes, unseen)
+    return ClipHashes(digests, hashes, unseen)
 
 
 def hash_batch(
@@ -89,7 +89,7 @@ def hash_batch(
     limits: LimitsConfig,
     store_root: Path,
     progress: Callable[[int, int], None] | None = None,
-) -> Iterator[Look]:
+) -> Iterator[ClipHash]:
     """Yield the hash of every clip, in order. Files are decoded in child processes, and only if no hash is stored.
 
     Args:
@@ -103,7 +103,7 @@ def hash_batch(
     store = EntryStore(store_root, "hashes")
     children = Children(limits)
 
-    def make(clip: Clip) -> Look:
+    def make(clip: Clip) -> ClipHash:
         digest = ""
         try:
             admit(clip.path, limits, clip.root)
@@ -111,13 +111,13 @@ def hash_batch(
             key = cache_key(clip=digest, version=LOOK_VERSION, decoders=decoders())
             stored = store.get(key)
             if stored is not None:
-                return Look(clip, digest, stored[0]["hash"], None, True)
+                return ClipHash(clip, digest, stored[0]["hash"], None, True)
             packed = bytes.fromhex(children.ask("look", clip.path, digest=digest)["hash"])
             seen = np.frombuffer(packed, np.uint8).reshape(POSITIONS, -1)
             store.put(key, {"hash": seen}, {"clip_digest": digest})
-            return Look(clip, digest, seen, None, False)
+            return ClipHash(clip, digest, seen, None, False)
         except ClipError as exc:
-            return Look(clip, digest, None, exc, False)
+            return ClipHash(clip, digest, None, exc, False)
 
     with closing(side_by_side(make, clips, limits.workers, children.stop)) as looks:
         for done, made in enumerate(looks, start=1):

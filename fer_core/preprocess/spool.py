@@ -29,13 +29,13 @@ class Spool:
         self._n = 0
         self._file: IO[bytes] = io.BytesIO()
         if folder is not None:
-            with _told(folder):
+            with _full_disk_named(folder):
                 self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 - as long as this object lives
         self._folder = folder
 
     def append(self, face: np.ndarray) -> None:
         """Add a (size, size) uint8 face. Raises StoreError if it cannot be written."""
-        with _told(self._folder):
+        with _full_disk_named(self._folder):
             self._file.write(face.tobytes())
         self._n += 1
 
@@ -45,7 +45,7 @@ class Spool:
         shape = (self._n, self._size, self._size)
         if isinstance(self._file, io.BytesIO):
             return np.frombuffer(self._file.getbuffer(), np.uint8).reshape(shape)
-        with _told(self._folder):
+        with _full_disk_named(self._folder):
             self._file.flush()
         return np.asarray(np.memmap(self._file, np.uint8, "c", shape=shape)) if self._n else np.empty(shape, np.uint8)
 
@@ -60,7 +60,7 @@ class Spool:
 
 
 @contextmanager
-def _told(folder: Path | None) -> Iterator[None]:
+def _full_disk_named(folder: Path | None) -> Iterator[None]:
     try:
         yield
     except OSError as exc:

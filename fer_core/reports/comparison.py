@@ -53,7 +53,7 @@ def comparison_markdown(comparison: Comparison, external: ExternalValidation | N
     lines += ["", RANKING]
     lines += [f"\n{name} has no row: {markdown_text(why)}" for name, why in comparison.failed.items()]
     if external is not None:
-        rows = [{"model": name, **judged.columns()} for name, judged in external.judged.items()]
+        rows = [{"model": name, **judged.columns()} for name, judged in external.results.items()]
         lines += ["", f"### On {markdown_text(external.name)}", "", _tells(external), ""]
         lines += [f"| {' | '.join(rows[0])} |", f"| --- |{' ---: |' * (len(rows[0]) - 1)}"] if rows else []
         lines += [f"| {' | '.join(row.values())} |" for row in rows]

@@ -29,7 +29,7 @@ def trials_figure(trials: Sequence[TrialResult], choice: Choice) -> Figure:
     complete = [t for t in trials if t.state == "complete"]
     best = np.maximum.accumulate([t.value for t in complete])
     ax.step([t.number for t in complete], best, where="post", color="#30343b", lw=1, label="best so far")
-    ax.plot(choice.chosen.number, choice.chosen.value, "o", ms=13, mfc="none", mec="#D55E00", mew=2, label="chosen")
+    ax.plot(choice.selected.number, choice.selected.value, "o", ms=13, mfc="none", mec="#D55E00", mew=2, label="chosen")
     ax.set_xlabel("trial")
     ax.set_title("Out-of-fold mean recall, 95 % interval by subject", loc="left", fontsize=11, fontweight="bold")
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))

@@ -177,9 +177,9 @@ class ClipScorer:
         return was_trained_on(self.bundle.facts, clip.subject) if clip.subject else None
 
     @property
-    def judges_by(self) -> str:
+    def joined_by(self) -> str:
         """The rule that combines frames, or `whole_clip`."""
-        return self.rule if self.bundle.classifier.judges_frames else "whole_clip"
+        return self.rule if self.bundle.classifier.scores_frames else "whole_clip"
 
     @property
     def _sees_motion_only(self) -> bool:
@@ -224,7 +224,7 @@ class ClipScorer:
             offsets=np.array([0, len(faces.pixels)]),
             described=describe(bundle.classifier.descriptors, shown),
         )
-        view, by_frames = bundle.classifier.frames_in(inputs, 0), bundle.classifier.judges_frames
+        view, by_frames = bundle.classifier.frames_in(inputs, 0), bundle.classifier.scores_frames
         scores = view.scores if view is not None and by_frames else bundle.frame_scores(inputs)
         if not np.isfinite(scores).all():
             raise ClipError(ClipStatus.CRASHED, "the model's scores are not numbers")

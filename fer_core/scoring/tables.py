@@ -57,7 +57,7 @@ def record(row: ClipScore, scorer: ClipScorer) -> dict[str, Any]:
         "frames_total": row.n_frames,
         "flags": " ".join(row.flags),
         "reason": printable(row.reason),
-        "rule": scorer.judges_by,
+        "rule": scorer.joined_by,
         "model": scorer.name,
         "model_version": scorer.version,
         "model_digest": scorer.bundle.digest,

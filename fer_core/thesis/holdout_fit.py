@@ -163,7 +163,7 @@ def run_holdout(folder: Path) -> HoldoutResult:
         result = HoldoutResult(
             state="complete",
             history=tuple(fitted.history.to_rows()) if fitted.history else (),
-            steps=round(fitted.chosen["steps"]),
+            steps=round(fitted.selected["steps"]),
             pretrained=fitted.pretrained,
             n_weights=fitted.classifier.n_parameters,
             threads=fitted.threads,

@@ -42,7 +42,7 @@ class Confidence:
     groups: Mapping[str, Mapping[str, Evaluation]]
 
 
-def judge_confidence(table: FeatureTable, scores: np.ndarray, rule: Rule, coverages: Sequence[float]) -> Confidence:
+def evaluate_confidence(table: FeatureTable, scores: np.ndarray, rule: Rule, coverages: Sequence[float]) -> Confidence:
     """Evaluate the confidence of out-of-fold scores by one rule.
 
     Args:
@@ -88,7 +88,7 @@ def log_confidence(run: Run, table: FeatureTable, scores: np.ndarray, rule: Rule
     Raises:
         TrackingError: MLflow reports an error or cannot be reached.
     """
-    found = judge_confidence(table, scores, rule, run.tracking.cfg.coverages)
+    found = evaluate_confidence(table, scores, rule, run.tracking.cfg.coverages)
     run.log_metrics(found.metrics)
     run.log_figure(reliability_figure({"before": found.before, "after": found.after}), "figures/reliability.png")
     run.log_figure(coverage_figure(found.curve, "Out of fold, abstaining"), "figures/abstention.png")

@@ -47,7 +47,7 @@ class RegisteredModel:
 
 
 def register(
-    tracking: Tracking, bundle: ModelBundle, folder: Path, run_id: str, standing: OutOfFoldRecord | None = None
+    tracking: Tracking, bundle: ModelBundle, folder: Path, run_id: str, record: OutOfFoldRecord | None = None
 ) -> int:
     """Register a model as a new version with alias `challenger`, after checking its scores in a new process.
 
@@ -55,7 +55,7 @@ def register(
         bundle: the model.
         folder: folder of its two files.
         run_id: the run that made it.
-        standing: its out-of-fold record, which the gate compares; it is logged to the run.
+        record: its out-of-fold record, which the gate compares; it is logged to the run.
     Returns:
         The number of the version.
     Raises:
@@ -70,8 +70,8 @@ def register(
         worst = prove_parity(packed, bundle)
         for compiled in list(packed.rglob("__pycache__")):  # left by the proof; bytecode names this machine's paths
             shutil.rmtree(compiled)
-        if standing is not None:
-            Run(tracking, run_id).log_json(standing.to_json(), STANDING)
+        if record is not None:
+            Run(tracking, run_id).log_json(record.to_json(), STANDING)
         tags = {f"{_HASH}{file}": digest for file, digest in bundle.hashes.items()}
         tags |= {
             "model_digest": bundle.digest,

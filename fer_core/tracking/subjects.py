@@ -20,11 +20,11 @@ def versions_trained_on(tracking: Tracking, subject: str) -> tuple[list[int], li
     trained, unknown = [], []
     for version in sorted(int(v.version) for v in found):
         try:
-            standing = load_out_of_fold_record(tracking, version)
+            record = load_out_of_fold_record(tracking, version)
         except RegistryError:
-            standing = None
-        if standing is None:
+            record = None
+        if record is None:
             unknown.append(version)
-        elif known in standing.subjects:
+        elif known in record.subjects:
             trained.append(version)
     return trained, unknown

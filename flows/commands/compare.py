@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from fer_core.model_names import compared_names
-from flows.commands.runs import FITS, backbone_checked, corpus_checked, run_flow, settled
+from flows.commands.runs import FITS, backbone_checked, dataset_checked, run_flow, settled
 from flows.commands.session import Session, command
 
 
@@ -42,7 +42,7 @@ def compare(
     chosen = models_of(models or compared_names(), config.train)  # refuse an unknown name before anything is done
     if external:
         labelled_clips(external, None)  # a file that cannot be read is refused first
-    manifest = corpus_checked(config, folded=True)
+    manifest = dataset_checked(config, folded=True)
     if external:
         labelled_clips(external, manifest.classes)
     backbone_checked(config, joint_requirements(chosen))

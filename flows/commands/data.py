@@ -204,7 +204,7 @@ def split(
     from fer_core.clips.split_record import write_split
     from fer_core.clips.splits import every_split
     from fer_core.clips.splits import split as split_manifest
-    from fer_core.preprocess.perceptual_hash import look_at
+    from fer_core.preprocess.perceptual_hash import hash_clips
 
     cfg, limits = session.config.split, session.following(follow_links).limits
     official = cfg.scheme == "official"  # whose sides are in the manifest, for people nobody named
@@ -219,7 +219,7 @@ def split(
     splits = every_split(clips, cfg) if every else [split_manifest(clips, cfg)]
     store = session.workspace / "store"
     with session.progress("Looking at clips") as progress:
-        seen = look_at(clips.clips, limits, store, progress)
+        seen = hash_clips(clips.clips, limits, store, progress)
     report = check_leaks(splits[0], seen.digests, seen.hashes, cfg.allow_pairs)
     report.refuse()
     alike = _lookalikes(session, clips, limits, store) if people else []

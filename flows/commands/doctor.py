@@ -44,7 +44,7 @@ def doctor(
         _relocate(session)
     findings = []
     for check in (_packages, _detector, _weights, _prefect, _workspace, _tracking, _place, _gpu):
-        for finding in _told(check, session):
+        for finding in _findings(check, session):
             findings.append(finding)
             session.say(f"{finding.state:<5} {finding.what}: {finding.found}")
             if finding.remedy:
@@ -55,7 +55,7 @@ def doctor(
     return {"ok": not bad, "findings": [asdict(f) for f in findings]}
 
 
-def _told(check: Callable[[Session], Iterator[Finding]], session: Session) -> Iterator[Finding]:
+def _findings(check: Callable[[Session], Iterator[Finding]], session: Session) -> Iterator[Finding]:
     """The findings of a check; what the library refuses is one too."""
     try:
         yield from check(session)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from flows.commands.runs import backbone_checked, corpus_checked, run_flow, settled
+from flows.commands.runs import backbone_checked, dataset_checked, run_flow, settled
 from flows.commands.session import Session, command
 
 if TYPE_CHECKING:
@@ -137,7 +137,7 @@ def _check(config: RunConfig, setting: str, overrides: list[str], cross_validate
     from fer_core.thesis.implementation import configure
 
     first = configure(1, config, setting, overrides=overrides)
-    corpus_checked(first, folded=cross_validate, complete=True)
+    dataset_checked(first, folded=cross_validate, complete=True)
     backbone_checked(first, requirements_of(first.train))
 
 

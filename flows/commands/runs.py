@@ -73,7 +73,7 @@ def preprocess(
     if frames_table:
         check_table_path(frames_table)
     config = settled(session, follow_links)
-    corpus_checked(config)
+    dataset_checked(config)
     table = str(frames_table.expanduser().absolute()) if frames_table else ""
     return run_flow(session, "flows.preprocess", "preprocess_flow", config, frames_table=table)
 
@@ -108,7 +108,7 @@ def search(session: Session) -> dict[str, Any]:
     check_storage(session.config.search.storage)
     config = settled(session)
     check_local(config, "a search")
-    corpus_checked(config, folded=True)
+    dataset_checked(config, folded=True)
     backbone_checked(config, requirements_of(config.train, config.search))
     result = run_flow(session, "flows.search", "search_flow", config)
     session.say(f"Next, a candidate of the chosen setting: ferflow train --trial {result['trial']}{_same(session)}")
@@ -144,7 +144,7 @@ def train(
     train = complete_result(Path(trial)).train if trial else config.train
     if model:
         train = train.with_model(model)
-    corpus_checked(config, folded=not trial)
+    dataset_checked(config, folded=not trial)
     backbone_checked(config, requirements_of(train))
     return run_flow(session, "flows.train", "train_flow", config, trial=trial, model=model or None)
 
@@ -301,7 +301,7 @@ def settled(session: Session, follow_links: bool = False) -> RunConfig:
     return prepare(session.following(follow_links))
 
 
-def corpus_checked(config: RunConfig, folded: bool = False, complete: bool = False) -> Manifest:
+def dataset_checked(config: RunConfig, folded: bool = False, complete: bool = False) -> Manifest:
     """Return the clips of a run; refuse now a split, classes or folds that the flow would refuse after its start."""
     from fer_core.dataset.load import check_classes, check_folds, load_dataset
     from fer_core.workspace import Workspace
@@ -341,7 +341,7 @@ def run_flow(session: Session, module: str, flow: str, config: RunConfig, **argu
         check_prefect(running)
     where = running or "a temporary one, 10 s to start; 'ferflow up' keeps one running"
     session.note(f"Workspace {config.workspace}; runs go to {where_runs_go(session.config)}; Prefect server: {where}")
-    with _disk_full_told(Path(config.workspace)), nullcontext() if running else temporary_server():
+    with _full_disk_explained(Path(config.workspace)), nullcontext() if running else temporary_server():
         run = getattr(import_module(module), flow)
         session.show_logs()  # Prefect has set up its own
         with session.bars() as move, watched_by(move):
@@ -351,7 +351,7 @@ def run_flow(session: Session, module: str, flow: str, config: RunConfig, **argu
 
 
 @contextmanager
-def _disk_full_told(workspace: Path) -> Iterator[None]:
+def _full_disk_explained(workspace: Path) -> Iterator[None]:
     """Report any failure on a full disk as a full disk; Prefect, MLflow and Optuna each raise another error for it.
 
     Raises:

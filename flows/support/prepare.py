@@ -18,7 +18,7 @@ from fer_core.dataset.leak_gate import refuse_leaks
 from fer_core.dataset.load import check_classes, check_folds, load_dataset, trained_on
 from fer_core.dataset.prepare import ClipRow, data_fingerprint, keep_usable, prepare_clips
 from fer_core.dataset.table import FeatureRequirements, FeatureTable, store_features, training_table
-from fer_core.evaluation.latency import measure_costs
+from fer_core.evaluation.latency import measure_latency
 from fer_core.features.backbone import Backbone, load_backbone, one_network
 from fer_core.features.descriptors.descriptor import course_config
 from fer_core.runtime import resolve_device
@@ -92,10 +92,10 @@ class TrainingData:
     fc: Path | None
     block: Path | None
 
-    def costs(self, config: RunConfig) -> dict[str, float]:
-        """Milliseconds a clip of what models read, measured; see `measure_costs`."""
+    def latency(self, config: RunConfig) -> dict[str, float]:
+        """Milliseconds a clip of what models read, measured; see `measure_latency`."""
         workspace, prepared = Workspace.open(config.workspace), self.prepared
-        return measure_costs(prepared.usable, prepared.course, workspace, self.backbone, self.required)
+        return measure_latency(prepared.usable, prepared.course, workspace, self.backbone, self.required)
 
 
 def prepare(

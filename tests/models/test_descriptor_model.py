@@ -50,8 +50,8 @@ def test_support_vectors_are_fitted_to_the_whole_training_side_at_the_cost_that_
     recalls = [
         mean_recall(cross_val_predict(support_vectors(cost), rows, labels, cv=inner), labels, 6) for cost in COSTS
     ]
-    assert recalls[COSTS.index(fitted.chosen["cost"])] == max(recalls) > min(recalls)
-    expected = support_vectors(fitted.chosen["cost"]).fit(rows, labels)
+    assert recalls[COSTS.index(fitted.selected["cost"])] == max(recalls) > min(recalls)
+    expected = support_vectors(fitted.selected["cost"]).fit(rows, labels)
     assert np.array_equal(fitted.classifier.coef, expected[-1].coef_)
 
 
@@ -123,7 +123,7 @@ def test_a_change_is_read_at_unit_length_where_inner_folds_prefer_it(drawn):
     rows = np.repeat((faint * ways)[:, :, None], 2, axis=2)
     table = replace(drawn, described={"displacement": rows})
     fitted = Fits(table).fitted(model_of(TrainConfig(model="displacement-svm")), FitSplit(FIT, STOP, 0))
-    assert fitted.chosen["unit_length"] == 1 and fitted.classifier.record.unit_length
+    assert fitted.selected["unit_length"] == 1 and fitted.classifier.record.unit_length
     unit = replace(table, described={"displacement": to_unit_length(rows.reshape(len(rows), -1)).reshape(rows.shape)})
     found = fitted.classifier.scores(unit, SCORED)
     assert np.allclose(found, fitted.classifier.scores(table, SCORED), atol=1e-9)

@@ -22,14 +22,14 @@ class Choice:
     """The selected trial, the best trial by value, and the reason for the selection.
 
     Args:
-        chosen: the selected trial.
+        selected: the selected trial.
         best: the trial with the highest value.
         within: numbers of the trials within one standard error of the best.
         reason: one sentence for the report.
         rankings: number of a complete trial -> quality of its confidence.
     """
 
-    chosen: TrialResult
+    selected: TrialResult
     best: TrialResult
     within: tuple[int, ...]
     reason: str

@@ -22,7 +22,7 @@ from fer_core.clips.splits import grouped_folds
 from fer_core.config import SearchConfig, TrainConfig
 from fer_core.dataset.table import FeatureTable
 from fer_core.errors import FerError, StoreError, TrainingError
-from fer_core.evaluation.latency import Costs
+from fer_core.evaluation.latency import LatencyOf
 from fer_core.experiments.search.sampler import TrialSampler
 from fer_core.experiments.search.space import presets, suggest
 from fer_core.experiments.search.storage import open_storage
@@ -120,7 +120,7 @@ def search(
     job: Job = run_trial,
     fc: Path | None = None,
     block: Path | None = None,
-    costs: Costs | None = None,
+    latency: LatencyOf | None = None,
     parent_run: str = "",
     workers: int = 1,
     on_trial: Callable[[TrialResult], None] | None = None,
@@ -133,7 +133,7 @@ def search(
         job: function that runs the trial in a folder; tracking wraps `run_trial`.
         fc: file of the backbone's FC layers from which a head starts.
         block: file of its last block; required if `last_block` may be tried.
-        costs: latency of the models' inputs; see `measure_costs`.
+        latency: latency of the models' inputs; see `measure_latency`.
         workers: number of trials at a time.
         on_trial: called with the result of every trial that ends.
     Returns:
@@ -143,7 +143,7 @@ def search(
         DataError: too few subjects for the folds.
     """
     grouped_folds(table.subjects, table.labels, cfg.folds, cfg.seed)  # raises before the first trial starts
-    shared = {"table": table_path, "fc": fc, "block": block, "costs": dict(costs or {}), "parent_run": parent_run}
+    shared = {"table": table_path, "fc": fc, "block": block, "latency": dict(latency or {}), "parent_run": parent_run}
     with study.held():
         try:
             return _coordinate(study, cfg, base, executor, job, shared, workers, on_trial)
@@ -232,13 +232,13 @@ def cross_validate(
     job: Job = run_trial,
     fc: Path | None = None,
     block: Path | None = None,
-    costs: Costs | None = None,
+    latency: LatencyOf | None = None,
     parent_run: str = "",
 ) -> tuple[TrialResult, Path]:
     """Cross-validate one setting outside a study, with the same folds. A stored result is returned.
 
     Args:
-        table, table_path, executor, job, fc, block, costs: see `search`.
+        table, table_path, executor, job, fc, block, latency: see `search`.
     Raises:
         TrainingError: the fit diverged.
     """
@@ -250,7 +250,7 @@ def cross_validate(
         if result is None:
             spec = TrialSpec(
                 number=0, study="single setting", train=train, table=table_path, fc=fc, block=block,
-                costs=dict(costs or {}), folds=cfg.folds, seed=cfg.seed, parent_run=parent_run,
+                latency=dict(latency or {}), folds=cfg.folds, seed=cfg.seed, parent_run=parent_run,
             )  # fmt: skip
             write_spec(folder, spec)
             result = executor.submit(job, folder).result()
@@ -335,7 +335,7 @@ def refit(table: FeatureTable, trial: TrialResult, fc: Path | None = None, block
     Args:
         fc, block: files of the backbone's layers from which a head starts.
     """
-    chosen = {name: float(np.median([fold[name] for fold in trial.chosen])) for name in trial.chosen[0]}
+    chosen = {name: float(np.median([fold[name] for fold in trial.selected])) for name in trial.selected[0]}
     every, none = np.arange(table.n_clips), np.empty(0, dtype=np.int64)
     return Fits(table).fitted(
         model_of(trial.train, fc=fc, block=block), FitSplit(every, none, trial.train.seed, chosen)

@@ -50,7 +50,7 @@ class TrialSpec(Settings):
     table: Path
     fc: Path | None = None
     block: Path | None = None
-    costs: dict[str, float] = Field(default_factory=dict)
+    latency: dict[str, float] = Field(default_factory=dict)
     folds: int = Field(ge=2)
     seed: int = Field(ge=0)
     parent_run: str = ""
@@ -61,7 +61,7 @@ class TrialResult(Settings):
     """Result of a trial.
 
     State `complete`: evaluated on all folds; `pruned`: stopped after some folds; `failed`: a fit failed. `reason`: why
-    it was pruned or failed. `chosen`: the values that each fold selected; see `models.base.Fitted`.
+    it was pruned or failed. `selected`: the values that each fold selected; see `models.base.Fitted`.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=True, ser_json_inf_nan="strings")
@@ -73,7 +73,7 @@ class TrialResult(Settings):
     reason: str = ""
     value: float = float("nan")
     evaluations: dict[str, dict[str, Any]] = Field(default_factory=dict)
-    chosen: tuple[dict[str, float], ...] = ()
+    selected: tuple[dict[str, float], ...] = ()
     best_epochs: tuple[int, ...] = ()
     n_weights: int = 0
     ms_per_clip: float = float("nan")
@@ -195,7 +195,7 @@ def run_trial(folder: Path) -> TrialResult:
             reason=behind,
             value=value,
             evaluations=_evaluations(table, scores, sorted(judged), spec.train.rules),
-            chosen=tuple(d["chosen"] for d in details),
+            selected=tuple(d["selected"] for d in details),
             best_epochs=tuple(d["best_epoch"] for d in details),
             n_weights=details[0]["n_weights"],
             ms_per_clip=float(np.median([d["ms"] for d in details])),
@@ -263,7 +263,7 @@ def _fold(
         model_of(spec.train, fc=spec.fc, block=spec.block),
         Fits(table, checkpoint=folder / f"checkpoint-{fold:02d}", on_epoch=on_epoch),
         hold_out(table, train, spec.train.inner_share, spec.seed, spec.train.seed),
-        held_out, frames=True, costs=spec.costs, kept=FoldFile(folder / f"fold-{fold:02d}.safetensors"),
+        held_out, frames=True, latency=spec.latency, kept=FoldFile(folder / f"fold-{fold:02d}.safetensors"),
     )  # fmt: skip
 
 
