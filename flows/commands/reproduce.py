@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from flows.commands.runs import backbone_checked, dataset_checked, run_flow, settled
+from flows.commands.runs import FITS, backbone_checked, dataset_checked, run_flow, settled
 from flows.commands.session import Session, command
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ SET_HERE = ("workspace", "limits", "tracking")  # what of the settings a run tha
 DECIDED = ("train", "backbone", "split")  # by the thesis, unless the user sets them
 
 
-@command()
+@command(reads=FITS)
 def reproduce(
     session: Session,
     what: Annotated[
@@ -141,7 +141,7 @@ def _check(config: RunConfig, setting: str, overrides: list[str], cross_validate
     backbone_checked(first, requirements_of(first.train))
 
 
-@command()
+@command(reads=FITS)
 def cross_database(
     session: Session,
     manifest: Annotated[

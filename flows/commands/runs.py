@@ -149,7 +149,7 @@ def train(
     return run_flow(session, "flows.train", "train_flow", config, trial=trial, model=model or None)
 
 
-@command()
+@command(reads=(*DATA, "backbone", "tracking", "train.device"))
 def adopt(
     session: Session,
     networks: Annotated[
