@@ -262,7 +262,8 @@ def _tell_verdicts(session: Session, batch: Batch) -> None:
         if row.emotion is None:
             session.say(f"{row.clip}: {row.status.value}: {row.reason}")
         else:
-            doubt = f"; abstained: {row.reason.removeprefix('abstained: ') or 'uncertain'}" if row.abstained else ""
+            why = row.reason.removeprefix("abstained: ")
+            doubt = f"; abstained: {why or 'uncertain'}" if row.abstained else f"; {why}" if why else ""
             session.say(f"{row.clip}: {row.emotion}, {row.confidence:.0%}{doubt}")
 
 

@@ -91,8 +91,8 @@ def test_a_database_without_a_class_is_judged_on_those_it_has(found):
 
 def test_costs_are_paired_and_only_between_equal_classes(found):
     _, made = found
-    assert set(made.latency) == {("a-synthetic", "b"), ("b", "a-synthetic")}
-    cost = made.latency["a-synthetic", "b"]
+    assert set(made.costs) == {("a-synthetic", "b"), ("b", "a-synthetic")}
+    cost = made.costs["a-synthetic", "b"]
     away, home = (made.cells[s, "b"].evaluations["mean_scores"].mean_recall.value for s in ("a-synthetic", "b"))
     assert cost.value == pytest.approx(away - home) and cost.low <= cost.value <= cost.high
 

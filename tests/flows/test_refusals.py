@@ -72,6 +72,7 @@ def test_a_no_of_the_gate_is_a_result(config, champion, monkeypatch, prefect_ser
     moved = []
     monkeypatch.setattr("flows.promote.champion_version", lambda tracking: champion)
     monkeypatch.setattr("flows.promote.load_out_of_fold_record", lambda tracking, version: record_of(0.5))
+    monkeypatch.setattr("flows.promote.least_stays", lambda tracking, version: None)
     monkeypatch.setattr("flows.promote.promote", lambda *given, **named: moved.append(given))
     config = config.model_copy(update={"promote": PromoteConfig(min_mean_recall=0.9)})
     found = promote_flow(version=2, config=config)
