@@ -1,4 +1,4 @@
-"""Ledgers of many clips as one table: a row for every selected frame, whatever became of it."""
+"""Write the ledgers of many clips as one table, with a row for every selected frame, used or not."""
 
 from __future__ import annotations
 
@@ -21,8 +21,10 @@ _BOX = ("x", "y", "width", "height")
 
 
 def frame_table(ledgers: Iterable[tuple[str, Ledger]]) -> pa.Table:
-    """Columns clip, frame (0-based), time_s (null where unknown), status, used, x, y, width, height (pixels of the
-    face box) and weight, null where there is no face.
+    """Return a table with one row per selected frame.
+
+    Its columns are clip, frame (counted from 0), time_s (null where unknown), status, used, x, y, width, height (pixels
+    of the face box) and weight; box and weight are null where there is no face.
 
     Args:
         ledgers: (clip id, its ledger).
@@ -52,17 +54,23 @@ def frame_table(ledgers: Iterable[tuple[str, Ledger]]) -> pa.Table:
 
 
 def check_table_path(path: Path) -> None:
-    """Raises ConfigError when a table cannot be written under this name, StoreError when something else is there."""
+    """Check, before any work is done, that a table can be written to `path`.
+
+    Raises:
+        ConfigError: the suffix is neither .parquet nor .csv.
+        StoreError: the place cannot be written.
+    """
     if path.suffix.lower() not in SUFFIXES:
         raise ConfigError(f"table {path} must end in {' or '.join(SUFFIXES)}, but ends in '{path.suffix}'")
     writable_place(path)
 
 
 def write_table(table: pa.Table, path: Path) -> None:
-    """Write a table as Parquet or CSV, by its name's end; whole or not at all.
+    """Write a table as Parquet or CSV, by the suffix of `path`; the file appears complete or not at all.
 
     Raises:
-        ConfigError: it ends otherwise. StoreError: the disk refuses.
+        ConfigError: the suffix is neither .parquet nor .csv.
+        StoreError: the file cannot be written.
     """
     check_table_path(path)
     if path.suffix.lower() == ".parquet":

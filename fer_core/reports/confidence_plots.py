@@ -74,8 +74,7 @@ def sets_figure(sets: Sequence[PredictionSets], title: str = "") -> Figure:
 
 
 def groups_figure(column: str, groups: Mapping[str, Evaluation]) -> Figure:
-    """Plot the recall of each class and the mean recall for the values of one group column, with intervals by
-    subject."""
+    """Plot recall per class and mean recall for each value of a group column, with intervals by subject."""
     with rc_context(STYLE):
         classes = next(iter(groups.values())).classes
         figure = canvas(max(6.4, 1.0 * (len(classes) + 1)), 3.8)

@@ -1,4 +1,4 @@
-"""Plot of a study: every trial with its interval, the best so far, the selected one."""
+"""Plot the trials of a study."""
 
 from __future__ import annotations
 
@@ -15,7 +15,11 @@ _STATES = {"complete": "#0072B2", "pruned": "#9aa0a6"}
 
 
 def trials_figure(trials: Sequence[TrialResult], choice: Choice) -> Figure:
-    """Out-of-fold mean recall of the trials with 95 % intervals by subject; failed trials are left out."""
+    """Plot out-of-fold mean recall of the trials with 95 % intervals by subject, the best so far, and the selected
+    trial.
+
+    Failed trials are left out.
+    """
     figure = Figure(figsize=(8, 4), layout="constrained")
     ax = figure.subplots()
     for state, color in _STATES.items():
