@@ -82,7 +82,7 @@ def wait_for(condition: object, seconds: float = 60.0) -> None:
 
 def request(path: Path, store: FacesStore) -> dict[str, object]:
     config = CONFIG.model_dump(mode="json")
-    return {"id": "x", "apex": None, "digest": "", "config": config, "store": str(store.root)}
+    return {"id": "x", "apex": None, "digest": "", "config": config, "change": None, "store": str(store.root)}
 
 
 @linux

@@ -234,7 +234,7 @@ def _clips(survey: Survey, folder: Path, class_folder: bool | None = None, depth
     if class_folder is None:
         class_folder = is_class_folder(folder.relative_to(survey.root))
     found = clips_in(folder, [p for p in entries if p not in inner], class_folder=class_folder)
-    yield from found.clips if entries else (folder,)
+    yield from found.clips if any(folder.iterdir()) else (folder,)  # an empty folder is counted as such
     for path, reason in found.passed_over:
         survey.drop(reason, path=path)
     if found.note:
