@@ -3,10 +3,6 @@
 A video is a clip, recognised by its suffix or by its first bytes. Pictures numbered without large gaps are the frames
 of one clip, and the folder is that clip; other pictures are stills, clips of one frame each. Every other file is
 skipped, with a reason. No file is decoded.
-
-A video is a clip, known by its suffix or by the first bytes of its content. Pictures numbered without large gaps are
-the frames of one clip, the folder; other pictures are stills, a clip of one frame each. Every other file is passed over
-with a reason. No file is decoded.
 """
 
 from __future__ import annotations

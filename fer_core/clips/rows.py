@@ -137,8 +137,7 @@ def read_rows(
 
 
 def drop_subject(path: Path, subject: str, dry: bool = False) -> int:
-    """Rewrite a manifest without the rows of a subject, and return the number of rows removed; other rows stay as they
-    are.
+    """Rewrite a manifest without the rows of a subject, and return their number; other rows stay as they are.
 
     Args:
         path: the CSV file.
@@ -290,8 +289,9 @@ def _columns(path: Path, header: list[str], needed: list[str]) -> list[str]:
 
 
 def _cell(column: str, cell: str) -> str:
-    """Return the text of a cell, '' for a missing value; subjects and labels keep the word, since their drops are
-    counted.
+    """Return the text of a cell, '' for a missing value.
+
+    In the columns subject and label, the word is returned, because clips without a value are counted by it.
     """
     text = plain_cell(cell)
     if column == "path":

@@ -92,9 +92,6 @@ def _apex(markers: ElementTree.Element | None) -> int | None:
 
     Markers with `apex` in an attribute are used. Where there are none, the middle marker of each unit with three or
     more (onset, apex, offset) is used. Marker types are not documented; their frames count from 1.
-
-    A marker that calls itself an apex counts; where none does, the middle one of each unit with three or more
-    (onset, apex, offset). Marker types are not documented; frames count from 1.
     """
     if markers is None:
         return None
