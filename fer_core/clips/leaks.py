@@ -74,7 +74,7 @@ def check_leaks(
     Args:
         digests: clip id -> content digest; clips with the same content must have the same subject, label and side.
         hashes: clip id -> hash of whole frames (`duplicates.clip_hash`). Clips of different subjects are compared even
-            on one side of the split, because the folds of a search divide the training side again. Clips without a
+            on one side of the split, because the folds of a search divide the training side again. Two clips without a
             subject are compared only across sides.
         allow_pairs: ids of near-duplicates that the user has checked and found to be two recordings.
     """

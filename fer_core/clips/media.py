@@ -56,7 +56,7 @@ def clips_in(folder: Path, files: Sequence[Path], *, class_folder: bool = False)
 
     Args:
         folder: the folder of the files.
-        files: its visible files; links to files included.
+        files: its visible files.
         class_folder: True if the folder collects clips of one label; its pictures are then stills, numbered or not.
     """
     videos = [path for path in files if is_video(path)]

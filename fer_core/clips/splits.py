@@ -158,7 +158,7 @@ def _groups(subjects: Sequence[str] | np.ndarray, labels: np.ndarray) -> np.ndar
 def _take(groups: np.ndarray, labels: np.ndarray, shares: Mapping[int, float], seed: int) -> np.ndarray:
     """Return a mask, (n,) bool, of whole subjects that have about `shares[c]` of the rows of each class c.
 
-    The mask never selects no subject or all subjects.
+    At least one subject is taken, and at least one is left.
 
     Of the candidates, the one whose class counts differ least from the shares is taken, each difference as a share of
     its class. A class that would be missing from the rest counts most, one missing from the taken rows next.

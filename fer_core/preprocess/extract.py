@@ -64,7 +64,7 @@ def extract_batch(
 ) -> Iterator[Extracted]:
     """Yield the result of each video in order, with its frames in a folder under `out`.
 
-    The folders lie under `out` as the videos lie under `root`.
+    The folders have the same relative paths under `out` as the videos under `root`.
 
     Args:
         root: folder that must contain the videos; None allows any place, and each folder is named by the file name

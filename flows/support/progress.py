@@ -11,7 +11,7 @@ _watchers: list[Watcher] = []  # not a context variable, which threads do not in
 
 @contextmanager
 def watched_by(watcher: Watcher) -> Iterator[None]:
-    """Call `watcher(what, done, total)` at every move until the end of the block."""
+    """Call `watcher(what, done, total)` at every report of progress until the end of the block."""
     _watchers.append(watcher)
     try:
         yield

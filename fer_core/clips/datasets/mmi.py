@@ -28,7 +28,7 @@ def read(root: Path, *, classes: Classes | None = SIX, follow_links: bool = Fals
     Clips with an emotion code outside the six, or without a code, are dropped and counted.
 
     Raises:
-        DataError: no numbered sessions are there, or no clip is usable.
+        DataError: no numbered session is found, or no clip is usable.
     """
     survey = Survey("mmi", root, classes=classes, follow_links=follow_links)
     unknown_view = 0
