@@ -1,7 +1,6 @@
 """The command line. Each command reads settings and runs one flow or, if it takes only seconds, calls the library.
 
-This module only registers the commands, so `ferflow --help` answers at once; a command imports what it needs when it
-runs.
+This module only registers the commands, so `ferflow --help` answers at once; each command imports its modules later.
 """
 
 from __future__ import annotations

@@ -223,8 +223,7 @@ def content_digests(manifest: Manifest, progress: Callable[[int, int], None] | N
 def fingerprint(manifest: Manifest, digests: Mapping[str, str]) -> str:
     """Return one hash, 32 hex digits, over the rows (content digest, emotion, subject, split), whatever their order.
 
-    It does not contain names, paths or databases: the same clips with the same labels on the same sides are the same
-    data.
+    Names, paths and databases do not change it: the same clips with the same labels and sides are the same data.
 
     Args:
         digests: clip id -> content digest, for every clip.

@@ -74,8 +74,7 @@ def read_rows(
     """Return the clips of a manifest CSV with the counts of rows left out. Other arguments and errors: `read_manifest`.
 
     Args:
-        subject: `required` raises at a row without a subject, `known` leaves such rows out and counts them, `none`
-            keeps them.
+        subject: for a row without one, `required` raises, `known` leaves the row out and counts it, `none` keeps it.
         keep_ids: treat subjects that differ only in spelling as different people.
         words: labels of the words that this file uses, from `read_label_map`.
     """

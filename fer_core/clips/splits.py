@@ -58,8 +58,7 @@ def check_split(manifest: Manifest) -> tuple[str, ...]:
     """Return warnings about a usable split; for example, a class without a test clip has no recall.
 
     Raises:
-        DataError: the split cannot be used: the training side has fewer than two classes, or lacks a class of another
-            side.
+        DataError: the training side has fewer than two classes, or lacks a class that another side has.
     """
     counts = {side: manifest.of(side).class_counts() for side in Split if manifest.of(side).clips}
     train = counts.get(Split.TRAIN, {})
