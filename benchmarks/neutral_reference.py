@@ -26,7 +26,7 @@ from fer_core.preprocess.batch import preprocess_batch
 from fer_core.preprocess.store import FacesStore
 
 NETWORKS = ("fer2013", "face-api", "fer2013+face-api")
-SUBJECTS = 6  # people of the drawn clips
+SUBJECTS = 6  # number of drawn people
 
 
 def main(*manifests: str) -> None:
@@ -51,7 +51,7 @@ def main(*manifests: str) -> None:
 
 
 def _recalls(logs: Sequence[np.ndarray], clips: Sequence[Clip]) -> list[float]:
-    """Mean recall of (frames, 7) log probabilities a clip: plain, and against each kind of neutral face."""
+    """Return the mean recall for log probabilities (frames, 7) per clip: plain, and with each kind of neutral face."""
     labels = np.array([SIX.index(Emotion(clip.emotion)) for clip in clips])
     own = [_neutral(log) for log in logs]
     others = [
@@ -69,13 +69,13 @@ def _recalls(logs: Sequence[np.ndarray], clips: Sequence[Clip]) -> list[float]:
 
 
 def _neutral(log: np.ndarray) -> np.ndarray | None:
-    """(7,) of the first face that the network calls neutral; None without one."""
+    """Return the log probabilities, (7,), of the first face that the network classifies as neutral, or None."""
     at = np.flatnonzero(log.argmax(axis=1) == SEVEN.index(Emotion.NEUTRAL))
     return log[at[0]] if len(at) else None
 
 
 def _verdict(log: np.ndarray, neutral: np.ndarray | None) -> int:
-    """Column of the class of the clip's second half."""
+    """Return the index of the class of the clip's second half."""
     relative = log[len(log) // 2 :].mean(axis=0) - (0 if neutral is None else OF_NEUTRAL * neutral)
     return int(relative[: len(SIX)].argmax())
 

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 SMALL_HEAD = 10_000_000  # number of weights; below it one thread is as fast, and does not spin
 # Must be set before torch is imported. Spinning OpenMP threads make a training step of a small head 80 times slower
-# # (1.3 ms -> 104 ms) beside one busy process. Huge pages halve the step of a 4096-4096 head, which allocates new
-# memory # # for its gradients each time.
+# (1.3 ms -> 104 ms) beside one busy process. Huge pages halve the step of a 4096-4096 head, which allocates new
+# memory for its gradients each time.
 TORCH_ENVIRONMENT = {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "0", "THP_MEM_ALLOC_ENABLE": "1"}
 RECORDED = (
     *("ferflow", "torch", "torchvision", "opencv-python-headless", "av", "numpy"),

@@ -226,8 +226,9 @@ class EntryStore:
             return None
 
     def get(self, key: str, mapped: str = "") -> tuple[dict[str, np.ndarray], dict[str, Any]] | None:
-        """Return the arrays and the note of an entry; None if it is missing or corrupt. A corrupt entry is logged and
-        removed.
+        """Return the arrays and the note of an entry; None if it is missing or corrupt.
+
+        A corrupt entry is logged and removed.
 
         Args:
             mapped: name of an array that is memory-mapped if it is large; it keeps a file open as long as it exists.

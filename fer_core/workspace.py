@@ -63,7 +63,7 @@ class Workspace:
 
     @property
     def contact_sheet(self) -> Path:
-        """Return the path of the faces of the latest run whose databases do not let pictures leave this machine."""
+        """Return the path of the contact sheet of the latest run whose faces must not leave this machine."""
         return self.root / "faces.png"
 
     @property

@@ -32,7 +32,7 @@ def card_flow(out: str = "", faces: bool = True, config: RunConfig = RunConfig()
     config = settle(config)
     workspace = Workspace.open(config.workspace)
     page = Path(out).expanduser().absolute() if out else workspace.card
-    writable_place(page)  # before every clip is looked at
+    writable_place(page)  # before any clip is read
     tracking = connect(config.tracking, workspace.root)
     manifest = Path(config.manifest).expanduser() if config.manifest else workspace.manifest
     found = scan("manifest", manifest, subject="none", classes=config.class_list)

@@ -1,6 +1,6 @@
 """The command line. Each command reads settings and runs one flow or, if it takes only seconds, calls the library.
 
-Only names are gathered here, so `ferflow --help` answers at once; a command imports what it needs when it runs.
+This module only registers the commands, so `ferflow --help` answers at once; each command imports its modules later.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ for function in (data.scan, data.merge, data.split, runs.card, data.diff, frames
 
 
 class _ListByDefault(TyperGroup):
-    """A group whose name alone, or with options only, lists."""
+    """A command group that runs `list` when no command is named."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         return super().parse_args(ctx, args if {*args[:1]} & {*self.commands, "--help"} else ["list", *args])
@@ -74,7 +74,7 @@ def main() -> None:
     except SystemExit as end:
         if end.code not in (INTERRUPTED, TERMINATED):
             raise
-        # What had to be closed is; torch's and the interpreter's own tidying takes half a minute on a busy machine.
+        # Everything that matters is closed. The normal exit of torch and Python takes half a minute on a busy machine.
         logging.shutdown()
         sys.stdout.flush()
         sys.stderr.flush()

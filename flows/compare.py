@@ -58,11 +58,11 @@ def compare_flow(
     config = settle(config)
     workspace = Workspace.open(config.workspace)
     tracking = connect(config.tracking, workspace.root)
-    models_of(models, config.train)  # a name that is unknown is refused before the work begins
+    models_of(models, config.train)  # refuses an unknown name before any work
     extra = _requirements(models_of(models or compared_names(), config.train), config)
     if external:
         classes = load_dataset(config, workspace).classes
-        labelled_clips(Path(external).expanduser(), classes)  # what cannot be read is refused before any work
+        labelled_clips(Path(external).expanduser(), classes)  # refuses an unreadable manifest before any work
     data = prepare(config, extra, folded=True, narrow=lambda clips: _training_clips(clips, config, extra))
     prepared, table, latency = data.prepared, data.table, data.latency(config)
     chosen = models_of(models or compared_names(), config.train, epochs=epochs, fc=data.fc, block=data.block)
@@ -105,8 +105,10 @@ def cross_validate_models(
 def validate_models(
     chosen: Sequence[ClipModel], table: FeatureTable, other: FeatureTable, name: str, config: RunConfig
 ) -> ExternalValidation:
-    """Fit every model on all clips of the comparison and evaluate it on the external clips; stored results are
-    reused."""
+    """Fit every model on all clips of the comparison and evaluate it on the external clips.
+
+    Stored results are reused.
+    """
     return validate_externally(
         chosen, table, other, name, seed=config.search.seed, fit_seed=config.train.seed,
         inner_share=config.train.inner_share,

@@ -36,7 +36,7 @@ def cross_database_flow(out: str = "", config: RunConfig = RunConfig()) -> dict[
     config = settle(config)
     workspace = Workspace.open(config.workspace)
     tracking = connect(config.tracking, workspace.root)
-    several(trained_on(load_dataset(config, workspace)).datasets)  # one alone is refused before any work
+    several(trained_on(load_dataset(config, workspace)).datasets)  # refuses a single database before any work
     data = prepare(config, requirements_of(config.train))
     with start_run(tracking, "cross-database") as run:
         run.log_config(config)

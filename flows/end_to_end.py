@@ -24,7 +24,7 @@ from flows.support.formatting import format_result
 from flows.support.prepare import backbone_for
 from flows.train import train_flow
 
-SCORED_SUBJECTS = 6  # of the demo's batch: drawn from another seed, so no model has seen them
+SCORED_SUBJECTS = 6  # subjects of the demo's batch to score; another seed draws them, so no model was trained on them
 
 
 @flow(name="end-to-end", persist_result=False)

@@ -1,4 +1,4 @@
-"""Flow `evaluate`: a registered version on labelled clips it has not seen, as a page and an MLflow run."""
+"""Flow `evaluate`: evaluate a registered version on labelled clips of people that it was not trained on."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def evaluate_flow(
     page = (
         Path(out).expanduser().absolute() if out else workspace.root / f"evaluation-{version}-{path.parent.name}.html"
     )
-    writable_place(page)  # before every clip is looked at
+    writable_place(page)  # before any clip is read
     bars: dict[str, Any] = {}
 
     def progress(what: str, done: int, total: int) -> None:

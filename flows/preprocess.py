@@ -69,8 +69,11 @@ def summarize(config: RunConfig, prepared: Prepared) -> dict[str, Any]:
 
 
 def _show_faces(config: RunConfig, prepared: Prepared) -> None:
-    """The last face of some clips of each class; on the run's page where their databases let pictures leave, else in
-    the workspace only: the server may be anywhere."""
+    """Show the last face of some clips of each class.
+
+    The picture is on the run's page where the databases allow pictures to leave this machine. Otherwise it is only in
+    the workspace, because the Prefect server may be on any machine.
+    """
     sheet = figure_png(apex_sheet(config, prepared))
     if config.tracking.upload_faces or all(may_leave(c) for c in prepared.manifest.clips):
         show_picture("contact-sheet", sheet, "Last face of some clips of each class")

@@ -70,5 +70,5 @@ def _adopted(tracking: Tracking, version: int) -> bool:
 
 
 def _floors(cfg: PromoteConfig) -> bool:
-    """True if the settings require a check that has to be measured."""
+    """Return True if the settings require a check that needs measurements."""
     return cfg.model_copy(update={"force": False}) != PromoteConfig()

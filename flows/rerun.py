@@ -91,14 +91,16 @@ def rerun_flow(run_id: RunId, manifest: str = "", config: RunConfig = RunConfig(
 
 
 def _trial(config: RunConfig, data: TrainingData, run: Run) -> str:
-    """Cross-validate the settings on the same folds and record them as a trial; return its run."""
+    """Cross-validate the settings on the same folds, record them as a trial, and return the id of its run."""
     _, folder = evaluate_task(config, data, run, tracked=True)
     return trial_run(run.tracking, folder)
 
 
 def _candidate(config: RunConfig, data: TrainingData, run: Run) -> str:
-    """Cross-validate, refit and calibrate with these settings and record the results in `run`, without test or
-    registration."""
+    """Cross-validate, refit and calibrate with these settings; record the results in `run`, and return its id.
+
+    The model is neither tested nor registered.
+    """
     result, folder = evaluate_task(config, data, run, tracked=False)
     judged, workspace = evaluate_out_of_fold(data.table, folder), Workspace.open(config.workspace)
     model = _fresh(config, "model")
@@ -113,7 +115,7 @@ def _candidate(config: RunConfig, data: TrainingData, run: Run) -> str:
 
 
 def _implementation(config: RunConfig, data: TrainingData, run: Run) -> str:
-    """Fit the implementation and record it in `run`, without test."""
+    """Fit the implementation without a test, record it in `run`, and return its id."""
     sides = holdout_split(data.table, data.prepared.manifest, config.train)
     with trial_processes(1) as executor:
         result, folder = fit_holdout(

@@ -1,4 +1,4 @@
-"""Flow `score`: videos -> a verdict each, by the champion; tables, one page to read, the count of what could not be."""
+"""Flow `score`: score videos with the champion; writes tables and a report page, with a reason for unscored clips."""
 
 from __future__ import annotations
 

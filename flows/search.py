@@ -1,4 +1,4 @@
-"""Flow `search`: a study over the stored features, a task and an MLflow run for every trial, one setting selected."""
+"""Flow `search`: run a study over stored features, with a task and an MLflow run per trial, and select a setting."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ class _TaskExecutor(Executor):
 
     def submit(self, fn, /, *args, **kwargs):  # type: ignore[no-untyped-def]
         (folder,) = args
-        context = contextvars.copy_context()  # the flow run's, which Prefect looks for
+        context = contextvars.copy_context()  # the context of the flow run, which Prefect needs
         future: Future[TrialResult] = self._threads.submit(
             context.run, trial_task, folder.name, self._processes, fn, folder
         )
@@ -114,7 +114,7 @@ def _as_tasks(processes: Executor, workers: int) -> Iterator[Executor]:
         try:
             yield _TaskExecutor(processes, threads)
         except BaseException:
-            processes.shutdown(cancel_futures=True)  # or the threads would wait for their trials to end
+            processes.shutdown(cancel_futures=True)  # otherwise the threads wait until their trials end
             raise
 
 

@@ -22,8 +22,6 @@ def safe_cell(text: str) -> str:
 
     A text that starts with `= + - @`, TAB, CR or LF gets an apostrophe in front. So does a text that already starts
     with an apostrophe and one of these, so that `plain_cell` always restores the original.
-
-    A text that already looks so marked gets one more, so that `plain_cell` always restores what was there.
     """
     return f"'{text}" if _RISKY.match(text) else text
 

@@ -36,8 +36,7 @@ def merge(
     Args:
         per_source: maximum number of clips of one database.
         per_class: maximum number of clips of one emotion in one database.
-        balance: for each emotion, cap every database that has it at the count of the database with the fewest such
-            clips.
+        balance: for each emotion, cap every database that has it at the smallest number that any of these has.
         seed: decides which clips stay.
     Raises:
         DataError: a file has two labels or subjects, a subject two sides, or two clips of one database share an id.

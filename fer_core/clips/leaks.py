@@ -69,12 +69,12 @@ def check_leaks(
     hashes: Mapping[str, np.ndarray] | None = None,
     allow_pairs: Iterable[tuple[str, str]] = (),
 ) -> LeakReport:
-    """Return the recordings that appear under two names; the manifest itself refuses a subject on two sides.
+    """Return the recordings that appear under two names; `Manifest` already raises for a subject on two sides.
 
     Args:
         digests: clip id -> content digest; clips with the same content must have the same subject, label and side.
         hashes: clip id -> hash of whole frames (`duplicates.clip_hash`). Clips of different subjects are compared even
-            on one side of the split, because the folds of a search divide the training side again. Clips without a
+            on one side of the split, because the folds of a search divide the training side again. Two clips without a
             subject are compared only across sides.
         allow_pairs: ids of near-duplicates that the user has checked and found to be two recordings.
     """
@@ -106,7 +106,7 @@ def _same_content(manifest: Manifest, digests: Mapping[str, str]) -> tuple[list[
             leaks.append(_content(pair, "subjects", other.subject, clip.subject))
         elif other.emotion != clip.emotion:
             leaks.append(_content(pair, "labels", str(other.emotion), str(clip.emotion)))
-        elif other.split is not clip.split:  # both subjects unknown; the manifest refuses a known one on two sides
+        elif other.split is not clip.split:  # both subjects unknown; `Manifest` raises for a known one
             leaks.append(_content(pair, "sides", str(other.split), str(clip.split)))
         else:
             repeated.append(pair)

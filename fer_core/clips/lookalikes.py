@@ -5,11 +5,6 @@ because an expression changes features more than identity does. The threshold is
 several clips. Measured with efficientnet-lite0 on 224 rendered clips of 48 people, three first frames each: the clips
 of each of the 48 were divided between two ids, one person at a time, and 44 were reported; of the 1128 pairs of
 different people none was. Photographs of real people are harder.
-
-Databases share volunteers, and a lab's own ids change between sessions. Features of *neutral* faces are compared,
-since an expression moves them more than identity does; how alike is alike is learnt from the people who have several
-clips. Measured with efficientnet-lite0 on 224 rendered clips of 48 people, three first frames each: of the 48 cut into
-two ids one after the other 44 were suspected, of the 1128 pairs of others none; photographs of real people are harder.
 """
 
 from __future__ import annotations

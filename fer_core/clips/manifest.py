@@ -5,12 +5,6 @@ The CSV is UTF-8 with a header line. The columns `path`, `label` and `subject` a
 select the whole file, because clips are read whole. `path` is relative to the manifest's folder, or to the row's
 `root`, an absolute folder. `write_manifest` writes `root` when clips lie outside the manifest's folder: a manifest
 names every folder that it reads from, and no path can lead out of these.
-
-The CSV is UTF-8 with a header line. `path`, `label` and `subject` are needed; `clip`, `dataset`, `apex`, `split`,
-`intensity`, `root`, `keep_id` and any `group_*` may follow, `start` and `end` too where they cut nothing off: whole
-files are read. `path` is relative to the manifest's folder, or to the row's `root`, an absolute folder:
-`write_manifest` names it when clips lie outside the manifest's folder, so that every tree a manifest reads from is
-spelt out and no path can lead out of it.
 """
 
 from __future__ import annotations
@@ -83,12 +77,12 @@ class Manifest:
 
     @cached_property
     def subjects(self) -> tuple[str, ...]:
-        """The known subjects, sorted."""
+        """Return the known subjects, sorted."""
         return tuple(sorted({c.subject for c in self.clips if c.subject}))
 
     @cached_property
     def datasets(self) -> tuple[str, ...]:
-        """The source databases, sorted; an empty name where a clip has none."""
+        """Return the source databases, sorted; '' if a clip has none."""
         return tuple(sorted({c.dataset for c in self.clips}))
 
     @property
@@ -229,8 +223,7 @@ def content_digests(manifest: Manifest, progress: Callable[[int, int], None] | N
 def fingerprint(manifest: Manifest, digests: Mapping[str, str]) -> str:
     """Return one hash, 32 hex digits, over the rows (content digest, emotion, subject, split), whatever their order.
 
-    It does not contain names, paths or databases: the same clips with the same labels on the same sides are the same
-    data.
+    Names, paths and databases do not change it: the same clips with the same labels and sides are the same data.
 
     Args:
         digests: clip id -> content digest, for every clip.

@@ -3,10 +3,6 @@
 A video is a clip, recognised by its suffix or by its first bytes. Pictures numbered without large gaps are the frames
 of one clip, and the folder is that clip; other pictures are stills, clips of one frame each. Every other file is
 skipped, with a reason. No file is decoded.
-
-A video is a clip, known by its suffix or by the first bytes of its content. Pictures numbered without large gaps are
-the frames of one clip, the folder; other pictures are stills, a clip of one frame each. Every other file is passed over
-with a reason. No file is decoded.
 """
 
 from __future__ import annotations
@@ -60,7 +56,7 @@ def clips_in(folder: Path, files: Sequence[Path], *, class_folder: bool = False)
 
     Args:
         folder: the folder of the files.
-        files: its visible files; links to files included.
+        files: its visible files.
         class_folder: True if the folder collects clips of one label; its pictures are then stills, numbered or not.
     """
     videos = [path for path in files if is_video(path)]

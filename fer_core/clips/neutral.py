@@ -15,16 +15,11 @@ SUFFIX = "@neutral"
 
 
 def with_first_frames(manifest: Manifest, databases: Collection[str]) -> Manifest:
-    """Return the manifest with one more neutral clip for each subject of `databases`: the first frames of one of their
-    clips.
+    """Return the manifest with one added neutral clip per subject of `databases`: the first frames of a clip of theirs.
 
     Only one per subject: the first frames of every clip would make neutral by far the largest class (CK+: 309 against
     25 of fear), of faces that hardly differ. The new clip is the same file cut after frame 2, on the same side of the
     split. A subject who already has a neutral clip gets none, and clips with the apex in frames 0 to 2 are not used.
-
-    One a subject, for as many as there are clips would make neutral by far the largest class (CK+: 309 against 25 of
-    fear) of faces that hardly differ. It is the same file cut after frame 2, on the same side of the split; a subject
-    who has a neutral clip of their own gets none.
     """
     have = {c.subject for c in manifest.clips if c.emotion == Emotion.NEUTRAL}
     made: dict[str, Clip] = {}

@@ -74,8 +74,7 @@ def read_rows(
     """Return the clips of a manifest CSV with the counts of rows left out. Other arguments and errors: `read_manifest`.
 
     Args:
-        subject: `required` raises at a row without a subject, `known` leaves such rows out and counts them, `none`
-            keeps them.
+        subject: for a row without one, `required` raises, `known` leaves the row out and counts it, `none` keeps it.
         keep_ids: treat subjects that differ only in spelling as different people.
         words: labels of the words that this file uses, from `read_label_map`.
     """
@@ -137,8 +136,7 @@ def read_rows(
 
 
 def drop_subject(path: Path, subject: str, dry: bool = False) -> int:
-    """Rewrite a manifest without the rows of a subject, and return the number of rows removed; other rows stay as they
-    are.
+    """Rewrite a manifest without the rows of a subject, and return their number; other rows stay as they are.
 
     Args:
         path: the CSV file.
@@ -290,8 +288,9 @@ def _columns(path: Path, header: list[str], needed: list[str]) -> list[str]:
 
 
 def _cell(column: str, cell: str) -> str:
-    """Return the text of a cell, '' for a missing value; subjects and labels keep the word, since their drops are
-    counted.
+    """Return the text of a cell, '' for a missing value.
+
+    In the columns subject and label, the word is returned, because clips without a value are counted by it.
     """
     text = plain_cell(cell)
     if column == "path":

@@ -30,9 +30,6 @@ def same_name(text: str) -> str:
 
     Spellings may differ in case, Unicode form, surrounding blanks, invisible characters, zeros before a number, and in
     the `.0` that a spreadsheet appends to whole numbers.
-
-    They may differ in case, Unicode form, blanks around them, invisible characters, zeros before a number, and in the
-    `.0` that a spreadsheet puts behind whole numbers.
     """
     if not text.isascii():
         text = "".join(c for c in normalize("NFKC", text) if category(c) != "Cf")
@@ -68,9 +65,7 @@ class People:
 
     @property
     def joined(self) -> Mapping[str, tuple[str, ...]]:
-        """Return the other spellings of each subject, by the spelling that is kept; subjects with one spelling are left
-        out.
-        """
+        """Return the other spellings of each subject with several, by the spelling that is kept."""
         others: dict[str, list[str]] = {}
         for spelling, name in self._named.items():
             if spelling != name:

@@ -1,12 +1,8 @@
 """Subject-disjoint splits: no person is on two sides, and classes are spread as evenly as the subjects allow.
 
-Clips of one person look alike whatever the emotion, so a split by clip or by frame measures recognition of people, not
-of emotions. The sampled schemes use scikit-learn's StratifiedGroupKFold with group = subject. The share of clips for a
-side is the union of some folds; the best of a few seeded shuffles is taken.
-
-Clips of one person look alike whatever the emotion, so a split by clip or by frame measures who is shown, not what.
-All schemes rest on scikit-learn's StratifiedGroupKFold with group = subject; a share of the clips is the union of some
-folds, the best of a few seeded shufflings.
+Clips of one person look alike for every emotion, so a split by clip or by frame measures how well people are
+recognised, not emotions. The sampled schemes use scikit-learn's StratifiedGroupKFold with group = subject. The share of
+clips for a side is the union of some folds; the best of a few seeded shuffles is taken.
 """
 
 from __future__ import annotations
@@ -62,8 +58,7 @@ def check_split(manifest: Manifest) -> tuple[str, ...]:
     """Return warnings about a usable split; for example, a class without a test clip has no recall.
 
     Raises:
-        DataError: the split cannot be used: the training side has fewer than two classes, or lacks a class of another
-            side.
+        DataError: the training side has fewer than two classes, or lacks a class that another side has.
     """
     counts = {side: manifest.of(side).class_counts() for side in Split if manifest.of(side).clips}
     train = counts.get(Split.TRAIN, {})
@@ -92,9 +87,6 @@ def grouped_folds(
 
     Folds are stratified if the largest class has at least `folds` rows, otherwise only grouped. A class of one subject
     only is missing from the training side of the fold that tests this subject; no grouping can avoid that.
-
-    Stratified while a class has at least `folds` rows, else grouped only; a class that one subject alone shows is
-    missing from that subject's training side, which no grouping can mend.
 
     Args:
         subjects: (n,) subject of each row.
@@ -131,8 +123,7 @@ def grouped_folds(
 def inner_split(
     subjects: Sequence[str] | np.ndarray, labels: np.ndarray, share: float, seed: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return (fit, stop) row indices: a subject-disjoint `share` of the rows for early stopping, and the rest for the
-    fit.
+    """Return (fit, stop) row indices: a subject-disjoint `share` of the rows for early stopping, and the others.
 
     The fit rows keep every class where the subjects allow it.
 
@@ -164,14 +155,12 @@ def _groups(subjects: Sequence[str] | np.ndarray, labels: np.ndarray) -> np.ndar
 
 
 def _take(groups: np.ndarray, labels: np.ndarray, shares: Mapping[int, float], seed: int) -> np.ndarray:
-    """Return a mask, (n,) bool, of whole subjects with about `shares[c]` of the rows of each class c; never none or
-    all.
+    """Return a mask, (n,) bool, of whole subjects that have about `shares[c]` of the rows of each class c.
+
+    At least one subject is taken, and at least one is left.
 
     Of the candidates, the one whose class counts differ least from the shares is taken, each difference as a share of
     its class. A class that would be missing from the rest counts most, one missing from the taken rows next.
-
-    Of the candidates the one whose class counts miss least, each miss as a share of its class; a class that would
-    vanish from the rest weighs most, one that would vanish from the taken next.
     """
     n_subjects = len(np.unique(groups))
     if n_subjects < 2:
@@ -200,9 +189,7 @@ def _take(groups: np.ndarray, labels: np.ndarray, shares: Mapping[int, float], s
 
 
 def _fraction(share: float, n_subjects: int) -> tuple[int, int]:
-    """Return (folds, folds to take): the fewest folds whose union makes up the share within the tolerance, else the
-    nearest.
-    """
+    """Return (folds, folds to take): the fewest folds whose union matches the share, otherwise the nearest."""
     best = (2, 1)
     for folds in range(2, min(n_subjects, 50) + 1):
         taken = min(max(round(share * folds), 1), folds - 1)
@@ -307,9 +294,6 @@ def _official(manifest: Manifest, cfg: SplitConfig) -> Manifest:
 
     Where there is no test side (AFEW's test labels were never published), validation becomes the test side. A subject
     on both sides keeps only the training clips.
-
-    Without a test side, whose labels were never published, validation is the test set. A subject on both sides keeps
-    its training clips only.
     """
     sides = {c.id: c.split or Split(c.groups["official"]) for c in manifest.clips if c.split or "official" in c.groups}
     if len(sides) < len(manifest):

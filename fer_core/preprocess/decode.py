@@ -103,7 +103,7 @@ class VideoFile:
     def frames(
         self, wanted: Callable[[int], bool], convert: Callable[[av.VideoFrame], np.ndarray] = gray
     ) -> Iterator[Frame]:
-        """Yield every place in order, see `Media`; lost places that an earlier pass found are put where they belong.
+        """Yield every place in order, see `Media`; lost places that an earlier pass found are inserted by time.
 
         Args:
             wanted: True for the places whose pictures are needed.

@@ -64,11 +64,10 @@ def extract_batch(
 ) -> Iterator[Extracted]:
     """Yield the result of each video in order, with its frames in a folder under `out`.
 
-    The folders lie under `out` as the videos lie under `root`.
+    The folders have the same relative paths under `out` as the videos under `root`.
 
     Args:
-        root: folder that must contain the videos; None allows any place, and each folder is named by the file name
-            alone.
+        root: folder that must contain the videos; None allows any place, and names each folder by the file name.
         progress: called with (videos done, videos in all).
 
     Raises:

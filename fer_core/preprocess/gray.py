@@ -67,9 +67,9 @@ def _over_black(picture: np.ndarray, alpha: np.ndarray) -> np.ndarray:
 
 
 def display_matrix(frame: av.VideoFrame) -> tuple[int, int, int, int] | None:
-    """Return the 2x2 part (a, b, c, d) of a frame's display matrix, 16.16 fixed point: x' = ax + cy, y' = bx + dy.
+    """Return the 2x2 part (a, b, c, d) of a frame's display matrix; None if the frame has none.
 
-    None without a display matrix.
+    It is in 16.16 fixed point: x' = ax + cy, y' = bx + dy.
     """
     data = frame.side_data.get("DISPLAYMATRIX")
     if data is None:

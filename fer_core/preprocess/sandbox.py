@@ -63,7 +63,10 @@ def _address_space() -> int:
 
 
 def _die_with_parent() -> None:
-    """Exit when the parent ends or closes standard input, even during a job; a fork of the parent may keep it open."""
+    """Exit when the parent ends or closes standard input, even during a job.
+
+    The parent's process id is checked too, because a fork of the parent may keep standard input open.
+    """
     parent = os.getppid()
     poll = select.poll()
     poll.register(0, 0)  # waits only for a hang-up, which is always reported

@@ -52,8 +52,7 @@ def card_html(card: DataCard, *, faces: bool = True) -> str:
     """Return the card as a self-contained HTML page.
 
     Args:
-        faces: show people's faces. Without them, the page may be shared even if the databases do not allow it for
-            faces.
+        faces: show people's faces. Without them, the page may be shared even if the faces may not.
     """
     facts, emotions = card.facts, card.emotions
     counts = card.manifest.class_counts()

@@ -86,8 +86,7 @@ def timeline_svg(
     adds: np.ndarray,
     marked: Sequence[int] = (),
 ) -> Markup:
-    """Return the scores of a clip's frames over time, one line per class, with bars for each frame's part in the
-    verdict.
+    """Return the scores of a clip's frames over time, one line per class, and bars for each frame's contribution.
 
     Args:
         frames: (n,) numbers of the used frames.

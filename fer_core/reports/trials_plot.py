@@ -15,8 +15,7 @@ _STATES = {"complete": "#0072B2", "pruned": "#9aa0a6"}
 
 
 def trials_figure(trials: Sequence[TrialResult], choice: Choice) -> Figure:
-    """Plot out-of-fold mean recall of the trials with 95 % intervals by subject, the best so far, and the selected
-    trial.
+    """Plot out-of-fold mean recall of the trials with 95 % intervals by subject, the best so far, and the selected one.
 
     Failed trials are left out.
     """

@@ -1,8 +1,8 @@
 """The model as MLflow serves it: `mlflow.pyfunc.load_model("models:/face-emotion@champion").predict(...)`.
 
 MLflow runs this file when a model is logged and when it is loaded; the library is stored with the model, in `code/`.
-Loading a model this way runs code from the registry, so the registry must be trusted. `registry.load_champion` runs no
-code from it.
+Loading a model this way runs code from the registry, so the registry must be trusted. `registry.load_champion` does
+not.
 """
 
 from __future__ import annotations

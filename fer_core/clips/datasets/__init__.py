@@ -1,4 +1,4 @@
-"""Readers of databases as they lie on disk, one per database; `scan` calls the reader by name."""
+"""Readers of databases in their form on disk, one per database; `scan` calls the reader by name."""
 
 from __future__ import annotations
 

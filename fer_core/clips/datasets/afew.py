@@ -34,7 +34,7 @@ def read(root: Path, *, classes: Classes | None = SIX, follow_links: bool = Fals
     """Return the clips of AFEW; the official side is in `group_official`, for `split.scheme=official`.
 
     Raises:
-        DataError: neither folder is there, or no clip is usable.
+        DataError: neither folder exists, or no clip is usable.
     """
     survey = Survey("afew", root, classes=classes, follow_links=follow_links)
     folders = {side: next(survey.find(name), None) for name, side in SIDES.items()}

@@ -3,10 +3,6 @@
 A clip is a video, a still image or a folder of frames, see `media`. Folders between class and clip (a person, a
 session) are searched too. The subject comes from a regex on the relative path, from the pattern, or from a table.
 Without one of these it is unknown, and then no subject-disjoint split is possible.
-
-A clip is a video, a still image or a folder of frames, see `media`. Folders between class and clip (a person, a
-session) are walked through. The subject comes from a regex on the relative path, from the pattern, or from a table;
-without one of them it is unknown, which forbids subject-disjoint splits.
 """
 
 from __future__ import annotations

@@ -28,7 +28,7 @@ def read(root: Path, *, classes: Classes | None = SIX, follow_links: bool = Fals
     Clips with an emotion code outside the six, or without a code, are dropped and counted.
 
     Raises:
-        DataError: no numbered sessions are there, or no clip is usable.
+        DataError: no numbered session is found, or no clip is usable.
     """
     survey = Survey("mmi", root, classes=classes, follow_links=follow_links)
     unknown_view = 0
@@ -92,9 +92,6 @@ def _apex(markers: ElementTree.Element | None) -> int | None:
 
     Markers with `apex` in an attribute are used. Where there are none, the middle marker of each unit with three or
     more (onset, apex, offset) is used. Marker types are not documented; their frames count from 1.
-
-    A marker that calls itself an apex counts; where none does, the middle one of each unit with three or more
-    (onset, apex, offset). Marker types are not documented; frames count from 1.
     """
     if markers is None:
         return None

@@ -27,7 +27,7 @@ def read(root: Path, *, classes: Classes | None = SIX, follow_links: bool = Fals
     Args:
         end_takes: keep takes whose name ends in `end`. Their meaning is not documented; public readers leave them out.
     Raises:
-        DataError: no subject folders are there, or no clip is usable.
+        DataError: no subject folder is found, or no clip is usable.
     """
     survey = Survey("mug", root, classes=classes, follow_links=follow_links)
     for person in _people(survey):

@@ -75,9 +75,7 @@ class Scan:
 def may_leave(clip: Clip) -> bool:
     """Return True if pictures of a clip may leave this machine: drawn faces, and those of open databases.
 
-    Signed databases forbid it, and the rights to data of unknown origin are unknown; `tracking.upload_faces` overrides.
-
-    Signed databases forbid it, and of data of unknown origin nobody can say; `tracking.upload_faces` overrides.
+    Signed databases forbid it, and data of unknown origin has no known licence. `tracking.upload_faces` overrides this.
     """
     return clip.synthetic or clip.dataset in OPEN
 

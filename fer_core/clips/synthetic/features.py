@@ -9,7 +9,7 @@ import numpy as np
 from fer_core.clips.synthetic.identity import WINDOW, Grid, Identity
 from fer_core.clips.synthetic.units import ROW
 
-_IRIS = 0.086  # radius, face units: 11.8 mm across in everybody
+_IRIS = 0.086  # radius in face units: 11.8 mm across, equal in all people
 _BALL = 0.175
 
 

@@ -241,7 +241,7 @@ def _shadow(z: np.ndarray, light: np.ndarray, ppu: float) -> np.ndarray:
 
 
 def _draw_body(i: Identity, s: Scene) -> np.ndarray:
-    """Backdrop, neck and shoulders, linear RGB."""
+    """Return backdrop, neck and shoulders, (height, width, 3) linear RGB."""
     xs, ys = np.meshgrid(np.arange(s.width, dtype=np.float32), np.arange(s.height, dtype=np.float32))
     x, y = (xs - s.centre[0]) / s.ppu, (ys - s.centre[1]) / s.ppu
     picture = s.backdrop.copy()
