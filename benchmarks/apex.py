@@ -17,7 +17,6 @@ import numpy as np
 from fer_core.clips.manifest import Manifest, read_manifest
 from fer_core.clips.synthetic import synthesize
 from fer_core.config import FaceConfig, LimitsConfig
-from fer_core.models.registry import requirements_of
 from fer_core.preprocess.apex import estimate_apex
 from fer_core.preprocess.decode import Frame
 from fer_core.preprocess.frame_count import Report
@@ -38,7 +37,7 @@ class Played:
 
     def frames(self, wanted: Callable[[int], bool]) -> Iterator[Frame]:
         for index, picture in enumerate(self._pictures):
-            yield Frame(index, index / 25, picture if requirements_of(index) else None)
+            yield Frame(index, index / 25, picture if wanted(index) else None)
 
     def report(self) -> Report:
         height, width = self._pictures[0].shape
