@@ -1,7 +1,7 @@
-"""`python -m benchmarks [NAME …]`: run the benchmarks, print what they say, write it to `benchmarks/results.md`.
+"""`python -m benchmarks [NAME …]`: run the benchmarks, print their output, and write it to `benchmarks/results.md`.
 
-Each module prints Markdown from its `main()` and runs in a process of its own, whose environment is that of a flow:
-threads, caches and memory of one do not colour the next. Naming some runs only those, and writes nothing.
+Each module prints Markdown from its `main()`. It runs in its own process with the environment of a flow, so that the
+threads, caches and memory of one do not affect the next. With names, only those run, and no file is written.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ HERE = Path(__file__).parent
 
 
 def names() -> list[str]:
-    """The benchmark modules."""
+    """Return the names of the benchmark modules."""
     return sorted(p.stem for p in HERE.glob("*.py") if not p.name.startswith("_"))
 
 
 def machine() -> str:
-    """The machine and the versions measured, as a Markdown list."""
+    """Return the machine and the versions measured, as a Markdown list."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     described = {"processor": _processor(), "memory": f"{memory:.0f} GiB", **describe_environment()}
     described["commit"] = git_commit() or "unknown"
@@ -35,7 +35,7 @@ def machine() -> str:
 
 
 def section(name: str) -> str:
-    """Heading, first line of the module's docstring, what it printed, and how long it took.
+    """Return the heading, the first line of the module's docstring, its output, and its duration.
 
     Raises:
         CalledProcessError: the benchmark failed.
@@ -62,7 +62,7 @@ def main(chosen: list[str]) -> None:
 
 
 def _run(name: str) -> Iterator[str]:
-    """The lines a benchmark prints, shown as they come."""
+    """Yield the lines that a benchmark prints, and print them at once."""
     command = [sys.executable, "-m", f"benchmarks.{name}"]
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True, cwd=HERE.parent,

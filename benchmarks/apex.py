@@ -17,7 +17,6 @@ import numpy as np
 from fer_core.clips.manifest import Manifest, read_manifest
 from fer_core.clips.synthetic import synthesize
 from fer_core.config import FaceConfig, LimitsConfig
-from fer_core.models.registry import requirements_of
 from fer_core.preprocess.apex import estimate_apex
 from fer_core.preprocess.decode import Frame
 from fer_core.preprocess.frame_count import Report
@@ -28,7 +27,7 @@ SEED = 0
 
 
 class Played:
-    """Pictures as a clip."""
+    """A list of pictures as a clip, see `decode.Media`."""
 
     digest = ""
 
@@ -38,7 +37,7 @@ class Played:
 
     def frames(self, wanted: Callable[[int], bool]) -> Iterator[Frame]:
         for index, picture in enumerate(self._pictures):
-            yield Frame(index, index / 25, picture if requirements_of(index) else None)
+            yield Frame(index, index / 25, picture if wanted(index) else None)
 
     def report(self) -> Report:
         height, width = self._pictures[0].shape
@@ -76,14 +75,17 @@ def row(name: str, clips: Manifest, play: Callable[..., tuple[list[np.ndarray], 
 
 
 def symmetric(pictures: list[np.ndarray], rng: np.random.Generator) -> tuple[list[np.ndarray], int, int]:
-    """The clip there, up to 8 frames of its apex, and back; first and last frame of the apex."""
+    """Return the clip forward, held at its apex for up to 8 frames, and back; with first and last frame of the apex."""
     held = int(rng.integers(0, 9))
     apex = len(pictures) - 1
     return pictures + [pictures[-1]] * held + pictures[-2::-1], apex, apex + held
 
 
 def uneven(pictures: list[np.ndarray], rng: np.random.Generator) -> tuple[list[np.ndarray], int, int]:
-    """The same behind up to 9 neutral frames, back at up to three times the speed and perhaps only half of the way."""
+    """Return up to 9 neutral frames, the clip forward, held, and back at up to three times the speed.
+
+    The way back may end half-way. Also returns the first and last frame of the apex.
+    """
     neutral, held = int(rng.integers(0, 10)), int(rng.integers(0, 9))
     back = pictures[-2 :: -int(rng.integers(1, 4))]
     back = back[: round(len(back) * rng.uniform(0.5, 1.0))]

@@ -23,11 +23,11 @@ from fer_core.preprocess import blazeface
 from fer_core.preprocess.face import Box, FaceFinder, detect, overlap
 from fer_core.preprocess.pipeline import open_media
 
-FRAMES = 4  # of a clip, evenly spread
+FRAMES = 4  # frames of each clip, evenly spaced
 SUBJECTS, SEED = 12, 0
-SAME = 0.4  # IoU with the true box from which a box is the face
+SAME = 0.4  # minimum IoU with the true box for a box to count as the face
 DETECTORS = {name: FaceConfig(detector=name) for name in ("viola_jones", "blazeface")}  # type: ignore[arg-type]
-Change = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]  # picture -> picture, (2, 3) map of its points
+Change = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]  # picture -> changed picture, (2, 3) map of its points
 
 
 def plain(picture: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -35,7 +35,7 @@ def plain(picture: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def turned(degrees: float) -> Change:
-    """About the centre, the border repeated."""
+    """Return a change that rotates a picture about its centre and repeats the border."""
 
     def change(picture: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         height, width = picture.shape
@@ -46,12 +46,17 @@ def turned(degrees: float) -> Change:
 
 
 def dark(picture: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """A quarter of the light, in steps of whole grey values, as a camera stores it."""
+    """Return the picture at a quarter of the brightness, in whole grey values, as a camera stores it."""
     return (picture * 0.25).astype(np.uint8), np.eye(2, 3)
 
 
 def placed(width: int, height: int, share: float) -> Change:
-    """On a canvas of even grey, above its middle; `share`: of the canvas's shorter side."""
+    """Return a change that puts the picture on a grey canvas, above its middle.
+
+    Args:
+        width, height: size of the canvas, pixels.
+        share: shorter side of the picture divided by that of the canvas.
+    """
 
     def change(picture: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         scale = share * min(width, height) / min(picture.shape)
@@ -71,14 +76,14 @@ CHANGES: dict[str, Change] = {
     "on its side": turned(90),
     "a quarter of the light": dark,
     "in a portrait of 480 x 854": placed(480, 854, 0.9),
-    "a third as large, 640 x 480": placed(640, 480, 0.55),
-    "a sixth as large, 640 x 480": placed(640, 480, 0.3),
+    "0.55 as large in 640 x 480": placed(640, 480, 0.55),
+    "0.3 as large in 640 x 480": placed(640, 480, 0.3),
 }
 
 
 @dataclass
 class Tally:
-    """What a detector did with the frames of one change."""
+    """Counts of what a detector found in the frames of one change."""
 
     n: int = 0
     found: int = 0
@@ -134,7 +139,7 @@ def print_table(name: str, clips: Manifest) -> None:
 
 
 def frames_of(path: Path) -> Iterator[np.ndarray]:
-    """Grey pictures of some frames of a clip."""
+    """Yield grey pictures of evenly spaced frames of a clip."""
     with open_media(path, LimitsConfig()) as media:
         everything = [frame.picture for frame in media.frames(lambda _: True) if frame.picture is not None]
     for place in np.linspace(0, len(everything) - 1, FRAMES).round().astype(int):
@@ -142,7 +147,7 @@ def frames_of(path: Path) -> Iterator[np.ndarray]:
 
 
 def true_box(picture: np.ndarray) -> Box | None:
-    """The mean box of both detectors; None where they disagree or one finds nothing."""
+    """Return the mean box of both detectors; None where they disagree or one finds nothing."""
     found = [detect(picture, cfg) for cfg in DETECTORS.values()]
     if not all(found) or overlap(found[0][0].box, found[1][0].box) < 0.5:
         return None
@@ -151,7 +156,10 @@ def true_box(picture: np.ndarray) -> Box | None:
 
 
 def framing(picture: np.ndarray) -> tuple[float, float, float] | None:
-    """Of a Viola-Jones box in sides of BlazeFace's: how far right and up its centre lies, and its side."""
+    """Return (shift right, shift up, side) of a Viola-Jones box, in sides of BlazeFace's box.
+
+    None where a detector finds nothing or the boxes lie apart.
+    """
     cascade, (boxes, _) = detect(picture, DETECTORS["viola_jones"]), blazeface.boxes(picture)
     if not cascade or not len(boxes):
         return None
@@ -161,7 +169,7 @@ def framing(picture: np.ndarray) -> tuple[float, float, float] | None:
 
 
 def look(changed: list[tuple[np.ndarray, np.ndarray]], truths: list[Box | None], cfg: FaceConfig, tally: Tally) -> None:
-    """Let a detector follow the frames of a clip, and count what it finds."""
+    """Let a detector track the face through the frames of a clip, and count what it finds."""
     finder = FaceFinder(cfg)
     for (picture, warp), truth in zip(changed, truths, strict=True):
         started = time.process_time()
@@ -175,7 +183,7 @@ def look(changed: list[tuple[np.ndarray, np.ndarray]], truths: list[Box | None],
 
 
 def moved(box: Box, warp: np.ndarray) -> Box:
-    """An upright box of the same face after a change: its centre is moved, its side scaled."""
+    """Return an upright box of the same face after a change: the centre is moved, the side scaled."""
     x, y, width, height = box
     centre = warp @ np.array([x + width / 2, y + height / 2, 1.0])
     scale = float(np.sqrt(abs(np.linalg.det(warp[:, :2]))))

@@ -12,7 +12,7 @@ from fer_core.runtime import child_environment, n_cores
 
 
 def main() -> None:
-    """Print one row per preset; a few steps are timed, and an epoch is so many of them."""
+    """Print one row per preset; a few steps are timed, and the time of an epoch is computed from them."""
     presets = [load_config(PRESETS[f"thesis-{number}"], []).train for number in range(1, 5)]
     steps: dict[tuple[int, ...], list[float]] = {train.widths: [] for train in presets}
     speeds: list[float] = []

@@ -63,7 +63,12 @@ def print_found(clips: Manifest, drawn: bool) -> None:
 
 
 def holds(ledger: Ledger, truth: np.ndarray) -> list[bool]:
-    """Whether each box that was found holds all of (n, 3, 2) the landmarks of its frame."""
+    """Return for each used box whether it contains all landmarks of its frame.
+
+    Args:
+        ledger: n frames.
+        truth: (n, 3, 2) landmarks by frame.
+    """
     box, points = ledger.box[ledger.used][:, None], truth[ledger.frame[ledger.used]]
     inside = (points >= box[..., :2]) & (points <= box[..., :2] + box[..., 2:])
     return list(inside.all(axis=(1, 2)))

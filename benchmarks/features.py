@@ -19,14 +19,14 @@ MATRIX = 2048
 
 
 def seconds(work: Callable[[], object]) -> float:
-    """Wall clock of one call."""
+    """Return the wall-clock seconds of one call."""
     started = time.perf_counter()
     work()
     return time.perf_counter() - started
 
 
 def conv_flop(net: nn.Module) -> float:
-    """Floating-point operations of the net's convolutions for one 224x224 face (two per multiply-add)."""
+    """Return the floating-point operations of the net's convolutions for one 224x224 face, two per multiply-add."""
     total = 0.0
 
     def count(layer: nn.Module, inputs: object, output: torch.Tensor) -> None:

@@ -26,7 +26,10 @@ ROUNDS = 3
 
 
 def drawn_table(folder: Path) -> FeatureTable:
-    """Small features, 0 where a unit is off, as a backbone's are; learnable, so that units of a head die."""
+    """Return a table of small random features, 0 where a unit is off, like those of a backbone.
+
+    They can be learnt, so units of a head die during the fit.
+    """
     rng = np.random.default_rng(0)
     centres = rng.normal(size=(len(SIX), FEATURES))
     clips, features = [], []
@@ -42,8 +45,11 @@ def drawn_table(folder: Path) -> FeatureTable:
 
 
 def whole_fit() -> None:
-    """Print an epoch's median and most seconds, the whole fit's, and its last loss; argument: `kept` or `zero`."""
-    if sys.argv[1] == "kept":  # the fit sets it itself
+    """Print median and maximum seconds of an epoch, seconds of the whole fit, and its last loss.
+
+    The command-line argument is `kept` or `zero`, for denormal numbers.
+    """
+    if sys.argv[1] == "kept":  # `fit_head` sets the flag, so the setter is disabled
         torch.set_flush_denormal = lambda mode: False  # type: ignore[assignment]
     with tempfile.TemporaryDirectory() as folder:
         table = drawn_table(Path(folder))
@@ -53,14 +59,14 @@ def whole_fit() -> None:
 
 
 def measured(kind: str) -> list[float]:
-    """What `whole_fit` prints, in a process whose environment is a trial's."""
+    """Return the numbers that `whole_fit` prints, in a process with the environment of a trial."""
     command = [sys.executable, "-c", "from benchmarks.fits import whole_fit; whole_fit()", kind]
     run = subprocess.run(command, env=child_environment(1), capture_output=True, text=True, check=True)
     return [float(number) for number in run.stdout.split()]
 
 
 def main() -> None:
-    """Print both, fitted in turn in this one run."""
+    """Print both, fitted in turn."""
     found: dict[str, list[list[float]]] = {"kept": [], "zero": []}
     for _ in range(ROUNDS):
         for kind, rows in found.items():

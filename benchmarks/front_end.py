@@ -50,7 +50,7 @@ def main(video: str | None = None) -> None:
 
 
 def source(video: str | None, folder: Path) -> Path:
-    """The given video, or one of a drawn face."""
+    """Return the given video, or one of a drawn face."""
     if video:
         return Path(video)
     made = synthesize(folder / "synthetic", subjects=2, seed=0, workers=1)
@@ -58,7 +58,7 @@ def source(video: str | None, folder: Path) -> Path:
 
 
 def canvas(video: Path) -> list[np.ndarray]:
-    """Its frames, cut to 4:3 and scaled to 640x480."""
+    """Return the frames of a video, cut to 4:3 and scaled to 640x480."""
     with open_media(video, LimitsConfig()) as media:
         pictures = [
             frame.picture for frame in media.frames(lambda index: index < N_FRAMES) if frame.picture is not None
@@ -71,7 +71,7 @@ def canvas(video: Path) -> list[np.ndarray]:
 
 
 def write(path: Path, frames: list[np.ndarray], n: int = N_FRAMES) -> Path:
-    """n frames, those given again and again, as h264."""
+    """Write a video of `n` frames as h264, repeating `frames`, and return its path."""
     with av.open(str(path), "w") as out:
         stream = out.add_stream("libx264", rate=25, options={"preset": "veryfast"})
         stream.height, stream.width = frames[0].shape
@@ -130,7 +130,7 @@ def find(frames: list[np.ndarray], cfg: FaceConfig) -> list:
 
 
 def agreement(made: dict[str, Faces]) -> float:
-    """Mean intersection over union of the boxes of both modes, where both have one."""
+    """Return the mean intersection over union of the boxes of both modes, in frames where both have one."""
     one, other = made["per_frame"].ledger, made["tracked"].ledger
     both = one.used & other.used
     pairs = zip(one.box[both].tolist(), other.box[both].tolist(), strict=True)
@@ -171,7 +171,7 @@ def print_batches(path: Path, folder: Path) -> None:
 
 
 def one(path: Path, store: Path) -> None:
-    """Preprocess a clip in this process and print what it cost."""
+    """Preprocess a clip in this process, and print its memory and CPU time."""
     cv2.setNumThreads(1)
     started = time.process_time()
     preprocess_into(FacesStore(store), Clip(id="one", path=path), PreprocessConfig(), LimitsConfig(), clip_digest(path))
@@ -180,7 +180,7 @@ def one(path: Path, store: Path) -> None:
 
 
 def peak_mib() -> float:
-    """Peak resident memory of this program; `ru_maxrss` alone remembers that of the program that started it."""
+    """Return the peak resident memory of this process in MiB; `ru_maxrss` alone may be that of its parent."""
     status = Path("/proc/self/status")
     if status.is_file():
         return (

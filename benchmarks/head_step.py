@@ -24,12 +24,12 @@ THESIS = (25088, (4096, 4096))
 SMALL = (1280, (256, 64))
 ROUNDS = 5
 SMALL_STEPS = 200
-# Passes over the weights: forward 1, backward 1 (it writes gradients), Adam reads 4 arrays and writes 3.
+# Passes over the weights in a step: forward 1, backward 1 (it writes gradients), Adam 7 (it reads 4 arrays, writes 3).
 PASSES = 9
 
 
 def step_seconds(head: nn.Module, optimizer: torch.optim.Optimizer, features: torch.Tensor, steps: int) -> float:
-    """Median wall clock of a training step."""
+    """Return the median wall-clock seconds of a training step."""
     labels = torch.arange(len(features)) % 6
     loss_fn, times = nn.CrossEntropyLoss(), []
     for _ in range(steps):
@@ -42,8 +42,8 @@ def step_seconds(head: nn.Module, optimizer: torch.optim.Optimizer, features: to
 
 
 def bandwidth() -> float:
-    """Bytes a second that a copy of 1 GiB moves, reads and writes counted; the best of five."""
-    source = torch.rand(2**28)  # written: memory never written is one page of zeros, and cached
+    """Return the bytes per second of a copy of 1 GiB, reads and writes counted; the best of five."""
+    source = torch.rand(2**28)  # filled, because unwritten memory is a single page of zeros in the cache
     target = torch.empty_like(source)
     target.copy_(source)
     times = []
@@ -55,7 +55,7 @@ def bandwidth() -> float:
 
 
 def small_step() -> None:
-    """Print the step time of a small head, milliseconds: run in a process of its own."""
+    """Print the milliseconds of a step of a small head; runs in its own process."""
     n, widths = SMALL
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", torch.get_num_threads())))
     head = build_head(n, widths, 6, 0.5, seed=0)
@@ -64,7 +64,7 @@ def small_step() -> None:
 
 
 def spin() -> None:
-    """Keep a core busy with torch's own threads."""
+    """Keep torch's threads busy for ever."""
     a = torch.rand(700, 700)
     while True:
         a = (a @ a).clamp(0, 1)
@@ -72,7 +72,7 @@ def spin() -> None:
 
 @contextmanager
 def busy_process() -> Iterator[None]:
-    """One other process that computes all the time."""
+    """Run another process that computes all the time, for the duration of the block."""
     process = multiprocessing.get_context("spawn").Process(target=spin, daemon=True)
     process.start()
     time.sleep(6)  # until it has imported torch
@@ -84,24 +84,27 @@ def busy_process() -> Iterator[None]:
 
 
 def small_step_ms(environment: dict[str, str]) -> float:
-    """Step time of the small head in a fresh process."""
+    """Return the milliseconds of a step of the small head in a fresh process."""
     command = [sys.executable, "-c", "from benchmarks.head_step import small_step; small_step()"]
     return _printed_in(environment, command)
 
 
 def _printed_in(environment: dict[str, str], command: list[str]) -> float:
-    """The number that a process prints, nothing said to torch but `environment`."""
+    """Return the number that a process prints; of the variables for torch, it gets only those in `environment`."""
     kept = {name: value for name, value in os.environ.items() if name not in child_environment(1)}
     return float(subprocess.run(command, env=kept | environment, capture_output=True, text=True, check=True).stdout)
 
 
 def as_torch_has_it(layer: nn.Module) -> nn.Module:
-    """PyTorch's own linear layer in the place of ours."""
+    """Return PyTorch's own linear layer in place of ours; other layers as they are."""
     return nn.Linear(layer.in_features, layer.out_features) if isinstance(layer, Linear) else layer
 
 
 def thesis_step() -> None:
-    """Print the step time of a head on VGG16's features, seconds; arguments: `ours`, `fused` or `plain`, and widths."""
+    """Print the seconds of a step of a head on VGG16's features.
+
+    The command-line arguments are `ours`, `fused` or `plain`, and the widths.
+    """
     kind, n, widths = sys.argv[1], THESIS[0], [int(width) for width in sys.argv[2:]]
     head: nn.Module = build_head(n, widths, 6, 0.5, seed=0)
     if kind != "ours":
@@ -110,18 +113,18 @@ def thesis_step() -> None:
     if kind == "plain":
         optimizer = torch.optim.Adam(head.parameters(), 1e-3)
     features = torch.rand(20, n)
-    step_seconds(head, optimizer, features, 2)  # Adam's first step makes its state
+    step_seconds(head, optimizer, features, 2)  # Adam's first step allocates its state
     print(step_seconds(head, optimizer, features, 5))
 
 
 def thesis_seconds(kind: str, environment: dict[str, str], widths: Sequence[int] = THESIS[1]) -> float:
-    """Step time of a head on VGG16's features, the thesis's by default, in a fresh process."""
+    """Return the seconds of a step of a head on VGG16's features, by default the thesis's, in a fresh process."""
     command = [sys.executable, "-c", "from benchmarks.head_step import thesis_step; thesis_step()", kind]
     return _printed_in(environment, [*command, *map(str, widths)])
 
 
 def memory_seconds(widths: Sequence[int], bytes_a_second: float) -> float:
-    """The least a step of such a head can take: the passes over its weights at the memory's speed."""
+    """Return the minimum seconds of a step of such a head: the passes over its weights at memory speed."""
     with torch.device("meta"):
         n_weights = Head(THESIS[0], widths, 6, 0.5).n_weights
     return PASSES * 4 * n_weights / bytes_a_second
@@ -138,7 +141,7 @@ def main() -> None:
     times: dict[str, list[float]] = {name: [] for name in variants}
     speeds: list[float] = []
     for _ in range(ROUNDS):
-        speeds.append(bandwidth())  # 36 or 60 GB/s here, by which memory a process is given
+        speeds.append(bandwidth())  # 36 or 60 GB/s here, depending on the memory that a process gets
         for name, variant in variants.items():
             times[name].append(thesis_seconds(*variant))
     bound = memory_seconds(THESIS[1], statistics.median(speeds))

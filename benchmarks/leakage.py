@@ -1,6 +1,6 @@
 """What a leaking split pretends: accuracy on held-out frames, clips and people, and with labels drawn by lot.
 
-The faces are drawn, so the numbers say nothing about people; the gaps between the rows are what is measured.
+The faces are drawn, so the numbers say nothing about people; the differences between the rows are the result.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ Folds = Sequence[tuple[np.ndarray, np.ndarray]]
 
 
 def main() -> None:
-    """Print accuracy per frame of one head under three splits, on true labels and on labels drawn by lot."""
+    """Print accuracy per frame of one head under three splits, on true labels and on random labels."""
     with tempfile.TemporaryDirectory() as folder:
         table = draw(Path(folder))
     frames = as_clips(table)
@@ -54,7 +54,7 @@ def main() -> None:
 
 
 def draw(folder: Path) -> FeatureTable:
-    """Features of the selected frames of drawn clips."""
+    """Return a table of the features of the selected frames of drawn clips."""
     workspace, limits = Workspace(folder), LimitsConfig()
     manifest = synthesize(folder / "clips", PEOPLE, SEED)
     rows = [row for row in prepare_clips(manifest.clips, PREPROCESS, limits, workspace) if row.status.scored]
@@ -64,11 +64,11 @@ def draw(folder: Path) -> FeatureTable:
     features = [workspace.features.extract(faces, backbone) for faces in stored_faces(rows, workspace)]
     keys = [feature_key(row.key, backbone) for row in rows]
     table = build_table([c for c in manifest.clips if c.id in used], features, keys, workspace.features, {})
-    return replace(table, features=table.features.clone())  # the file it is mapped from goes with the folder
+    return replace(table, features=table.features.clone())  # copied, because the mapped file is deleted with the folder
 
 
 def as_clips(table: FeatureTable) -> FeatureTable:
-    """The table with every frame a clip of its own, so that any frame can be on any side."""
+    """Return the table with every frame as its own clip, so that any frame can be on any side."""
     repeats = np.diff(table.offsets)
 
     def spread(names: Sequence[str]) -> tuple[str, ...]:
@@ -86,7 +86,7 @@ def as_clips(table: FeatureTable) -> FeatureTable:
 
 
 def splits(frames: FeatureTable, clips: np.ndarray) -> list[tuple[str, str, Callable[[np.ndarray], Folds]]]:
-    """(what is held out, what both sides share, labels -> folds over the frames)."""
+    """Return (what is held out, what both sides share, function from labels to folds over the frames) of each split."""
     first = np.unique(clips, return_index=True)[1]
 
     def by_frame(labels: np.ndarray) -> Folds:
@@ -107,7 +107,7 @@ def splits(frames: FeatureTable, clips: np.ndarray) -> list[tuple[str, str, Call
 
 
 def held_out_accuracy(frames: FeatureTable, folds: Folds) -> Interval:
-    """Share of frames judged right by the head that was not trained on them."""
+    """Return the share of frames that the head classifies correctly when it was not trained on them."""
     verdicts = np.zeros(len(frames.labels), dtype=np.int64)
     for train, test in folds:
         head = fit_head(frames, train, np.empty(0, dtype=np.int64), TRAIN).head
@@ -116,7 +116,7 @@ def held_out_accuracy(frames: FeatureTable, folds: Folds) -> Interval:
 
 
 def twins(frames: FeatureTable, folds: Folds) -> float:
-    """Share of held-out frames whose most similar frame in training, by cosine, shows the same person."""
+    """Return the share of held-out frames whose nearest training frame, by cosine similarity, shows the same person."""
     features = torch.nn.functional.normalize(frames.features.float())
     people = np.array(frames.subjects)
     same = [people[train][(features[test] @ features[train].T).argmax(1)] == people[test] for train, test in folds]

@@ -36,7 +36,7 @@ def main(subjects: int = SUBJECTS) -> None:
 
 
 def found(subjects: int, skin: tuple[int, int, int], light: float) -> tuple[float, float]:
-    """Shares of frames with the face, and of clips that were turned."""
+    """Return the share of frames in which the face is found, and the share of clips that were turned."""
     n_found = n_frames = n_turned = 0
     for subject in range(subjects):
         emotion = SIX[subject % len(SIX)]

@@ -45,7 +45,7 @@ def main() -> None:
 
 
 def _step(backbone: TorchBackbone, pixels: np.ndarray) -> float:
-    """Seconds of one optimiser step of block and head, on maps that lie in memory."""
+    """Return the seconds of one optimiser step of block and head on maps in memory."""
     model = BlockAndHead(backbone.block, build_head(backbone.n_features, (256,), 6, 0.5, seed=0)).train()
     optimizer = build_optimizer(model, TrainConfig(transfer="last_block"), model.block)
     maps, labels = torch.from_numpy(backbone.maps(pixels)).float(), torch.arange(FRAMES) % 6

@@ -1,7 +1,7 @@
-"""Settings: one model per station, composed by RunConfig.
+"""Settings: one pydantic model for each step, combined in RunConfig.
 
-The same models validate YAML files, command-line flags and the Prefect UI's forms. Fields only: validators judge
-values, they read no files and download nothing. `"auto"` is resolved once, at run start, by `runtime.py`.
+The same models validate YAML files, command-line flags and the forms of the Prefect UI. Validators check values only;
+they read no files and download nothing. `"auto"` is resolved once, at run start, by `runtime.py`.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ PRESETS = {path.stem: path for path in sorted((Path(__file__).parent / "presets"
 
 
 class Settings(BaseModel):
-    """Base of all settings: unknown keys, infinity and NaN are refused, values never change after birth."""
+    """Base of all settings: unknown keys, infinity and NaN are errors; values cannot be changed."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 def _one_of(names: Sequence[str]) -> Callable[[str], str]:
-    """A check that a text is one of some names, which are looked up at each check: a name added is accepted."""
+    """Return a check that a string is in `names`, which is read at every check, so names can be added later."""
 
     def check(name: str) -> str:
         if name not in names:
@@ -62,21 +62,21 @@ class FaceConfig(Settings):
     detector: Literal["viola_jones", "blazeface", "none"] = Field(
         "viola_jones",
         description="viola_jones (the thesis); blazeface: a small network, fetched by 'ferflow weights fetch "
-        "blazeface', which of these settings reads min_size and min_weight; none: frames are cropped faces already, "
-        "each is taken whole, and the other face settings are not read",
+        "blazeface', which uses only min_size and min_weight; none: the frames are cropped faces already and are "
+        "used completely, and the other face settings are not used",
     )
     mode: Literal["per_frame", "tracked"] = Field(
         "per_frame",
-        description="per_frame: every frame searched whole (the thesis); tracked: near the last box first",
+        description="per_frame: search every whole frame (the thesis); tracked: search near the last box first",
     )
     scale_factor: float = Field(1.1, gt=1.0, le=2.0, description="Step of the image pyramid")
-    min_neighbors: int = Field(5, ge=1, le=20, description="Overlapping hits a face needs")
+    min_neighbors: int = Field(5, ge=1, le=20, description="Overlapping detections required for a face")
     min_size: float = Field(0.2, gt=0.0, le=1.0, description="Smallest face, as a share of the frame's shorter side")
     min_weight: float = Field(
         1.0,
         ge=0.0,
-        description="Confidence under which a box is not taken for a face: of viola_jones the cascade's weight, of "
-        "blazeface log odds (1: a probability of 0.73)",
+        description="Smallest confidence of a face: for viola_jones the cascade's weight, for blazeface the log odds "
+        "(1 is a probability of 0.73)",
     )
     landmarks: Literal["auto", "yes", "no"] = Field(
         "auto",
@@ -97,17 +97,17 @@ class FaceConfig(Settings):
 
 
 class PreprocessConfig(Settings):
-    """Clip -> faces, in the thesis's order (§3.5). Everything here is part of the faces' key."""
+    """Preprocessing of clips into faces (§3.5). All of these settings are part of the key of stored faces."""
 
     selection: Literal["second_half", "all"] = Field(
-        "second_half", description="Frames used: n/2 ... n (§3.5.1), or all"
+        "second_half", description="Frames to use: second_half: n/2 ... n (§3.5.1); all"
     )
     apex: Literal["last", "given", "estimate"] = Field(
         "given",
-        description="Where the clip is cut before selection: nowhere (last), at its manifest's apex when it has one "
-        "(given), or at an estimated apex when none is given (estimate)",
+        description="Last frame to use: last: the end of the clip; given: the apex in the manifest, if there is one; "
+        "estimate: also estimate the apex if the manifest has none",
     )
-    max_frames: int = Field(0, ge=0, description="Frames kept of the selected ones, evenly spread; 0 keeps all")
+    max_frames: int = Field(0, ge=0, description="Most frames to keep, evenly spaced among the selected ones; 0: all")
     face: FaceConfig = FaceConfig()
     align: Literal["none", "eyes"] = Field(
         "none", description="none: the face as the box has it (the thesis); eyes: turned level by them (face-landmarks)"
@@ -115,7 +115,7 @@ class PreprocessConfig(Settings):
     equalize: Literal["thesis", "opencv", "none"] = Field(
         "thesis", description="Histogram equalisation: eq. 3.1-3.4, cv2.equalizeHist, or none"
     )
-    size: int = Field(224, ge=32, le=512, description="FitSplit of a face, pixels")
+    size: int = Field(224, ge=32, le=512, description="Side of a face in pixels")
 
     @model_validator(mode="after")
     def _alignable(self) -> PreprocessConfig:
@@ -130,9 +130,15 @@ class LimitsConfig(Settings):
     max_bytes: int = Field(2 * 1024**3, gt=0, description="Largest file, bytes")
     max_pixels: int = Field(3840 * 2160 * 4, gt=0, description="Largest frame, pixels")
     max_frames: int = Field(100_000, gt=0, description="Longest clip, decoded frames")
-    timeout_s: float = Field(120.0, gt=0, description="Wall clock for one clip, seconds")
-    memory_mb: int = Field(2048, ge=256, description="Memory of a decoding child, MiB")
-    follow_links: bool = Field(False, description="Follow symbolic links inside a tree")
+    timeout_s: float = Field(120.0, gt=0, description="Longest time for one clip, in seconds")
+    timeout_per_minute_s: float = Field(
+        120.0,
+        ge=0,
+        description="Additional time for each decoded minute of video (1500 frames), in seconds, so that long clips "
+        "have enough time, but clips that hang do not",
+    )
+    memory_mb: int = Field(2048, ge=256, description="Memory of a decoding process, in MiB")
+    follow_links: bool = Field(False, description="Follow symbolic links inside folders")
     max_quarantine: float = Field(0.02, ge=0, le=1, description="Share of unusable clips above which training stops")
     workers: int = Field(0, ge=0, description="Decoding processes; 0 = one per core")
 
@@ -144,7 +150,7 @@ class SplitConfig(Settings):
         "fractions",
         description="fractions: shares of the clips; thesis: the proportions of Table 3.2; folds: grouped k-fold; "
         "one_subject_out: each subject is the test set once; cross_database: train on some databases, test on others; "
-        "official: the sides a database came with (AFEW)",
+        "official: the split published with the database (AFEW)",
     )
     test: float = Field(0.25, ge=0.0, lt=1.0, description="Share of the clips in the test set")
     validation: float = Field(0.0, ge=0.0, lt=1.0, description="Share in a validation set; 0: cross-validation only")
@@ -154,24 +160,26 @@ class SplitConfig(Settings):
     train_on: tuple[str, ...] = Field((), description="Databases trained on, cross_database only")
     test_on: tuple[str, ...] = Field((), description="Databases tested on, cross_database only")
     allow_pairs: tuple[tuple[str, str], ...] = Field(
-        (), description="Ids of clips that look alike, and that a person has found to be two recordings"
+        (), description="Pairs of clip ids that look alike, but that you have checked to be different recordings"
     )
 
 
 class OnnxConfig(Settings):
-    """Input and outputs of a network in an ONNX file; it cannot say them itself."""
+    """Input and outputs of a network in an ONNX file, because the file does not contain them."""
 
-    size: int = Field(ge=8, le=1024, description="Side of the faces it takes, pixels")
+    size: int = Field(ge=8, le=1024, description="Side of its input faces in pixels")
     mean: tuple[float, ...] = Field(
-        description="Mean of its input, one number a channel: one for grey, three for colour; input in [0, 1]"
+        description="Mean of its input in [0, 1], one number per channel: one for grey, three for colour"
     )
     std: tuple[Annotated[float, Field(gt=0)], ...] = Field(
-        description="Standard deviation, likewise; 0.00392157 (1/255) for a network that takes 0 ... 255"
+        description="Standard deviation of its input, one number per channel; 0.00392157 (1/255) for input in 0 ... 255"
     )
-    features: str = Field("", max_length=200, description="Output that holds a face's features; empty: it has none")
-    scores: str = Field("", max_length=200, description="Output that holds scores of its classes; empty: it has none")
+    features: str = Field("", max_length=200, description="Name of the output with the features; empty: there is none")
+    scores: str = Field("", max_length=200, description="Name of the output with class scores; empty: none")
     classes: tuple[Annotated[str, Field(max_length=60)], ...] = Field(
-        (), max_length=100, description="Its classes, in the order of the scores: the seven, others where it has any"
+        (),
+        max_length=100,
+        description="Its classes in the order of the scores: the seven emotions, then any others",
     )
     scores_are: Literal["logits", "probabilities"] = Field("logits", description="Kind of the scores")
 
@@ -191,28 +199,28 @@ class OnnxConfig(Settings):
 
 
 class BackboneConfig(Settings):
-    """The frozen network, or networks, whose features models read."""
+    """The frozen network or networks that compute the features."""
 
     name: BackboneName = Field(
         "efficientnet-lite0",
-        description="Architecture; vgg16 is the thesis's, efficientnet-lite0 needs no download, fer2013 and face-api "
-        "were trained on faces and take their own input, onnx is the network in the file of `weights` (extra onnx)",
+        description="Architecture: vgg16 is used in the thesis; efficientnet-lite0 needs no download; fer2013 and "
+        "face-api were trained on faces; onnx is the network in the ONNX file `weights` (extra onnx)",
     )
     names: tuple[BackboneName, ...] = Field(
-        (), description="Networks whose features are joined; none named: `name` alone"
+        (), description="Several networks whose features are concatenated; empty: only `name`"
     )
     weights: str = Field(
         "auto",
-        description="auto: imagenet, or a network's own published ones; imagenet; features (torchvision's vgg16 "
-        "features checkpoint); or a path to .safetensors or .pth, of onnx to .onnx",
+        description="auto: imagenet, or the weights published for the network; imagenet; features (torchvision's vgg16 "
+        "features checkpoint); or a path to a .safetensors, .pth or .onnx file",
     )
     onnx: OnnxConfig | None = Field(None, description="Input and outputs of the network, name=onnx only")
     normalize: Literal["auto", "imagenet", "features", "unit"] = Field(
         "auto",
-        description="Channel mean and std (eq. 3.5); auto: those the weights were trained with. Another choice than "
-        "theirs is refused unless force_normalize is set. unit: [0, 1] as it is (the FER+ ResNet18 of the appendix)",
+        description="Channel mean and std (eq. 3.5); auto: those that the weights were trained with; others are an "
+        "error unless force_normalize is set. unit: input in [0, 1] (the appendix's FER+ ResNet18)",
     )
-    force_normalize: bool = Field(False, description="Accept a normalisation the weights were not trained with")
+    force_normalize: bool = Field(False, description="Accept a normalisation that the weights were not trained with")
 
     @model_validator(mode="after")
     def _of_a_file(self) -> BackboneConfig:
@@ -237,12 +245,12 @@ class BackboneConfig(Settings):
 
     @property
     def label(self) -> str:
-        """The networks' names."""
+        """Names of the networks, joined by `+`."""
         return "+".join(self.names or (self.name,))
 
     @property
     def checkpoint(self) -> str:
-        """`weights`, or what auto stands for: imagenet or published."""
+        """`weights`; for `auto`, `imagenet` or `published`."""
         if self.weights != "auto":
             return self.weights
         return "published" if {*(self.names or (self.name,))} & {*FACE_NETWORKS} else "imagenet"
@@ -254,17 +262,17 @@ class BackboneConfig(Settings):
 
 
 class AugmentConfig(Settings):
-    """Stored views of a training face (§2.7): an epoch shows each face by one of them, drawn anew. Never evaluated on.
+    """Data augmentation (§2.7): each epoch uses a random stored view of each training face. Evaluation uses none.
 
-    View 0 is the face as it is; each other view is drawn once per face, from these ranges, and stored.
+    View 0 is the unchanged face; each other view is made once per face, at random within these ranges, and stored.
     """
 
-    views: int = Field(1, ge=1, le=64, description="Views a face, the plain one among them; 1: no augmentation")
+    views: int = Field(1, ge=1, le=64, description="Views per face, with the unchanged face; 1: no augmentation")
     flip: bool = Field(True, description="Mirror half of the views")
-    rotation: float = Field(10.0, ge=0, le=180, description="Most rotation to either side, degrees")
-    crop: float = Field(0.1, ge=0, lt=0.5, description="Largest share of the side cut off, the rest enlarged")
-    brightness: float = Field(0.15, ge=0, le=1, description="Most change of brightness, as a share of white")
-    contrast: float = Field(0.2, ge=0, lt=1, description="Most change of contrast, as a share")
+    rotation: float = Field(10.0, ge=0, le=180, description="Largest rotation to either side, in degrees")
+    crop: float = Field(0.1, ge=0, lt=0.5, description="Largest share of the side cut off; the rest is enlarged")
+    brightness: float = Field(0.15, ge=0, le=1, description="Largest change of brightness, as a share of white")
+    contrast: float = Field(0.2, ge=0, lt=1, description="Largest change of contrast, as a share")
     blur: float = Field(0.0, ge=0, le=20, description="Largest sigma of a Gaussian blur, pixels; 0: none")
     seed: int = Field(0, ge=0, description="Seed of the views")
 
@@ -275,12 +283,12 @@ Sampling = Literal["none", "over", "under"]
 Transfer = Literal["frozen", "last_block"]
 Device = Literal["auto", "cpu", "cuda", "mps"]
 _NETWORK = {"optimizer": "adam", "lr": 1e-3, "weight_decay": 1e-4, "batch_size": 16, "dropout": 0.5}
-RECIPES: dict[str, dict[str, Any]] = {  # what a network over whole clips is trained by unless set; batches of clips
-    # the appendix keeps the best by clip accuracy; here by its 5-epoch mean, patient for half a step
+RECIPES: dict[str, dict[str, Any]] = {  # default settings of networks over clips; batches are of clips
+    # the appendix keeps the epoch with the best clip accuracy; here by its 5-epoch mean, patience half a step
     **{name: {**ATTENTION, "batch_size": size, "patience": 30} for name, size in ATTENTION_BATCHES.items()},
     "lstm": {**_NETWORK, "epochs": 60},
     "c3d": {**_NETWORK, "epochs": 40},
-    "lstm-c3d": {**_NETWORK, "epochs": 60},  # the most of its parts, which have their own 60 and 40
+    "lstm-c3d": {**_NETWORK, "epochs": 60},  # the larger of its parts' 60 and 40
     "lstm-c3d-learned": {**_NETWORK, "epochs": 60},
 }
 SHARED_FIELDS = ("model", "class_weights", "inner_share", "seed", "threads", "device")
@@ -291,22 +299,21 @@ _OF_A_NETWORK = (
 
 
 class TrainConfig(Settings):
-    """One fit of a model on stored features (§4.2, Table 4.1). Fields not given are those of the model's recipe."""
+    """Training of one model (§4.2, Table 4.1). Fields that are not given have the values of the model's recipe."""
 
     model: ModelName = Field(
         "head",
-        description="From a clip's faces to its scores: head (the thesis's FC layers over frames), or a model of whole "
-        "clips, each with a recipe of its own for the fields below that are not given; a field it does not read is "
-        "refused",
+        description="Model: head (the thesis's FC layers over frames), or a model of whole clips. Each has its own "
+        "recipe, the default values of the fields below. A field that the model does not use is an error",
     )
     lr: float = Field(1e-3, gt=0, le=1, description="Learning rate (Table 4.1: 0.005; §4.2.2: 0.001)")
     batch_size: int = Field(20, ge=1, le=4096, description="Frames per step (Table 4.1: 20; §4.2.2: 30)")
     widths: tuple[Annotated[int, Field(ge=1, le=8192)], ...] = Field(
-        (256,), max_length=4, description="Widths of the hidden FC layers; the thesis has 4096, 4096"
+        (256,), max_length=4, description="Widths of the hidden FC layers; in the thesis 4096, 4096"
     )
-    dropout: float = Field(0.5, ge=0, lt=1, description="Dropout before each hidden layer's successor (VGG16: 0.5)")
+    dropout: float = Field(0.5, ge=0, lt=1, description="Dropout after each hidden layer (VGG16: 0.5)")
     class_weights: WeightScheme = Field(
-        "none", description="Weights of the cross-entropy, by what is trained on: frames, or clips (§4.5)"
+        "none", description="Class weights of the cross-entropy, from the numbers of frames or clips (§4.5)"
     )
     sampling: Sampling = Field("none", description="Over- or undersampling of training frames (§4.5)")
     optimizer: Literal["adam", "sgd", "adagrad", "adadelta"] = Field("adam", description="Optimiser (§2.5)")
@@ -317,25 +324,25 @@ class TrainConfig(Settings):
     schedule: Literal["constant", "step", "cosine"] = Field("constant", description="Learning-rate schedule")
     step_epochs: int = Field(60, ge=1, description="Epochs between steps, step schedule only")
     step_gamma: float = Field(0.2, gt=0, le=1, description="Factor at each step, step schedule only")
-    epochs: int = Field(60, ge=1, le=10_000, description="Most epochs")
+    epochs: int = Field(60, ge=1, le=10_000, description="Largest number of epochs")
     stopping: Literal["patience", "thesis", "never"] = Field(
         "patience",
-        description="patience: 5-epoch mean of validation accuracy, best epoch restored; thesis: validation falls "
-        "while training rises (§4.3); never: all epochs",
+        description="patience: stop when the 5-epoch mean of validation accuracy does not rise, and keep the best "
+        "epoch; thesis: stop when validation accuracy falls while training accuracy rises (§4.3); never: all epochs",
     )
-    patience: int = Field(10, ge=1, description="Epochs without a better mean before stopping")
-    inner_share: float = Field(0.15, gt=0, lt=0.5, description="Subjects held out inside the training side to stop on")
+    patience: int = Field(10, ge=1, description="Epochs without a higher mean before stopping")
+    inner_share: float = Field(0.15, gt=0, lt=0.5, description="Share of training subjects held out for early stopping")
     transfer: Transfer = Field(
         "frozen",
-        description="frozen: convolutions as they are (§2.8, fixed features); last_block: their last block is "
-        "fine-tuned too, from stored maps below it",
+        description="frozen: fixed features of the backbone (§2.8); last_block: its last block is fine-tuned too, from "
+        "stored maps",
     )
     block_lr: float = Field(1e-4, gt=0, le=1, description="Learning rate of the last block, last_block only")
     augment: AugmentConfig = AugmentConfig()
-    pretrained_fc: bool = Field(True, description="Start FC layers from the backbone's own where the shapes match")
+    pretrained_fc: bool = Field(True, description="Start from the backbone's FC layers if the shapes are equal")
     seed: int = Field(0, ge=0, description="Seed of weights, order and dropout")
     threads: int = Field(0, ge=0, description="torch threads; 0: one under 10 M head weights, else all cores")
-    device: Device = Field("auto", description="auto: a GPU when there is one")
+    device: Device = Field("auto", description="auto: a GPU if there is one")
 
     @model_validator(mode="wrap")
     @classmethod
@@ -343,7 +350,7 @@ class TrainConfig(Settings):
         if not isinstance(given, dict):
             return handler(given)
         made = handler({**RECIPES.get(str(given.get("model")), {}), **given})
-        made.model_fields_set.intersection_update(given)  # what the recipe filled in was not given
+        made.model_fields_set.intersection_update(given)  # values from the recipe do not count as given
         return made
 
     @model_validator(mode="after")
@@ -372,22 +379,23 @@ class TrainConfig(Settings):
 
     @property
     def given(self) -> dict[str, Any]:
-        """The fields that were given. A setting written whole gives all, so there it is those that differ."""
+        """The fields that were given. If all were given (a saved setting), only those that differ from the recipe."""
         if self.model_fields_set == TrainConfig.model_fields.keys():
             return self.differing
         return {name: getattr(self, name) for name in TrainConfig.model_fields if name in self.model_fields_set}
 
     def with_model(self, model: str, **changes: Any) -> TrainConfig:
-        """The setting of another model: of this one what was given and that model reads, the rest by its recipe.
+        """Return the settings for `model`: its recipe, with the given fields that it uses, and `changes`.
 
         Raises:
-            ValueError: a change is out of bounds, or nothing that the model reads.
+            ValueError: a change is out of bounds, or is a field that the model does not use.
         """
         return self._of(model, _read_by(model), changes)
 
     def with_recipe_of(self, model: str) -> TrainConfig:
-        """The setting of a model compared with this one's: its recipe, and of this setting what is everyone's; all of
-        it where both have FC layers."""
+        """Return the settings for `model` in a comparison: its recipe, with the fields that all models share taken from
+        these settings. Between models with FC layers, all fields are taken from these settings.
+        """
         alike = model == self.model or {model, self.model} <= set(FC_HEAD_MODELS)
         return self._of(model, _read_by(model) if alike else SHARED_FIELDS, {})
 
@@ -397,7 +405,7 @@ class TrainConfig(Settings):
 
 
 def _read_by(model: str) -> tuple[str, ...]:
-    """The fields that say something to a model."""
+    """Return the fields that a model uses."""
     if model in FC_HEAD_MODELS:
         return tuple(TrainConfig.model_fields)
     if model not in RECIPES:
@@ -412,37 +420,33 @@ def _read_by(model: str) -> tuple[str, ...]:
 class SearchConfig(Settings):
     """Optuna's study: the search space, its length, and how trials are evaluated."""
 
-    trials: int = Field(20, ge=1, description="Trials in all, the enqueued presets included")
+    trials: int = Field(20, ge=1, description="Total number of trials, with the presets")
     models: tuple[ModelName, ...] = Field(
         (),
-        description="Models to choose from, each by its own recipe but for the train fields given and what is drawn; "
-        "none named: train.model, not searched",
+        description="Models to search, each with its own recipe, the given train fields and the searched values; "
+        "empty: only train.model",
     )
-    folds: int = Field(5, ge=2, le=50, description="Subject-grouped folds over train + validation")
-    lr: tuple[float, float] = Field((1e-5, 1e-2), description="Learning rate, log scale")
+    folds: int = Field(5, ge=2, le=50, description="Folds by subject, over train and validation clips")
+    lr: tuple[float, float] = Field((1e-5, 1e-2), description="Smallest and largest learning rate, on a log scale")
     batch_sizes: tuple[int, ...] = Field((20, 30, 64, 128), min_length=1, description="Batch sizes, frames")
     widths: tuple[tuple[int, ...], ...] = Field(
-        ((), (64,), (256,), (512, 256), (1024, 256)), min_length=1, description="FC widths to choose from"
+        ((), (64,), (256,), (512, 256), (1024, 256)), min_length=1, description="FC widths to search"
     )
     class_weights: tuple[WeightScheme, ...] = Field(
         ("none", "inverse_frequency", "balanced", "effective_number", "square_root"),
         min_length=1,
-        description="Class-weight schemes to choose from",
+        description="Class-weight schemes to search",
     )
-    sampling: tuple[Sampling, ...] = Field(
-        (), description="Frame samplers to choose from; none named: train.sampling, not searched"
-    )
-    transfer: tuple[Transfer, ...] = Field(
-        (), description="Transfer modes to choose from; none named: train.transfer, not searched"
-    )
+    sampling: tuple[Sampling, ...] = Field((), description="Sampling methods to search; empty: only train.sampling")
+    transfer: tuple[Transfer, ...] = Field((), description="Transfer modes to search; empty: only train.transfer")
     views: tuple[Annotated[int, Field(ge=1, le=64)], ...] = Field(
-        (), description="Numbers of augmented views to choose from; none named: train.augment.views, not searched"
+        (), description="Numbers of views to search; empty: only train.augment.views"
     )
     full: bool = Field(False, description="Search optimiser, dropout and weight decay too")
     presets: bool = Field(True, description="Try the thesis's two settings first")
     prune: bool = Field(
         True,
-        description="Stop a trial after two folds or more where it is worse than the best one on the same people, by "
+        description="Stop a trial after two or more folds if it is worse than the best trial on the same subjects, by "
         "the 95 % interval of their paired difference",
     )
     workers: int = Field(0, ge=0, description="Trials at a time; 0: one per core, one on a GPU")
@@ -464,7 +468,9 @@ class TrackingConfig(Settings):
     """The MLflow store of runs and models."""
 
     uri: Address = Field(
-        "auto", description="MLflow tracking URI; auto: a running `ferflow up`, else SQLite in the workspace"
+        "auto",
+        description="MLflow tracking URI; auto: $MLFLOW_TRACKING_URI, else a running `ferflow up`, else SQLite in the "
+        "workspace",
     )
     experiment: str = Field("face-emotion", min_length=1, max_length=200, description="MLflow experiment")
     model: str = Field(
@@ -473,30 +479,28 @@ class TrackingConfig(Settings):
     coverages: tuple[Annotated[float, Field(ge=0.5, lt=1)], ...] = Field(
         (0.8, 0.9, 0.95),
         max_length=3,
-        description="Prediction sets a candidate's run shows: the shares of clips whose emotion they are to hold, at "
-        "most 3, each from 0.5 to below 1; none: no sets",
+        description="Coverages of the prediction sets in a candidate's run: shares of clips whose set contains the "
+        "true emotion; at most 3, each at least 0.5 and below 1; empty: no sets",
     )
-    upload_faces: bool = Field(
-        False, description="Upload pictures of faces even from databases that forbid passing them on"
-    )
+    upload_faces: bool = Field(False, description="Upload pictures of faces even if a database's licence forbids it")
 
 
 class PromoteConfig(Settings):
-    """The gate a new version passes before it becomes champion."""
+    """The gate: conditions for a new version to become champion."""
 
     min_mean_recall: float = Field(
-        0.0, ge=0, le=1, description="Floor of the mean recall; its interval must also lie above chance"
+        0.0, ge=0, le=1, description="Smallest mean recall; its interval must also be above chance"
     )
-    min_class_recall: float = Field(0.0, ge=0, le=1, description="Floor of every class's recall; 0 itself never passes")
-    max_calibration_error: float = Field(1.0, ge=0, le=1, description="Ceiling of the expected calibration error")
-    max_ms_per_clip: float = Field(0.0, ge=0, description="Ceiling of the model's CPU time per clip; 0: none")
+    min_class_recall: float = Field(0.0, ge=0, le=1, description="Smallest recall of any class; 0 itself never passes")
+    max_calibration_error: float = Field(1.0, ge=0, le=1, description="Largest expected calibration error")
+    max_ms_per_clip: float = Field(0.0, ge=0, description="Largest CPU time of the model in ms per clip; 0: no limit")
     min_stays: float = Field(
         0.0,
         ge=0,
         le=1,
         description="Floor of the share of verdicts that stay under every change of 'evaluate --stress'; 0: none",
     )
-    force: bool = Field(False, description="Promote although the gate says no; recorded")
+    force: bool = Field(False, description="Promote although the gate is not passed; this is recorded")
 
 
 class ScoreConfig(Settings):
@@ -507,44 +511,45 @@ class ScoreConfig(Settings):
     )
     face_mode: Literal["auto", "per_frame", "tracked"] = Field("auto", description="Face search; auto: the model's own")
     frames: Literal["auto", "all"] = Field(
-        "auto", description="Frames of a clip that are read: auto: as many as in training; all: every selected one"
+        "auto", description="Frames of a clip to use; auto: as many as in training; all: every selected one"
     )
     abstain_below: float = Field(
         0.0,
         ge=0,
         lt=1,
-        description="Calibrated confidence under which a clip abstains; always above chance: 0.21 for six classes",
+        description="The model abstains below this confidence; at least just above chance (0.21 for six classes)",
     )
-    device: Device = Field("auto", description="Where the convolutions run; auto: a GPU when there is one")
-    strict: bool = Field(False, description="Exit with code 3 when any row has no verdict")
-    explain: int = Field(0, ge=0, le=8, description="Decisive frames a clip that are shown with Grad-CAM; 0: none")
+    device: Device = Field("auto", description="Device of the backbone; auto: a GPU if there is one")
+    strict: bool = Field(False, description="Exit with code 3 if any clip has no prediction")
+    explain: int = Field(0, ge=0, le=8, description="Decisive frames per clip to explain by Grad-CAM; 0: none")
 
 
 class RunnerConfig(Settings):
-    """The runner of a flow's batches: this machine or a Dask cluster. Not part of any key: the bytes are the same."""
+    """Where a flow runs its work: this machine or a Dask cluster. The results are the same, so no key contains it."""
 
     kind: Literal["threads", "dask"] = Field(
         "threads", description="threads: this machine's cores; dask: the workers of a Dask cluster (extra dask)"
     )
     address: str = Field(
-        "", description="Of the Dask scheduler, tcp://host:8786; empty: a cluster of two workers on this machine"
+        "",
+        description="Dask scheduler, tcp://host:8786; empty: a cluster of two workers on this machine",
     )
 
 
 class RunConfig(Settings):
-    """One run, whole; saved resolved beside whatever it made."""
+    """All settings of a run; they are saved with the results."""
 
-    workspace: str = Field("auto", description="Folder of everything made; auto: $FERFLOW_WORKSPACE, else ./workspace")
-    manifest: str = Field("", description="Manifest CSV; empty: the workspace's own clips.csv, else the demo's")
+    workspace: str = Field("auto", description="Folder of all results; auto: $FERFLOW_WORKSPACE, else ./workspace")
+    manifest: str = Field("", description="Manifest CSV; empty: clips.csv in the workspace, else the demo's manifest")
     classes: Literal["six", "seven", "from_manifest"] | Classes = Field(
         "six",
         description="The six emotions, seven with neutral last, all labels of the manifest (from_manifest), or a list "
-        "of labels: [pain, no_pain]. Columns are in the emotions' order, then other labels by the alphabet",
+        "of labels: [pain, no_pain]. The order is that of the emotions, then other labels alphabetically",
     )
     neutral_from: tuple[str, ...] = Field(
         ("ckplus", "mug"),
-        description="Databases whose clips begin neutral: the first frames of one clip of each subject become a "
-        "neutral clip, where neutral is a class",
+        description="Databases whose clips begin neutral. If neutral is a class, the first frames of one clip of each "
+        "subject become a neutral clip",
     )
     preprocess: PreprocessConfig = PreprocessConfig()
     limits: LimitsConfig = LimitsConfig()
@@ -568,14 +573,14 @@ class RunConfig(Settings):
 
     @property
     def class_list(self) -> Classes | None:
-        """The classes in column order; None: those that the manifest has."""
+        """The classes, in the order of the scores' columns; None: those of the manifest."""
         if isinstance(self.classes, tuple):
             return self.classes
         return NAMED.get(self.classes)
 
 
 def load_config(file: Path | None = None, overrides: list[str] | tuple[str, ...] = ()) -> RunConfig:
-    """RunConfig from a YAML file and `section.field=value` overrides, the latter winning.
+    """Load a RunConfig from a YAML file and `section.field=value` overrides, which take precedence.
 
     Args:
         file: a YAML file, or the name of a packaged one (`thesis-4`).
@@ -587,7 +592,7 @@ def load_config(file: Path | None = None, overrides: list[str] | tuple[str, ...]
         >>> config.train.lr, config.search.trials
         (0.001, 20)
     """
-    # By hand, not by pydantic-settings: its errors say neither which file nor which flag a wrong value came from.
+    # Not by pydantic-settings: its errors do not name the file or flag of a wrong value.
     data: dict[str, Any] = {}
     if file is not None:
         data = _read_yaml(file if file.is_file() else PRESETS.get(str(file), file))
@@ -601,7 +606,7 @@ def load_config(file: Path | None = None, overrides: list[str] | tuple[str, ...]
 
 
 class _StrictLoader(yaml.SafeLoader):
-    """Safe YAML without aliases: a nest of them can grow a few bytes into gigabytes."""
+    """Safe YAML without aliases, because nested aliases can expand a few bytes to gigabytes."""
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
         if self.check_event(yaml.AliasEvent):

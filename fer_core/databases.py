@@ -1,7 +1,7 @@
-"""Databases by address: which kinds are taken, whether one can be reached, and how to outlive its restart.
+"""Database addresses: accepted kinds, a check that a database can be reached, and retries while it restarts.
 
-An address holds no password: it would stand in settings, in Prefect's parameters and on command lines. PostgreSQL's
-client library takes it from `$PGPASSWORD` or `~/.pgpass`.
+An address must not contain a password, because settings, Prefect's parameters and command lines would show it.
+PostgreSQL's client library reads the password from `$PGPASSWORD` or `~/.pgpass`.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from pydantic import AfterValidator, Field
 from fer_core.errors import FerError
 
 PROBE_S = 5
-OUTAGE_S = 60.0  # how long a database may be away in the middle of a run; a restart takes seconds
+OUTAGE_S = 60.0  # how long a running command waits for a database; a restart takes seconds
 KINDS = "postgresql+psycopg://user@host/name, sqlite:////absolute/file.db"
 _PASSWORD = re.compile(r"(://[^/@:\s]*):[^/@\s]*@|([?&](?:password|sslpassword|token|secret))=[^&\s]*", re.IGNORECASE)
 
 
 def without_password(text: str) -> str:
-    """`text` with passwords in its URLs replaced by `***`."""
+    """Return `text` with the passwords in its URLs replaced by `***`."""
     return _PASSWORD.sub(lambda found: f"{found[1]}:***@" if found[1] is not None else f"{found[2]}=***", text)
 
 
@@ -37,7 +37,7 @@ def _refuse_password(url: str) -> str:
     return url
 
 
-# of a setting; the pattern has a form refuse it before a run exists
+# type of a setting; with the pattern, a Prefect form refuses a password before a run is created
 Address = Annotated[
     str,
     AfterValidator(_refuse_password),
@@ -46,17 +46,19 @@ Address = Annotated[
 
 
 def with_driver(url: str) -> str:
-    """`postgresql://` with the driver that is installed; any other URL as it is."""
+    """Return a `postgresql://` URL with the installed driver; any other URL as it is."""
     return url.replace("postgresql://", "postgresql+psycopg://", 1) if url.startswith("postgresql://") else url
 
 
 def check_database(url: str, setting: str, error: type[FerError]) -> None:
-    """Try a database for at most `PROBE_S` seconds.
+    """Try to reach a database for at most `PROBE_S` seconds.
 
     Args:
-        url: of SQLAlchemy. setting: whose value it is.
+        url: SQLAlchemy URL.
+        setting: name of the setting with this URL, for the message.
+        error: type of the exception to raise.
     Raises:
-        error: it holds a password, is of no known kind, or cannot be reached.
+        error: the URL contains a password, is of an unknown kind, or the database cannot be reached.
     """
     import sqlalchemy
     from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
@@ -84,7 +86,7 @@ def check_database(url: str, setting: str, error: type[FerError]) -> None:
 
 
 def wait_for_restarts() -> None:
-    """Have PostgreSQL connections of this process that are refused tried again for `OUTAGE_S`, in all libraries."""
+    """Make SQLAlchemy retry refused PostgreSQL connections for `OUTAGE_S` seconds, in all libraries of this process."""
     from sqlalchemy import Engine, event
 
     if not event.contains(Engine, "do_connect", _connect_again):
@@ -92,7 +94,7 @@ def wait_for_restarts() -> None:
 
 
 def _connect_again(dialect: Any, record: Any, args: Any, parameters: Any) -> Any:
-    if dialect.name != "postgresql" or "connect_timeout" in parameters:  # a probe waits no longer than it says
+    if dialect.name != "postgresql" or "connect_timeout" in parameters:  # `check_database` has its own time limit
         return None
     until = time.monotonic() + OUTAGE_S
     while True:

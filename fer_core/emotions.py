@@ -1,5 +1,8 @@
-"""Emotions and labels: the words of classes, and the fixed lists that a run may name. A run's classes are a tuple of
-labels in the order of every score column: emotions in the thesis's order, then other words by the alphabet."""
+"""Emotions and labels: the words for classes, and the named lists of classes.
+
+A run's classes are a tuple of labels, in the order of the columns of all scores: emotions in the thesis's order first,
+then other labels alphabetically.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ from unicodedata import combining, normalize
 
 
 class Emotion(StrEnum):
-    """Ekman's six basic emotions in the thesis's order (Table 3.2), and neutral. Labels of these names."""
+    """Ekman's six basic emotions in the thesis's order (Table 3.2), and neutral."""
 
     ANGER = "anger"
     DISGUST = "disgust"
@@ -24,9 +27,9 @@ class Emotion(StrEnum):
 Classes = tuple[str, ...]
 SIX: tuple[Emotion, ...] = tuple(e for e in Emotion if e is not Emotion.NEUTRAL)
 SEVEN: tuple[Emotion, ...] = tuple(Emotion)
-NAMED: dict[str, Classes] = {"six": SIX, "seven": SEVEN}  # what the setting `classes` may name
+NAMED: dict[str, Classes] = {"six": SIX, "seven": SEVEN}  # names for the setting `classes`
 
-# Label words of the public databases (lower-cased, trimmed) and what they mean here.
+# Label words of the public databases (lower-cased, trimmed), and their emotions.
 ALIASES: dict[str, Emotion] = {
     word: emotion
     for emotion, words in {
@@ -40,7 +43,7 @@ ALIASES: dict[str, Emotion] = {
     }.items()
     for word in words.split()
 }
-# The same in German, French, Spanish and Greek, as `_plain` leaves them; German umlauts also as two letters.
+# The same in German, French, Spanish and Greek, without accents (see `_plain`); German umlauts also as two letters.
 FOREIGN: dict[str, Emotion] = {
     word: emotion
     for emotion, words in {
@@ -55,11 +58,10 @@ FOREIGN: dict[str, Emotion] = {
     }.items()
     for word in words.split()
 }
-UNCLASSED = frozenset({"other", "none"})  # labels that say that a clip is of no class
-# Labels of other classes: where they are not among a run's, such clips are dropped and counted, not refused as typing
-# errors.
+UNCLASSED = frozenset({"other", "none"})  # labels of clips without a class
+# Labels of other classes. Clips with one that is no class of the run are dropped and counted, not refused as errors.
 OTHER_LABELS = frozenset({"calm", "contempt"}) | UNCLASSED
-# Columns beside the classes' own in the tables of verdicts and frames.
+# Names of other columns in the tables of verdicts and frames; no class may have one.
 RESERVED = frozenset(
     {
         *("clip", "path", "label", "status", "emotion", "confidence", "abstained", "frames", "frames_used"),
@@ -74,7 +76,7 @@ _LABEL = re.compile(r"[a-z0-9][a-z0-9_]{0,29}")
 
 
 def label_of(word: str) -> str:
-    """The label that a word stands for: an emotion's name, else the word in lower case with `_` between its parts.
+    """Return the label of a word: an emotion's name, otherwise the word in lower case with `_` between its parts.
 
     Example:
         >>> str(label_of("Happy")), str(label_of("Sadness "))
@@ -88,28 +90,28 @@ def label_of(word: str) -> str:
 
 
 def _plain(word: str) -> str:
-    """A word without accents, whatever its Unicode form and case."""
+    """Return a word in lower case without accents, in any Unicode form."""
     return "".join(c for c in normalize("NFKD", word.casefold()) if not combining(c))
 
 
 def label_fault(label: str) -> str:
-    """Return the reason why a label cannot name a class; empty when it can."""
+    """Return the reason why a label cannot name a class; '' when it can."""
     if not _LABEL.fullmatch(label):
         return "a label has up to 30 letters a to z, digits and _"
     return "that is the name of a column in the tables of results; call it something else" if label in RESERVED else ""
 
 
 def ordered(labels: Iterable[str]) -> Classes:
-    """Classes of these labels, in the one order there is."""
+    """Return the labels, each once, as classes: emotions in the thesis's order, then the others alphabetically."""
     known = {emotion.value: place for place, emotion in enumerate(Emotion)}
     return tuple(sorted(set(labels), key=lambda label: (known.get(label, len(known)), label)))
 
 
 def checked_classes(words: Iterable[object]) -> Classes:
-    """Classes of the words that somebody listed, in `ordered` order.
+    """Return the classes of the words that a user listed, in the order of `ordered`.
 
     Raises:
-        ValueError: a word cannot name a class, occurs twice, or there are too few or too many.
+        ValueError: a word cannot name a class or occurs twice, or there are too few or too many words.
     """
     given = list(words)
     if any(isinstance(word, bool) for word in given):

@@ -1,14 +1,14 @@
-"""Every error a user can cause or mend. Messages say what, where, and the remedy.
+"""All errors that a user can cause or repair. Messages say what is wrong, where, and the remedy.
 
 FerError
 ├── ConfigError      a setting is wrong, or two settings contradict each other
-├── DataError        a manifest, a database folder or a split is not fit for use
-├── ClipError        one clip cannot be used; carries the status its row gets
-├── ShapeError       an array does not have the shape its station asks for
-├── WeightsError     backbone weights are missing, or are not what they claim to be
+├── DataError        a manifest, a database folder or a split cannot be used
+├── ClipError        one clip cannot be used; carries the status for its row
+├── ShapeError       an array does not have the required shape
+├── WeightsError     weights of a network are missing, damaged, or not the expected ones
 ├── TrainingError    a fit cannot start or has diverged
 ├── StoreError       the workspace or its stores cannot be read or written
-├── TrackingError    the MLflow server is away or refuses
+├── TrackingError    the MLflow server does not answer or refuses a request
 └── RegistryError    a model version is missing, incomplete or altered
 """
 
@@ -16,7 +16,7 @@ from enum import StrEnum
 
 
 class ClipStatus(StrEnum):
-    """Outcome of one clip; every row of a scored batch has exactly one."""
+    """The outcome of one clip; every row of a scored batch has exactly one."""
 
     OK = "ok"
     LOW_QUALITY = "low_quality"
@@ -31,12 +31,12 @@ class ClipStatus(StrEnum):
 
     @property
     def scored(self) -> bool:
-        """True if the clip has scores at all."""
+        """Return True if the clip has scores."""
         return self in (ClipStatus.OK, ClipStatus.LOW_QUALITY)
 
     @property
     def transient(self) -> bool:
-        """True if trying again may help; the rest are final."""
+        """Return True if a second attempt may succeed; other statuses are final."""
         return self in (ClipStatus.MISSING, ClipStatus.TIMEOUT, ClipStatus.CRASHED)
 
 
@@ -56,7 +56,7 @@ class ClipError(FerError):
     """One clip cannot be used.
 
     Args:
-        status: the status its row in a result table gets; never `ok` or `low_quality`.
+        status: the status of the clip's row in a result table; never `ok` or `low_quality`.
         reason: one sentence with both numbers (had, needs) where there are any.
     """
 
@@ -66,7 +66,7 @@ class ClipError(FerError):
         self.reason = reason
 
     def __reduce__(self) -> tuple[type["ClipError"], tuple[ClipStatus, str]]:
-        return (ClipError, (self.status, self.reason))  # it crosses process borders
+        return (ClipError, (self.status, self.reason))  # pickled between processes
 
 
 class ShapeError(FerError, ValueError):

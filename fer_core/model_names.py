@@ -7,8 +7,8 @@ from __future__ import annotations
 
 MODEL_NAMES = [
     "head", "fan-self", "fan-relation", "lstm", "c3d", "lstm-c3d", "lstm-c3d-learned", "lbp-svm", "lbp-forest",
-    "displacement-svm", "appearance-displacement", "gradients-svm", "landmarks-svm", "appearance-landmarks",
-    "landmarks-motion",
+    "lbp-change-svm", "displacement-svm", "appearance-displacement", "gradients-svm", "landmarks-svm",
+    "appearance-landmarks", "landmarks-motion",
 ]  # fmt: skip
 # keys of `features.architectures.ARCHITECTURES`, and any network in an ONNX file
 BACKBONE_NAMES = [

@@ -1,6 +1,6 @@
-"""The thesis's own figures, as data, to stand beside ours. Facts to print, never targets to tune a test set to.
+"""Results and settings published in the thesis, as data, to show beside ours; never a target to tune a test set to.
 
-Also the recipe of the appendix. Shares in %.
+Recalls are in %. The appendix's recipe for frame attention is here too.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ TABLE_4_1: Mapping[str, Any] = {"lr": 0.005, "batch_size": 20, "optimizer": "ada
 SECTION_4_2_2: Mapping[str, Any] = {"lr": 0.001, "batch_size": 30, "optimizer": "adam"}
 FC_WIDTHS = (4096, 4096)
 
-# The appendix's frame attention (Meng et al. 2019, whose published code it runs); by kind of attention, clips a batch.
+# The appendix's frame attention (it runs the published code of Meng et al. 2019); below, clips per batch by its kind.
 ATTENTION: Mapping[str, Any] = {
     "optimizer": "sgd", "lr": 4e-3, "momentum": 0.9, "weight_decay": 1e-4, "schedule": "step", "step_epochs": 60,
     "step_gamma": 0.2, "epochs": 180,
@@ -67,15 +67,17 @@ MEAN_3_5, STD_3_5 = (0.484, 0.455, 0.405), (0.228, 0.223, 0.224)
 
 @dataclass(frozen=True)
 class Implementation:
-    """One of the four (§4.3-4.6), tested once on 202 videos.
+    """One of the thesis's four implementations (§4.3-4.6), tested once on 202 videos.
 
     Args:
-        number: 1 ... 4. section, figures: where it is described, and drawn: loss, accuracy, confusion matrices.
-        network, loss: in words.
-        epochs: after which its training was stopped.
-        average: rule -> mean of the recalls of the row-normalised confusion matrix.
-        recall: emotion -> rule -> recall, where the text gives it; the matrices themselves are pictures.
-        unsaid: emotion -> recall, where the text does not say by which rule.
+        number: 1 ... 4.
+        section: section that describes it.
+        figures: numbers of the figures of loss, accuracy and confusion matrices.
+        network, loss: description of each.
+        epochs: number of epochs of its training.
+        average: rule -> mean recall, in %, of the row-normalised confusion matrix.
+        recall: emotion -> rule -> recall in %, where the text states it; the matrices are published as pictures only.
+        unsaid: emotion -> recall in %, where the text does not state the rule.
     """
 
     number: int
@@ -90,7 +92,7 @@ class Implementation:
 
     @property
     def preset(self) -> str:
-        """Name of the packaged settings."""
+        """Return the name of the packaged settings."""
         return f"thesis-{self.number}"
 
 
@@ -120,7 +122,7 @@ IMPLEMENTATIONS = (
 )  # fmt: skip
 BY_NUMBER = {one.number: one for one in IMPLEMENTATIONS}
 
-# Where it contradicts itself, and how that was settled here.
+# Where the thesis contradicts itself, and which reading is used here.
 CONTRADICTIONS = (
     "Table 4.1 has learning rate 0.005 and batches of 20, the text of §4.2.2 has 0.001 and batches of 30: both are "
     "packaged, and the page says which was run.",

@@ -1,4 +1,4 @@
-"""The machine a run is on: workspace, device, threads, seeds, and a description of it all for the record."""
+"""The machine of a run: workspace, device, threads, and a description of the environment for the record."""
 
 from __future__ import annotations
 
@@ -16,9 +16,10 @@ from fer_core.errors import ConfigError, StoreError
 if TYPE_CHECKING:
     import torch
 
-SMALL_HEAD = 10_000_000  # weights; under it one thread is as fast, and never spins
-# Must be set before torch is imported. Spinning OpenMP threads make a small head's step 80 times slower beside one busy
-# process (104 ms -> 1.3 ms). Huge pages halve a 4096-4096 head's step, whose gradients are new memory every time.
+SMALL_HEAD = 10_000_000  # number of weights; below it one thread is as fast, and does not spin
+# Must be set before torch is imported. Spinning OpenMP threads make a training step of a small head 80 times slower
+# (1.3 ms -> 104 ms) beside one busy process. Huge pages halve the step of a 4096-4096 head, which allocates new
+# memory for its gradients each time.
 TORCH_ENVIRONMENT = {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "0", "THP_MEM_ALLOC_ENABLE": "1"}
 RECORDED = (
     *("ferflow", "torch", "torchvision", "opencv-python-headless", "av", "numpy"),
@@ -27,10 +28,10 @@ RECORDED = (
 
 
 def resolve_workspace(setting: str) -> Path:
-    """The workspace folder, made if needed: `setting`, else $FERFLOW_WORKSPACE, else ./workspace.
+    """Return the workspace folder, created if needed: `setting`, otherwise $FERFLOW_WORKSPACE, otherwise ./workspace.
 
     Raises:
-        StoreError: it cannot be made or written to; found before any work is done.
+        StoreError: the folder cannot be created or written to; this is checked before any work is done.
     """
     chosen = setting if setting not in ("", "auto") else os.environ.get("FERFLOW_WORKSPACE", "workspace")
     path = Path(chosen).expanduser().absolute()
@@ -48,16 +49,16 @@ def resolve_workspace(setting: str) -> Path:
 
 
 def n_cores() -> int:
-    """Cores this process may use: those of its affinity, or fewer by a container's CPU quota, rounded up."""
+    """Return the number of cores this process may use: its affinity, or its CPU quota if lower, rounded up."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
     return math.ceil(min(cores, _cpu_quota()))
 
 
 def _cpu_quota(mount: Path = Path("/sys/fs/cgroup"), membership: Path = Path("/proc/self/cgroup")) -> float:
-    """Cores' worth of CPU time that the cgroups of this process (v2 or v1) allow; infinity where there is no limit.
+    """Return the CPU quota of this process in cores, by its cgroups (v2 or v1); infinity without a limit.
 
-    The limit is the least of those of its own group and of every group around it. The paths in `membership` may be
-    the host's, of which a container sees only the end: groups that are not there are passed over.
+    It is the smallest quota of its own group and all parent groups. The paths in `membership` may be those of the host,
+    of which a container sees only the last part; groups that do not exist are skipped.
     """
     quota = math.inf
     for line in membership.read_text().splitlines() if membership.is_file() else ():
@@ -75,34 +76,39 @@ def _cpu_quota(mount: Path = Path("/sys/fs/cgroup"), membership: Path = Path("/p
 
 
 def prepare_torch() -> None:
-    """Set what torch reads when it is first imported, in the environment of this process and of its children; what the
-    user has set stays."""
+    """Set the environment variables that torch reads at its first import, for this process and its children.
+
+    Variables that the user has set are not changed.
+    """
     for name, value in child_environment(n_cores()).items():
         os.environ.setdefault(name, value)
 
 
 def child_environment(threads: int) -> dict[str, str]:
-    """Environment variables that a child needs *before* it imports torch."""
+    """Return the environment variables that a child process needs *before* it imports torch."""
     return {"OMP_NUM_THREADS": str(threads), **TORCH_ENVIRONMENT}
 
 
 def prepare_child(environment: dict[str, str]) -> None:
-    """First thing in a child process. This module imports no torch, so that the environment is there in time."""
+    """Prepare a child process; must be called first in it.
+
+    This module does not import torch, so the variables are set in time.
+    """
     os.environ.update(environment)
     logging.basicConfig(level=logging.WARNING)
     exit_with_parent()
 
 
 def resolve_threads(setting: int, n_weights: int) -> int:
-    """torch threads for a head of `n_weights`: the setting, else one for a small head, else all cores."""
+    """Return the number of torch threads for a head: the setting, otherwise one for a small head, or all cores."""
     return setting or (1 if n_weights < SMALL_HEAD else n_cores())
 
 
 def set_threads(threads: int) -> None:
-    """Give torch its threads for the fit to come, and have it take numbers too small for full precision as zero.
+    """Set the number of torch threads, and make torch treat denormal numbers as zero.
 
-    A unit that has died has gradient 0, so the optimiser's averages of it shrink at every step, and after some 800
-    steps they are denormal: from there a step costs up to five times as much (`benchmarks/fits.py`).
+    The gradient of a dead unit is 0, so the optimiser's averages of it shrink at every step. After some 800 steps they
+    are denormal, and then a step takes up to five times as long (`benchmarks/fits.py`).
     """
     import torch
 
@@ -111,13 +117,14 @@ def set_threads(threads: int) -> None:
 
 
 def resolve_device(setting: str, field: str = "train.device") -> torch.device:
-    """The device to compute on: `auto` takes a GPU when there is one.
+    """Return the device to compute on; `auto` takes a CUDA GPU if there is one, otherwise the CPU.
 
     Args:
-        field: where `setting` was given, for the message.
+        setting: `auto`, `cpu`, `cuda` or `mps`.
+        field: name of the setting, for the message.
 
     Raises:
-        ConfigError: a device was asked for by name that is not there; it is never replaced in silence.
+        ConfigError: the named device does not exist; no other device replaces it.
     """
     import torch
 
@@ -131,7 +138,7 @@ def resolve_device(setting: str, field: str = "train.device") -> torch.device:
 
 
 def git_commit() -> str:
-    """Commit of the code that runs, `-dirty` appended when it is altered; empty outside a checkout."""
+    """Return the commit of the running code, with `-dirty` if files were changed; '' outside a checkout."""
     here = Path(__file__).parent
     try:
         commit = _git(here, "rev-parse", "HEAD")
@@ -153,7 +160,7 @@ def _git(folder: Path, *args: str) -> str:
 
 
 def describe_environment() -> dict[str, str]:
-    """Versions and hardware, for the record of a run. Missing packages are left out."""
+    """Return versions and hardware for the record of a run, without packages that are not installed."""
     described = {"python": platform.python_version(), "platform": platform.platform(), "cores": str(n_cores())}
     for name in RECORDED:
         try:
@@ -164,7 +171,7 @@ def describe_environment() -> dict[str, str]:
 
 
 def exit_with_parent() -> None:
-    """In a child process: end at once when the parent is gone, however it ended.
+    """Make this child process exit as soon as its parent ends, for whatever reason.
 
     PR_SET_PDEATHSIG would fire when the creating *thread* ends, so the parent's sentinel is watched instead.
     """

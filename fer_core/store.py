@@ -1,8 +1,8 @@
-"""The content-addressed store: one safetensors file an entry, under `<workspace>/store/<kind>/ab/<key>.safetensors`.
+"""Content-addressed store: one safetensors file per entry, `<workspace>/store/<kind>/ab/<key>.safetensors`.
 
-A reader sees all of an entry or nothing: it is written to a temporary name, synced and renamed. Two writers of one key
-write the same bytes, so the second rename does no harm. An entry that cannot be read is reported, removed and rebuilt.
-Faces are owned by `preprocess/store.py`, features and training matrices by `model/features.py`.
+A reader finds a complete entry or none: an entry is written under a temporary name, synced and renamed. Two writers of
+one key write the same bytes, so the second rename does no harm. A corrupt entry is logged, removed and computed again.
+`preprocess/store.py` stores faces; `features/store.py` stores features and training tables.
 """
 
 from __future__ import annotations
@@ -31,17 +31,19 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-MAPPED_FROM = 16 * 2**20  # elements
+MAPPED_FROM = 16 * 2**20  # elements; a larger array may be memory-mapped
 _KINDS = {"float16": "F16", "float32": "F32", "int32": "I32", "uint8": "U8"}  # safetensors' names
 
 
 def canonical_json(value: Any) -> str:
-    """One text for one value: sorted keys, no spaces, no NaN."""
+    """Return the canonical JSON of a value: sorted keys, no spaces, no NaN; equal values give equal text."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False, ensure_ascii=True)
 
 
 def cache_key(**parts: Any) -> str:
-    """The key of whatever `parts` determine: BLAKE2b-128 of their canonical JSON. What differs must be in `parts`.
+    """Return the key for `parts`: BLAKE2b-128 of their canonical JSON, 32 hex digits.
+
+    `parts` must contain everything that the stored entry depends on.
 
     Example:
         >>> cache_key(clip="a", size=224) == cache_key(size=224, clip="a") != cache_key(clip="a", size=112)
@@ -52,23 +54,23 @@ def cache_key(**parts: Any) -> str:
 
 @contextlib.contextmanager
 def publish(path: Path) -> Iterator[Path]:
-    """A temporary path to write to; synced and renamed to `path` when the block ends well, removed when it does not.
+    """Yield a temporary path to write to; afterwards sync it and rename it to `path`, or remove it after an error.
 
-    A reader, or a kill at any moment, finds the old file or the new one. A link stays, the file that it points to is
-    written.
+    A reader finds the old file or the new one, even after a kill at any moment. If `path` is a link, the file that it
+    points to is replaced.
 
     Raises:
-        StoreError: `path` is a device, a pipe or a folder; the disk is full, read-only, or otherwise refuses.
+        StoreError: `path` is a device, a pipe or a folder, or the file cannot be written (disk full, read-only).
     """
     try:
         path = writable_place(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         name = path.parent / f".tmp-{secrets.token_hex(8)}"
-        os.close(os.open(name, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))  # as readable as the umask lets it be
+        os.close(os.open(name, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))  # permissions as the umask gives
         mode = stat.S_IMODE(name.stat().st_mode)
         try:
             yield name
-            name.chmod(mode)  # safetensors puts a file of its own there, which only its owner may read
+            name.chmod(mode)  # safetensors replaces the file by one that only its owner may read
             with open(name, "rb") as file:
                 os.fsync(file.fileno())
             os.replace(name, path)
@@ -85,10 +87,10 @@ def publish(path: Path) -> Iterator[Path]:
 
 
 def writable_place(path: Path) -> Path:
-    """The place to write the file `path`, links followed: a regular file, or nothing yet.
+    """Return the path to write the file `path` to, with links resolved: a regular file, or one that does not exist yet.
 
     Raises:
-        StoreError: it is a device, a pipe or a folder, which a file must not replace.
+        StoreError: `path` is a device, a pipe or a folder, which a file must not replace.
     """
     with contextlib.suppress(FileNotFoundError):
         mode = path.stat().st_mode
@@ -99,16 +101,16 @@ def writable_place(path: Path) -> Path:
 
 
 def write_atomic(path: Path, data: bytes) -> None:
-    """Publish a small file whole; see `publish`."""
+    """Write a small file so that it appears complete or not at all; see `publish`."""
     with publish(path) as temporary:
         temporary.write_bytes(data)
 
 
 def read_note(path: Path, kind: type[Note]) -> Note | None:
-    """A small JSON file as a `kind`; None when there is no such file, or (with a warning) none that can be read.
+    """Return a small JSON file as a `kind`; None when it does not exist, or, with a warning, when it is damaged.
 
     Raises:
-        StoreError: the disk refuses.
+        StoreError: the file cannot be read.
     """
     from pydantic import ValidationError
 
@@ -124,17 +126,17 @@ def read_note(path: Path, kind: type[Note]) -> Note | None:
 
 
 def sweep(folder: Path) -> None:
-    """Remove what writers that were killed left half written under `folder`; nobody may be writing there now."""
+    """Remove the temporary files that killed writers left under `folder`; no process may be writing there."""
     for left_over in folder.rglob(".tmp-*"):
         left_over.unlink(missing_ok=True)
 
 
 class EntryStore:
-    """Entries of one kind (`faces`, `features`, `matrix`), each a dict of arrays and a JSON-able note.
+    """Entries of one kind, such as `faces` or `features`: each a dict of arrays and a note that JSON can hold.
 
     Args:
         root: the workspace's `store` folder.
-        kind: subfolder, and the word used in messages.
+        kind: name of the subfolder, also used in messages.
     """
 
     def __init__(self, root: Path, kind: str) -> None:
@@ -142,7 +144,11 @@ class EntryStore:
         self.kind = kind
 
     def path(self, key: str) -> Path:
-        """Path of the entry of `key`, whether or not it exists. Raises StoreError when `key` is a path and no key."""
+        """Return the path of the entry of `key`, whether or not it exists.
+
+        Raises:
+            StoreError: `key` has characters other than letters and digits.
+        """
         if not key.isalnum():
             raise StoreError(f"{key[:60]!r} is no key of the {self.kind} store; keys are letters and digits")
         return self.root / key[:2] / f"{key}.safetensors"
@@ -151,11 +157,15 @@ class EntryStore:
         return self.path(key).is_file()
 
     def keys(self) -> Iterator[str]:
-        """Keys of all whole entries."""
+        """Yield the keys of all complete entries."""
         return (p.stem for p in sorted(self.root.glob("??/*.safetensors")))
 
     def put(self, key: str, arrays: Mapping[str, np.ndarray], note: Mapping[str, Any]) -> None:
-        """Store an entry. Raises StoreError when the disk refuses."""
+        """Store an entry.
+
+        Raises:
+            StoreError: the entry cannot be written.
+        """
         from safetensors.numpy import save_file
 
         contiguous = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
@@ -171,13 +181,16 @@ class EntryStore:
         note: Mapping[str, Any],
         beside: Mapping[str, np.ndarray] | None = None,
     ) -> None:
-        """Store an entry of one array as `put` would, from (m, ...) pieces of it: it need not fit into memory.
+        """Store an entry of one large array as `put` does, from pieces of it; the whole array need not fit into memory.
 
         Args:
-            rows: at least one piece, all of one type and row shape, `n_rows` rows together.
-            beside: small arrays stored behind it.
+            name: name of the array.
+            rows: pieces (m, ...), at least one, all of one type and row shape.
+            n_rows: number of rows of all pieces together.
+            beside: small arrays to store after the large one.
         Raises:
-            StoreError: the disk refuses.
+            StoreError: the entry cannot be written.
+            ValueError: the pieces do not have `n_rows` rows.
         """
         pieces = iter(rows)
         first = next(pieces)
@@ -203,7 +216,7 @@ class EntryStore:
                 file.write(array.reshape(-1).view(np.uint8).data)
 
     def note(self, key: str) -> dict[str, Any] | None:
-        """The note of an entry, its arrays left alone; None when there is no such entry, or a corrupt one."""
+        """Return the note of an entry without reading its arrays; None if the entry is missing or corrupt."""
         from safetensors import SafetensorError, safe_open
 
         try:
@@ -213,10 +226,14 @@ class EntryStore:
             return None
 
     def get(self, key: str, mapped: str = "") -> tuple[dict[str, np.ndarray], dict[str, Any]] | None:
-        """The arrays and note of an entry; None when there is none, or only a corrupt one (reported and removed).
+        """Return the arrays and the note of an entry; None if it is missing or corrupt.
+
+        A corrupt entry is logged and removed.
 
         Args:
-            mapped: an array to map instead of reading it, should it be large; it holds an open file while it lives.
+            mapped: name of an array that is memory-mapped if it is large; it keeps a file open as long as it exists.
+        Raises:
+            StoreError: the file cannot be read.
         """
         from safetensors import SafetensorError, safe_open
 

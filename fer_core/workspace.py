@@ -1,4 +1,4 @@
-"""The workspace: one folder of everything a run makes, and where in it each thing lies."""
+"""The workspace: one folder with everything that runs write, and the paths in it."""
 
 from __future__ import annotations
 
@@ -9,27 +9,27 @@ from fer_core.features.store import FeatureStore
 from fer_core.preprocess.store import FacesStore
 from fer_core.runtime import resolve_workspace
 
-TRIAL_SPEC = "trial.json"  # in a trial's folder: what it is to do
+TRIAL_SPEC = "trial.json"  # in a trial's folder: the settings of the trial
 
 
 @dataclass(frozen=True)
 class Workspace:
-    """A workspace's folders.
+    """The paths of a workspace.
 
     Args:
-        root: absolute, writable.
+        root: absolute path of a writable folder.
     """
 
     root: Path
 
     @classmethod
     def open(cls, setting: str) -> Workspace:
-        """The workspace of a setting; see `runtime.resolve_workspace` for defaults and errors."""
+        """Return the workspace of a setting; see `runtime.resolve_workspace` for defaults and errors."""
         return cls(resolve_workspace(setting))
 
     @property
     def store(self) -> Path:
-        """Faces, features, training tables: content-addressed, safe to delete."""
+        """Return the folder of faces, features and training tables: content-addressed, safe to delete."""
         return self.root / "store"
 
     @property
@@ -42,46 +42,46 @@ class Workspace:
 
     @property
     def own_manifest(self) -> Path:
-        """Path of the workspace's own manifest."""
+        """Return the path of the workspace's own manifest."""
         return self.root / "clips.csv"
 
     @property
     def drawn_manifest(self) -> Path:
-        """The demo's drawn clips, for training."""
+        """Return the path of the manifest of the demo's drawn clips, for training."""
         return self.synthetic / "clips" / "manifest.csv"
 
     @property
     def manifest(self) -> Path:
-        """The manifest of a run that names none: the workspace's own, else that of the demo."""
+        """Return the path of the default manifest: the workspace's own, or the demo's if only that exists."""
         drawn = self.drawn_manifest.is_file() and not self.own_manifest.is_file()
         return self.drawn_manifest if drawn else self.own_manifest
 
     @property
     def card(self) -> Path:
-        """The data card, with faces of the people in it."""
+        """Return the path of the data card, which shows faces of people."""
         return self.root / "card.html"
 
     @property
     def contact_sheet(self) -> Path:
-        """Faces of the latest run whose databases let no picture leave."""
+        """Return the path of the contact sheet of the latest run whose faces must not leave this machine."""
         return self.root / "faces.png"
 
     @property
     def synthetic(self) -> Path:
-        """Drawn clips of the demo."""
+        """Return the folder of the demo's drawn clips."""
         return self.root / "synthetic"
 
     @property
     def scored(self) -> Path:
-        """A folder per batch whose folder nobody named."""
+        """Return the folder of scored batches for which no output folder was named; each has its own subfolder."""
         return self.root / "scored"
 
     @property
     def models(self) -> Path:
-        """A folder per candidate."""
+        """Return the folder of candidate models; each has its own subfolder."""
         return self.root / "models"
 
     @property
     def lockbox(self) -> Path:
-        """The lockbox folder: results on test sets, and how often each was opened."""
+        """Return the lockbox folder: results on test sets, and how often each set was opened."""
         return self.root / "lockbox"

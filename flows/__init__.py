@@ -1,7 +1,7 @@
 """The application: the flows, the command line, and what serves them.
 
-Importing it prepares the environment for torch: this file alone is sure to run before torch is imported, whoever starts
-the process: the command line, Prefect's child for one run of a served flow, a worker of a Dask cluster.
+Importing it prepares the environment for torch. In every process, this file is the first that runs before torch is
+imported: in the command line, in Prefect's child process for a run of a served flow, and in a Dask worker.
 """
 
 from fer_core.runtime import prepare_torch

@@ -1,4 +1,4 @@
-"""Flow `adopt`: networks' own classifiers -> a registered version, nothing trained; evaluated on labelled clips."""
+"""Flow `adopt`: register pretrained emotion networks as a version without training; evaluate them on labelled clips."""
 
 from __future__ import annotations
 
@@ -8,7 +8,13 @@ from typing import Any, Literal
 from prefect import flow
 
 from fer_core.config import RunConfig
-from fer_core.experiments.adoption import Judged, adopted_backbone, adopted_classifier, judge_adopted, write_adopted
+from fer_core.experiments.adoption import (
+    AdoptedEvaluation,
+    adopted_backbone,
+    adopted_classifier,
+    evaluate_adopted,
+    write_adopted,
+)
 from fer_core.models.adopted import whole_course
 from fer_core.tracking.confidence import log_confidence
 from fer_core.tracking.connection import connect
@@ -29,12 +35,12 @@ def adopt_flow(
     relative: Literal["none", "neutral"] = "neutral",
     config: RunConfig = RunConfig(),  # noqa: B008  frozen; fills the form
 ) -> dict[str, Any]:
-    """Register networks' own classifier; nothing is trained. It becomes champion by the flow `promote`.
+    """Register pretrained emotion networks without training. The flow `promote` can make the version champion.
 
     Args:
         networks: fer2013, face-api, both as fer2013+face-api, or FILE.onnx, which backbone.onnx describes.
         relative: neutral: each clip is read against the person's own neutral face, where the clip shows one.
-        config: all settings; with a labelled manifest the model is judged on all of it and calibrated.
+        config: all settings; with a labelled manifest, the model is evaluated on all of its clips and calibrated.
     """
     config = settle(config)
     config = config.model_copy(update={"preprocess": whole_course(config.preprocess)})
@@ -42,56 +48,60 @@ def adopt_flow(
     tracking = connect(config.tracking, workspace.root)
     backbone = adopted_backbone(networks, config.backbone.onnx)
     classifier = adopted_classifier(backbone, relative, config)
-    judged: Judged | None = None
+    evaluated: AdoptedEvaluation | None = None
     if config.manifest or (Path(config.workspace) / "clips.csv").is_file():
         prepared = prepare_faces(config, fitted=False)
-        judged = judge_adopted(classifier, backbone, prepared.manifest, prepared.usable, config, workspace)
+        evaluated = evaluate_adopted(classifier, backbone, prepared.manifest, prepared.usable, config, workspace)
     with start_run(tracking, "adopted") as run:
         run.log_config(config)
         run.set_tags({"networks": networks, "relative": relative})
-        bundle, folder = write_adopted(classifier, backbone, judged, config, workspace)
-        if judged:
-            run.log_data("clips", judged.fingerprint, synthetic=judged.table.synthetic, source=config.manifest)
-            run.log_evaluation(judged.evaluation)
-            run.log_confusion(judged.evaluation, "confusion", f"{networks}, nothing trained")
-            run.log_metrics({"ms_per_clip": judged.ms_per_clip})
-            if judged.record:
-                log_confidence(run, judged.table, judged.scores, "mean_scores")
-        version = register(tracking, bundle, folder, run.id, judged.record if judged else None)
-        markdown = _summary(networks, relative, version, judged)
+        bundle, folder = write_adopted(classifier, backbone, evaluated, config, workspace)
+        if evaluated:
+            run.log_data("clips", evaluated.fingerprint, synthetic=evaluated.table.synthetic, source=config.manifest)
+            run.log_evaluation(evaluated.evaluation)
+            run.log_confusion(evaluated.evaluation, "confusion", f"{networks}, nothing trained")
+            run.log_metrics({"ms_per_clip": evaluated.ms_per_clip})
+            if evaluated.record:
+                log_confidence(run, evaluated.table, evaluated.scores, "mean_scores")
+        version = register(tracking, bundle, folder, run.id, evaluated.record if evaluated else None)
+        markdown = _summary(networks, relative, version, evaluated)
         run.log_text(markdown, "adopted.md")
     show_markdown("adopted", markdown)
-    found = judged.evaluation.mean_recall if judged else None
+    found = evaluated.evaluation.mean_recall if evaluated else None
     return {
         "version": version,
         "run": run.id,
         "url": run.url,
         "model": str(folder),
-        "clips": judged.table.n_clips if judged else 0,
+        "clips": evaluated.table.n_clips if evaluated else 0,
         "mean_recall": [found.value, found.low, found.high] if found else None,
-        "ms_per_clip": round(judged.ms_per_clip, 2) if judged else None,
-        "calibration": _calibration(judged),
+        "ms_per_clip": round(evaluated.ms_per_clip, 2) if evaluated else None,
+        "calibration": _calibration(evaluated),
     }
 
 
-def _calibration(judged: Judged | None) -> str:
-    if judged is None:
+def _calibration(evaluated: AdoptedEvaluation | None) -> str:
+    if evaluated is None:
         return NOT_CALIBRATED
-    return f"temperature {judged.temperature:.2f}, by other people's clips" if judged.temperature else ONE_CLASS
+    return f"temperature {evaluated.temperature:.2f}, by other people's clips" if evaluated.temperature else ONE_CLASS
 
 
-def _summary(networks: str, relative: str, version: int, judged: Judged | None) -> str:
-    """The adopted model in a few lines of Markdown."""
+def _reliability(evaluated: AdoptedEvaluation) -> str:
+    return f"expected calibration error {100 * evaluated.after.expected_error:.1f} %." if evaluated.after else ONE_CLASS
+
+
+def _summary(networks: str, relative: str, version: int, evaluated: AdoptedEvaluation | None) -> str:
+    """Return a summary of the adopted model in Markdown."""
     against = "read against the person's own neutral face" if relative == "neutral" else "read as they are"
     lines = [f"## Adopted: version {version}", "", f"The classifier of {networks}, {against}; nothing was trained.", ""]
-    if judged is None:
+    if evaluated is None:
         lines.append(f"It is **{NOT_CALIBRATED}**.")
     else:
-        if judged.table.synthetic:
+        if evaluated.table.synthetic:
             lines += ["**Judged on synthetic faces: these numbers say nothing about people.**", ""]
         lines += [
-            f"Mean recall {judged.evaluation.mean_recall} % on {judged.table.n_clips} clips of "
-            f"{len(set(judged.table.subjects))} people; {judged.ms_per_clip:.1f} ms of CPU a clip; "
-            + (f"expected calibration error {100 * judged.after.expected_error:.1f} %." if judged.after else ONE_CLASS),
+            f"Mean recall {evaluated.evaluation.mean_recall} % on {evaluated.table.n_clips} clips of "
+            f"{len(set(evaluated.table.subjects))} people; {evaluated.ms_per_clip:.1f} ms of CPU a clip; "
+            + _reliability(evaluated),
         ]
     return "\n".join([*lines, "", "Next: flow `promote` puts it through the gate.", ""])

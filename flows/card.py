@@ -1,4 +1,4 @@
-"""Flow `card`: a manifest -> its data card, one page of what is in it and what preprocessing found."""
+"""Flow `card`: write the data card of a manifest, a page about its clips and the results of preprocessing."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from flows.support.prepare import face_rows
 
 @flow(name="card", persist_result=False)
 def card_flow(out: str = "", faces: bool = True, config: RunConfig = RunConfig()) -> dict[str, Any]:  # noqa: B008
-    """Look at every clip of a manifest and write its data card; clips that cannot be used are on it, with the reason.
+    """Preprocess every clip of a manifest and write its data card, which also lists unusable clips with the reasons.
 
     Args:
         out: HTML file; empty: card.html in the workspace.
@@ -32,7 +32,7 @@ def card_flow(out: str = "", faces: bool = True, config: RunConfig = RunConfig()
     config = settle(config)
     workspace = Workspace.open(config.workspace)
     page = Path(out).expanduser().absolute() if out else workspace.card
-    writable_place(page)  # before every clip is looked at
+    writable_place(page)  # before any clip is read
     tracking = connect(config.tracking, workspace.root)
     manifest = Path(config.manifest).expanduser() if config.manifest else workspace.manifest
     found = scan("manifest", manifest, subject="none", classes=config.class_list)
@@ -50,10 +50,10 @@ def card_flow(out: str = "", faces: bool = True, config: RunConfig = RunConfig()
         f"{markdown_card(card)}\nThe whole card: {markdown_text(str(page))} {run.url}\n",
         "What is in the data",
     )
-    return {"card": str(page), **_told(card), "run": run.id, "url": run.url}
+    return {"card": str(page), **_summary(card), "run": run.id, "url": run.url}
 
 
-def _told(card: DataCard) -> dict[str, Any]:
-    """The card's numbers, worth a line each."""
+def _summary(card: DataCard) -> dict[str, Any]:
+    """Return the card's numbers, one per line."""
     numbers = card.numbers()
     return {name: value for name, value in numbers.items() if value not in ([], None)}

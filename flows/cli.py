@@ -1,6 +1,6 @@
-"""The command line. Each command is settings plus one flow, or (where it takes seconds) one library call.
+"""The command line. Each command reads settings and runs one flow or, if it takes only seconds, calls the library.
 
-Only names are gathered here, so `ferflow --help` answers at once; a command imports what it needs when it runs.
+This module only registers the commands, so `ferflow --help` answers at once; each command imports its modules later.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def _version(asked: bool) -> None:
 @app.callback()
 def _root(
     version: Annotated[
-        bool, typer.Option("--version", is_eager=True, callback=_version, help="Print the version and end.")
+        bool, typer.Option("--version", is_eager=True, callback=_version, help="Print the version and exit.")
     ] = False,
 ) -> None:
     """Only here for its option."""
@@ -55,7 +55,7 @@ for function in (data.scan, data.merge, data.split, runs.card, data.diff, frames
 
 
 class _ListByDefault(TyperGroup):
-    """A group whose name alone, or with options only, lists."""
+    """A command group that runs `list` when no command is named."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         return super().parse_args(ctx, args if {*args[:1]} & {*self.commands, "--help"} else ["list", *args])
@@ -68,13 +68,13 @@ app.add_typer(weights_app, name="weights")
 
 
 def main() -> None:
-    """Entry point of the `ferflow` command. One that was stopped ends at once, its output written."""
+    """Entry point of the `ferflow` command. An interrupted command writes its output and exits immediately."""
     try:
         app()
     except SystemExit as end:
         if end.code not in (INTERRUPTED, TERMINATED):
             raise
-        # What had to be closed is; torch's and the interpreter's own tidying takes half a minute on a busy machine.
+        # Everything that matters is closed. The normal exit of torch and Python takes half a minute on a busy machine.
         logging.shutdown()
         sys.stdout.flush()
         sys.stderr.flush()

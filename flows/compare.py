@@ -1,4 +1,4 @@
-"""Flow `compare`: models fitted to the same folds of the same stored faces; one table, one figure, a run a model."""
+"""Flow `compare`: compare models on the same folds and faces; writes a table, a figure, and a run for each model."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from fer_core.dataset.leak_gate import refuse_shared
 from fer_core.dataset.load import labelled_clips, load_dataset, trained_on
 from fer_core.dataset.prepare import clips_fingerprint, data_fingerprint, keep_usable
 from fer_core.dataset.table import FeatureRequirements, FeatureTable, clips_table, store_features
-from fer_core.evaluation.latency import Costs
+from fer_core.evaluation.latency import LatencyOf
 from fer_core.experiments.comparison import Comparison, Entry, compare
 from fer_core.experiments.external_validation import ExternalValidation, validate_externally
 from fer_core.features.augment import PLAIN
@@ -47,7 +47,7 @@ def compare_flow(
     external: str = "",
     config: RunConfig = RunConfig(),  # noqa: B008
 ) -> dict[str, Any]:
-    """Compare ways from a clip to a verdict on the training subjects, each clip scored out of fold.
+    """Compare models on the training subjects; each clip is predicted out of fold.
 
     Args:
         models: their names; the first is the one others are held against. Empty: all of them.
@@ -58,19 +58,19 @@ def compare_flow(
     config = settle(config)
     workspace = Workspace.open(config.workspace)
     tracking = connect(config.tracking, workspace.root)
-    models_of(models, config.train)  # a name that is unknown is refused before the work begins
+    models_of(models, config.train)  # refuses an unknown name before any work
     extra = _requirements(models_of(models or compared_names(), config.train), config)
     if external:
         classes = load_dataset(config, workspace).classes
-        labelled_clips(Path(external).expanduser(), classes)  # what cannot be read is refused before any work
+        labelled_clips(Path(external).expanduser(), classes)  # refuses an unreadable manifest before any work
     data = prepare(config, extra, folded=True, narrow=lambda clips: _training_clips(clips, config, extra))
-    prepared, table, costs = data.prepared, data.table, data.costs(config)
+    prepared, table, latency = data.prepared, data.table, data.latency(config)
     chosen = models_of(models or compared_names(), config.train, epochs=epochs, fc=data.fc, block=data.block)
     other = _external_table(prepared, extra, config, workspace, external) if external else None
     with start_run(tracking, "compare") as run:
         run.log_config(config)
         run.log_data("clips", prepared.fingerprint, synthetic=table.synthetic, source=config.manifest)
-        found = cross_validate_models(chosen, table, costs, config)
+        found = cross_validate_models(chosen, table, latency, config)
         validation = validate_models(chosen, table, other, Path(external).stem, config) if other else None
         page = workspace.root / "comparisons" / f"{run.id}.html"
         _record(tracking, run, found, validation, prepared, config, page)
@@ -90,13 +90,13 @@ def compare_flow(
 
 @task(task_run_name="cross-validate", cache_policy=NO_CACHE, persist_result=False)
 def cross_validate_models(
-    chosen: Sequence[ClipModel], table: FeatureTable, costs: Costs, config: RunConfig
+    chosen: Sequence[ClipModel], table: FeatureTable, latency: LatencyOf, config: RunConfig
 ) -> Comparison:
-    """Every model on every fold; those done before are read from the store."""
+    """Fit every model on every fold; finished folds are read from the store."""
     return compare(
         chosen, table, folds=config.search.folds, seed=config.search.seed, fit_seed=config.train.seed,
         inner_share=config.train.inner_share,
-        costs=costs, store=EntryStore(Workspace.open(config.workspace).store, "comparisons"),
+        latency=latency, store=EntryStore(Workspace.open(config.workspace).store, "comparisons"),
         progress=progress_bar("fits", f"{len(chosen)} models, {config.search.folds} folds"),
     )  # fmt: skip
 
@@ -105,7 +105,10 @@ def cross_validate_models(
 def validate_models(
     chosen: Sequence[ClipModel], table: FeatureTable, other: FeatureTable, name: str, config: RunConfig
 ) -> ExternalValidation:
-    """Every model on all clips compared on, then shown the other ones; those done before are read from the store."""
+    """Fit every model on all clips of the comparison and evaluate it on the external clips.
+
+    Stored results are reused.
+    """
     return validate_externally(
         chosen, table, other, name, seed=config.search.seed, fit_seed=config.train.seed,
         inner_share=config.train.inner_share,
@@ -115,7 +118,7 @@ def validate_models(
 
 
 def _requirements(chosen: Sequence[ClipModel], config: RunConfig) -> FeatureRequirements:
-    """The features that these models read; views and maps are the head's."""
+    """Return the features that these models need; only the head needs views and maps."""
     found = joint_requirements(chosen)
     if not found.plain:
         return found
@@ -125,7 +128,7 @@ def _requirements(chosen: Sequence[ClipModel], config: RunConfig) -> FeatureRequ
 def _external_table(
     prepared: Prepared, extra: FeatureRequirements, config: RunConfig, workspace: Workspace, manifest: str
 ) -> FeatureTable:
-    """The clips of another manifest, all of them, whatever split it has; nothing is ever fitted to them."""
+    """Load all clips of the external manifest, independent of its split; no model is trained on them."""
     path = Path(manifest).expanduser().absolute()
     other = labelled_clips(path, prepared.manifest.classes)
     clips = other.clips
@@ -145,7 +148,7 @@ def _external_table(
 
 
 def _training_clips(prepared: Prepared, config: RunConfig, extra: FeatureRequirements) -> Prepared:
-    """The clips of the comparison, none of the test set; with their whole course where a model reads it."""
+    """Prepare the clips of the comparison, without test clips, with whole-course faces if a model reads them."""
     clips = trained_on(prepared.manifest).clips
     own = {clip.id for clip in clips}
     rows, course = with_course(clips, [row for row in prepared.usable if row.clip in own], config, extra)
@@ -162,7 +165,7 @@ def _record(
     config: RunConfig,
     page: Path,
 ) -> None:
-    """The comparison in MLflow, as a page in the workspace, and on the flow run's page."""
+    """Show the comparison in MLflow, on a page in the workspace, and on the page of the flow run."""
     for entry in found.entries:
         with start_run(tracking, entry.name, parent=run.id, tags={"model": entry.name}) as child:
             _record_model(child, entry, found, external, prepared)
@@ -193,8 +196,8 @@ def _record_model(
         d = entry.difference
         numbers |= {"difference": d.value, "difference_low": d.low, "difference_high": d.high}
     run.log_metrics(numbers)
-    if external is not None and entry.name in external.judged:
-        run.log_evaluation(external.judged[entry.name].evaluation, prefix="external/")
+    if external is not None and entry.name in external.results:
+        run.log_evaluation(external.results[entry.name].evaluation, prefix="external/")
     for fold, history in enumerate(entry.histories):
         run.log_history(history, prefix=f"fold{fold}/")
     if entry.histories:

@@ -1,4 +1,4 @@
-"""Flow `cross-database`: one setting, trained on each database of a manifest and tested on each other."""
+"""Flow `cross-database`: train on each database of a manifest and test on every other, with the same settings."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from flows.support.prepare import TrainingData, prepare
 
 @flow(name="cross-database", persist_result=False)
 def cross_database_flow(out: str = "", config: RunConfig = RunConfig()) -> dict[str, Any]:  # noqa: B008  fills the form
-    """Train on each database, test on each other, on train and validation clips only: the test set stays shut.
+    """Train on each database and test on every other, with train and validation clips only; the test set is not used.
 
     Args:
         out: folder of figure, table and numbers; empty: `cross-database` in the workspace.
@@ -36,7 +36,7 @@ def cross_database_flow(out: str = "", config: RunConfig = RunConfig()) -> dict[
     config = settle(config)
     workspace = Workspace.open(config.workspace)
     tracking = connect(config.tracking, workspace.root)
-    several(trained_on(load_dataset(config, workspace)).datasets)  # one alone is refused before any work
+    several(trained_on(load_dataset(config, workspace)).datasets)  # refuses a single database before any work
     data = prepare(config, requirements_of(config.train))
     with start_run(tracking, "cross-database") as run:
         run.log_config(config)
@@ -55,7 +55,7 @@ def cross_database_flow(out: str = "", config: RunConfig = RunConfig()) -> dict[
 
 @task(task_run_name="matrix", cache_policy=NO_CACHE, persist_result=False)
 def matrix_task(config: RunConfig, data: TrainingData) -> CrossDatabase:
-    """Every cell; a process for each database trained on."""
+    """Compute the results, with one process for each database trained on."""
     with trial_processes(default_workers(config.search, config.train)) as executor:
         return cross_database(
             data.table, data.table_path, config.train, executor,

@@ -1,4 +1,4 @@
-"""Flow `end-to-end`: clips -> faces -> search -> candidate -> champion -> scored folder, each a flow of its own."""
+"""Flow `end-to-end`: faces, search, candidate, champion and scoring of a folder, each by its own flow."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ from flows.support.formatting import format_result
 from flows.support.prepare import backbone_for
 from flows.train import train_flow
 
-SCORED_SUBJECTS = 6  # of the demo's batch: drawn from another seed, so no model has seen them
+SCORED_SUBJECTS = 6  # subjects of the demo's batch to score; another seed draws them, so no model was trained on them
 
 
 @flow(name="end-to-end", persist_result=False)
 def end_to_end_flow(subjects: int = 24, config: RunConfig = RunConfig()) -> dict[str, Any]:  # noqa: B008  fills the form
-    """The whole way. Without a manifest, on drawn faces, marked synthetic wherever a number of theirs is shown.
+    """Run all steps. Without a manifest, they use drawn faces, and all of their results are marked as synthetic.
 
     Args:
         subjects: people to draw when no manifest is given.
@@ -84,6 +84,6 @@ def end_to_end_flow(subjects: int = 24, config: RunConfig = RunConfig()) -> dict
 
 @task(task_run_name="draw {subjects} subjects", cache_policy=NO_CACHE, persist_result=False)
 def draw(folder: Path, subjects: int, seed: int) -> Path:
-    """Synthetic clips with their manifest; drawn once, found again later."""
+    """Draw synthetic clips with a manifest, or reuse those that were drawn before."""
     synthesize(folder, subjects, seed, progress=progress_bar("drawing", f"Synthetic clips of {subjects} subjects"))
     return folder / "manifest.csv"

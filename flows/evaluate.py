@@ -1,4 +1,4 @@
-"""Flow `evaluate`: a registered version on labelled clips it has not seen, as a page and an MLflow run."""
+"""Flow `evaluate`: evaluate a registered version on labelled clips of people that it was not trained on."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def evaluate_flow(
     out: str = "",
     config: RunConfig = RunConfig(),  # noqa: B008  frozen; fills the form
 ) -> dict[str, Any]:
-    """Compare a version's verdicts with the labels of clips of people that it was not trained on.
+    """Evaluate a version on labelled clips of subjects that it was not trained on.
 
     Args:
         manifest: CSV of labelled clips; those of people the version was trained on are left out, and counted.
@@ -47,7 +47,7 @@ def evaluate_flow(
     page = (
         Path(out).expanduser().absolute() if out else workspace.root / f"evaluation-{version}-{path.parent.name}.html"
     )
-    writable_place(page)  # before every clip is looked at
+    writable_place(page)  # before any clip is read
     bars: dict[str, Any] = {}
 
     def progress(what: str, done: int, total: int) -> None:
@@ -79,7 +79,7 @@ def evaluate_flow(
 
 
 def _record(run: Run, found: VersionEvaluation, config: RunConfig, path: Path, html: str, markdown: str) -> None:
-    """Settings, data, numbers and pictures of the evaluation into its run."""
+    """Log settings, data, metrics and figures of the evaluation to its run."""
     run.log_config(config)
     run.log_data(path.name, found.fingerprint, synthetic=found.synthetic, source=str(path), context="evaluation")
     run.log_evaluation(found.evaluation)

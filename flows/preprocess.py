@@ -1,4 +1,4 @@
-"""Flow `preprocess`: every clip of a manifest -> its equalised faces, stored; what was found, on one page."""
+"""Flow `preprocess`: make and store the equalised faces of every clip of a manifest, and show the results."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ SHEET_COLUMNS = 8
 
 @flow(name="preprocess", persist_result=False)
 def preprocess_flow(frames_table: str = "", config: RunConfig = RunConfig()) -> dict[str, Any]:  # noqa: B008  frozen; fills the form
-    """Preprocess the clips of a manifest; clips done before are answered from the store.
+    """Preprocess the clips of a manifest; stored faces are reused.
 
     Args:
         frames_table: .parquet or .csv file for every selected frame: clip, frame, time, box, weight, used; empty: none.
@@ -40,7 +40,7 @@ def preprocess_flow(frames_table: str = "", config: RunConfig = RunConfig()) -> 
 
 
 def summarize(config: RunConfig, prepared: Prepared) -> dict[str, Any]:
-    """Show what became of the clips, and return the counts."""
+    """Show the results of the clips, and return their counts."""
     rows, clips = prepared.rows, prepared.manifest.clips
     classes = [
         {
@@ -69,8 +69,11 @@ def summarize(config: RunConfig, prepared: Prepared) -> dict[str, Any]:
 
 
 def _show_faces(config: RunConfig, prepared: Prepared) -> None:
-    """The last face of some clips of each class; on the run's page where their databases let pictures leave, else in
-    the workspace only: the server may be anywhere."""
+    """Show the last face of some clips of each class.
+
+    The picture is on the run's page where the databases allow pictures to leave this machine. Otherwise it is only in
+    the workspace, because the Prefect server may be on any machine.
+    """
     sheet = figure_png(apex_sheet(config, prepared))
     if config.tracking.upload_faces or all(may_leave(c) for c in prepared.manifest.clips):
         show_picture("contact-sheet", sheet, "Last face of some clips of each class")
@@ -84,7 +87,7 @@ def _show_faces(config: RunConfig, prepared: Prepared) -> None:
 
 
 def apex_sheet(config: RunConfig, prepared: Prepared) -> Any:
-    """The last face of up to eight clips of each class, a class a row."""
+    """Return a figure with the last face of up to eight clips of each class, one row per class."""
     emotion_of = {c.id: c.emotion for c in prepared.manifest.clips}
     chosen: dict[str, list[Any]] = {}
     for row in prepared.usable:

@@ -1,4 +1,4 @@
-"""Flow `promote`: a version through the gate, and champion; the written verdict stays with both."""
+"""Flow `promote`: check a version by the gate and make it champion; the decision is saved with the version."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from flows.support.environment import settle
 
 @flow(name="promote", persist_result=False)
 def promote_flow(version: int = 0, config: RunConfig = RunConfig()) -> dict[str, Any]:  # noqa: B008  frozen; fills the form
-    """Make a version champion if the gate lets it pass; that it does not is a result too, and changes nothing.
+    """Make a version champion if it passes the gate; otherwise report the failed checks and change nothing.
 
     Args:
         version: of the registered model; 0: the newest candidate.
@@ -32,8 +32,8 @@ def promote_flow(version: int = 0, config: RunConfig = RunConfig()) -> dict[str,
     champion = champion_version(tracking)
     if champion == version:
         return {"champion": version, "previous": None, "passed": True, "reason": "it is champion already"}
-    standing = load_out_of_fold_record(tracking, version)
-    if standing is None and (champion or not _adopted(tracking, version) or _floors(config.promote)):
+    record = load_out_of_fold_record(tracking, version)
+    if record is None and (champion or not _adopted(tracking, version) or _floors(config.promote)):
         raise RegistryError(
             f"version {version} has no record for the gate to judge; make one with 'ferflow train', or with "
             "'ferflow adopt' on a labelled manifest"
@@ -45,8 +45,8 @@ def promote_flow(version: int = 0, config: RunConfig = RunConfig()) -> dict[str,
             f"replace it by version {version} all the same"
         )
     verdict = (
-        gate(standing, against, config.promote, least_stays(tracking, version))
-        if standing
+        gate(record, against, config.promote, least_stays(tracking, version))
+        if record
         else GateVerdict((), None, _UNJUDGED)
     )
     forced = config.promote.force and not verdict.passed
@@ -70,5 +70,5 @@ def _adopted(tracking: Tracking, version: int) -> bool:
 
 
 def _floors(cfg: PromoteConfig) -> bool:
-    """True if the settings ask for anything that has to be measured."""
+    """Return True if the settings require a check that needs measurements."""
     return cfg.model_copy(update={"force": False}) != PromoteConfig()

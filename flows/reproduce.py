@@ -1,4 +1,4 @@
-"""Flow `reproduce-thesis`: the four implementations on a manifest's clips, each tested once, and the page of it."""
+"""Flow `reproduce-thesis`: run the four implementations on a manifest's clips, test each once, and write a page."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def reproduce_thesis_flow(
     first = next(iter(configs.values()))
     if not load_dataset(first, workspace).of(Split.TEST).clips:
         raise DataError("the split has no test side, on which the thesis's numbers are taken; split the manifest anew")
-    backbone_of(first)  # missing weights come to light before any work
+    backbone_of(first)  # raises for missing weights before any work
     prepared = prepare_faces(first, folded=cross_validate, complete=True)
     if not test_clips(prepared.manifest, prepared.usable)[1]:
         raise DataError("no clip of the test side, on which the thesis's numbers are taken, can be used")
@@ -97,7 +97,7 @@ def reproduce_thesis_flow(
 
 
 def _recorded(number: int, config: RunConfig, data: TrainingData, cross_validate: bool, parent: Run) -> Outcome:
-    """One implementation, in a task and an MLflow run of its own."""
+    """Run one implementation in its own task and MLflow run."""
     tags = {"implementation": str(number), "seed": str(config.train.seed)}
     with start_run(parent.tracking, f"thesis-{number}", parent=parent.id, tags=tags) as run:
         run.log_config(config)
@@ -125,7 +125,7 @@ def implementation_task(number: int, config: RunConfig, data: TrainingData) -> t
 
 
 def _cross_validated(config: RunConfig, data: TrainingData, run: Run) -> dict[Any, Evaluation]:
-    """Rule -> evaluation by the same folds that a search uses; nothing where a fold diverges."""
+    """Return rule -> evaluation by the folds of a search; empty if a fold diverges."""
     workspace = Workspace.open(config.workspace)
     with trial_processes(1) as executor:
         try:
@@ -140,7 +140,7 @@ def _cross_validated(config: RunConfig, data: TrainingData, run: Run) -> dict[An
 
 
 def _record(run: Run, outcome: Outcome, bundle: ModelBundle | None) -> None:
-    """Curves, numbers and matrices of one implementation in MLflow."""
+    """Log curves, metrics and confusion matrices of one implementation to MLflow."""
     if len(outcome.history):
         run.log_history(outcome.history)
         title = f"Implementation {outcome.number}"
@@ -163,7 +163,7 @@ def _record(run: Run, outcome: Outcome, bundle: ModelBundle | None) -> None:
 
 
 def _show(found: Reproduction, folder: Path, run: Run) -> dict[str, Any]:
-    """The page, to look at, in MLflow and on the flow run's page; and the numbers in short."""
+    """Write the page to the folder, to MLflow and to the flow run's page; return the main results."""
     page, markdown = reproduction_html(found), reproduction_markdown(found)
     write_atomic(folder / "reproduction.html", page.encode())
     write_atomic(folder / "reproduction.md", markdown.encode())

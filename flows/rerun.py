@@ -1,4 +1,4 @@
-"""Flow `rerun`: a recorded run again, from its settings and its data, held against what it gave then."""
+"""Flow `rerun`: repeat a recorded run with its settings and data, and compare the results."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pydantic import Field
 from fer_core.clips.cells import markdown_text
 from fer_core.config import RunConfig
 from fer_core.errors import DataError
-from fer_core.experiments.candidate import CLIP_RULE, judge_out_of_fold, refit_model
+from fer_core.experiments.candidate import CLIP_RULE, evaluate_out_of_fold, refit_model
 from fer_core.experiments.search.processes import trial_processes
 from fer_core.experiments.search.study import cross_validate
 from fer_core.experiments.search.trial import TrialResult, out_of_fold_scores, run_trial
@@ -41,7 +41,7 @@ RunId = Annotated[str, Field(min_length=1)]
 
 @flow(name="rerun", persist_result=False)
 def rerun_flow(run_id: RunId, manifest: str = "", config: RunConfig = RunConfig()) -> dict[str, Any]:  # noqa: B008
-    """Run a trial, candidate or thesis implementation again and compare every number; the test set stays shut.
+    """Repeat a trial, candidate or thesis implementation and compare all metrics; the test set is not used.
 
     Args:
         run_id: of the MLflow run.
@@ -72,7 +72,7 @@ def rerun_flow(run_id: RunId, manifest: str = "", config: RunConfig = RunConfig(
         run.log_data("clips", prepared.fingerprint, synthetic=data.table.synthetic, source=again.manifest)
         compared_with = _REPEAT[recorded.kind](again, data, run)
         comparison = compare_runs(tracking, run_id, compared_with)
-        markdown = _told(recorded, comparison)
+        markdown = _format_comparison(recorded, comparison)
         run.log_json(comparison.to_json(), "comparison.json")
         run.log_text(markdown, "comparison.md")
         run.set_tags({"identical": str(comparison.identical).lower()})
@@ -91,15 +91,18 @@ def rerun_flow(run_id: RunId, manifest: str = "", config: RunConfig = RunConfig(
 
 
 def _trial(config: RunConfig, data: TrainingData, run: Run) -> str:
-    """Cross-validate the setting by the same folds and record it as a trial; returns its run."""
-    _, folder = judge_task(config, data, run, tracked=True)
+    """Cross-validate the settings on the same folds, record them as a trial, and return the id of its run."""
+    _, folder = evaluate_task(config, data, run, tracked=True)
     return trial_run(run.tracking, folder)
 
 
 def _candidate(config: RunConfig, data: TrainingData, run: Run) -> str:
-    """Cross-validate, refit and calibrate the setting, recorded in `run`; not tested, not registered."""
-    result, folder = judge_task(config, data, run, tracked=False)
-    judged, workspace = judge_out_of_fold(data.table, folder), Workspace.open(config.workspace)
+    """Cross-validate, refit and calibrate with these settings; record the results in `run`, and return its id.
+
+    The model is neither tested nor registered.
+    """
+    result, folder = evaluate_task(config, data, run, tracked=False)
+    judged, workspace = evaluate_out_of_fold(data.table, folder), Workspace.open(config.workspace)
     model = _fresh(config, "model")
     fitted, bundle = refit_model(data.table, result, judged, data.backbone, config, model, workspace)
     if fitted.history:
@@ -112,7 +115,7 @@ def _candidate(config: RunConfig, data: TrainingData, run: Run) -> str:
 
 
 def _implementation(config: RunConfig, data: TrainingData, run: Run) -> str:
-    """The implementation fitted on its sides, recorded in `run`; not tested."""
+    """Fit the implementation without a test, record it in `run`, and return its id."""
     sides = holdout_split(data.table, data.prepared.manifest, config.train)
     with trial_processes(1) as executor:
         result, folder = fit_holdout(
@@ -130,8 +133,8 @@ _REPEAT = {"trial": _trial, "candidate": _candidate, "implementation": _implemen
 
 
 @task(task_run_name="cross-validation", cache_policy=NO_CACHE, persist_result=False)
-def judge_task(config: RunConfig, data: TrainingData, run: Run, tracked: bool) -> tuple[TrialResult, Path]:
-    """Cross-validate the setting again, in an empty folder, so that no earlier result is read back."""
+def evaluate_task(config: RunConfig, data: TrainingData, run: Run, tracked: bool) -> tuple[TrialResult, Path]:
+    """Cross-validate the settings again in an empty folder, so that no earlier result is reused."""
     workspace = Workspace.open(config.workspace)
     with trial_processes(1) as executor:
         return cross_validate(
@@ -142,15 +145,15 @@ def judge_task(config: RunConfig, data: TrainingData, run: Run, tracked: bool) -
 
 
 def _fresh(config: RunConfig, name: str) -> Path:
-    """A folder for repeated work, emptied: an answer that is read back would prove nothing."""
+    """Return an empty folder for the repeated work, so that no earlier result is reused."""
     folder = Workspace.open(config.workspace).root / "again" / name
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     return folder
 
 
-def _told(recorded: Recorded, comparison: Comparison) -> str:
-    """The comparison in Markdown: the answer, what differs, and the machine."""
+def _format_comparison(recorded: Recorded, comparison: Comparison) -> str:
+    """Return the comparison in Markdown: result, differing metrics, and differences of the environment."""
     lines = [f"# {recorded.kind.capitalize()} {recorded.id}, run again", "", comparison.sentence, ""]
     differing = [c for c in comparison.numbers if not c.identical]
     if differing:

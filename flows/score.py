@@ -1,4 +1,4 @@
-"""Flow `score`: videos -> a verdict each, by the champion; tables, one page to read, the count of what could not be."""
+"""Flow `score`: score videos with the champion; writes tables and a report page, with a reason for unscored clips."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Paths = Annotated[list[str], Field(min_length=1)]
 
 @flow(name="score", persist_result=False)
 def score_flow(paths: Paths, out: str = "", config: RunConfig = RunConfig()) -> dict[str, Any]:  # noqa: B008  fills the form
-    """Score videos with the champion; every one gets a row, whatever it is.
+    """Score videos with the champion. Every input gets a row, also if it cannot be scored.
 
     Args:
         paths: video files, folders of them, or manifests.
@@ -53,5 +53,5 @@ def score_flow(paths: Paths, out: str = "", config: RunConfig = RunConfig()) -> 
 
 @task(task_run_name="score clips", cache_policy=NO_CACHE, persist_result=False)
 def score_items(scorer: ClipScorer, items: list[Item], out: Path, store: Path) -> Batch:
-    """A row for every item; rows are kept as they are made, so a killed batch goes on where it was."""
+    """Score all items; rows are stored as they are made, so a killed batch resumes."""
     return score_into(scorer, items, out, store, progress_bar("clips", f"Scoring {len(items)} clips"))

@@ -1,4 +1,4 @@
-"""Flow `search`: a study over the stored features, a task and an MLflow run for every trial, one setting selected."""
+"""Flow `search`: run a study over stored features, with a task and an MLflow run per trial, and select a setting."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def search_flow(config: RunConfig = RunConfig()) -> dict[str, Any]:  # noqa: B00
     tracking = connect(config.tracking, workspace.root)
     check_storage(config.search.storage)
     data = prepare(config, requirements_of(config.train, config.search), folded=True)
-    table, costs = data.table, data.costs(config)
+    table, latency = data.table, data.latency(config)
     study = open_study(workspace.root, table, config.search, config.train, fc=data.fc, block=data.block)
     with study.held(), _study_run(tracking, study) as run:
         run.log_config(config)
@@ -58,7 +58,7 @@ def search_flow(config: RunConfig = RunConfig()) -> dict[str, Any]:  # noqa: B00
         def on_trial(result: TrialResult) -> None:
             ended.append(result)
             came = f"mean recall {result.value:.3f}" if result.state != "failed" else result.reason
-            seen = f" of its first {len(result.chosen)} folds" if result.state == "pruned" else ""
+            seen = f" of its first {len(result.selected)} folds" if result.state == "pruned" else ""
             get_run_logger().info("trial %d: %s, %s%s", result.number, result.state, came, seen)
             move(len(ended), config.search.trials)
 
@@ -66,7 +66,7 @@ def search_flow(config: RunConfig = RunConfig()) -> dict[str, Any]:  # noqa: B00
             trials = search(
                 study, table, data.table_path, config.search, config.train, executor,
                 job=partial(tracked_trial, config.tracking, workspace.root), fc=data.fc, block=data.block,
-                costs=costs, parent_run=run.id, workers=workers, on_trial=on_trial,
+                latency=latency, parent_run=run.id, workers=workers, on_trial=on_trial,
             )  # fmt: skip
         for _, folder in trials:
             send_trial(tracking, folder, run.id)
@@ -76,11 +76,11 @@ def search_flow(config: RunConfig = RunConfig()) -> dict[str, Any]:  # noqa: B00
         "study": study.name,
         "trials": len(trials),
         "best": choice.best.number,
-        "chosen": choice.chosen.number,
+        "chosen": choice.selected.number,
         "choice": choice.reason,
-        "trial": str(study.trial_folder(choice.chosen.number)),
-        "mean_recall": choice.chosen.evaluations["mean_scores"]["mean_recall"],
-        "ranking": choice.rankings[choice.chosen.number].columns(),
+        "trial": str(study.trial_folder(choice.selected.number)),
+        "mean_recall": choice.selected.evaluations["mean_scores"]["mean_recall"],
+        "ranking": choice.rankings[choice.selected.number].columns(),
         "run": run.id,
         "url": run.url,
     }
@@ -88,20 +88,20 @@ def search_flow(config: RunConfig = RunConfig()) -> dict[str, Any]:  # noqa: B00
 
 @task(task_run_name="{name}", cache_policy=NO_CACHE, persist_result=False)
 def trial_task(name: str, processes: Executor, job: Job, folder: Path) -> TrialResult:
-    """One trial, in a process of its own."""
+    """Run one trial in its own process."""
     result: TrialResult = processes.submit(job, folder).result()
     return result
 
 
 class _TaskExecutor(Executor):
-    """Hands every trial to a Prefect task, so that each has its own line, log and state in the UI."""
+    """An executor that runs every trial as a Prefect task, with its own log and state in the UI."""
 
     def __init__(self, processes: Executor, threads: ThreadPoolExecutor) -> None:
         self._processes, self._threads = processes, threads
 
     def submit(self, fn, /, *args, **kwargs):  # type: ignore[no-untyped-def]
         (folder,) = args
-        context = contextvars.copy_context()  # the flow run's, which Prefect looks for
+        context = contextvars.copy_context()  # the context of the flow run, which Prefect needs
         future: Future[TrialResult] = self._threads.submit(
             context.run, trial_task, folder.name, self._processes, fn, folder
         )
@@ -114,12 +114,12 @@ def _as_tasks(processes: Executor, workers: int) -> Iterator[Executor]:
         try:
             yield _TaskExecutor(processes, threads)
         except BaseException:
-            processes.shutdown(cancel_futures=True)  # or the threads would wait for their trials to end
+            processes.shutdown(cancel_futures=True)  # otherwise the threads wait until their trials end
             raise
 
 
 def _study_run(tracking: Tracking, study: Study) -> Run:
-    """The study's MLflow run: a search that goes on writes into the run it began."""
+    """Return the study's MLflow run; a resumed search continues its run."""
     note = study.folder / "mlflow-run"
     return continue_run(tracking, note, f"search {study.name}", tags={"study": study.name})
 
@@ -137,18 +137,18 @@ def _show(run: Run, study: Study, trials: list[tuple[TrialResult, Path]], choice
     run.log_figure(figure, "figures/trials.png")
     run.log_text(markdown, "choice.md")
     run.log_json({"trials": rows, "within_one_se": list(choice.within), "reason": choice.reason}, "trials.json")
-    run.log_metrics({"best_mean_recall": choice.best.value, "chosen_mean_recall": choice.chosen.value})
-    run.set_tags({"chosen_trial": str(choice.chosen.number), "best_trial": str(choice.best.number)})
+    run.log_metrics({"best_mean_recall": choice.best.value, "chosen_mean_recall": choice.selected.value})
+    run.set_tags({"chosen_trial": str(choice.selected.number), "best_trial": str(choice.best.number)})
 
 
 def trial_row(result: TrialResult, choice: Choice) -> dict[str, Any]:
-    """A trial as a table shows it."""
+    """Return a trial as a table row."""
     interval = result.evaluations.get("mean_scores", {}).get("mean_recall") or (None, None, None)
     shown = " ".join(f"{100 * v:.1f}" for v in interval if v is not None)
     ranking = choice.rankings.get(result.number)
     train, headed = result.train, result.train.model in FC_HEAD_MODELS
     learns = headed or train.model in RECIPES
-    marks = ["chosen"] * (result.number == choice.chosen.number) + ["best"] * (result.number == choice.best.number)
+    marks = ["chosen"] * (result.number == choice.selected.number) + ["best"] * (result.number == choice.best.number)
     return {
         "trial": result.number,
         "state": result.state,

@@ -1,7 +1,7 @@
-"""Serve the flows: each becomes a deployment with a form made of its settings, started by one click or over the API.
+"""Serve the flows as Prefect deployments, each with a form for its settings, started in the UI or by the API.
 
-Run as `python -m flows.serve` by `ferflow up`, in the workspace: Prefect looks for an entry point's module in the
-working directory first, where a lab's own `flows/` folder would stand in for ours.
+`ferflow up` runs `python -m flows.serve` in the workspace. Prefect searches the working directory first for the module
+of an entry point, so a user's own `flows/` folder there would be imported instead of this package.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# (module, flow, name of the deployment), in the order of the work
+# (module, flow, name of the deployment), in the order in which a user needs them
 SERVED = (
     ("flows.card", "card_flow", "card"),
     ("flows.preprocess", "preprocess_flow", "preprocess"),
@@ -36,13 +36,13 @@ SERVED = (
     ("flows.evaluate", "evaluate_flow", "evaluate"),
     ("flows.end_to_end", "end_to_end_flow", "end-to-end"),
 )
-# Of a deployment, what the Prefect UI is for: it is sent when the deployment is made, and never again.
+# Fields of a deployment that users set in the Prefect UI: sent when the deployment is created, and never again.
 SET_IN_UI = ("schedules", "concurrency_limit", "concurrency_options", "paused", "tags", "parameters")
-AT_ONCE = 2  # a folder can be scored while a search runs; more would share the same cores
+AT_ONCE = 2  # a folder can be scored during a search; more runs would share the same cores
 
 
 def deployments(served: Sequence[tuple[str, str, str]] = SERVED) -> list[RunnerDeployment]:
-    """A deployment for each (module, flow, name)."""
+    """Return a deployment for each (module, flow, name)."""
     from prefect.deployments.runner import EntrypointType
 
     return [
@@ -54,22 +54,23 @@ def deployments(served: Sequence[tuple[str, str, str]] = SERVED) -> list[RunnerD
 
 
 def serve(ready: Path | None = None, served: Sequence[tuple[str, str, str]] = SERVED, limit: int = AT_ONCE) -> None:
-    """Register the deployments and run what is asked of them until SIGTERM.
+    """Register the deployments, and execute their runs until SIGTERM.
 
     Args:
         ready: file to write once the deployments can be run.
-        limit: flow runs at a time; the others wait.
+        served: (module, flow, name) of each deployment.
+        limit: maximum number of flow runs at a time; the others wait.
     """
     from prefect.runner import Runner
 
     class CancellingRunner(Runner):
-        """Prefect's own handler never awaits `astop` inside its loop, and its runs stay Running for ever (3.8.8)."""
+        """Stops the runner on SIGTERM; Prefect's own handler never awaits `astop`, so its runs stay Running (3.8.8)."""
 
         def handle_sigterm(self, *args: Any, **kwargs: Any) -> None:
             loop = asyncio.get_running_loop()
             loop.call_soon_threadsafe(lambda: stopping.append(loop.create_task(self.astop())))
 
-    stopping: list[asyncio.Task[None]] = []  # holds the task, which the loop alone would not
+    stopping: list[asyncio.Task[None]] = []  # keeps a reference to the task, which the loop does not
     runner = CancellingRunner(name="ferflow", limit=limit, pause_on_shutdown=False)
     for deployment in deployments(served):
         register(runner, deployment)
@@ -80,14 +81,14 @@ def serve(ready: Path | None = None, served: Sequence[tuple[str, str, str]] = SE
 
 
 def register(runner: Runner, deployment: RunnerDeployment) -> None:
-    """Make a deployment, or update what the code says of it; what was set in the UI stays.
+    """Create a deployment, or update it from the code; settings made in the UI are kept.
 
-    Parameters set there that the flow takes no more are given up, with a warning.
+    Parameters set in the UI that no longer fit the flow's form are reset, with a warning.
     """
     from prefect.exceptions import PrefectHTTPStatusError
 
     for name in SET_IN_UI:
-        deployment.model_fields_set.discard(name)  # an update sends only fields that are marked as set
+        deployment.model_fields_set.discard(name)  # an update sends only the fields that are marked as set
     try:
         runner.add_deployment(deployment)
     except PrefectHTTPStatusError as exc:
@@ -99,9 +100,9 @@ def register(runner: Runner, deployment: RunnerDeployment) -> None:
 
 
 def end_orphans(names: Sequence[str]) -> int:
-    """End the runs of deployments that a killed server left going; they run nowhere, since only we run them.
+    """End the runs of deployments that a killed server left unfinished, and return their number.
 
-    Returns how many.
+    These runs execute nowhere, because only this process executes runs.
     """
     from prefect.client.orchestration import get_client
     from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterName, FlowRunFilter

@@ -1,4 +1,4 @@
-"""Flow `train`: one setting -> a registered candidate: cross-validated, refitted, calibrated, tested once."""
+"""Flow `train`: cross-validate, refit, calibrate and test one model, and register it as a candidate."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def train_flow(
     model: ModelName | None = None,
     config: RunConfig = RunConfig(),  # noqa: B008  frozen; fills the form
 ) -> dict[str, Any]:
-    """Make a candidate of one setting and register it; it becomes champion by the flow `promote`.
+    """Train a candidate and register it. The flow `promote` can make it champion.
 
     Args:
         trial: folder of a complete trial of a study whose setting is to be used; empty: `config.train`.
@@ -72,7 +72,7 @@ def train_flow(
         candidate = _refit(data, result, folder, config, workspace)
         _record(run, candidate, prepared, config)
         confidence = log_confidence(run, table, out_of_fold_scores(folder), CLIP_RULE)
-        version = register(tracking, candidate.bundle, candidate.folder, run.id, candidate.standing)
+        version = register(tracking, candidate.bundle, candidate.folder, run.id, candidate.record)
         markdown = _summary(candidate, confidence, version, run, config)
         run.log_text(markdown, "candidate.md")
     show_markdown("candidate", markdown)
@@ -105,7 +105,7 @@ def _refit(data: TrainingData, result: TrialResult, folder: Path, config: RunCon
 def _cross_validated(
     config: RunConfig, workspace: Workspace, data: TrainingData, trial: str, run: Run
 ) -> tuple[TrialResult, Path]:
-    """The setting's cross-validation: the named trial's, else made now."""
+    """Return the cross-validation of the settings: that of the named trial, or a new one."""
     if trial:
         model, judged_on = model_of(config.train), load_table(read_spec(Path(trial)).table)
         if read_of(judged_on, model) != read_of(data.table, model):
@@ -115,12 +115,12 @@ def _cross_validated(
         return cross_validate(
             workspace.root, data.table, data.table_path, config.search, config.train, executor,
             job=partial(tracked_trial, config.tracking, workspace.root), fc=data.fc, block=data.block,
-            costs=data.costs(config), parent_run=run.id,
+            latency=data.latency(config), parent_run=run.id,
         )  # fmt: skip
 
 
 def _record(run: Run, candidate: Candidate, prepared: Prepared, config: RunConfig) -> None:
-    """The candidate's curves, numbers and pictures in MLflow."""
+    """Log the candidate's curves, metrics and figures to MLflow."""
     judged = candidate.out_of_fold
     run.set_tags({"weights_sha256": candidate.bundle.record.weights_sha256, "threads": str(candidate.fitted.threads)})
     if candidate.fitted.history:
@@ -153,10 +153,10 @@ def _triple(evaluation: Evaluation) -> list[float]:
     return [interval.value, interval.low, interval.high]
 
 
-def _told(candidate: Candidate, config: RunConfig) -> str:
-    """A sentence or two on how the model was fitted."""
+def _format_model(candidate: Candidate, config: RunConfig) -> str:
+    """Return one or two sentences about how the model was fitted."""
     fitted, train = candidate.fitted, config.train
-    chosen = ", ".join(f"{name.replace('.', ' ')} {value:.4g}" for name, value in fitted.chosen.items())
+    chosen = ", ".join(f"{name.replace('.', ' ')} {value:.4g}" for name, value in fitted.selected.items())
     text = f"Model {train.model}, {fitted.classifier.n_parameters:,} learnt numbers; by the folds: {chosen}."
     if train.model in FC_HEAD_MODELS:
         start = "from ImageNet weights" if fitted.pretrained else "from random weights"
@@ -165,19 +165,19 @@ def _told(candidate: Candidate, config: RunConfig) -> str:
 
 
 def _confidence_text(confidence: Confidence) -> str:
-    """Quality of the calibrated confidence, in a line."""
+    """Return the quality of the calibrated confidence in one line."""
     numbers = confidence.metrics
     auroc, risk = numbers["abstention/auroc"], numbers["abstention/mean_risk"]
-    told = "no clip is wrong" if np.isnan(auroc) else f"AUROC of right against wrong clips {auroc:.3f} (0.5: a coin)"
+    ranking = "no clip is wrong" if np.isnan(auroc) else f"AUROC of right against wrong clips {auroc:.3f} (0.5: a coin)"
     return (
-        f"Confidence, out of fold and calibrated on other people: {told}; risk area {100 * risk:.1f} % (answered clips "
-        "that are wrong, averaged over all coverages); calibration error "
+        f"Confidence, out of fold and calibrated on other people: {ranking}; risk area {100 * risk:.1f} % (answered "
+        "clips that are wrong, averaged over all coverages); calibration error "
         f"{100 * numbers['calibration/error_after']:.1f} %."
     )
 
 
 def _summary(candidate: Candidate, confidence: Confidence, version: int, run: Run, config: RunConfig) -> str:
-    """The candidate in a few lines of Markdown."""
+    """Return a summary of the candidate in Markdown."""
     facts = candidate.bundle.facts
     lines = [f"## Candidate: version {version}", ""]
     if facts.synthetic:
@@ -193,7 +193,7 @@ def _summary(candidate: Candidate, confidence: Confidence, version: int, run: Ru
         lines.append(f"| {rule.replace('_', ' ')} | {evaluation.mean_recall} | {tested} |")
     if candidate.test:
         lines += ["", f"Opening {candidate.test.number} of this test set, of {candidate.test.openings} so far."]
-    lines += ["", _confidence_text(confidence), "", _told(candidate, config)]
+    lines += ["", _confidence_text(confidence), "", _format_model(candidate, config)]
     if run.url:
         lines += ["", f"[The run in MLflow]({run.url})"]
     return "\n".join([*lines, "", "Next: flow `promote` puts it through the gate.", ""])

@@ -1,7 +1,8 @@
-"""The servers of one workspace: how MLflow is started, how programs are watched over, where they are found.
-Imports nothing of the other packages.
+"""The servers of one workspace: start of MLflow, supervision of programs, and their addresses.
+
+This package imports no other package of the project.
 """
 
 
 class ServerError(Exception):
-    """A server cannot be started or reached; the message says what, where and the remedy."""
+    """A server cannot be started or reached; the message says what is wrong, where, and the remedy."""

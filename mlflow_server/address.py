@@ -1,4 +1,4 @@
-"""Addresses of a workspace's servers and the owner's login: written by `ferflow up`, read by every other command."""
+"""Addresses and login of a workspace's servers; `ferflow up` writes them, and every other command reads them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ USER = "ferflow"
 
 @dataclass(frozen=True)
 class Addresses:
-    """URLs of the running servers, without a trailing slash, and the process that watches over them."""
+    """URLs of the running servers, without a trailing slash, and the process that supervises them."""
 
     mlflow: str
     prefect: str
@@ -29,19 +29,19 @@ class Addresses:
 
 
 def announce(workspace: Path, addresses: Addresses) -> None:
-    """Let other commands find the servers."""
+    """Write the addresses for other commands."""
     new = workspace / f".{FILE}-{os.getpid()}"
     new.write_text(json.dumps(asdict(addresses), indent=2) + "\n", encoding="utf-8")
     new.replace(workspace / FILE)
 
 
 def withdraw(workspace: Path) -> None:
-    """Take the announcement back."""
+    """Delete the written addresses."""
     (workspace / FILE).unlink(missing_ok=True)
 
 
 def announced(workspace: Path) -> Addresses | None:
-    """Return the addresses announced last, whether or not their servers still run."""
+    """Return the addresses that were written last, whether or not their servers still run."""
     try:
         return Addresses(**json.loads((workspace / FILE).read_text(encoding="utf-8")))
     except (FileNotFoundError, TypeError, ValueError):
@@ -49,13 +49,12 @@ def announced(workspace: Path) -> Addresses | None:
 
 
 def make_credentials(workspace: Path, known: Collection[str] = ()) -> dict[str, str]:
-    """The variables by which Prefect's and MLflow's clients log in to the workspace's servers, in a file that the owner
-    alone can read.
+    """Write the login of Prefect's and MLflow's clients to a file that only the owner can read; return its variables.
 
-    The password has 256 random bits. It stays the same from start to start, unless others could have read it.
+    The password has 256 random bits. It stays the same at every start, unless other users could have read the file.
 
     Args:
-        known: variables left out, since whoever starts the servers has set their passwords.
+        known: names of variables to leave out, because the user has set these passwords.
     """
     file = workspace / CREDENTIALS
     kept = credentials(workspace) if _is_private(file) else {}
@@ -72,7 +71,7 @@ def make_credentials(workspace: Path, known: Collection[str] = ()) -> dict[str, 
 
 
 def credentials(workspace: Path) -> dict[str, str]:
-    """Return the credentials that `make_credentials` wrote; empty where none can be read."""
+    """Return the variables that `make_credentials` wrote; empty if the file cannot be read."""
     try:
         lines = (workspace / CREDENTIALS).read_text(encoding="ascii").splitlines()
     except (OSError, UnicodeDecodeError):
@@ -82,7 +81,7 @@ def credentials(workspace: Path) -> dict[str, str]:
 
 
 def login_link(url: str, auth: str, page: str = "") -> str:
-    """A link that logs a browser in at one of the servers and goes on to `page`; without `auth`, of the page alone."""
+    """Return a link that logs a browser in and then opens `page`; without `auth`, a link to the page only."""
     return f"{url}/login#{b64encode(auth.encode()).decode()}&{page}" if auth else f"{url}/{page}"
 
 
@@ -95,7 +94,7 @@ def _is_private(file: Path) -> bool:
 
 
 def running(workspace: Path) -> Addresses | None:
-    """The workspace's servers, both of which have just answered; None otherwise, within 2 s."""
+    """Return the addresses of the workspace's servers if both answer now; None otherwise, within 2 s."""
     found = announced(workspace)
     if found and answers(f"{found.mlflow}/health") and answers(f"{found.prefect}/api/health"):
         return found
@@ -103,7 +102,7 @@ def running(workspace: Path) -> Addresses | None:
 
 
 def answers(url: str, timeout_s: float = 1.0) -> bool:
-    """True if a healthy HTTP server answers at `url`. A demand for a password counts; no proxy is used."""
+    """Return True if a healthy HTTP server answers at `url`, or asks for a password; no proxy is used."""
     parts = urlsplit(url)
     connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=timeout_s)
     try:

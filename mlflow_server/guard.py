@@ -1,9 +1,9 @@
-"""Middleware before MLflow and Prefect: it checks host names, the pages asked for, and the password.
+"""Middleware in front of MLflow and Prefect: it checks host name, origin and password.
 
-Loopback is open to every user of the machine, and to every web page whose name was bound to 127.0.0.1. So a server
-answers only to its own names, to no page of another origin, and only with the password. Prefect asks for that itself;
-for MLflow, whose own accounts are meant for a team, it is done here. `/login#…` logs a browser in: what stands behind
-the `#` is never sent to a server, nor written to its log.
+Every user of the machine can reach a loopback server, and so can every web page whose host name resolves to 127.0.0.1.
+So a server answers only requests to its own host names, not from pages of another origin, and only with the password.
+Prefect checks the password itself. For MLflow, whose own accounts are meant for a team, this module does. `/login#…`
+logs a browser in: the part after `#` is never sent to a server or written to a log.
 
 Run as `python -m mlflow_server.guard APP --port PORT --hosts NAMES [--ask]`.
 """
@@ -31,7 +31,7 @@ const failed = () => { document.querySelector("p").textContent =
   "This link is out of date or incomplete. 'ferflow status' prints the current one."; };
 %s
 </script>"""
-# Prefect's pages keep the password there; MLflow's leave it to the browser, which learns it from a request that has it.
+# Prefect's pages read the password from local storage. For MLflow, the browser keeps the password of a request.
 _PREFECT_LOGIN = """fetch("/api/admin/version", {headers: {Authorization: "Basic " + secret}}).then(answer => {
   if (!answer.ok) return failed();
   localStorage.setItem("prefect-password", secret);
@@ -45,12 +45,12 @@ request.send();"""
 
 
 class Guard:
-    """An ASGI app that lets through to another what it may answer.
+    """An ASGI app that passes only allowed requests on to another app.
 
     Args:
-        app: the other one.
-        hosts: names of this server in a Host header, without a port.
-        auth: `user:password` to ask for; empty: the app asks by itself, as Prefect does.
+        app: the app behind the guard.
+        hosts: host names of this server in a Host header, without a port.
+        auth: required `user:password`; empty if the app checks it itself, as Prefect does.
     """
 
     def __init__(self, app: ASGIApp, hosts: Sequence[str], auth: str = "") -> None:

@@ -1,8 +1,8 @@
-"""The MLflow server of a workspace: its command line, its environment, and what it refuses.
+"""The MLflow server of a workspace: its command line, its environment, and the settings that it refuses.
 
-Loopback unless MLflow's own accounts are set up; without them it asks for the workspace's password. On loopback,
-artifacts go straight to `<workspace>/artifacts`: a run logged through the server is then read without it, and the other
-way round. Beyond loopback they go through the server.
+The server is on loopback and requires the workspace's password, unless MLflow's own accounts are set up. On loopback,
+artifacts are written directly to `<workspace>/artifacts`, so a run can be read with and without the server. On other
+hosts, artifacts are sent through the server.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from mlflow_server import ServerError
 
 DATABASE = "mlflow.db"
 ARTIFACTS = "artifacts"
-SHORTEST_PASSWORD = 12  # MLflow's own floor
+SHORTEST_PASSWORD = 12  # MLflow's own minimum
 
 
 @dataclass(frozen=True)
 class Server:
-    """A program that answers at `url`; secrets are in `environment`, never in `command`, which anyone can list."""
+    """A program that answers at `url`; secrets are in `environment`, never in `command`, which other users can list."""
 
     command: tuple[str, ...]
     environment: Mapping[str, str]
@@ -36,10 +36,13 @@ def mlflow_server(workspace: Path, host: str = "127.0.0.1", port: int = 5000, da
     """Return the command and environment that start MLflow for a workspace.
 
     Args:
-        workspace: holds `mlflow.db` and `artifacts/`.
-        database: SQLAlchemy URL of PostgreSQL or SQLite; empty: SQLite in the workspace.
+        workspace: folder with `mlflow.db` and `artifacts/`.
+        host: address to listen on.
+        port: port to listen on.
+        database: SQLAlchemy URL of PostgreSQL or SQLite; empty for SQLite in the workspace.
     Raises:
-        ServerError: `host` is not loopback and no authentication is set, or the database is of an unknown kind.
+        ServerError: `host` is not loopback and no authentication is set, the database is of an unknown kind, or a
+            package for MLflow's accounts is missing.
     """
     check_exposed(host, {"MLFLOW_AUTH_ADMIN_PASSWORD", "MLFLOW_FLASK_SERVER_SECRET_KEY"})
     if database.partition("://")[0] not in ("", "sqlite", "postgresql", "postgresql+psycopg"):
@@ -49,12 +52,12 @@ def mlflow_server(workspace: Path, host: str = "127.0.0.1", port: int = 5000, da
     hosts = ",".join(f"{name}:*" for name in names(host))
     environment = {
         "MLFLOW_BACKEND_STORE_URI": database or f"sqlite:///{workspace / DATABASE}",
-        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # eight more processes, none of use here
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # starts eight more processes, which are not used here
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "DO_NOT_TRACK": "true",
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}",  # it runs `uvicorn`
     }
-    if database.startswith("postgresql"):  # pooled connections would each fail once after its restart
+    if database.startswith("postgresql"):  # each pooled connection would fail once after a restart
         environment["MLFLOW_SQLALCHEMYSTORE_POOLCLASS"] = "NullPool"
     if not has_accounts():
         environment |= {"MLFLOW_DEFAULT_ARTIFACT_ROOT": artifacts, "MLFLOW_SERVER_ALLOWED_HOSTS": hosts}
@@ -71,19 +74,19 @@ def mlflow_server(workspace: Path, host: str = "127.0.0.1", port: int = 5000, da
 
 
 def has_accounts() -> bool:
-    """True if the environment holds a password for the administrator of MLflow's own accounts."""
+    """Return True if the environment has a password for the administrator of MLflow's own accounts."""
     return bool(os.environ.get("MLFLOW_AUTH_ADMIN_PASSWORD"))
 
 
 def guarded(app: str, host: str, port: int) -> tuple[str, ...]:
-    """The command that serves an app behind `mlflow_server.guard`."""
-    # -P: a folder of the workspace must not stand in for one of our packages
+    """Return the command that serves an app behind `mlflow_server.guard`."""
+    # -P: a folder in the workspace must not be imported in place of a package
     command = (sys.executable, "-P", "-m", "mlflow_server.guard", app)
     return (*command, "--host", host, "--port", str(port), "--hosts", ",".join(names(host)))
 
 
 def mlflow_app() -> Any:
-    """MLflow's app on the database and artifact folder of the environment, as `mlflow server` sets it up."""
+    """Return MLflow's app for the database and artifact folder in the environment, as `mlflow server` sets it up."""
     from mlflow.server import constants
     from mlflow.server.handlers import initialize_backend_stores
 
@@ -97,10 +100,10 @@ def mlflow_app() -> Any:
 
 
 def check_exposed(host: str, secrets: set[str]) -> None:
-    """Refuse a host that others can reach unless the environment holds `secrets`, none of them short.
+    """Refuse a host that other machines can reach, unless the environment has all `secrets`, each long enough.
 
     Raises:
-        ServerError: one is missing, or easily guessed.
+        ServerError: a secret is missing or too short.
     """
     if is_loopback(host):
         return
@@ -113,7 +116,7 @@ def check_exposed(host: str, secrets: set[str]) -> None:
 
 
 def is_loopback(host: str) -> bool:
-    """True if only this machine can reach `host`."""
+    """Return True if only this machine can reach `host`."""
     if host == "localhost":
         return True
     try:
@@ -123,13 +126,13 @@ def is_loopback(host: str) -> bool:
 
 
 def url(host: str, port: int) -> str:
-    """The address to open: a wildcard host is reached by its loopback name."""
+    """Return the URL to open; for a wildcard host, the URL with its loopback address."""
     name = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)
     return f"http://{name}:{port}"
 
 
 def names(host: str) -> list[str]:
-    """Host headers to accept, without a port; MLflow's list replaces its default, so loopback must be spelt out."""
+    """Return the Host headers to accept, without a port, loopback included: MLflow's list replaces its default."""
     wanted = ["localhost", "127.0.0.1", "[::1]"]
     if not is_loopback(host):
         names = os.environ.get("FERFLOW_ALLOWED_HOSTS", "")

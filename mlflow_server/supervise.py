@@ -1,8 +1,8 @@
-"""Start programs under supervisord, wait until each answers, stop them all.
+"""Start programs under supervisord, wait until each answers, and stop them all.
 
-supervisord restarts what crashes and is spoken to over a unix socket, whose address it puts into the environment of all
-that it starts. That is how nothing that a program started outlives it, and how the next start finds what a killed one
-left. The environment is supervisord's own: no secret is written to a file.
+supervisord restarts programs that crash. It is controlled over a unix socket, whose address it puts into the
+environment of all its programs. By this address, `stop_all` finds every process that a program started, and a new start
+finds what a killed supervisord left running. Secrets are passed in supervisord's environment, never in a file.
 """
 
 from __future__ import annotations
@@ -26,21 +26,21 @@ import psutil
 
 from mlflow_server import ServerError
 
-STOP_S = 9.0  # all programs together, before they are killed
+STOP_S = 9.0  # time for all programs to stop, before they are killed
 _SUPERVISORD, _CONFIG = "supervisor.supervisord", "supervisord.conf"
 _LONGEST_SOCKET = 100  # bytes a unix socket's path may have, with a margin
 
 
 @dataclass(frozen=True)
 class Program:
-    """Something to keep running.
+    """A program to keep running.
 
     Args:
-        name: one word, also the log's name.
-        command: argument list; no shell sees it.
-        ready: whether it answers yet; asked a few times a second.
+        name: one word, also the name of the log.
+        command: argument list; no shell interprets it.
+        ready: returns True once the program answers; called a few times per second.
         stop_s: seconds between SIGTERM and SIGKILL.
-        last: it needs the programs before it: it is started once they answer.
+        last: start the program only after the programs before it answer.
     """
 
     name: str
@@ -51,14 +51,15 @@ class Program:
 
 
 class Supervisor:
-    """A running supervisord and its programs, started in order, stopped in reverse."""
+    """A running supervisord with its programs, started in order and stopped in reverse."""
 
     def __init__(self, folder: Path, programs: Sequence[Program], environment: Mapping[str, str]) -> None:
-        """Start them.
+        """Start supervisord and the programs.
 
         Args:
-            folder: takes configuration, logs and socket; made if needed. Programs run in the folder it lies in.
-            environment: what the programs get beside this process's own.
+            folder: folder for configuration, logs and socket, created if needed; programs run in its parent folder.
+            programs: the programs to start.
+            environment: variables for the programs, in addition to those of this process.
         """
         folder.mkdir(parents=True, exist_ok=True)
         self.folder, self.programs = folder, programs
@@ -66,14 +67,14 @@ class Supervisor:
         config = folder / _CONFIG
         config.write_text(_config(folder, self.socket, programs), encoding="utf-8")
         command = [sys.executable, "-m", _SUPERVISORD, "--nodaemon", "--configuration", str(config)]
-        with (folder / "supervisor.log").open("wb") as own:  # why it would not start
+        with (folder / "supervisor.log").open("wb") as own:  # holds the reason if it does not start
             self._process = subprocess.Popen(
                 command,
                 env={**os.environ, **environment},
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=own,
-                start_new_session=True,  # a terminal's Ctrl-C reaches us alone; we stop them in order
+                start_new_session=True,  # Ctrl-C in the terminal reaches only this process, which stops them in order
             )
 
     @property
@@ -81,10 +82,10 @@ class Supervisor:
         return self._process.pid
 
     def wait_ready(self, timeout_s: float, tell: Callable[[str, float], None]) -> None:
-        """Return once every program answers, telling (name, seconds) for each.
+        """Wait until every program answers; call `tell` with (name, seconds) for each.
 
         Raises:
-            ServerError: one ended or did not answer in time; its last words are in the message.
+            ServerError: a program ended or did not answer in time; the message has the last line of its log.
         """
         started = time.monotonic()
         for program in self.programs:
@@ -104,15 +105,15 @@ class Supervisor:
             tell(program.name, time.monotonic() - started)
 
     def states(self) -> dict[str, str]:
-        """supervisord's word for each program (RUNNING, BACKOFF, …); empty while it cannot be asked."""
+        """Return supervisord's state of each program (RUNNING, BACKOFF, …); empty while supervisord does not answer."""
         return {name: state for name, (state, _) in program_states(self.socket).items()}
 
     def wait(self) -> int:
-        """Block until supervisord ends by itself."""
+        """Wait until supervisord ends by itself; return its exit code."""
         return self._process.wait()
 
     def stop(self) -> None:
-        """Stop everything; after `STOP_S` seconds by force. No process is left."""
+        """Stop all programs and supervisord, by force after `STOP_S` seconds; no process is left."""
         stop_all(self.folder)
         self._process.wait()
 
@@ -124,17 +125,16 @@ class Supervisor:
 
 
 def stop_all(folder: Path) -> int:
-    """Stop a folder's supervisord, its programs and what they started, whoever started it; after `STOP_S` seconds by
-    force.
+    """Stop the supervisord of a folder, its programs and their children, by force after `STOP_S` seconds.
 
-    Returns how many processes there were.
+    Any process may have started them. Returns the number of processes that were running.
     """
     there = _processes(folder)
     supervisors = [process for process in there if _SUPERVISORD in process.info["cmdline"]]
     for process in supervisors:  # it stops its programs in order
         process.terminate()
     psutil.wait_procs(supervisors, STOP_S)
-    while left := _processes(folder):  # what a program started may outlive it, and start more
+    while left := _processes(folder):  # children of a program may still run, and start more
         for process in left:
             process.kill()
         psutil.wait_procs(left, 1)
@@ -143,7 +143,7 @@ def stop_all(folder: Path) -> int:
 
 
 def _processes(folder: Path) -> list[psutil.Process]:
-    """supervisord of a folder, and all that has its socket's address in its environment; none that has ended."""
+    """Return the running supervisord of a folder, and all processes with its socket's address in their environment."""
     config, address = str(folder / _CONFIG), f"unix://{_socket_path(folder)}"
     return [
         process
@@ -157,7 +157,7 @@ def _processes(folder: Path) -> list[psutil.Process]:
 
 
 def program_states(socket_path: Path) -> dict[str, tuple[str, int]]:
-    """(state, pid) by program of the supervisord at a socket; empty when none listens there."""
+    """Return (state, pid) by program of the supervisord at a socket; empty if none listens there."""
     try:
         infos = _server(socket_path).supervisor.getAllProcessInfo()
     except (OSError, http.client.HTTPException, xmlrpc.client.Error):
@@ -173,12 +173,13 @@ def _server(socket_path: Path) -> Any:
 
 
 def check_free(host: str, ports: Iterable[tuple[int, str]]) -> None:
-    """Refuse ports that are taken.
+    """Refuse ports that are in use.
 
     Args:
-        ports: (port, the option that changes it).
+        host: address that the ports will be opened on.
+        ports: (port, name of the option that changes it).
     Raises:
-        ServerError: naming the first one and the option.
+        ServerError: a port is in use; the message names the first one and its option.
     """
     for port, option in ports:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
@@ -205,7 +206,7 @@ def _config(folder: Path, socket_path: Path, programs: Sequence[Program]) -> str
         "logfile": folder / "supervisord.log",
         "pidfile": folder / "supervisord.pid",
         "childlogdir": folder,
-        **({"user": "root"} if os.getuid() == 0 else {}),  # else it warns
+        **({"user": "root"} if os.getuid() == 0 else {}),  # without it, supervisord warns
     }
     sections: dict[str, Mapping[str, object]] = {
         "supervisord": supervisord,

@@ -1,6 +1,8 @@
-"""Text as it stands in the CSV files and the Markdown we write: never a formula, never markup.
+"""Writing text into CSV files and Markdown so that no program runs it as a formula or reads it as markup.
 
-A cell of a CSV file is the same text again when it is read back.
+Reading a CSV cell with `plain_cell` gives back the original text.
+
+
 """
 
 from __future__ import annotations
@@ -16,33 +18,34 @@ _MARKED = re.compile(r"'+[=+\-@\t\r\n]")
 
 
 def safe_cell(text: str) -> str:
-    """`text` as a cell no spreadsheet runs: one that starts with `= + - @`, TAB, CR or LF gets an apostrophe in front.
+    """Return `text` as a cell that no spreadsheet runs as a formula.
 
-    A text that already looks so marked gets one more, so that `plain_cell` always restores what was there.
+    A text that starts with `= + - @`, TAB, CR or LF gets an apostrophe in front. So does a text that already starts
+    with an apostrophe and one of these, so that `plain_cell` always restores the original.
     """
     return f"'{text}" if _RISKY.match(text) else text
 
 
 def shown_cell(text: str) -> str:
-    """`safe_cell` for a table to look at: control characters, which a terminal would obey, are spelt out."""
+    """Return `safe_cell` of `text` for display in a terminal: control characters are written as escape sequences."""
     return safe_cell("".join(c.encode("unicode_escape").decode() if category(c) == "Cc" else c for c in text))
 
 
 def csv_text(rows: Iterable[Iterable[str]]) -> str:
-    """The rows as CSV of safe cells."""
+    """Return the rows as CSV text, each cell made safe by `safe_cell`."""
     cells = [[safe_cell(cell) for cell in row] for row in rows]
-    returns = any("\r" in cell for row in cells for cell in row)  # which csv quotes only on request
+    returns = any("\r" in cell for row in cells for cell in row)  # the csv module quotes a lone CR only with QUOTE_ALL
     text = io.StringIO(newline="")
     csv.writer(text, lineterminator="\n", quoting=csv.QUOTE_ALL if returns else csv.QUOTE_MINIMAL).writerows(cells)
     return text.getvalue()
 
 
 def plain_cell(cell: str) -> str:
-    """The text `safe_cell` was given; any other cell as it is."""
+    """Return the text from which `safe_cell` made `cell`; a cell that it left unchanged is returned as it is."""
     return cell[1:] if cell[:1] == "'" and _MARKED.match(cell) else cell
 
 
 def markdown_text(text: str) -> str:
-    """`text`, the name of a clip perhaps, as one line of Markdown that shows it letter by letter."""
+    """Return `text`, such as the name of a clip, as one line of Markdown in which no character is read as markup."""
     line = re.sub(r"([\\`*_\[\]<>|~&!#:])", r"\\\1", " ".join(text.split()))
     return re.sub(r"^(\d*)([-+=.)])", r"\1\\\2", line)

@@ -14,7 +14,7 @@ from fer_core.errors import DataError
 VIDEO_SUFFIXES = (
     *(".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".flv", ".ts", ".wmv", ".mts", ".m2ts", ".vob"),
     *(".3gp", ".3g2", ".asf", ".divx", ".dv", ".f4v", ".m2v", ".mjpg", ".mjpeg", ".ogv"),
-)  # others are known by their content, see `media`
+)  # videos with another suffix are recognised by their content, see `media`
 FRAME_SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".tif", ".tiff")
 
 
@@ -31,16 +31,18 @@ class Clip:
     """One clip: a video file or a folder of frames, neutral at first, expressive at its apex.
 
     Args:
-        id: unique in its manifest; relative path without suffix, or the database's own name.
+        id: unique in its manifest; the relative path without suffix, or the name that the database gives the clip.
         path: absolute path of the video file or frame folder.
-        subject: `<dataset>:<id>`; empty when unknown, which forbids subject-disjoint splits.
-        emotion: the label, of an emotion or any other class; None for clips that are only to be scored.
+        subject: `<dataset>:<id>`; empty when unknown, and then no subject-disjoint split is possible.
+        emotion: the label, an emotion or any other class; None for a clip without a label, which can only be scored.
         dataset: source database; a name containing `synthetic` marks drawn or rendered faces.
         apex: 0-based frame of the most intense expression; None when unknown.
         split: side of the split, once there is one.
-        groups: `group_*` columns (sex, age, spectacles ...) without the prefix.
-        root: tree it must lie in, links on the way not followed; None: anywhere. No part of what a clip is.
-        keep_id: other spellings of its subject (`1` for `001`) are other people. No part of what a clip is either.
+        groups: values of the `group_*` columns (sex, age, spectacles ...), by column name without the prefix.
+        root: folder that must contain `path`, with no symbolic link between the two; None allows any place. Two clips
+            that differ only in `root` are equal.
+        keep_id: True if other spellings of the subject (`1` for `001`) are different people. Two clips that differ only
+            in `keep_id` are equal.
 
     Raises:
         DataError: `apex` is negative, or `id` is empty.
@@ -65,25 +67,31 @@ class Clip:
 
     @property
     def synthetic(self) -> bool:
-        """True if its faces are drawn or rendered, which every number made from it must say."""
+        """Return True if the faces are drawn or rendered; every result computed from them must then say so."""
         return "synthetic" in self.dataset.lower()
 
 
 def frame_files(folder: Path) -> list[Path]:
-    """The frames of a frame folder in order, see `frame_order`; hidden names (`.DS_Store`, `._x.jpg`) are no frames.
+    """Return the frames of a frame folder in order, see `frame_order`; hidden files (`.DS_Store`) are ignored.
 
     Raises:
-        ClipError: their names do not tell their order (rejected). OSError: the folder cannot be read.
+        ClipError: the order cannot be read from the names (status rejected).
+        OSError: the folder cannot be read.
     """
     pictures = (p.name for p in folder.iterdir() if not p.name.startswith(".") and p.suffix.lower() in FRAME_SUFFIXES)
     return [folder / name for name in frame_order(pictures).names]
 
 
 def clip_digest(path: Path) -> str:
-    """Content identity of a clip: BLAKE2b-128 of the file's bytes, or of the ordered frame digests of a folder.
+    """Return the digest of a clip's content, 32 hex digits.
 
-    Never of path or time: a renamed clip is the same clip. Raises OSError when the file cannot be read,
-    ClipError where `frame_files` does.
+    It is BLAKE2b-128 of the file's bytes, or of the ordered digests of a folder's frames.
+
+    The digest does not depend on path or time: a renamed clip keeps its digest.
+
+    Raises:
+        OSError: the file or folder cannot be read.
+        ClipError: the order of the frames is unknown, see `frame_files`.
     """
     if path.is_dir():
         whole = hashlib.blake2b(b"frames", digest_size=16)

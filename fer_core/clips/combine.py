@@ -1,4 +1,4 @@
-"""Several manifests as one, thinned where a source outweighs the others; and what differs between two."""
+"""Merge several manifests into one, with fewer clips of databases that would dominate; compare two manifests."""
 
 from __future__ import annotations
 
@@ -25,19 +25,21 @@ def merge(
     balance: bool = False,
     seed: int = 0,
 ) -> Manifest:
-    """All clips of all manifests, each once. Ids that collide get their database's name in front.
+    """Return one manifest with all clips of `manifests`, each file once.
 
-    A subject of one database who is spelt in several ways (`001`, `1`) is one person, and the log says so.
+    Clips of different databases with the same id get the database's name in front. A subject of one database whose id
+    is spelt in several ways (`001`, `1`) becomes one person, and the log reports it.
 
-    Where clips must go, every subject keeps some as long as possible; the same clips stay whatever else is merged.
+    Where a cap removes clips, it keeps some of every subject as long as possible. Only seed, ids and subjects decide
+    which clips stay: with the same caps, a database keeps the same clips whatever it is merged with.
 
     Args:
-        per_source: most clips of one database.
-        per_class: most clips of one emotion in one database.
-        balance: of each emotion, no database gives more clips than the one that has fewest of it (but any).
-        seed: which clips stay.
+        per_source: maximum number of clips of one database.
+        per_class: maximum number of clips of one emotion in one database.
+        balance: for each emotion, cap every database that has it at the smallest number that any of these has.
+        seed: decides which clips stay.
     Raises:
-        DataError: a file has two labels or subjects, a subject two sides, or two clips of one database one id.
+        DataError: a file has two labels or subjects, a subject two sides, or two clips of one database share an id.
         ConfigError: a cap is below 1.
     """
     for name, cap in (("per_source", per_source), ("per_class", per_class)):
@@ -86,7 +88,7 @@ def _distinct(clips: Sequence[Clip]) -> list[Clip]:
 
 
 def _thin(clips: list[Clip], cap: int, seed: int) -> list[Clip]:
-    """At most `cap` of the clips, taken in turns from each subject, in an order only seed and ids decide."""
+    """Return at most `cap` of the clips, taken from each subject in turn; seed, ids and subjects decide the order."""
     turns: Counter[str] = Counter()
     ranked = []
     for clip in sorted(clips, key=lambda c: _rank(seed, c.id)):
@@ -114,7 +116,7 @@ def _named(clips: Sequence[Clip]) -> tuple[Clip, ...]:
 
 @dataclass(frozen=True)
 class Change:
-    """One value of one clip that is not what it was."""
+    """One value of one clip that differs between two manifests."""
 
     clip: str
     field: str
@@ -124,12 +126,12 @@ class Change:
 
 @dataclass(frozen=True)
 class Diff:
-    """The changes from one manifest to another.
+    """The differences between an earlier and a later manifest.
 
     Args:
         added, removed: clip ids, sorted.
-        renamed: (id before, id after) of clips whose content is the same.
-        changed: values that differ, by clip, then field.
+        renamed: (id before, id after) of clips that have the same content under another id.
+        changed: values that differ, sorted by clip, then field.
     """
 
     added: tuple[str, ...]
@@ -138,7 +140,7 @@ class Diff:
     changed: tuple[Change, ...]
 
     def __bool__(self) -> bool:
-        """True if anything differs."""
+        """Return True if anything differs."""
         return bool(self.added or self.removed or self.renamed or self.changed)
 
 
@@ -148,10 +150,11 @@ def diff(
     digests_before: Mapping[str, str] | None = None,
     digests_after: Mapping[str, str] | None = None,
 ) -> Diff:
-    """Compare two manifests; clips are the same when their ids are.
+    """Return the differences between two manifests; clips with the same id are compared with each other.
 
     Args:
-        digests_before, digests_after: clip id -> content digest; with both, renamed clips and changed files are found.
+        digests_before, digests_after: clip id -> content digest. Renamed clips and changed files are found only if
+            both are given.
     """
     old, new = ({c.id: c for c in m.clips} for m in (before, after))
     was, now = digests_before or {}, digests_after or {}

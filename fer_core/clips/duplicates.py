@@ -1,12 +1,13 @@
-"""Near-duplicates: clips that show the same recording, re-encoded, resized or relabelled, under another name.
+"""Near-duplicates: clips that show the same recording under another name, re-encoded, resized or relabelled.
 
-A difference hash of *whole* frames at five positions: dHash-16 (Krawetz 2013; `imagehash.dhash`), with one change. A
-bit is set only where brightness rises by more than 3 % of the frame's range: the plain `>` turns the noise of a flat
-background into random bits. Measured on 264 clips (34 286 pairs of different people, 780 of them before one studio
-wall) and 420 copies (half and third size, crf 35 and 40, +20 and -40 levels, noise of 5, 2 and 4 frames trimmed): no
-false alarm, the nearest pair 18 bits apart, 89 % of the copies found at 14 bits; plain dHash finds 48 % at the largest
-distance where it has no false alarm.
-Never of face crops: equalised faces all look alike. Pictures come from the caller, who has a decoder.
+Whole frames at five positions of each clip are compared by a difference hash: dHash-16 (Krawetz 2013;
+`imagehash.dhash`) with one change. A bit is set only where brightness rises by more than 3 % of the frame's range; the
+plain `>` turns the noise of a flat background into random bits. Measured on 264 clips (34 286 pairs of different
+people, 780 of them before one studio wall) and 420 copies (half and third size, crf 35 and 40, +20 and -40 levels,
+noise of 5, 2 and 4 frames trimmed): no false alarm, the nearest pair 18 bits apart, 89 % of the copies found at 14
+bits. Plain dHash finds 48 % at the largest distance without a false alarm.
+
+Face crops are never compared, because all equalised faces look alike. The caller decodes the frames.
 """
 
 from __future__ import annotations
@@ -22,19 +23,19 @@ from fer_core.errors import ShapeError
 SIDE = 16  # bits per row and column of a hash
 POSITIONS = 5
 RISE = 0.03  # of the frame's range
-NEAR = 14  # of 256 bits, at most so many differ in two pictures of one moment
-PLAIN = 12  # bits set; pictures with fewer (black, a wall) are like any other and match nothing
-LEAST = 4  # of the five positions match, in order
+NEAR = 14  # two hashes are near when at most this many of their 256 bits differ
+PLAIN = 12  # minimum of bits set; a picture with fewer (black, a wall) resembles every other, so it matches nothing
+LEAST = 4  # minimum of the five positions that must match, each with the same position of the other clip
 
 
 @dataclass(frozen=True)
 class Pair:
-    """Two clips that look like one recording.
+    """Two clips that look like the same recording.
 
     Args:
         first, second: clip ids, in the order of the hashes.
-        matches: positions of five whose hashes are near.
-        distance: mean differing bits over the matching positions, of 256.
+        matches: number of the five positions whose hashes are near.
+        distance: mean number of differing bits, of 256, over the matching positions.
     """
 
     first: str
@@ -44,12 +45,15 @@ class Pair:
 
 
 def hash_positions(n_frames: int) -> tuple[int, ...]:
-    """The five frames of a clip that are hashed: first, quarter, middle, three quarters, last; repeated when short."""
+    """Return the five frames of a clip that are hashed: first, quarter, middle, three quarters, last.
+
+    A clip of fewer than five frames has some of them repeated.
+    """
     return tuple(round(i * (n_frames - 1) / (POSITIONS - 1)) for i in range(POSITIONS))
 
 
 def clip_hash(pictures: Sequence[np.ndarray]) -> np.ndarray:
-    """(5, 32) uint8: the packed hashes of a clip.
+    """Return the packed hashes of a clip, (5, 32) uint8.
 
     Args:
         pictures: the five whole frames of `hash_positions`, each (height, width) uint8 grey.
@@ -69,12 +73,14 @@ def _dhash(picture: np.ndarray) -> np.ndarray:
 def near_duplicates(
     hashes: Mapping[str, np.ndarray], sides: Mapping[str, str], near: int = NEAR, least: int = LEAST
 ) -> list[Pair]:
-    """Pairs of clips of different people of which at least `least` of the five positions are near.
+    """Return the pairs of clips of different people that are near at `least` or more of the five positions.
 
     Args:
         hashes: clip id -> (5, 32) hashes.
-        sides: clip id -> subject, or side of the split where nobody is known; clips that share it are not compared.
-        near: most differing bits, of 256.
+        sides: clip id -> subject, or side of the split where subjects are unknown. Clips with the same value are not
+            compared; nor are clips that are missing here.
+        near: maximum number of differing bits, of 256.
+        least: minimum number of near positions, of 5.
     """
     ids = [i for i in hashes if i in sides]
     if not ids:
@@ -93,5 +99,5 @@ def near_duplicates(
 
 
 def _later(n: int) -> Iterator[tuple[int, slice]]:
-    """Each index with the slice of those after it: memory stays linear in the clips."""
+    """Yield each index with the slice of the indices after it, so that memory stays linear in the number of clips."""
     return ((i, slice(i + 1, n)) for i in range(n - 1))

@@ -1,4 +1,4 @@
-"""The order of a clip's frames, read from the numbers in the names of their files."""
+"""Find the order of a clip's frames from the numbers in their file names."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from pathlib import PurePath
 
 from fer_core.errors import ClipError, ClipStatus
 
-DENSE = 0.5  # share of the numbers from the first frame to the last that are there; fewer are no frames of one clip
-FEW = 4  # any two numbers have a common step; of so few it shows nothing unless it is 1
+DENSE = 0.5  # minimum share of the numbers between first and last that must exist for files to be frames of one clip
+FEW = 4  # from this many numbers on, a common step above 1 counts; fewer numbers share a step by chance
 _WHOLE = re.compile(r"(?:(?<![^\s_=(])-)?\d+")
 _DECIMAL = re.compile(r"(?:(?<![^\s_=(])-)?\d+(?:\.\d+)?")
-_DECIMAL_POINT = re.compile(r"[-.]\d*$")  # the number may go on behind it
-_UNIT = re.compile(r"[\W_]*(?:h|m|s|ms|t|min|sec)?[\W_]*", re.IGNORECASE)  # what stands between the parts of a time
+_DECIMAL_POINT = re.compile(r"[-.]\d*$")  # the number may be the fraction of a decimal
+_UNIT = re.compile(r"[\W_]*(?:h|m|s|ms|t|min|sec)?[\W_]*", re.IGNORECASE)  # text allowed between the parts of a time
 _SCALE = 10**6  # numbers are held in millionths, so that steps of decimals compare exactly
 
 Numbers = tuple[int, ...]
@@ -25,13 +25,13 @@ Numbers = tuple[int, ...]
 
 @dataclass(frozen=True)
 class FrameOrder:
-    """Names in the order of their frames.
+    """File names in the order of their frames.
 
     Args:
-        names: of the numbered files, in order.
-        others: files that are not numbered, though the rest is; no frames.
-        continuous: whether the numbers follow on each other, as frames of one clip do.
-        reading: what the order was read from, where the names can be read in two ways; empty where they cannot.
+        names: the numbered files, in order.
+        others: files without a number among numbered ones; they are not frames.
+        continuous: True if the numbers have no large gaps, as the frames of one clip have.
+        reading: the number that gave the order, where several readings of the names disagree; empty where all agree.
     """
 
     names: tuple[str, ...]
@@ -49,14 +49,14 @@ class _Reading:
 
 
 def frame_order(names: Iterable[str]) -> FrameOrder:
-    """Order file names by the number that counts frames.
+    """Return file names in the order of the number that counts frames.
 
-    All numbers count, the first as the most significant (`1_10` after `1_9`, `12-01-00` after `12-00-59`). Where
-    another number runs on without a gap and that order does not (`0.93_frame_7`), that number counts.
+    All numbers are compared, the first as the most significant (`1_10` after `1_9`, `12-01-00` after `12-00-59`). Where
+    that order has gaps and the values of one number alone have none (`0.93_frame_7`), that number gives the order.
 
     Raises:
         ClipError: two readings of the names give two orders and neither is continuous, the names count two things
-            (`frame_1_face_2`), are several series, or have no numbers (rejected).
+            (`frame_1_face_2`), belong to several series, or have no numbers (status rejected).
     """
     every = sorted(names)
     if len(every) < 2:
@@ -91,7 +91,7 @@ def frame_order(names: Iterable[str]) -> FrameOrder:
 
 
 def _counter(names: Sequence[str]) -> list[int] | None:
-    """The numbers of sorted names that differ in one number of the same width only; None of all other names."""
+    """Return the numbers of sorted names that differ in exactly one number of the same width; None for other names."""
     first, last = names[0], names[-1]
     start = _shared(first, last)
     end = len(first) - _shared(first[::-1], last[::-1])
@@ -104,7 +104,7 @@ def _counter(names: Sequence[str]) -> list[int] | None:
 
 
 def _shared(one: str, other: str) -> int:
-    """Length of what two texts begin with."""
+    """Return the length of the common beginning of two texts."""
     return next((i for i, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
 
 
@@ -115,13 +115,13 @@ def _numbered(names: Sequence[str]) -> tuple[list[str], list[str]]:
 
 
 def _is_zeroth(name: str, numbered: Sequence[str]) -> bool:
-    """True if a name is that of the numbered ones without its number."""
+    """Return True if the name equals the numbered names without their number."""
     bare = re.sub(r"[\W_]+$", "", PurePath(name).stem)
     return all(re.fullmatch(re.escape(bare) + r"[\W_]*\d+[\W_]*", PurePath(n).stem) for n in numbered)
 
 
 def _readings(names: Sequence[str]) -> list[_Reading]:
-    """The ways to read the names, the usual one first."""
+    """Return the possible readings of the names, the usual one first."""
     stems = {name: PurePath(name).stem.lower() for name in names}
     whole = _parsed(stems, _WHOLE)
     decimal = _parsed(stems, _DECIMAL)
@@ -147,7 +147,7 @@ def _parsed(stems: dict[str, str], pattern: re.Pattern[str]) -> Parsed:
         signed = [
             all(numbers[i] <= 0 for _, numbers in found.values()) for i in range(len(next(iter(found.values()))[1]))
         ]
-        if any(signed):  # a hyphen before every number joins, it is no minus
+        if any(signed):  # a hyphen before every number is a separator, not a minus sign
             found = {
                 name: (texts, tuple(abs(n) if joins else n for n, joins in zip(numbers, signed, strict=True)))
                 for name, (texts, numbers) in found.items()
@@ -160,13 +160,13 @@ def _even(parsed: Parsed) -> bool:
 
 
 def _ragged(stems: Iterable[str]) -> bool:
-    """True if decimals have different numbers of digits behind the point."""
+    """Return True if the decimals differ in the number of digits after the point."""
     widths = [tuple(len(digits) for digits in re.findall(r"\d+\.(\d+)", stem)) for stem in stems]
     return len(set(widths)) > 1
 
 
 def _year_first(texts: tuple[str, ...], numbers: Numbers) -> Numbers:
-    """The numbers with a date of the form day-month-year turned round."""
+    """Return the numbers with each day-month-year date reordered to year, month, day."""
     values = [n // _SCALE for n in numbers]
     for i in range(len(values) - 2):
         day, month, year = values[i : i + 3]
@@ -207,14 +207,20 @@ def _nth(place: int, fields: int) -> str:
 
 
 def _dense(values: Sequence[int]) -> bool:
-    """True if ascending values miss few of the numbers between them, counted in their largest common step."""
+    """Return True if the ascending values have no large gaps: at least `DENSE` of the numbers between them exist.
+
+    The numbers are counted in the largest common step of the values.
+    """
     steps = [b - a for a, b in pairwise(values)]
     step = reduce(gcd, steps) if len(values) >= FEW else min(reduce(gcd, steps), _SCALE)
     return len(values) >= DENSE * ((values[-1] - values[0]) // step + 1)
 
 
 def _follows(rows: Sequence[tuple[tuple[str, ...], Numbers]], varying: Sequence[int]) -> bool:
-    """True if names in order run on like a clock: the last number counts up, and starts anew when one before rises."""
+    """Return True if names in order count like a clock.
+
+    The last number rises, and starts again when an earlier number rises by one.
+    """
     if len(varying) < 2:
         return False
     texts = {row[0] for row in rows}

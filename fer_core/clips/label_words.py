@@ -1,4 +1,4 @@
-"""Words for labels: a file that says what each of somebody's own words means, and what to say of an unknown one."""
+"""Label words: read a user's file that maps words to labels, and write the hint for a word that is no label."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ _FORM = "write a line 'word,label' for each word (CSV), or 'word: label' (YAML),
 
 
 def read_label_map(path: Path, classes: Classes | None) -> dict[str, str]:
-    """`same_name` of somebody's words -> the label each stands for; `none` leaves clips of that word out.
+    """Return the label of each word in the user's file, by the word's `same_name`; the label `none` leaves clips out.
 
     Args:
         path: CSV of two columns, word and label, with or without a header; or YAML, `word: label` or
             `label: [word, word]`.
-        classes: the labels there are; None: any.
+        classes: the labels that exist; None allows any.
     Raises:
-        DataError: the file cannot be read, is in neither form, says two things of one word, or names a label that is
+        DataError: the file cannot be read, is in neither form, gives one word two labels, or names a label that is
             none of the classes.
     """
     try:
@@ -51,12 +51,12 @@ def read_label_map(path: Path, classes: Classes | None) -> dict[str, str]:
 
 
 def mapped_label(word: str, words: Mapping[str, str] | None) -> str:
-    """The label a word stands for: what the map says, else what `label_of` knows."""
+    """Return the label of a word: from the user's map where it has the word, otherwise from `label_of`."""
     return (words.get(same_name(word)) if words else None) or label_of(word)
 
 
 def label_hint(word: str, classes: Classes) -> str:
-    """What is wrong with a label word that is no class, and what to do: a typing error, or a word of another task."""
+    """Return what is wrong with a word that is no class, and the remedy; a likely typing error gets a suggestion."""
     words = [*classes, *(w for w in (*ALIASES, *OTHER_LABELS) if len(w) > 3)]
     close = difflib.get_close_matches(label_of(word), words, n=1, cutoff=0.8) if len(word) > 3 else []
     if close:

@@ -1,4 +1,4 @@
-"""Leaks between the sides of a split: one recording, or one person, on two sides under two names."""
+"""Leaks between the sides of a split: the same recording, or the same person, on two sides under two names."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from fer_core.clips.duplicates import POSITIONS, Pair, near_duplicates
 from fer_core.clips.manifest import Manifest
 from fer_core.errors import DataError
 
-_SHOWN = 5  # leaks named in a refusal; the report holds all
+_SHOWN = 5  # leaks named in the error message; the report holds all
 
 
 @dataclass(frozen=True)
 class Leak:
-    """Two clips that must not both stay as they are.
+    """Two clips of which one must be corrected or removed.
 
     Args:
         kind: `same content, two subjects` (labels, sides), or `near-duplicate`.
         clips: their ids.
-        reason: a sentence with the remedy.
+        reason: sentence that names the clips and the remedy.
     """
 
     kind: str
@@ -38,9 +38,9 @@ class LeakReport:
 
     Args:
         leaks: in the order of the manifest.
-        repeated: (id, id) of clips with the same content, subject, label and side: harmless, but counted twice.
-        cleared: near-duplicates a person has allowed.
-        n_hashed: clips whose pictures were compared.
+        repeated: (id, id) of clips with the same content, subject, label and side: no leak, but the clip counts twice.
+        cleared: near-duplicates that the user has allowed.
+        n_hashed: number of clips whose frames were compared.
     """
 
     leaks: tuple[Leak, ...]
@@ -49,7 +49,11 @@ class LeakReport:
     n_hashed: int
 
     def refuse(self) -> None:
-        """Raises DataError, naming the first clips, when there is any leak."""
+        """Stop with an error if there is any leak.
+
+        Raises:
+            DataError: there are leaks; the message has the first ones.
+        """
         if self.leaks:
             more = len(self.leaks) - _SHOWN
             raise DataError(
@@ -65,13 +69,14 @@ def check_leaks(
     hashes: Mapping[str, np.ndarray] | None = None,
     allow_pairs: Iterable[tuple[str, str]] = (),
 ) -> LeakReport:
-    """One recording under two names. That no subject is on two sides the manifest itself has made sure of.
+    """Return the recordings that appear under two names; `Manifest` already raises for a subject on two sides.
 
     Args:
-        digests: clip id -> content digest; equal content must have one subject and one label.
-        hashes: clip id -> hash of whole frames (`duplicates.clip_hash`); compared across subjects, whatever side they
-            are on: the folds of a search part the training side again. Across sides where nobody is known.
-        allow_pairs: ids of near-duplicates that a person has looked at and found to be two recordings.
+        digests: clip id -> content digest; clips with the same content must have the same subject, label and side.
+        hashes: clip id -> hash of whole frames (`duplicates.clip_hash`). Clips of different subjects are compared even
+            on one side of the split, because the folds of a search divide the training side again. Two clips without a
+            subject are compared only across sides.
+        allow_pairs: ids of near-duplicates that the user has checked and found to be two recordings.
     """
     leaks, repeated = _same_content(manifest, digests or {})
     identical = {frozenset(leak.clips) for leak in leaks}
@@ -101,7 +106,7 @@ def _same_content(manifest: Manifest, digests: Mapping[str, str]) -> tuple[list[
             leaks.append(_content(pair, "subjects", other.subject, clip.subject))
         elif other.emotion != clip.emotion:
             leaks.append(_content(pair, "labels", str(other.emotion), str(clip.emotion)))
-        elif other.split is not clip.split:  # nobody known on either, or the manifest had refused it
+        elif other.split is not clip.split:  # both subjects unknown; `Manifest` raises for a known one
             leaks.append(_content(pair, "sides", str(other.split), str(clip.split)))
         else:
             repeated.append(pair)
@@ -126,5 +131,5 @@ def _near(pair: Pair, sides: Mapping[str, str]) -> Leak:
         f"clips '{pair.first}' and '{pair.second}' ({where}) look like one recording "
         f"({pair.matches} of {POSITIONS} frames alike): "
         "give them one subject or remove a row, then run 'ferflow data split'; if they are two recordings, "
-        f"--set {shlex.quote(setting)}",  # as a shell takes it, whatever a clip is called
+        f"--set {shlex.quote(setting)}",  # quoted for the shell, whatever characters a clip's name has
     )

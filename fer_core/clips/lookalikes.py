@@ -1,9 +1,10 @@
-"""The same person under two ids: a suspicion, for a person to look into, never a refusal.
+"""Find subjects that may be the same person under two ids; they are reported for a check, never refused.
 
 Databases share volunteers, and a lab's own ids change between sessions. Features of *neutral* faces are compared,
-since an expression moves them more than identity does; how alike is alike is learnt from the people who have several
-clips. Measured with efficientnet-lite0 on 224 rendered clips of 48 people, three first frames each: of the 48 cut into
-two ids one after the other 44 were suspected, of the 1128 pairs of others none; photographs of real people are harder.
+because an expression changes features more than identity does. The threshold is learnt from the people who have
+several clips. Measured with efficientnet-lite0 on 224 rendered clips of 48 people, three first frames each: the clips
+of each of the 48 were divided between two ids, one person at a time, and 44 were reported; of the 1128 pairs of
+different people none was. Photographs of real people are harder.
 """
 
 from __future__ import annotations
@@ -16,12 +17,12 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Likeness:
-    """Two subjects whose neutral faces are as alike as two clips of one person.
+    """Two subjects whose neutral faces are more alike than two clips of one person usually are.
 
     Args:
         first, second: subject keys.
-        similarity: cosine of their mean features.
-        typical: median of it between two clips of one person, which `similarity` exceeds.
+        similarity: cosine similarity of their mean features.
+        typical: median cosine similarity between two clips of one person; `similarity` is larger.
     """
 
     first: str
@@ -37,12 +38,14 @@ class Likeness:
 
 
 def lookalikes(features: Mapping[str, np.ndarray], subjects: Mapping[str, str]) -> list[Likeness]:
-    """Pairs of subjects to look at, the most alike first; empty where nobody has two clips to learn from, or where the
-    clips of one person are no more alike than any (too few people, no neutral beginning).
+    """Return pairs of subjects that may be one person, the most similar first.
+
+    The list is empty where no subject has two clips to learn the threshold from, or where the clips of one person are
+    no more alike than any two clips (too few people, no neutral beginning).
 
     Args:
         features: clip id -> (d,) mean backbone features of its first, neutral frames.
-        subjects: clip id -> subject; clips without one are left out.
+        subjects: clip id -> subject; clips without one are ignored.
     """
     ids = [i for i in features if subjects.get(i)]
     if not ids:

@@ -1,10 +1,10 @@
-"""Manifest: the table of clips a run works on, its CSV form, and its fingerprint.
+"""Manifest: the table of clips that a run works on, its CSV form, and its fingerprint.
 
-The CSV is UTF-8 with a header line. `path`, `label` and `subject` are needed; `clip`, `dataset`, `apex`, `split`,
-`intensity`, `root`, `keep_id` and any `group_*` may follow, `start` and `end` too where they cut nothing off: whole
-files are read. `path` is relative to the manifest's folder, or to the row's `root`, an absolute folder:
-`write_manifest` names it when clips lie outside the manifest's folder, so that every tree a manifest reads from is
-spelt out and no path can lead out of it.
+The CSV is UTF-8 with a header line. The columns `path`, `label` and `subject` are required; `clip`, `dataset`, `apex`,
+`split`, `intensity`, `root`, `keep_id` and any `group_*` are optional. `start` and `end` are allowed only where they
+select the whole file, because clips are read whole. `path` is relative to the manifest's folder, or to the row's
+`root`, an absolute folder. `write_manifest` writes `root` when clips lie outside the manifest's folder: a manifest
+names every folder that it reads from, and no path can lead out of these.
 """
 
 from __future__ import annotations
@@ -33,10 +33,11 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Manifest:
-    """Clips, in the order of their file.
+    """Clips, in the order of the file that lists them.
 
     Args:
-        classes: what they may be labelled as, in the order of all columns.
+        clips: the clips; a subject is on one side of the split only.
+        classes: the allowed labels; column i of every score array belongs to class i.
     Raises:
         DataError: two clips share an id, a subject is on two sides of the split, or a label is none of the classes.
     """
@@ -63,12 +64,12 @@ class Manifest:
 
     @classmethod
     def of_classes(cls, clips: Iterable[Clip], classes: Classes | None) -> Manifest:
-        """Clips and their classes; None: those that they are labelled as, in `ordered` order."""
+        """Return a manifest of `clips`; `classes=None` takes the labels that occur, in the order of `ordered`."""
         clips = tuple(clips)
         return cls(clips, classes or ordered(c.emotion for c in clips if c.emotion is not None))
 
     def with_clips(self, clips: Iterable[Clip]) -> Manifest:
-        """Other clips of the same classes."""
+        """Return a manifest of other clips with the same classes."""
         return replace(self, clips=tuple(clips))
 
     def __len__(self) -> int:
@@ -76,42 +77,42 @@ class Manifest:
 
     @cached_property
     def subjects(self) -> tuple[str, ...]:
-        """The known subjects, sorted."""
+        """Return the known subjects, sorted."""
         return tuple(sorted({c.subject for c in self.clips if c.subject}))
 
     @cached_property
     def datasets(self) -> tuple[str, ...]:
-        """The source databases, sorted; an empty name where a clip has none."""
+        """Return the source databases, sorted; '' if a clip has none."""
         return tuple(sorted({c.dataset for c in self.clips}))
 
     @property
     def synthetic(self) -> bool:
-        """True if any clip shows a drawn or rendered face, which every number made from it must say."""
+        """Return True if any clip shows a drawn or rendered face; every result computed from it must then say so."""
         return any(c.synthetic for c in self.clips)
 
     def class_counts(self) -> dict[str, int]:
-        """Labelled clips of each class, in the classes' order."""
+        """Return the number of labelled clips of each class, in the order of the classes."""
         counts = Counter(c.emotion for c in self.clips)
         return {label: counts[label] for label in self.classes}
 
     def labels(self) -> np.ndarray:
-        """(n,) int64 columns of the labelled clips' classes, in the clips' order."""
+        """Return the class index of each labelled clip, (n,) int64, in the order of the clips."""
         column = {label: place for place, label in enumerate(self.classes)}
         return np.array([column[c.emotion] for c in self.clips if c.emotion is not None], dtype=np.int64)
 
     def counts_by(self, key: Callable[[Clip], str]) -> dict[str, dict[str, int]]:
-        """`class_counts` of each group of clips that share a key, keys sorted: one row of a table each."""
+        """Return the `class_counts` of each group of clips with the same key, keys sorted."""
         groups: dict[str, list[Clip]] = {}
         for clip in self.clips:
             groups.setdefault(key(clip), []).append(clip)
         return {name: self.with_clips(groups[name]).class_counts() for name in sorted(groups)}
 
     def of(self, *sides: Split) -> Manifest:
-        """The clips on the named side or sides of the split."""
+        """Return a manifest of the clips on the named side or sides of the split."""
         return self.with_clips(c for c in self.clips if c.split in sides)
 
     def labelled(self) -> Manifest:
-        """The clips that have a label."""
+        """Return a manifest of the clips that have a label."""
         return self.with_clips(c for c in self.clips if c.emotion is not None)
 
 
@@ -124,20 +125,21 @@ def read_manifest(
     ignore_split: bool = False,
     on_bad_path: Callable[[int, Clip, DataError], None] | None = None,
 ) -> Manifest:
-    """The manifest in a CSV file. Nothing it names is opened; whether the clips exist is found when they are decoded.
+    """Return the manifest in a CSV file. No clip is opened; a missing clip is found when it is decoded.
 
     Args:
-        path: UTF-8 CSV; commas, semicolons, tabs or bars, a BOM and CRLF are accepted.
-        labelled: every row needs a label; rows without one, and those of other classes, are left out and the log says
-            so. False: all rows are kept, the label column may be missing (clips to be scored).
-        subject: `none` accepts rows without a subject, which forbids subject-disjoint splits of them.
-        classes: what clips may be labelled as; None: whatever they are.
-        ignore_split: read as if there were no split column, to split anew.
-        on_bad_path: called for a row whose path is refused (a URL, `..`, outside its root) with the number of clips
-            kept before it, its clip and the reason, and the other rows are read; None raises.
+        path: UTF-8 CSV; commas, semicolons, tabs or bars as delimiter, a BOM and CRLF are accepted.
+        labelled: leave out rows without a label and rows of other classes, and log how many. False keeps all rows, and
+            the label column may be missing (clips to be scored).
+        subject: `none` accepts rows without a subject; no subject-disjoint split of them is possible.
+        classes: the allowed labels; None allows every label.
+        ignore_split: ignore the split column, in order to split again.
+        on_bad_path: called for each row whose path is refused (a URL, `..`, outside its root) with the number of clips
+            kept before it, its clip and the reason; the row is skipped. None raises instead.
 
     Raises:
-        DataError: with file, line, value and remedy, for whatever would make the data lie.
+        DataError: the file cannot be read, a column is missing, or a row is wrong or contradicts another one; the
+            message names file, line, value and remedy.
 
     Example:
         >>> from tempfile import TemporaryDirectory
@@ -164,10 +166,11 @@ def read_manifest(
 
 
 def write_manifest(manifest: Manifest, path: Path) -> None:
-    """Write the CSV that `read_manifest` reads back to the same clips; spreadsheets find no formula in it.
+    """Write a CSV file that `read_manifest` reads back to the same clips; no cell of it runs as a spreadsheet formula.
 
     Raises:
-        DataError: a name is not UTF-8. StoreError: the file cannot be written.
+        DataError: a name is not UTF-8.
+        StoreError: the file cannot be written.
     """
     folder = path.absolute().parent
     roots = _outer_roots(manifest.clips, folder)
@@ -198,10 +201,11 @@ def write_manifest(manifest: Manifest, path: Path) -> None:
 
 
 def content_digests(manifest: Manifest, progress: Callable[[int, int], None] | None = None) -> dict[str, str]:
-    """Clip id -> content digest, reading every file once.
+    """Return the content digest of each clip, by clip id; every file is read once.
 
     Raises:
         DataError: a clip cannot be read.
+        ClipError: the order of the frames in a folder is unknown.
     """
     digests = {}
     for i, clip in enumerate(manifest.clips):
@@ -217,12 +221,12 @@ def content_digests(manifest: Manifest, progress: Callable[[int, int], None] | N
 
 
 def fingerprint(manifest: Manifest, digests: Mapping[str, str]) -> str:
-    """One hash over the rows (content digest, emotion, subject, split): 32 hex digits, whatever their order.
+    """Return one hash, 32 hex digits, over the rows (content digest, emotion, subject, split), whatever their order.
 
-    Names, paths and databases are not in it: the same clips with the same labels on the same sides are the same data.
+    Names, paths and databases do not change it: the same clips with the same labels and sides are the same data.
 
     Args:
-        digests: clip id -> content digest, of every clip.
+        digests: clip id -> content digest, for every clip.
     Raises:
         DataError: a clip has no digest.
     """
@@ -234,7 +238,7 @@ def fingerprint(manifest: Manifest, digests: Mapping[str, str]) -> str:
 
 
 def _outer_roots(clips: Iterable[Clip], folder: Path) -> dict[str, Path]:
-    """Clip id -> the tree it is read from, for clips outside `folder`: the deepest one that holds a whole database."""
+    """Return, by clip id, the root of each clip outside `folder`: the deepest folder with all clips of a database."""
     outside: dict[str, list[Clip]] = {}
     for clip in clips:
         if not clip.path.is_relative_to(folder):
@@ -248,4 +252,4 @@ def _outer_roots(clips: Iterable[Clip], folder: Path) -> dict[str, Path]:
 
 def _relative(path: Path, root: Path) -> str:
     text = path.relative_to(root).as_posix()
-    return f"./{text}" if ":" in text.split("/")[0] else text  # `take:1.mp4` would read as a protocol
+    return f"./{text}" if ":" in text.split("/")[0] else text  # `take:1.mp4` would be taken for a protocol

@@ -1,8 +1,8 @@
-"""What is a clip in a folder: the one answer that a scan, a batch to score and preprocessing share.
+"""Decide which files of a folder are clips; scanning, batch scoring and preprocessing all use this module.
 
-A video is a clip, known by its suffix or by the first bytes of its content. Pictures numbered without large gaps are
-the frames of one clip, the folder; other pictures are stills, a clip of one frame each. Every other file is passed over
-with a reason. No file is decoded.
+A video is a clip, recognised by its suffix or by its first bytes. Pictures numbered without large gaps are the frames
+of one clip, and the folder is that clip; other pictures are stills, clips of one frame each. Every other file is
+skipped, with a reason. No file is decoded.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from fer_core.errors import ClipError
 NOT_VIDEO = "not a video"
 OURS = "results of ferflow"
 SPLITS = {**{s.value: s for s in Split}, "val": Split.VALIDATION, "valid": Split.VALIDATION, "dev": Split.VALIDATION}
-_HEAD = 4096  # bytes read of a file whose suffix says nothing
+_HEAD = 4096  # bytes read of a file whose suffix is unknown
 _AMBIGUOUS = (".ts",)  # also TypeScript
-_TS_PACKETS = ((188, 0), (192, 4), (204, 0))  # size of a packet of an MPEG transport stream, place of its first byte
+_TS_PACKETS = ((188, 0), (192, 4), (204, 0))  # MPEG transport stream: (size of a packet, offset of its sync byte)
 _PICTURES = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"II*\0", b"MM\0*")
 _VIDEOS = re.compile(
     rb"""
@@ -38,12 +38,12 @@ _VIDEOS = re.compile(
 
 @dataclass(frozen=True)
 class Found:
-    """Files of one folder, by name.
+    """The clips and the other files of one folder, sorted by name.
 
     Args:
         clips: videos and stills; the folder itself where its pictures are the frames of one clip.
-        passed_over: other files, and why.
-        note: a sentence on a choice that was made; empty without one.
+        passed_over: the other files, each with the reason.
+        note: sentence on how the pictures were interpreted; empty where there was nothing to decide.
     """
 
     clips: tuple[Path, ...]
@@ -52,10 +52,12 @@ class Found:
 
 
 def clips_in(folder: Path, files: Sequence[Path], *, class_folder: bool = False) -> Found:
-    """The clips among the visible files of a folder, its inner folders left aside.
+    """Return the clips among `files`, the visible entries of a folder that are not folders themselves.
 
     Args:
-        class_folder: the folder gathers clips of one label, so that its pictures are stills, numbered or not.
+        folder: the folder of the files.
+        files: its visible files.
+        class_folder: True if the folder collects clips of one label; its pictures are then stills, numbered or not.
     """
     videos = [path for path in files if is_video(path)]
     known = set(videos)
@@ -63,7 +65,8 @@ def clips_in(folder: Path, files: Sequence[Path], *, class_folder: bool = False)
     known.update(pictures)
     passed_over = [(path, NOT_VIDEO) for path in files if path not in known]
     note = ""
-    if videos and not class_folder:
+    named = any(path.suffix.lower() in VIDEO_SUFFIXES for path in videos)  # a GIF does not count
+    if named and not class_folder:
         passed_over += [(path, "a picture beside a video") for path in pictures]
         pictures = []
     elif class_folder:
@@ -79,7 +82,7 @@ def clips_in(folder: Path, files: Sequence[Path], *, class_folder: bool = False)
             if order.continuous:
                 passed_over += [(folder / name, "not one of the numbered frames") for name in order.others]
                 note = f"{folder}: its frames are ordered by {order.reading} of their names" if order.reading else ""
-                return Found((folder,), tuple(sorted(passed_over)), note)
+                return Found((folder, *sorted(videos)), tuple(sorted(passed_over)), note)
             note = (
                 f"{folder}: {len(pictures)} pictures are taken as stills, since more than half of the numbers between "
                 "them are missing; name the folder in a manifest to take it for one clip"
@@ -88,7 +91,7 @@ def clips_in(folder: Path, files: Sequence[Path], *, class_folder: bool = False)
 
 
 def is_video(path: Path) -> bool:
-    """True if a file has the suffix of a video or the content of one; a damaged file counts by its suffix."""
+    """Return True if a file has the suffix of a video or the content of one; a damaged file is judged by its suffix."""
     suffix = path.suffix.lower()
     if suffix in VIDEO_SUFFIXES and suffix not in _AMBIGUOUS:
         return path.is_file() or path.is_symlink()
@@ -101,7 +104,7 @@ def is_video(path: Path) -> bool:
 
 
 def is_picture(path: Path) -> bool:
-    """True if a file has the suffix of a picture, or the content of one and the suffix of nothing else."""
+    """Return True if a file has the suffix of a picture, or the content of a picture and no suffix of a video."""
     suffix = path.suffix.lower()
     if suffix in FRAME_SUFFIXES:
         return path.is_file() or path.is_symlink()
@@ -109,18 +112,18 @@ def is_picture(path: Path) -> bool:
 
 
 def is_picture_content(head: bytes) -> bool:
-    """True if content begins like a JPEG, PNG, TIFF or BMP picture."""
+    """Return True if the first bytes are those of a JPEG, PNG, TIFF or BMP picture."""
     return head.startswith(_PICTURES) or (head[:2] == b"BM" and head[6:10] == b"\0\0\0\0" and len(head) > 25)
 
 
 def is_class_folder(inside: Path) -> bool:
-    """True if a folder, by its path inside the root that the user names, gathers the clips of one label."""
+    """Return True if the folder `inside`, a path relative to the user's root, collects the clips of one label."""
     parts = inside.parts[1:] if inside.parts and inside.parts[0].lower() in SPLITS else inside.parts
     return len(parts) == 1 and (label_of(parts[0]) in {*ALIASES.values(), *OTHER_LABELS})
 
 
 def is_ours(folder: Path) -> bool:
-    """True if a folder was made by ferflow: results of a batch that was scored, or a workspace."""
+    """Return True if ferflow made the folder: the results of a scored batch, or a workspace."""
     results = (folder / "verdicts.parquet").is_file() and (folder / "frames.parquet").is_file()
     return results or ((folder / "store").is_dir() and (folder / "mlflow.db").is_file())
 

@@ -1,4 +1,4 @@
-"""Neutral clips where neutral is a class: the first frames of a database whose clips begin neutral (§3.3)."""
+"""Neutral clips for tasks with a neutral class: the first frames of clips that begin neutral (§3.3)."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from fer_core.clips.manifest import Manifest
 from fer_core.emotions import Emotion
 from fer_core.store import cache_key
 
-LAST_FRAME = 2  # CK+ reaches its apex in some ten to twenty frames; of frames 0 ... 2 the second half is used
+LAST_FRAME = 2  # CK+ reaches the apex after ten to twenty frames; preprocessing uses the second half of frames 0 to 2
 SUFFIX = "@neutral"
 
 
 def with_first_frames(manifest: Manifest, databases: Collection[str]) -> Manifest:
-    """The manifest and, for each subject of `databases`, a neutral clip: the first frames of one clip of theirs.
+    """Return the manifest with one added neutral clip per subject of `databases`: the first frames of a clip of theirs.
 
-    One a subject, for as many as there are clips would make neutral by far the largest class (CK+: 309 against 25 of
-    fear) of faces that hardly differ. It is the same file cut after frame 2, on the same side of the split; a subject
-    who has a neutral clip of their own gets none.
+    Only one per subject: the first frames of every clip would make neutral by far the largest class (CK+: 309 against
+    25 of fear), of faces that hardly differ. The new clip is the same file cut after frame 2, on the same side of the
+    split. A subject who already has a neutral clip gets none, and clips with the apex in frames 0 to 2 are not used.
     """
     have = {c.subject for c in manifest.clips if c.emotion == Emotion.NEUTRAL}
     made: dict[str, Clip] = {}
@@ -32,9 +32,13 @@ def with_first_frames(manifest: Manifest, databases: Collection[str]) -> Manifes
 
 
 def shown_digest(clip: Clip, digest: str) -> str:
-    """Identity of what a clip shows, of 32 hex digits: its content's, but another one for first frames of a file.
+    """Return a digest of the frames that a clip shows, 32 hex digits.
 
-    A file and the neutral clip made of it are judged apart, and verdicts are kept by this identity.
+    It is the digest of the content, except for the first frames that `with_first_frames` adds: they need another digest
+    than the clip they are cut from, because verdicts are stored by it. An empty digest stays empty.
+
+    Args:
+        digest: content digest of the clip's file.
     """
     first_frames = clip.emotion == Emotion.NEUTRAL and clip.id.endswith(SUFFIX)
     return cache_key(first_frames=digest, last=LAST_FRAME) if first_frames and digest else digest

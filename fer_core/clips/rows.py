@@ -1,4 +1,4 @@
-"""The rows of a manifest CSV -> clips; each refusal names the file, the line, the value and the remedy."""
+"""Read the rows of a manifest CSV into clips; every error names the file, the line, the value and the remedy."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from fer_core.errors import DataError
 from fer_core.store import write_atomic
 
 KNOWN = ("clip", "path", "subject", "label", "dataset", "apex", "split", "root", "start", "end", "intensity", "keep_id")
-# What people call the columns that are needed.
+# Other names that users give to the required columns.
 SYNONYMS = {
     "path": "file filename file_name filepath file_path video videopath video_path image image_path media",
     "label": "emotion class expression category target emotion_label",
@@ -39,13 +39,13 @@ _PROTOCOL = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]*:")
 
 @dataclass(frozen=True)
 class ManifestRows:
-    """What a manifest CSV holds.
+    """The content of a manifest CSV.
 
     Args:
-        clips: one a file, in the order of the rows.
-        dropped: rows left out, by reason.
-        joined: spelling of a subject that is kept -> other spellings of the same person.
-        unread: columns that nothing reads.
+        clips: one per file, in the order of the rows.
+        dropped: number of rows left out, by reason.
+        joined: the spelling of a subject that is kept -> the other spellings of the same person.
+        unread: columns that are not used.
     """
 
     clips: tuple[Clip, ...]
@@ -54,7 +54,7 @@ class ManifestRows:
     unread: tuple[str, ...]
 
     def notes(self) -> Iterator[str]:
-        """A sentence for each column about people that would be of use under another name."""
+        """Yield a sentence for each unused column about people (sex, age ...) that needs the prefix `group_`."""
         for name in self.unread:
             if name in ABOUT_PEOPLE:
                 yield f"column '{name}' is not read; call it 'group_{name}' to have results for each of its values"
@@ -71,19 +71,19 @@ def read_rows(
     words: Mapping[str, str] | None = None,
     on_bad_path: Callable[[int, Clip, DataError], None] | None = None,
 ) -> ManifestRows:
-    """The clips of a manifest CSV, and what was done with its rows. Other arguments and errors: `read_manifest`.
+    """Return the clips of a manifest CSV with the counts of rows left out. Other arguments and errors: `read_manifest`.
 
     Args:
-        subject: `required` refuses a row without one, `known` leaves such rows out and counts them, `none` keeps them.
-        keep_ids: subjects that differ only in spelling are different people.
-        words: the file's own words for labels, from `read_label_map`.
+        subject: for a row without one, `required` raises, `known` leaves the row out and counts it, `none` keeps it.
+        keep_ids: treat subjects that differ only in spelling as different people.
+        words: labels of the words that this file uses, from `read_label_map`.
     """
     needed = ["path", *(["label"] if labelled else []), *(["subject"] if subject != "none" else [])]
     folder = path.absolute().parent
     dropped: Counter[str] = Counter()
     kept: Rows = {}
     people = People()
-    unknown: dict[str, list[int]] = {}  # label word that is no class -> its lines
+    unknown: dict[str, list[int]] = {}  # word that is no class -> the lines that have it
     columns, rows = read_table(path, needed)
     for line, row in rows:
         where = f"{path.name} line {line}"
@@ -102,7 +102,7 @@ def read_rows(
             on_bad_path(len(kept), Clip(id=name, path=Path(row["path"].replace("\0", " ")), emotion=emotion), refused)
             dropped["path refused"] += 1
             continue
-        no_subject = f"no subject ({word})" if (word := row.get("subject", "")) else "no subject"
+        word = row.get("subject", "")
         if is_missing(word):
             row["subject"] = ""
         if keep_ids:
@@ -113,7 +113,7 @@ def read_rows(
             dropped[reason] += 1
             continue
         if unnamed:
-            dropped[no_subject] += 1
+            dropped[f"no subject ({word})" if word else "no subject"] += 1
             continue
         first, other = kept.setdefault(clip.path, (line, clip))
         if other is clip:
@@ -136,12 +136,15 @@ def read_rows(
 
 
 def drop_subject(path: Path, subject: str, dry: bool = False) -> int:
-    """Rewrite a manifest without a subject's rows, the other rows as they are; how many went.
+    """Rewrite a manifest without the rows of a subject, and return their number; other rows stay as they are.
 
     Args:
-        dry: only count.
+        path: the CSV file.
+        subject: key of the subject, `<dataset>:<id>` or `<id>`.
+        dry: only count the rows.
     Raises:
-        DataError: it is no manifest. StoreError: it cannot be written.
+        DataError: the file is no manifest.
+        StoreError: the file cannot be written.
     """
     rows = [row for _, row in read_table(path, ["subject"])[1]]
     kept = [row for row in rows if not _shows(row, subject)]
@@ -151,7 +154,7 @@ def drop_subject(path: Path, subject: str, dry: bool = False) -> int:
 
 
 def tell_apart(clips: Sequence[Clip]) -> tuple[Clip, ...]:
-    """The clips; those whose ids are paths that differ only by suffix (`a.mp4`, `a.mov`) get it back."""
+    """Return the clips; ids that are equal because the suffix was cut off (`a.mp4`, `a.mov`) get it back."""
     counts = Counter(clip.id for clip in clips)
     return tuple(
         replace(c, id=c.id + c.path.suffix)
@@ -162,12 +165,12 @@ def tell_apart(clips: Sequence[Clip]) -> tuple[Clip, ...]:
 
 
 def clip_path(text: str, root: Path) -> Path:
-    """The absolute path a path cell stands for, judged by its text alone, before anything is opened.
+    """Return the absolute path of a path cell; only its text is checked, nothing is opened.
 
-    Absolute paths are taken only inside `root`; whoever means another tree says so in the `root` column.
+    An absolute path is accepted only inside `root`; a row that reads from another folder names it in the column `root`.
 
     Raises:
-        DataError: the cell is empty, a URL or protocol, holds NUL or `..`, or leads out of `root`.
+        DataError: the cell is empty, is a URL, protocol or drive, contains NUL or `..`, or leads out of `root`.
     """
     if not text.strip() or text.strip() == ".":
         raise DataError("the path is empty; name a video file or a folder of frames")
@@ -182,7 +185,7 @@ def clip_path(text: str, root: Path) -> Path:
                 else "copy the clip beside the manifest, or put './' before a file name that has a colon"
             )
         )
-    if ".." in re.split(r"[/\\]", text):
+    if ".." in text and ".." in re.split(r"[/\\]", text):
         raise DataError(f"path '{text}' has '..', which may lead out of {root}; write the path without it")
     path = Path(text)
     if not path.is_absolute():
@@ -196,19 +199,20 @@ def clip_path(text: str, root: Path) -> Path:
 
 
 def read_table(path: Path, needed: list[str]) -> tuple[list[str], Iterator[tuple[int, dict[str, str]]]]:
-    """The columns of a CSV file, and (line, cells by column) of each row that is not blank.
+    """Return the columns of a CSV file, and for each row that is not blank its line number and its cells by column.
 
-    Commas, semicolons, tabs or bars separate the cells; Excel's first line `sep=;` says which. The column of row names
-    that R writes without a header is passed over.
+    Cells are separated by commas, semicolons, tabs or bars; Excel's first line `sep=;` names the separator. The unnamed
+    column of row numbers that R's write.table adds is skipped.
 
     Raises:
-        DataError: the file cannot be read, or has no column of a name in `needed`.
+        DataError: the file cannot be read, or lacks a column in `needed`. Iterating over the rows raises it for a row
+            with a wrong number of cells or wrong quotes.
     """
     text = _text(path)
     first, _, rest = text.partition("\n")
     told = re.fullmatch(r'"?sep=(.)"?', first.strip("\r "), re.IGNORECASE)
     header = (rest if told else text).lstrip().partition("\n")[0]
-    # of equally many the first; a header has a delimiter for each column but one
+    # the most frequent one in the header, which has one between each two columns; ties go to the first
     delimiter = told[1] if told else max(",;\t|", key=header.count)
     if delimiter not in header and set(needed) & set(header.lower().replace('"', "").split()[1:]):
         raise DataError(f"{path.name}: blanks separate its columns; save it with commas (in R: write.csv)")
@@ -235,7 +239,7 @@ def _rows(
     names = columns
     for n, (line, row) in enumerate(lines):
         if n == 0 and len(row) == len(columns) + 1 and row[0].isdecimal():
-            names = ["", *columns]  # R's write.table: a number before each row, and no header over it
+            names = ["", *columns]  # R's write.table puts a row number before each row, without a column in the header
         if len(row) != len(names):
             raise DataError(
                 f"{path.name} line {line}: {len(row)} cells, but the header has {len(names)}; "
@@ -284,19 +288,22 @@ def _columns(path: Path, header: list[str], needed: list[str]) -> list[str]:
 
 
 def _cell(column: str, cell: str) -> str:
-    """The text of a cell; '' where it stands for no value. Subjects and labels are judged where they are counted."""
+    """Return the text of a cell, '' for a missing value.
+
+    In the columns subject and label, the word is returned, because clips without a value are counted by it.
+    """
     text = plain_cell(cell)
     if column == "path":
-        return text  # a file name may begin with a space, and be called anything
+        return text  # a file name may begin with a space, and may be a word like `null`
     if column not in ("clip", "root"):
         text = text.strip()
-    if column in ("subject", "label") or not is_missing(text):
+    if not text or not is_missing(text) or column in ("subject", "label"):
         return text
-    return text if text.lower() == "none" and column.startswith("group_") else ""  # no beard is a beard of value none
+    return text if text.lower() == "none" and column.startswith("group_") else ""  # a group may have the value `none`
 
 
 def _label(word: str, where: str, classes: Classes | None, words: Mapping[str, str] | None) -> tuple[str | None, str]:
-    """The class of a label cell, or None and the reason why the row is of none of the classes."""
+    """Return (class, class) of a label cell, or (None, reason) where its word is none of the classes."""
     label = mapped_label(word, words)
     if label not in (classes or ()):
         if label in UNCLASSED:
@@ -315,7 +322,7 @@ def _label(word: str, where: str, classes: Classes | None, words: Mapping[str, s
 
 
 def _unknown_labels(path: Path, unknown: Mapping[str, list[int]], classes: Classes) -> str:
-    """The sentence on label words that are no class: the first of them, then how many there are of each."""
+    """Return the error message for words that are no class: details of the first, and the number of rows of each."""
     word, lines = next(iter(unknown.items()))
     found = f"{path.name} line {lines[0]}: label '{word}' {label_hint(word, classes)}"
     if len(unknown) == 1:
@@ -325,13 +332,15 @@ def _unknown_labels(path: Path, unknown: Mapping[str, list[int]], classes: Class
 
 
 def _locate(row: dict[str, str], folder: Path) -> tuple[Path, Path]:
-    """(root, absolute path) of a row's clip; see `clip_path`."""
+    """Return (root, absolute path) of a row's clip, see `clip_path`."""
     root = folder
     if row.get("root"):
         if not Path(row["root"]).is_absolute():
             raise DataError(f"root '{row['root']}' is not absolute; name the whole folder")
         root = clip_path(row["root"], Path("/"))
-    path = existing_path(clip_path(row["path"], root))
+    path = clip_path(row["path"], root)
+    if not (row["path"].isascii() and row.get("root", "").isascii()):
+        path = existing_path(path)
     if "\\" in row["path"] and not os.path.lexists(path):
         raise DataError(
             f"path '{row['path']}' has backslashes, as Windows writes them, and there is no such file; "
@@ -345,7 +354,7 @@ def _clip(
 ) -> Clip:
     try:
         apex, start, end = (_frame(name, row.get(name, "")) for name in ("apex", "start", "end"))
-        if start or end not in (None, apex):  # an end at the apex cuts where the apex cuts anyway
+        if start or end not in (None, apex):  # `end` at the apex is allowed: frames after the apex are not used anyway
             raise DataError(
                 f"start={start}, end={end} take a stretch out of a longer recording, which is not done here; "
                 "cut the file first, and clear both cells"
@@ -384,7 +393,7 @@ def _keeps_id(row: Mapping[str, str]) -> bool:
 
 
 def _shows(row: Mapping[str, str], subject: str) -> bool:
-    """True if a row shows this subject, in any spelling that counts as theirs."""
+    """Return True if a row shows this subject, in any spelling that counts as the same person."""
     own = _subject_key(row["subject"], row.get("dataset", ""))
     exact = _keeps_id(row) or is_missing(row["subject"])
     return own == subject if exact else person_key(own) == person_key(subject)
@@ -394,7 +403,7 @@ def _frame(name: str, text: str) -> int | None:
     if not text:
         return None
     try:
-        number = float(text)  # a spreadsheet turns 28 into 28.0 as soon as another cell is empty
+        number = float(text)  # pandas writes 28 as 28.0 when another cell of the column is empty
     except ValueError:
         number = -1.0
     if number < 0 or not number.is_integer():

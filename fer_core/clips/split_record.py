@@ -1,4 +1,4 @@
-"""A split on disk: the manifest with its sides, and beside it how it was made, so that it can be made again."""
+"""Write a split to disk: the manifest with its sides, and a JSON file of the settings needed to make it again."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from fer_core.store import write_atomic
 
 @dataclass(frozen=True)
 class SplitRecord:
-    """Record of a split: its settings, and the clips and people of each side.
+    """Settings of a split, and the number of clips and subjects on each side.
 
     Args:
-        settings: the SplitConfig, seed included.
-        fingerprint: of the manifest with its sides (`manifest.fingerprint`).
-        clips: side -> emotion -> clips; the rows of Table 3.2.
-        subjects: side -> subjects.
-        warnings: classes without a clip on a side.
+        settings: fields of the SplitConfig, with the seed.
+        fingerprint: `manifest.fingerprint` of the manifest with its sides.
+        clips: side -> emotion -> number of clips, as in Table 3.2.
+        subjects: side -> number of subjects.
+        warnings: sentences on classes that have no clip on a side.
     """
 
     settings: Mapping[str, Any]
@@ -35,7 +35,15 @@ class SplitRecord:
 
 
 def describe_split(manifest: Manifest, cfg: SplitConfig, digests: Mapping[str, str]) -> SplitRecord:
-    """The record of a split manifest. Raises DataError when it cannot be used, see `splits.check_split`."""
+    """Return the record of a split manifest.
+
+    Args:
+        manifest: with a side for every clip.
+        cfg: settings that made the split.
+        digests: clip id -> content digest, for every clip.
+    Raises:
+        DataError: the split cannot be used (see `splits.check_split`), or a clip has no digest.
+    """
     sides = {side.value: manifest.of(side) for side in Split if manifest.of(side).clips}
     return SplitRecord(
         settings=cfg.model_dump(mode="json"),
@@ -47,10 +55,11 @@ def describe_split(manifest: Manifest, cfg: SplitConfig, digests: Mapping[str, s
 
 
 def write_split(manifest: Manifest, path: Path, cfg: SplitConfig, digests: Mapping[str, str]) -> SplitRecord:
-    """Write `clips.csv` and beside it `clips.split.json`; returns what the latter says.
+    """Write the manifest to `path` and its record beside it (`clips.csv`, `clips.split.json`); return the record.
 
     Raises:
-        DataError: the split cannot be used. StoreError: a file cannot be written.
+        DataError: the split cannot be used, or a clip has no digest.
+        StoreError: a file cannot be written.
     """
     record = describe_split(manifest, cfg, digests)
     write_manifest(manifest, path)

@@ -1,8 +1,8 @@
 """Subject-disjoint splits: no person is on two sides, and classes are spread as evenly as the subjects allow.
 
-Clips of one person look alike whatever the emotion, so a split by clip or by frame measures who is shown, not what.
-All schemes rest on scikit-learn's StratifiedGroupKFold with group = subject; a share of the clips is the union of some
-folds, the best of a few seeded shufflings.
+Clips of one person look alike for every emotion, so a split by clip or by frame measures how well people are
+recognised, not emotions. The sampled schemes use scikit-learn's StratifiedGroupKFold with group = subject. The share of
+clips for a side is the union of some folds; the best of a few seeded shuffles is taken.
 """
 
 from __future__ import annotations
@@ -23,16 +23,18 @@ from fer_core.published import TABLE_3_2
 
 log = logging.getLogger(__name__)
 
-_SHUFFLES = 8  # seeded candidates a share is chosen from
+_SHUFFLES = 8  # seeded shuffles that are tried for each share
 _TOLERANCE = 0.01  # a share of j/k of the folds may differ from the requested one by this much
 
 
 def split(manifest: Manifest, cfg: SplitConfig) -> Manifest:
-    """The manifest with a side for every clip, by `cfg.scheme`; of many splits (folds), the one `cfg.fold` names.
+    """Return the manifest with a side for every clip by `cfg.scheme`; of a scheme with many splits, split `cfg.fold`.
+
+    Clips that the scheme gives no side, such as those without a label, are left out.
 
     Raises:
         DataError: subjects are unknown or too few, or a class would be missing from the training side.
-        ConfigError: `fold` or the databases named do not exist.
+        ConfigError: `cfg.fold` or a database named in `cfg` does not exist, or settings contradict each other.
     """
     if cfg.fold >= (n := n_splits(manifest, cfg)):
         raise ConfigError(f"split.fold is {cfg.fold}, but '{cfg.scheme}' makes {n} here, counted from 0")
@@ -43,20 +45,20 @@ def split(manifest: Manifest, cfg: SplitConfig) -> Manifest:
 
 
 def n_splits(manifest: Manifest, cfg: SplitConfig) -> int:
-    """Number of splits that a scheme makes: one, or one a fold, or one a labelled subject."""
+    """Return the number of splits of a scheme: one, one per fold, or one per subject with labelled clips."""
     return {"folds": cfg.folds, "one_subject_out": len(manifest.labelled().subjects)}.get(cfg.scheme, 1)
 
 
 def every_split(manifest: Manifest, cfg: SplitConfig) -> list[Manifest]:
-    """All splits of a scheme, in the order of `cfg.fold`. Errors: see `split`."""
+    """Return all splits of a scheme, in the order of `cfg.fold`. Errors: see `split`."""
     return [split(manifest, cfg.model_copy(update={"fold": i})) for i in range(n_splits(manifest, cfg))]
 
 
 def check_split(manifest: Manifest) -> tuple[str, ...]:
-    """Warnings about a split that can be used; a class without a test clip has no recall, for one.
+    """Return warnings about a usable split; for example, a class without a test clip has no recall.
 
     Raises:
-        DataError: it cannot: no training side, one class only, or a class that training would never see.
+        DataError: the training side has fewer than two classes, or lacks a class that another side has.
     """
     counts = {side: manifest.of(side).class_counts() for side in Split if manifest.of(side).clips}
     train = counts.get(Split.TRAIN, {})
@@ -81,15 +83,17 @@ def check_split(manifest: Manifest) -> tuple[str, ...]:
 def grouped_folds(
     subjects: Sequence[str] | np.ndarray, labels: np.ndarray, folds: int, seed: int, setting: str = "search.folds"
 ) -> list[tuple[np.ndarray, np.ndarray]]:
-    """(train, test) row indices of each fold: every row is tested once, no subject is on both sides.
+    """Return (train, test) row indices of each fold: every row is tested once, no subject is on both sides.
 
-    Stratified while a class has at least `folds` rows, else grouped only; a class that one subject alone shows is
-    missing from that subject's training side, which no grouping can mend.
+    Folds are stratified if the largest class has at least `folds` rows, otherwise only grouped. A class of one subject
+    only is missing from the training side of the fold that tests this subject; no grouping can avoid that.
 
     Args:
         subjects: (n,) subject of each row.
         labels: (n,) class of each row.
-        setting: that says how many folds.
+        folds: number of folds.
+        seed: seed of the shuffle.
+        setting: name of the setting for the number of folds, for the error message.
     Raises:
         DataError: fewer subjects than folds, an unknown subject, or fewer than two classes.
 
@@ -108,10 +112,10 @@ def grouped_folds(
     rows = np.zeros((len(labels), 1))
     if np.bincount(np.unique(labels, return_inverse=True)[1]).max() >= folds:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # a class with fewer rows than folds: said in the docstring
+            warnings.simplefilter("ignore", UserWarning)  # a class with fewer rows than folds, see the docstring
             stratified = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
             cut = list(stratified.split(rows, labels, groups))
-        if all(len(test) for _, test in cut):  # with hardly more subjects than folds it can leave one empty
+        if all(len(test) for _, test in cut):  # with few more subjects than folds, a stratified fold can be empty
             return cut
     return list(GroupKFold(folds, shuffle=True, random_state=seed).split(rows, labels, groups))
 
@@ -119,7 +123,9 @@ def grouped_folds(
 def inner_split(
     subjects: Sequence[str] | np.ndarray, labels: np.ndarray, share: float, seed: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """(fit, stop) row indices: a subject-disjoint `share` of the rows to stop on; fit keeps every class it can.
+    """Return (fit, stop) row indices: a subject-disjoint `share` of the rows for early stopping, and the others.
+
+    The fit rows keep every class where the subjects allow it.
 
     Raises:
         DataError: fewer than two subjects, an unknown subject, or fewer than two classes.
@@ -149,10 +155,12 @@ def _groups(subjects: Sequence[str] | np.ndarray, labels: np.ndarray) -> np.ndar
 
 
 def _take(groups: np.ndarray, labels: np.ndarray, shares: Mapping[int, float], seed: int) -> np.ndarray:
-    """(n,) bool: whole subjects holding about `shares[c]` of the rows of each class c, at least one and never all.
+    """Return a mask, (n,) bool, of whole subjects that have about `shares[c]` of the rows of each class c.
 
-    Of the candidates the one whose class counts miss least, each miss as a share of its class; a class that would
-    vanish from the rest weighs most, one that would vanish from the taken next.
+    At least one subject is taken, and at least one is left.
+
+    Of the candidates, the one whose class counts differ least from the shares is taken, each difference as a share of
+    its class. A class that would be missing from the rest counts most, one missing from the taken rows next.
     """
     n_subjects = len(np.unique(groups))
     if n_subjects < 2:
@@ -181,7 +189,7 @@ def _take(groups: np.ndarray, labels: np.ndarray, shares: Mapping[int, float], s
 
 
 def _fraction(share: float, n_subjects: int) -> tuple[int, int]:
-    """(folds, folds taken): the smallest number of folds of which some make up the share, else the nearest."""
+    """Return (folds, folds to take): the fewest folds whose union matches the share, otherwise the nearest."""
     best = (2, 1)
     for folds in range(2, min(n_subjects, 50) + 1):
         taken = min(max(round(share * folds), 1), folds - 1)
@@ -192,13 +200,13 @@ def _fraction(share: float, n_subjects: int) -> tuple[int, int]:
     return best
 
 
-def _sided(manifest: Manifest, sides: Mapping[str, Split]) -> Manifest:
-    """The clips that have a side, by clip id; the others are left out."""
+def _with_splits(manifest: Manifest, sides: Mapping[str, Split]) -> Manifest:
+    """Return the manifest of the clips that have a side in `sides`, by clip id; the others are left out."""
     return manifest.with_clips(replace(c, split=sides[c.id]) for c in manifest.clips if c.id in sides)
 
 
 def _by_shares(manifest: Manifest, shares: Mapping[Split, Mapping[str, float]], seed: int) -> Manifest:
-    """Test first, then validation out of the rest; what remains is the training side."""
+    """Return the manifest split by class shares: test is taken first, then validation; the rest is for training."""
     rest = _labelled(manifest)
     sides: dict[str, Split] = {}
     gone = dict.fromkeys(manifest.classes, 0.0)
@@ -212,7 +220,7 @@ def _by_shares(manifest: Manifest, shares: Mapping[Split, Mapping[str, float]], 
         sides |= {c.id: side for c, yes in zip(rest.clips, taken, strict=True) if yes}
         rest = rest.with_clips(c for c, yes in zip(rest.clips, taken, strict=True) if not yes)
         gone = {label: gone[label] + wanted[label] for label in rest.classes}
-    return _sided(manifest, sides | {c.id: Split.TRAIN for c in rest.clips})
+    return _with_splits(manifest, sides | {c.id: Split.TRAIN for c in rest.clips})
 
 
 def _labelled(manifest: Manifest) -> Manifest:
@@ -234,7 +242,7 @@ def _fractions(manifest: Manifest, cfg: SplitConfig) -> Manifest:
 
 
 def _thesis(manifest: Manifest, cfg: SplitConfig) -> Manifest:
-    """Table 3.2's share of each class; a class that it does not have gets the share of all clips."""
+    """Split each class by its shares in Table 3.2; a class that the table lacks gets the shares of all clips."""
     total = np.sum(list(TABLE_3_2.values()), axis=0)
     shares = {}
     for side in (Split.TEST, Split.VALIDATION):
@@ -248,17 +256,17 @@ def _folds(manifest: Manifest, cfg: SplitConfig) -> Manifest:
     labelled = _labelled(manifest)
     clips, subjects = labelled.clips, [c.subject for c in labelled.clips]
     train, test = grouped_folds(subjects, labelled.labels(), cfg.folds, cfg.seed, "split.folds")[cfg.fold]
-    return _sided(manifest, {clips[i].id: Split.TRAIN for i in train} | {clips[i].id: Split.TEST for i in test})
+    return _with_splits(manifest, {clips[i].id: Split.TRAIN for i in train} | {clips[i].id: Split.TEST for i in test})
 
 
 def _one_subject_out(manifest: Manifest, cfg: SplitConfig) -> Manifest:
     clips = _labelled(manifest).clips
     out = manifest.labelled().subjects[cfg.fold]
-    return _sided(manifest, {c.id: Split.TEST if c.subject == out else Split.TRAIN for c in clips})
+    return _with_splits(manifest, {c.id: Split.TEST if c.subject == out else Split.TRAIN for c in clips})
 
 
 def _cross_database(manifest: Manifest, cfg: SplitConfig) -> Manifest:
-    """Clips of other databases, and test clips of classes the training databases lack, are left out and counted."""
+    """Split by database; clips of unnamed databases, and test clips of classes unseen in training, are left out."""
     for name in (*cfg.train_on, *cfg.test_on):
         if name not in manifest.datasets:
             raise ConfigError(f"no database '{name}' in the manifest; it has {', '.join(manifest.datasets)}")
@@ -278,14 +286,14 @@ def _cross_database(manifest: Manifest, cfg: SplitConfig) -> Manifest:
     if cfg.validation:
         shares = {Split.VALIDATION: dict.fromkeys(manifest.classes, cfg.validation)}
         sides |= {c.id: c.split for c in _by_shares(manifest.with_clips(train), shares, cfg.seed).clips if c.split}
-    return _sided(manifest, sides)
+    return _with_splits(manifest, sides)
 
 
 def _official(manifest: Manifest, cfg: SplitConfig) -> Manifest:
-    """The sides of the `split` column, or of AFEW's folders (`group_official`).
+    """Take the sides of the `split` column, or of AFEW's folders (`group_official`).
 
-    Without a test side, whose labels were never published, validation is the test set. A subject on both sides keeps
-    its training clips only.
+    Where there is no test side (AFEW's test labels were never published), validation becomes the test side. A subject
+    on both sides keeps only the training clips.
     """
     sides = {c.id: c.split or Split(c.groups["official"]) for c in manifest.clips if c.split or "official" in c.groups}
     if len(sides) < len(manifest):
@@ -301,7 +309,7 @@ def _official(manifest: Manifest, cfg: SplitConfig) -> Manifest:
         log.warning("%d clips of people who are also in train are left out of the other sides", len(leaking))
     if not all(c.subject for c in manifest.clips):
         log.warning("subjects are unknown: that no person is on two sides rests on the official split alone")
-    return _sided(manifest, {i: side for i, side in sides.items() if i not in set(leaking)})
+    return _with_splits(manifest, {i: side for i, side in sides.items() if i not in set(leaking)})
 
 
 _SCHEMES = {

@@ -1,4 +1,4 @@
-"""No recording under two names: neither on two sides of a split, nor among clips fitted to and shown afterwards."""
+"""Check for leaks: the same recording under two names, within a dataset or between training and evaluation clips."""
 
 from __future__ import annotations
 
@@ -22,12 +22,13 @@ def refuse_leaks(
     workspace: Workspace,
     progress: Callable[[int, int], None] | None = None,
 ) -> None:
-    """Refuse one recording under two names, which would be on two sides of some split, whoever made the split.
+    """Raise an error if a recording occurs under two names, because a split would put it on both sides.
 
-    That a clip's first frames are a neutral clip of the same file is meant. A clip is looked at once, and known then.
+    Neutral clips made from the first frames of a clip are allowed. Perceptual hashes are stored, so each clip is
+    decoded only once.
 
     Args:
-        progress: called with (clips looked at, clips in all).
+        progress: called with (clips checked, all clips).
     Raises:
         DataError: the same content has two subjects or two labels, or clips of two people look like one recording.
     """
@@ -47,14 +48,17 @@ def refuse_shared(
     workspace: Workspace,
     progress: Callable[[int, int], None] | None = None,
 ) -> None:
-    """Refuse a recording that is among the clips fitted to and, as somebody else's, among those shown afterwards. A
-    person who is among both is refused by whoever fits.
+    """Raise an error if a recording is in the training clips and, under another subject, in the evaluation clips.
+
+    This does not check for subjects that are in both; the function that fits the models does.
 
     Args:
-        fitted, shown: clips and their rows. name: of the latter, put in front of their ids in messages.
-        progress: called with (clips looked at, clips in all).
+        fitted: training clips and their rows.
+        shown: evaluation clips and their rows.
+        name: name of the evaluation clips; messages put it before their ids.
+        progress: called with (clips checked, all clips).
     Raises:
-        DataError: as `refuse_leaks`.
+        DataError: see `refuse_leaks`.
     """
     people = {clip.subject for clip in fitted[0]}
     others = [clip for clip in shown[0] if clip.subject not in people]

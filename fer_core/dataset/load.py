@@ -1,4 +1,4 @@
-"""The labelled clips of a run: its manifest, classes and split."""
+"""Load the labelled clips of a run, with their classes and split."""
 
 from __future__ import annotations
 
@@ -20,15 +20,16 @@ log = logging.getLogger(__name__)
 
 
 def load_dataset(cfg: RunConfig, workspace: Workspace, *, fitted: bool = True) -> Manifest:
-    """The labelled clips of a run, split by subject: as the manifest says, else by `cfg.split`.
+    """Load the labelled clips of a run, split by subject: by the manifest's split column, or else by `cfg.split`.
 
-    Where neutral is a class, the first frames of `neutral_from` are more clips of it.
+    If neutral is a class, the first frames of clips of the databases in `neutral_from` are added as neutral clips.
 
     Args:
-        fitted: whether a model is fitted to them; clips of one class can be shown to one all the same, without a split.
+        fitted: True if a model is fitted to the clips. False: they are only predicted, so they may have a single class
+            and need no split.
     Raises:
-        DataError: there is no manifest, or it or its split is not fit for training.
-        ConfigError: first frames are needed, but clips are not cut.
+        DataError: the manifest is missing, or it or its split cannot be used for training.
+        ConfigError: neutral first frames are needed, but `preprocess.apex` cuts no clip there.
     """
     path = Path(cfg.manifest).expanduser() if cfg.manifest else workspace.manifest
     if not path.is_file():
@@ -38,15 +39,15 @@ def load_dataset(cfg: RunConfig, workspace: Workspace, *, fitted: bool = True) -
         )
     manifest = labelled_clips(path, cfg.class_list)
     if fitted or sum(n > 0 for n in manifest.class_counts().values()) > 1:
-        manifest = _sided(manifest, cfg, path)
+        manifest = _with_splits(manifest, cfg, path)
     return _with_neutral(manifest, cfg) if Emotion.NEUTRAL in manifest.classes else manifest
 
 
 def check_classes(manifest: Manifest) -> None:
-    """Refuse classes that nobody to train on shows, before their faces are made.
+    """Check, before preprocessing, that every class has training clips.
 
     Raises:
-        DataError: a class has no clip on the training or validation side.
+        DataError: a class has no train or validation clip.
     """
     counts, everywhere = trained_on(manifest).class_counts(), manifest.class_counts()
     missing = [label for label, n in counts.items() if not n]
@@ -67,11 +68,13 @@ def check_classes(manifest: Manifest) -> None:
 
 
 def check_folds(manifest: Manifest, cfg: SearchConfig) -> None:
-    """Refuse now classes and folds that there are too few people for; clips that cannot be used may still leave fewer.
+    """Check, before preprocessing, that there are enough subjects for the folds and the classes.
+
+    Later there may be fewer subjects, if some clips cannot be used.
 
     Raises:
-        DataError: as `check_classes`; there are fewer people than folds; or a fold would leave a class without anybody
-            to learn it from, or nobody to stop on.
+        DataError: a class has no training clip; there are fewer subjects than folds; or a fold would have no training
+            subject for a class, or none for early stopping.
     """
     check_classes(manifest)
     training = trained_on(manifest)
@@ -103,10 +106,12 @@ def check_folds(manifest: Manifest, cfg: SearchConfig) -> None:
 
 
 def labelled_clips(path: Path, classes: Classes | None) -> Manifest:
-    """The clips of a manifest that are labelled as one of the classes; None: as anything.
+    """Read the clips of a manifest that have a label.
 
+    Args:
+        classes: labels to keep; None: all.
     Raises:
-        DataError: there are none, or the manifest cannot be read.
+        DataError: there are no such clips, or the manifest cannot be read.
     """
     manifest = read_manifest(path, classes=classes).labelled()
     if not manifest.clips:
@@ -114,7 +119,7 @@ def labelled_clips(path: Path, classes: Classes | None) -> Manifest:
     return manifest
 
 
-def _sided(manifest: Manifest, cfg: RunConfig, path: Path) -> Manifest:
+def _with_splits(manifest: Manifest, cfg: RunConfig, path: Path) -> Manifest:
     if all(clip.split is None for clip in manifest.clips):
         return split(manifest, cfg.split)
     unsplit = [clip.id for clip in manifest.clips if clip.split is None]
@@ -129,7 +134,7 @@ def _sided(manifest: Manifest, cfg: RunConfig, path: Path) -> Manifest:
 
 
 def _with_neutral(manifest: Manifest, cfg: RunConfig) -> Manifest:
-    """Neutral clips of first frames added; the sides are given by then, so no subject changes its side."""
+    """Add neutral clips from first frames. This follows the split, so no subject changes its split."""
     whole = with_first_frames(manifest, cfg.neutral_from)
     if len(whole) > len(manifest) and cfg.preprocess.apex == "last":
         raise ConfigError(
@@ -140,5 +145,5 @@ def _with_neutral(manifest: Manifest, cfg: RunConfig) -> Manifest:
 
 
 def trained_on(manifest: Manifest) -> Manifest:
-    """The clips that heads are trained on: train and validation; never those of the test set."""
+    """Return the clips that models are trained on: train and validation clips, never test clips."""
     return manifest.of(Split.TRAIN, Split.VALIDATION)

@@ -1,4 +1,4 @@
-"""Clips to rows: faces of every clip into the store, and what became of each."""
+"""Preprocess clips: store the faces of every clip and return a row with its result."""
 
 from __future__ import annotations
 
@@ -23,15 +23,17 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class ClipRow:
-    """Result of preprocessing one clip; JSON-able, since it crosses processes.
+    """Result of preprocessing one clip; JSON-able, because it is passed between processes.
 
     Args:
         clip: id in the manifest.
-        digest, key: identity of what it shows and of its faces; empty where the file could not be read.
-        status: `ok`, `low_quality`, or why it cannot be used; `reason` says it in words.
-        n_frames, n_selected, n_used: frames decoded, selected, and with a face.
-        cached: whether the faces were in the store already.
-        seconds: wall clock.
+        digest: digest of the clip's content; empty if the file could not be read.
+        key: key of its faces in the store; empty if the file could not be read.
+        status: `ok`, `low_quality`, or the kind of error.
+        reason: explanation of the status; empty if it is `ok`.
+        n_frames, n_selected, n_used: numbers of frames decoded, selected, and with a face.
+        cached: True if the faces were in the store before.
+        seconds: wall-clock time.
     """
 
     clip: str
@@ -60,7 +62,7 @@ def prepare_clips(
     workspace: Workspace,
     progress: Progress | None = None,
 ) -> list[ClipRow]:
-    """Faces of every clip into the store; one row a clip, in order, whatever became of it."""
+    """Preprocess the clips and store their faces. Returns one row per clip, in order, also for clips with errors."""
     rows = []
     for made in preprocess_batch(clips, cfg, limits, workspace.faces, progress=progress):
         faces, error = made.faces, made.error
@@ -83,7 +85,7 @@ def prepare_clips(
 
 
 def keep_usable(rows: Sequence[ClipRow], limits: LimitsConfig) -> list[ClipRow]:
-    """The rows that can be trained on; the others are quarantined, each with its reason in the log.
+    """Return the rows of usable clips; for each other clip, log the reason.
 
     Raises:
         DataError: more than `limits.max_quarantine` of the clips are unusable.
@@ -101,17 +103,17 @@ def keep_usable(rows: Sequence[ClipRow], limits: LimitsConfig) -> list[ClipRow]:
 
 
 def stored_ledgers(rows: Iterable[ClipRow], workspace: Workspace) -> Iterator[tuple[str, Ledger]]:
-    """(clip id, ledger) of every clip that was looked through, also those without any face."""
+    """Yield (clip id, ledger) of every clip that was decoded, also of clips without a face."""
     for row in rows:
         if row.key and (faces := workspace.faces.get(row.key)) is not None:
             yield row.clip, faces.ledger
 
 
 def stored_faces(rows: Iterable[ClipRow], workspace: Workspace) -> Iterable[Faces]:
-    """The faces of usable rows, in order.
+    """Yield the faces of usable rows, in order.
 
     Raises:
-        DataError: the store has lost them since.
+        DataError: the faces are not in the store any more.
     """
     for row in rows:
         faces = workspace.faces.get(row.key)
@@ -121,11 +123,11 @@ def stored_faces(rows: Iterable[ClipRow], workspace: Workspace) -> Iterable[Face
 
 
 def data_fingerprint(manifest: Manifest, rows: Sequence[ClipRow]) -> str:
-    """Fingerprint of the clips that are used, and of the split they are in; see `clips.manifest.fingerprint`."""
+    """Return the fingerprint of the usable clips and their split; see `clips.manifest.fingerprint`."""
     return clips_fingerprint(manifest.clips, rows)
 
 
 def clips_fingerprint(clips: Sequence[Clip], rows: Sequence[ClipRow]) -> str:
-    """Fingerprint of those of some clips that have rows."""
+    """Return the fingerprint of the clips that have a row."""
     digests = {row.clip: row.digest for row in rows}
     return fingerprint(Manifest.of_classes((c for c in clips if c.id in digests), None), digests)

@@ -1,4 +1,4 @@
-"""The table that training reads: labelled clips, their features and descriptors, stored once, shared by all trials."""
+"""The feature table: labelled clips with features and descriptors, stored once and read by all trials."""
 
 from __future__ import annotations
 
@@ -32,18 +32,18 @@ DESCRIBED = "described"
 
 @dataclass(frozen=True, kw_only=True)
 class FeatureTable(ClipInputs):
-    """Many clips as models see them, with what training and evaluation need to know of them.
+    """The inputs of models for many clips, with labels, subjects and other columns for training and evaluation.
 
     Args:
-        key: identity of the whole table.
-        part_keys: `people`, `features` (of which views and maps follow), and the name of each descriptor -> identity of
-            that part of it.
-        labels: (C,) int64 columns in `classes` order.
-        clip_ids, subjects, datasets: C texts each.
-        classes: in column order.
-        groups: name -> C values, of the manifest's `group_*` columns.
-        note: identity of backbone and preprocessing, for the record.
-        views: more (N, d) float16 features of the same frames, one tensor an augmented view; for training only.
+        key: key of the whole table.
+        labels: (C,) int64 true classes, as indices in `classes`.
+        clip_ids, subjects, datasets: C strings each.
+        classes: emotions, in the order of the scores' columns.
+        groups: name of a `group_*` column of the manifest -> C values.
+        note: identity of backbone and preprocessing, for the model record.
+        views: (N, d) float16 features of the same frames, one tensor for each augmented view; for training only.
+        part_keys: key of each part: `people` (clips, labels, subjects), `features` (with views and maps), and each
+            descriptor by name.
     """
 
     key: str
@@ -81,22 +81,23 @@ class FeatureTable(ClipInputs):
 
     @property
     def synthetic(self) -> bool:
-        """True if any clip's faces are drawn or rendered."""
+        """True if the faces of any clip are drawn or rendered."""
         return any("synthetic" in name.lower() for name in self.datasets)
 
     def frame_labels(self) -> np.ndarray:
-        """(N,) int64 label of every frame: its clip's."""
+        """Return (N,) int64 labels of the frames; each frame has the label of its clip."""
         return np.repeat(self.labels, np.diff(self.offsets))
 
 
 @dataclass(frozen=True)
 class Part:
-    """Another layer or view of a table's frames, or a descriptor of its clips, stored beside it.
+    """An additional part of a table: another layer or view of its frames, or a descriptor of its clips.
 
     Args:
-        layer: what it is of the frames; `described`: one row a clip of the descriptor `name`.
-        keys: of what each clip's rows are made: feature keys, or the faces' keys and the descriptor's identity.
-        rows: one array a clip, in the clips' order; not asked for when the part is stored already.
+        layer: layer of the frames' features; `described`: the descriptor `name`, one row per clip.
+        keys: for each clip, the key of the part: its feature key, or the key of its faces with the descriptor's.
+        rows: function that returns one array per clip, in order; not called if the part is stored already.
+        name: name of the descriptor.
     """
 
     layer: Layer | Literal["described"]
@@ -114,14 +115,14 @@ def build_table(
     classes: Classes = SIX,
     parts: Sequence[Part] = (),
 ) -> FeatureTable:
-    """The table of labelled clips, written once and memory-mapped by every trial that uses it.
+    """Build and store the table of labelled clips; all trials read it memory-mapped.
 
     Args:
         clips: labelled clips.
-        features: one (n, d) float16 array a clip; n >= 1.
-        keys: the clips' feature keys.
-        note: identity of backbone and preprocessing, for the record.
-        parts: more views of the features, and maps, in the views' order, and descriptors.
+        features: one (n, d) float16 array per clip; n >= 1.
+        keys: feature keys of the clips.
+        note: identity of backbone and preprocessing, for the model record.
+        parts: additional views, maps (in the order of the views) and descriptors.
     Raises:
         DataError: there are no clips, or one has no frames or no label.
     """
@@ -173,10 +174,10 @@ def _unfit(clip: Clip, rows: np.ndarray) -> str:
 
 
 def load_table(path: Path) -> FeatureTable:
-    """A stored table, its features memory-mapped: many trials share one copy in memory.
+    """Load a stored table with memory-mapped features, so that all trials share one copy in memory.
 
     Raises:
-        StoreError: it is missing or damaged, or a part of it is.
+        StoreError: the table or a part of it is missing or damaged.
     """
     try:
         with safe_open(path, framework="pt") as file:
@@ -218,12 +219,13 @@ _PLAIN: tuple[Layer, View] = ("features", PLAIN)
 
 @dataclass(frozen=True)
 class FeatureRequirements:
-    """The features that fits read of the clips.
+    """The features and descriptors that models need.
 
     Args:
-        plain: whether they read features of the plain faces at all.
-        features: augmented views of the features; maps: those at the backbone's cut, by their views.
-        descriptors: names of descriptors, of a clip's faces or of its whole course's.
+        plain: True if features of the unaugmented faces are needed.
+        features: augmented views for which features are needed.
+        maps: views for which maps at the backbone's cut are needed.
+        descriptors: names of descriptors.
     """
 
     plain: bool = True
@@ -232,7 +234,7 @@ class FeatureRequirements:
     descriptors: tuple[str, ...] = ()
 
     def parts(self) -> Iterator[tuple[Layer, View]]:
-        """Maps first: features are made of them where they are there."""
+        """Yield (layer, view) pairs; maps come first, because features are computed from stored maps."""
         yield from (("maps", view) for view in self.maps)
         yield from (("features", view) for view in self.features)
 
@@ -243,7 +245,7 @@ class FeatureRequirements:
 
     @property
     def course(self) -> bool:
-        """True if the faces of the clips' whole course are needed."""
+        """True if the whole-course faces of the clips are needed."""
         return of_course(self.descriptors)
 
     @property
@@ -261,10 +263,11 @@ def store_features(
     extra: FeatureRequirements = FeatureRequirements(),
     trained: Collection[str] = (),
 ) -> int:
-    """See that every row's features are stored; returns how many frames had to be computed, each view counted.
+    """Compute and store the missing features of all rows. Returns the number of frames computed, summed over views.
 
     Args:
-        extra: what else is stored, of the clips in `trained` only: augmentation touches the training side alone.
+        extra: additional views and maps to store, but only for the clips in `trained`: test clips are not augmented.
+        trained: ids of the training clips.
     """
     computed = 0
     for done, (row, faces) in enumerate(zip(rows, stored_faces(rows, workspace), strict=True), start=1):
@@ -288,7 +291,7 @@ def training_table(
     course: Sequence[ClipRow] = (),
     extra: FeatureRequirements = FeatureRequirements(),
 ) -> FeatureTable:
-    """The table of the train and validation clips among `rows`; test clips are not in it. See `clips_table`."""
+    """Build the table of the train and validation clips among `rows`; see `clips_table`."""
     clips, known_as = trained_on(manifest), data_fingerprint(manifest, rows)
     return clips_table(clips, rows, backbone, cfg, workspace, known_as, course=course, extra=extra)
 
@@ -304,14 +307,13 @@ def clips_table(
     course: Sequence[ClipRow] = (),
     extra: FeatureRequirements = FeatureRequirements(),
 ) -> FeatureTable:
-    """The table of those of a manifest's labelled clips that are among `rows`; `training_table` is that of its training
-    side.
+    """Build the table of those labelled clips of a manifest that are among `rows`.
 
     Args:
-        backbone: may be None where no features are wanted; the table's are then (N, 0).
-        fingerprint: of the data they are part of.
-        course: rows of the same clips' whole course, where a descriptor is taken of it.
-        extra: what it holds.
+        backbone: None if no features are needed; the table's features are then (N, 0).
+        fingerprint: fingerprint of the data.
+        course: rows of the same clips' whole-course faces, if a descriptor reads them.
+        extra: the features and descriptors that the table contains.
     """
     by_id, whole = {row.clip: row for row in rows}, {row.clip: row for row in course}
     clips = [c for c in manifest.clips if c.id in by_id]

@@ -1,1 +1,1 @@
-"""Scores and labels -> numbers (`metrics`, `calibration`), pictures of them (`plots`), a page to read (`report`)."""
+"""Compute results from scores and labels: metrics, calibration, prediction sets, abstention, gate, lockbox, latency."""

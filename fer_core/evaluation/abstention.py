@@ -1,4 +1,5 @@
-"""Abstention: what accuracy is bought by leaving the least confident clips unanswered (El-Yaniv and Wiener 2010)."""
+"""Abstention: the accuracy on the answered clips if the least confident ones stay unanswered (El-Yaniv, Wiener
+2010)."""
 
 from __future__ import annotations
 
@@ -14,17 +15,18 @@ from fer_core.evaluation.metrics import Interval, subject_draws
 
 _POINTS = 101
 RANKING_COLUMNS = ("AUROC", "risk area %")
-SHOWN = (1.0, 0.9, 0.8, 0.7, 0.5)  # coverages a reader looks up
+SHOWN = (1.0, 0.9, 0.8, 0.7, 0.5)  # coverages shown in tables
 
 
 @dataclass(frozen=True)
 class CoverageCurve:
-    """Accuracy over coverage, from every clip answered down to the most confident one.
+    """Accuracy as a function of coverage, from all clips answered to only the most confident clip answered.
 
     Args:
-        threshold: (m,) calibrated confidence from which a clip is answered, rising.
-        coverage: (m,) share of the clips answered.
-        accuracy: (m,) share of those that are right; low, high: its 95 % interval by subject.
+        threshold: (m,) increasing thresholds; a clip is answered if its calibrated confidence is at least this value.
+        coverage: (m,) share of the clips that are answered.
+        accuracy: (m,) share of the answered clips that are correct.
+        low, high: (m,) 95 % interval of the accuracy, by subject.
     """
 
     threshold: np.ndarray
@@ -34,7 +36,7 @@ class CoverageCurve:
     high: np.ndarray
 
     def at(self, coverage: float) -> tuple[float, Interval]:
-        """Threshold and accuracy where at least `coverage` of the clips are answered, at the highest threshold."""
+        """Return the highest threshold that answers at least `coverage` of the clips, and the accuracy there."""
         place = int(np.flatnonzero(self.coverage >= coverage - 1e-9)[-1])
         return float(self.threshold[place]), Interval(
             float(self.accuracy[place]), float(self.low[place]), float(self.high[place])
@@ -42,7 +44,7 @@ class CoverageCurve:
 
     @property
     def mean_risk(self) -> float:
-        """Area under error over coverage: what is wrong of the answered clips, averaged over all coverages."""
+        """Area under the error-coverage curve: error rate of the answered clips, averaged over all coverages."""
         steps = -np.diff(self.coverage, append=0.0)
         return float(steps @ (1 - self.accuracy))
 
@@ -53,42 +55,47 @@ class CoverageCurve:
 
 @dataclass(frozen=True)
 class Ranking:
-    """Ranking quality of a model's confidence: are its right clips the surer ones?
+    """Quality of a model's confidence: does it rank correct clips above wrong ones?
 
     Args:
-        auroc: how well it tells right clips from wrong ones (`confidence_auroc`); NaN where none is wrong.
-        mean_risk: share of answered clips that are wrong, averaged over all coverages.
+        auroc: see `confidence_auroc`; NaN if all clips are correct or all are wrong.
+        mean_risk: error rate of the answered clips, averaged over all coverages.
     """
 
     auroc: float
     mean_risk: float
 
     def metrics(self) -> dict[str, float]:
-        """The two under their names in MLflow."""
+        """Return both values under their MLflow metric names."""
         return {"abstention/auroc": self.auroc, "abstention/mean_risk": self.mean_risk}
 
     def columns(self) -> dict[str, str]:
-        """The two as tables show them, under `RANKING_COLUMNS`."""
+        """Return both values as text for tables, under `RANKING_COLUMNS`."""
         auroc = "–" if np.isnan(self.auroc) else f"{self.auroc:.3f}"
         return dict(zip(RANKING_COLUMNS, (auroc, f"{100 * self.mean_risk:.1f}"), strict=True))
 
 
 def ranking(clip_scores: np.ndarray, labels: np.ndarray, subjects: Sequence[str]) -> Ranking:
-    """The ranking of out-of-fold clip scores, each calibrated on other people's clips.
+    """Compute the ranking of out-of-fold clip scores, each calibrated on clips of other subjects.
 
     Args:
-        clip_scores: (n, k), rows sum to 1. labels: (n,) columns. subjects: n names, of at least two people.
+        clip_scores: (n, k), rows sum to 1.
+        labels: (n,) indices of the true classes.
+        subjects: n names, of at least two subjects.
     """
     calibrated = calibrated_apart(clip_scores, labels, subjects)
     return Ranking(confidence_auroc(calibrated, labels), coverage_curve(calibrated, labels, subjects).mean_risk)
 
 
 def confidence_auroc(probabilities: np.ndarray, labels: np.ndarray) -> float:
-    """Area under the ROC curve of confidence, right clips against wrong ones: how often a clip that is right has the
-    higher confidence. 0.5: confidence says nothing. NaN where all clips are right, or all wrong.
+    """Return the probability that a correctly predicted clip has a higher confidence than a wrongly predicted one.
+
+    This is the area under the ROC curve of the confidence. 0.5: confidence carries no information. NaN if all clips are
+    correct or all are wrong.
 
     Args:
-        probabilities: (n, k), rows sum to 1. labels: (n,) columns.
+        probabilities: (n, k), rows sum to 1.
+        labels: (n,) indices of the true classes.
     """
     from sklearn.metrics import roc_auc_score
 
@@ -99,13 +106,15 @@ def confidence_auroc(probabilities: np.ndarray, labels: np.ndarray) -> float:
 def coverage_curve(
     probabilities: np.ndarray, labels: np.ndarray, subjects: Sequence[str], seed: int = 0
 ) -> CoverageCurve:
-    """The curve of some clips; equally confident ones are answered together or not at all.
+    """Compute the coverage curve. Clips with the same confidence are answered together.
 
     Args:
         probabilities: (n, k) calibrated, rows sum to 1; n >= 1.
-        labels: (n,) columns. subjects: n names; clips of one person are drawn together.
+        labels: (n,) indices of the true classes.
+        subjects: n names; all clips of a subject are resampled together.
+        seed: seed of the bootstrap.
     Raises:
-        ShapeError: the three do not fit together.
+        ShapeError: the shapes do not match.
     """
     if probabilities.ndim != 2 or not len(labels) or not len(probabilities) == len(labels) == len(subjects):
         raise ShapeError(
@@ -123,6 +132,6 @@ def coverage_curve(
     n, n_right = per_subject.sum(axis=1)
     drawn_n, drawn_right = subject_draws(len(names), seed) @ per_subject
     with np.errstate(invalid="ignore"):
-        drawn = drawn_right / drawn_n  # NaN where a draw answers nobody
+        drawn = drawn_right / drawn_n  # NaN if no clip of a resample is answered
     low, high = np.nanpercentile(drawn, [2.5, 97.5], axis=0)
     return CoverageCurve(thresholds, n / len(labels), n_right / n, low, high)

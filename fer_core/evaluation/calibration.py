@@ -1,4 +1,4 @@
-"""Calibration: scores that mean what they say. One temperature, fitted on out-of-fold clip scores, and its measures."""
+"""Calibration of clip scores by one temperature, fitted on out-of-fold scores, and measures of calibration."""
 
 from __future__ import annotations
 
@@ -15,14 +15,16 @@ BINS = 10
 
 
 def calibrated_apart(clip_scores: np.ndarray, labels: np.ndarray, subjects: Sequence[str]) -> np.ndarray:
-    """(n, k) probabilities, each calibrated by a temperature fitted to the clips of other people.
+    """Return (n, k) probabilities, each calibrated by a temperature that was fitted to clips of other subjects.
 
-    What calibration is worth is judged on these: the one temperature of all clips has seen the label it is judged by.
+    Use these to evaluate calibration: a temperature fitted to all clips has used the labels that it is evaluated on.
 
     Args:
-        subjects: n names, of at least two people.
+        clip_scores: (n, k), rows sum to 1.
+        labels: (n,) indices of the true classes.
+        subjects: n names, of at least two subjects.
     """
-    from sklearn.model_selection import GroupKFold  # scoring, which calibrates too, does without scikit-learn
+    from sklearn.model_selection import GroupKFold  # imported here because scoring does not need scikit-learn
 
     _checked(clip_scores, labels)
     probabilities = np.empty(clip_scores.shape)
@@ -34,7 +36,7 @@ def calibrated_apart(clip_scores: np.ndarray, labels: np.ndarray, subjects: Sequ
 
 
 def brier_score(probabilities: np.ndarray, labels: np.ndarray) -> float:
-    """Mean of Σᶜ (pᶜ - yᶜ)² (Brier 1950, over all classes): 0 perfect, 2 worst.
+    """Return the mean of Σᶜ (pᶜ - yᶜ)² over the clips (Brier 1950, sum over all classes): 0 is best, 2 is worst.
 
     Example:
         >>> brier_score(np.array([[0.75, 0.25], [0.5, 0.5]]), np.array([0, 1]))
@@ -47,7 +49,7 @@ def brier_score(probabilities: np.ndarray, labels: np.ndarray) -> float:
 
 
 def cross_entropy(probabilities: np.ndarray, labels: np.ndarray) -> float:
-    """Mean of -log p of the true class, nats; (n, k) probabilities, (n,) labels."""
+    """Return the mean of -log p of the true class, in nats, for (n, k) probabilities and (n,) labels."""
     from sklearn.metrics import log_loss
 
     shares = _summing_to_one(probabilities, labels)
@@ -55,19 +57,19 @@ def cross_entropy(probabilities: np.ndarray, labels: np.ndarray) -> float:
 
 
 def _summing_to_one(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """The same in double precision; scikit-learn warns of sums of single precision, which miss 1 by 1e-7."""
+    """Normalise in double precision: scikit-learn warns if rows differ from sum 1, in single precision by 1e-7."""
     shares = _checked(probabilities, labels).astype(np.float64)
     return shares / shares.sum(axis=1, keepdims=True)
 
 
 @dataclass(frozen=True)
 class Reliability:
-    """Confidence and truth, bin by bin of equal width over [0, 1]; NaN in empty bins.
+    """Confidence and accuracy in bins of equal width over [0, 1]; NaN in empty bins.
 
     Args:
         confidence: (b,) mean confidence of the clips in a bin.
-        accuracy: (b,) share of them that are right.
-        count: (b,) clips.
+        accuracy: (b,) share of these clips that are correct.
+        count: (b,) number of clips in a bin.
     """
 
     confidence: np.ndarray
@@ -76,13 +78,13 @@ class Reliability:
 
     @property
     def expected_error(self) -> float:
-        """Mean of |accuracy - confidence|, weighted by the clips in a bin (Naeini et al. 2015)."""
+        """Mean of |accuracy - confidence| over the bins, weighted by their numbers of clips (Naeini et al. 2015)."""
         gaps = np.abs(self.accuracy - self.confidence)[self.count > 0]
         return float((gaps * self.count[self.count > 0]).sum() / self.count.sum())
 
 
 def reliability(probabilities: np.ndarray, labels: np.ndarray, bins: int = BINS) -> Reliability:
-    """Confidence against accuracy of (n, k) probabilities and (n,) labels, in `bins` bins."""
+    """Compute confidence and accuracy in `bins` bins, for (n, k) probabilities and (n,) labels."""
     confidence = _checked(probabilities, labels).max(axis=1)
     right = (probabilities.argmax(axis=1) == labels).astype(np.float64)
     place = np.minimum((confidence * bins).astype(int), bins - 1)

@@ -1,8 +1,8 @@
-"""Prediction sets: the emotions a clip may show, so that the true one is among them as often as asked (conformal).
+"""Conformal prediction sets: sets of emotions that contain the true one with a given probability.
 
-MAPIE does the conformal part, with the LAC score: a class is in the set when its calibrated probability is above a
-threshold found on clips of other people (Sadinle et al. 2019). The promise is on average over all clips; how it is kept
-in each class is measured here.
+MAPIE computes them with the LAC score: a class is in the set if its calibrated probability is above a threshold, which
+is found on clips of other subjects (Sadinle et al. 2019). The guarantee holds on average over all clips, not for each
+class; so the coverage of each class is measured here.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from fer_core.evaluation.metrics import Evaluation, evaluate
 
 @dataclass(frozen=True)
 class PredictionSets:
-    """Sets at one confidence level, each made from clips of other people.
+    """Prediction sets at one confidence level, with thresholds from clips of other subjects.
 
     Args:
-        confidence: asked for.
-        sets: (n, k) bool; a row may be empty: no emotion is likely enough.
-        covered: a clip counts as right when its set holds the truth: `accuracy` is the achieved coverage, `recall` that
-            of each class, with intervals by subject.
+        confidence: the requested coverage, in (0, 1).
+        sets: (n, k) bool; a row is empty if no emotion is likely enough.
+        covered: evaluation in which a clip is correct if its set contains the true class: `accuracy` is the achieved
+            coverage, `recall` the coverage of each class, with intervals by subject.
     """
 
     confidence: float
@@ -38,7 +38,7 @@ class PredictionSets:
 
     @property
     def sizes(self) -> np.ndarray:
-        """(n,) emotions in each set."""
+        """(n,) number of emotions in each set."""
         sizes: np.ndarray = self.sets.sum(axis=1)
         return sizes
 
@@ -65,16 +65,21 @@ def prediction_sets(
     folds: int = 5,
     seed: int = 0,
 ) -> PredictionSets:
-    """The set of every clip, its threshold taken from the subject-disjoint folds it is not in.
+    """Compute the prediction set of every clip, with a threshold from the other folds, whose subjects are different.
 
     Args:
-        probabilities: (n, k) out-of-fold, calibrated, rows sum to 1. labels: (n,) columns in `classes` order.
+        probabilities: (n, k) out-of-fold, calibrated, rows sum to 1.
+        labels: (n,) true classes, as indices in `classes`.
+        subjects: n names.
+        confidence: the requested coverage, in (0, 1).
+        folds: number of folds.
+        seed: seed of the folds.
     Raises:
         DataError: fewer subjects than folds, or too few clips for such a confidence.
     """
     from mapie.classification import SplitConformalClassifier
 
-    fewest = math.ceil(1 / (1 - confidence) - 1e-9)  # of the clips a threshold is taken from, else it is "everything"
+    fewest = math.ceil(1 / (1 - confidence) - 1e-9)  # with fewer clips, the threshold admits every class
     sets = np.zeros(probabilities.shape, dtype=bool)
     for others, here in grouped_folds(subjects, labels, folds, seed):
         if len(others) < fewest:
@@ -87,12 +92,12 @@ def prediction_sets(
         conformal.conformalize(probabilities[others], labels[others])
         sets[here] = conformal.predict_set(probabilities[here])[1][:, :, 0]
     covered = sets[np.arange(len(labels)), labels]
-    stand_in = np.where(covered, labels, (labels + 1) % len(classes))  # right where covered, else any other class
+    stand_in = np.where(covered, labels, (labels + 1) % len(classes))  # correct if covered, else any other class
     return PredictionSets(confidence, sets, evaluate(stand_in, labels, subjects, classes))
 
 
 class _Known(ClassifierMixin, BaseEstimator):
-    """A fitted classifier in scikit-learn's form whose input is its answer: the probabilities are known already."""
+    """A scikit-learn classifier that returns its input: the probabilities are computed before."""
 
     def __init__(self, n_classes: int = 0) -> None:
         self.n_classes = n_classes

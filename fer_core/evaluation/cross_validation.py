@@ -1,4 +1,4 @@
-"""fit_fold: a model fitted to some clips and asked about others. Every experiment comes to its scores this way."""
+"""`fit_fold`: fit a model to some clips and predict others. Every experiment obtains its scores by this function."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from safetensors.numpy import save_file
 
 from fer_core.clips.splits import inner_split
 from fer_core.dataset.table import FeatureTable
-from fer_core.evaluation.latency import Costs, ms_per_clip
+from fer_core.evaluation.latency import LatencyOf, ms_per_clip
 from fer_core.models.base import MODELS_VERSION, ClipModel, Fits, FitSplit, read_of
 from fer_core.store import EntryStore, cache_key, publish
 
 log = logging.getLogger(__name__)
 
-Fold = tuple[np.ndarray, dict[str, Any]]  # scores of the clips asked about, and the note of the fit
+Fold = tuple[np.ndarray, dict[str, Any]]  # scores of the predicted clips, and a note about the fit
 
 
 class Kept(Protocol):
-    """A place that stores a fold's result, so that the fold is not fitted again."""
+    """Storage for the result of a fold, so that the fold is not fitted again."""
 
     def get(self) -> Fold | None: ...
 
@@ -34,12 +34,12 @@ class Kept(Protocol):
 
 @dataclass(frozen=True)
 class FoldFile:
-    """A fold in a file of its own."""
+    """A fold stored in one safetensors file."""
 
     path: Path
 
     def get(self) -> Fold | None:
-        """The fold; None where there is none, or (with a warning) none that can be read."""
+        """Return the stored fold; None if there is none, or (with a warning) if the file is damaged."""
         if not self.path.is_file():
             return None
         try:
@@ -56,7 +56,7 @@ class FoldFile:
 
 @dataclass(frozen=True)
 class FoldEntry:
-    """A fold in a store, under a key of all that it depends on."""
+    """A fold stored in an `EntryStore`, under a key of everything that it depends on."""
 
     store: EntryStore
     key: str
@@ -70,10 +70,13 @@ class FoldEntry:
 
 
 def hold_out(table: FeatureTable, clips: np.ndarray, inner_share: float, seed: int, fit_seed: int) -> FitSplit:
-    """Some clips to fit to, `inner_share` of their subjects held out to stop on.
+    """Split training clips by subject into clips to fit to and clips for early stopping.
 
     Args:
-        clips: places in the table. seed: of who is held out. fit_seed: of all that is random in the fit.
+        clips: positions of the training clips in the table.
+        inner_share: share of the subjects that are held out for early stopping.
+        seed: seed of this split.
+        fit_seed: seed of everything random in the fit.
     """
     subjects = [table.subjects[c] for c in clips]
     kept, stopped_on = inner_split(subjects, table.labels[clips], inner_share, seed)
@@ -88,22 +91,23 @@ def fit_fold(
     *,
     on: FeatureTable | None = None,
     frames: bool = False,
-    costs: Costs | None = None,
+    latency: LatencyOf | None = None,
     kept: Kept | None = None,
 ) -> Fold:
-    """Scores of some clips by a model fitted to others, and a note of the fit; both read back where they are kept.
+    """Fit a model to the training clips and predict other clips; if `kept` has the result, return that instead.
 
     Args:
-        side: clips fitted to and stopped on; see `hold_out`.
-        scored: places of the clips to score.
-        on: the table they are in; None: that of the fits.
-        frames: whether each frame is scored, (n, k) float32; else each clip, (m, k).
-        costs: milliseconds a clip of what models read; part of the note.
+        side: training clips and clips for early stopping; see `hold_out`.
+        scored: positions of the clips to predict.
+        on: the table of these clips; None: the table of `fits`.
+        frames: True: predict each frame, (n, k) float32; False: predict each clip, (m, k).
+        latency: latency of the model's inputs in ms per clip, for the note; see `measure_latency`.
+        kept: storage for the result; None: it is not stored.
     Returns:
-        The scores, and a JSON-able note: `chosen`, `best_epoch`, `n_weights`, `ms`, `seconds`, `pretrained`, `threads`,
-        `history`; see `models.base.Fitted`.
+        The scores, and a JSON-able note: `selected`, `best_epoch`, `n_weights`, `ms`, `seconds`, `pretrained`,
+        `threads`, `history`; see `models.base.Fitted`.
     Raises:
-        TrainingError: the fit diverged, or a class has no clips to be fitted to.
+        TrainingError: the fit diverged, or a class has no training clips.
     """
     if kept is not None and (found := kept.get()) is not None:
         return found
@@ -111,10 +115,10 @@ def fit_fold(
     fitted = fits.fitted(model, side)
     scores = (fitted.classifier.frame_scores if frames else fitted.classifier.scores)(on, scored)
     note = {
-        "chosen": dict(fitted.chosen),
+        "selected": dict(fitted.selected),
         "best_epoch": fitted.best_epoch,
         "n_weights": fitted.classifier.n_parameters,
-        "ms": ms_per_clip(fitted.classifier, on, scored, costs or {}),
+        "ms": ms_per_clip(fitted.classifier, on, scored, latency or {}),
         "seconds": fitted.seconds,
         "pretrained": list(fitted.pretrained),
         "threads": fitted.threads,
@@ -128,7 +132,8 @@ def fit_fold(
 def fold_entry(
     store: EntryStore | None, model: ClipModel, fits: Fits, side: FitSplit, scored: np.ndarray, on: FeatureTable | None
 ) -> FoldEntry | None:
-    """The store entry of a fold's clip scores; its key holds the model, the clips and the features it reads."""
+    """Return the store entry for a fold's clip scores. Its key depends on the model, the clips and the features
+    read."""
     if store is None:
         return None
     key = cache_key(

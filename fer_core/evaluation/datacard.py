@@ -1,5 +1,7 @@
-"""The data card's numbers: what a manifest holds, what preprocessing made of it, what to look at. `datacard_page`
-draws them."""
+"""Compute the data card: the contents of a manifest, the results of preprocessing, and the clips to inspect.
+
+`reports.datacard` makes the page.
+"""
 
 from __future__ import annotations
 
@@ -27,27 +29,33 @@ from fer_core.preprocess.batch import preprocess_batch
 from fer_core.preprocess.faces import Faces, FrameStatus
 from fer_core.preprocess.store import FacesStore
 
-SHEET_CLIPS = 4  # of each emotion in the contact sheet
+SHEET_CLIPS = 4  # clips of each emotion in the contact sheet
 WORST = 12
 FOLDS = 5
-_LOOK = {"selection": "all", "apex": "given", "equalize": "none", "size": 112}  # as the camera saw them, small
-_LOOKS = 3  # frames of a clip whose brightness is measured
+_LOOK = {
+    "selection": "all",
+    "apex": "given",
+    "equalize": "none",
+    "size": 112,
+}  # small, not equalised
+_LOOKS = 3  # frames per clip for measuring brightness
 
 Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
 class ClipFacts:
-    """One clip as preprocessing found it.
+    """Preprocessing results of one clip.
 
     Args:
         status, reason: see `dataset.prepare.ClipRow`.
-        n_frames: decoded. end: frame it is cut at, its last where it is not cut.
-        seconds: of the whole clip; NaN where it does not say (frame folders).
-        width, height: pixels, upright; 0 where nothing was decoded.
+        n_frames: number of decoded frames.
+        end: index of the frame at which the clip is cut (the apex); the last frame if it is not cut.
+        seconds: duration of the whole clip; NaN if unknown (frame folders).
+        width, height: in pixels, after rotation; 0 if no frame was decoded.
         ledger: status of every selected frame, in order.
         face: median side of the face box, pixels; NaN without a face.
-        brightness: mean grey level of its faces before equalisation, 0 ... 255; NaN without a face.
+        brightness: mean grey level of the faces before equalisation, 0 ... 255; NaN without a face.
         flags: see `Faces.flags`.
     """
 
@@ -70,12 +78,12 @@ class ClipFacts:
 
     @property
     def found(self) -> float:
-        """Share of the selected frames that became faces; 0 where nothing was selected."""
+        """Share of the selected frames in which a face was found; 0 if no frame was selected."""
         return self.n_used / max(len(self.ledger), 1)
 
     @property
     def form(self) -> str:
-        """`mp4`, `avi` ..., or `frames` for a folder of them."""
+        """`mp4`, `avi` ..., or `frames` for a folder of frames."""
         suffix = self.clip.path.suffix.lower()
         return suffix[1:] if suffix in VIDEO_SUFFIXES else "frames"
 
@@ -85,9 +93,9 @@ class Sighting:
     """A clip in the contact sheet.
 
     Args:
-        frames: first, middle and last frame, 0-based; the last is the apex where one is known.
-        faces: their faces, (112, 112) uint8 as the camera saw them; None where none was found.
-        seen: the last used face as a network sees it, equalised.
+        frames: indices of the first, middle and last frame, from 0; the last is the apex if it is known.
+        faces: (112, 112) uint8 faces of these frames, not equalised; None if no face was found.
+        seen: the last used face as the network reads it, equalised.
     """
 
     clip: Clip
@@ -101,15 +109,16 @@ class DataCard:
     """Contents of a data card.
 
     Args:
-        name: of the manifest.
-        manifest: its labelled clips. facts: one a clip, in order.
-        dropped: rows left out, by reason.
-        warnings: sentences about what a reader must know before trusting a number made from this data.
-        fingerprint: of the usable clips and their split.
-        preprocess: how the faces were made.
-        sheet: some clips of each emotion, drawn by lot.
-        worst: the clips with fewest faces, worst first, each with its last face as a network sees it, if it has one.
-        giveaway: mean recall of a judge that sees no face (see `judge_blind`); None where it cannot be measured.
+        name: name of the manifest.
+        manifest: the labelled clips.
+        facts: one per clip, in the order of the manifest.
+        dropped: reason -> number of rows left out.
+        warnings: sentences that a reader must know before using results from this data.
+        fingerprint: fingerprint of the usable clips and their split.
+        preprocess: settings of preprocessing.
+        sheet: emotion -> some randomly drawn clips.
+        worst: the clips with the fewest faces, worst first, each with its last face as the network reads it, or None.
+        giveaway: mean recall of a classifier that sees no face (see `blind_baseline`); None if it cannot be measured.
     """
 
     name: str
@@ -125,20 +134,20 @@ class DataCard:
 
     @property
     def redistribute(self) -> bool:
-        """True if pictures of every clip may leave this machine."""
+        """True if the licences of all clips allow showing their pictures to others."""
         return all(may_leave(c) for c in self.manifest.clips)
 
     @property
     def emotions(self) -> Classes:
-        """The classes of its tables."""
+        """The classes, in the order of the tables."""
         return self.manifest.classes
 
     def of(self, **wanted: Any) -> list[ClipFacts]:
-        """The facts of clips with these values: `of(emotion=…, dataset=…)`."""
+        """Return the facts of the clips with these values, for example `of(emotion=…, dataset=…)`."""
         return [f for f in self.facts if all(getattr(f.clip, name) == value for name, value in wanted.items())]
 
     def numbers(self) -> dict[str, Any]:
-        """The card in short, JSON-able."""
+        """Return the main numbers, JSON-able."""
         return {
             "clips": len(self.facts),
             "usable": sum(f.status.scored for f in self.facts),
@@ -167,12 +176,12 @@ def data_card(
     store: FacesStore,
     progress: Progress | None = None,
 ) -> DataCard:
-    """The card of a manifest whose clips are preprocessed.
+    """Make the data card of a manifest after preprocessing.
 
     Args:
-        found: the manifest and what was left out of it, from `scan("manifest", …)`.
-        rows: from `dataset.prepare.prepare_clips` with `cfg`, one a clip, in order.
-        progress: of the second look at every clip, for its brightness: (done, all).
+        found: the manifest and the rows left out of it, from `scan("manifest", …)`.
+        rows: from `dataset.prepare.prepare_clips` with `cfg`, one per clip, in order.
+        progress: called with (done, total) while the brightness of every clip is measured.
     """
     pairs = zip(found.manifest.clips, rows, strict=True)
     looked = [_facts(clip, row, store.get(row.key) if row.key else None) for clip, row in pairs]
@@ -190,27 +199,29 @@ def data_card(
         preprocess=cfg,
         sheet=_sheet(facts, found.manifest.classes, keys, cfg, limits, store),
         worst=tuple((f, _last_face(keys[f.clip.id], store)) for f in worst(facts)),
-        giveaway=judge_blind([f for f in facts if f.status.scored]),
+        giveaway=blind_baseline([f for f in facts if f.status.scored]),
     )
 
 
 def lost(facts: Iterable[ClipFacts]) -> dict[str, int]:
-    """Selected frames that did not become faces, by reason; every reason is present."""
+    """Count the selected frames without a face, by reason; every reason is a key."""
     counts = Counter(status for f in facts for status in f.ledger)
     return {s.value: counts[s] for s in FrameStatus if s is not FrameStatus.USED}
 
 
 def worst(facts: Iterable[ClipFacts], n: int = WORST) -> list[ClipFacts]:
-    """Clips that cannot be used, then those with a face in the smallest share of their frames; perfect ones never."""
+    """Return unusable clips, then clips by increasing share of frames with a face; clips with all faces are left
+    out."""
     wanting = [f for f in facts if f.status is not ClipStatus.OK or f.found < 1]
     return sorted(wanting, key=lambda f: (f.status.scored, f.found, f.clip.id))[:n]
 
 
-def judge_blind(facts: Sequence[ClipFacts]) -> Interval | None:
-    """Mean recall of a shallow decision tree that sees length, size, brightness and database of a clip, never a face.
+def blind_baseline(facts: Sequence[ClipFacts]) -> Interval | None:
+    """Return the mean recall of a shallow decision tree that reads length, size, brightness and database, but no face.
 
-    Out of fold, by subject. Well above chance, the emotion can be predicted from how a clip was made, and a network may
-    learn that in place of the face. None with unknown or too few subjects, or one class.
+    The predictions are out of fold, by subject. If the result is well above chance, the way a clip was recorded reveals
+    its emotion, and a network may learn this instead of the face. None if subjects are unknown or too few, or if there
+    is only one class.
     """
     subjects = [f.clip.subject for f in facts]
     shown = [f.clip.emotion for f in facts if f.clip.emotion]
@@ -289,7 +300,7 @@ def _sheet(
 
 
 def _drawn(facts: Sequence[ClipFacts]) -> list[ClipFacts]:
-    """Some clips by lot: of as many people, and databases in turn, as there are."""
+    """Draw some clips at random, from as many subjects as possible and from the databases in turn."""
     turns: Counter[str] = Counter()
     ranked: list[tuple[int, int, int, ClipFacts]] = []
     for f in sorted(facts, key=lambda f: hashlib.blake2b(f.clip.id.encode(), digest_size=8).digest()):

@@ -1,4 +1,7 @@
-"""The gate a new model passes before it replaces the champion: floors, and a paired comparison on the same clips."""
+"""The gate: checks that a new model must pass before it replaces the champion.
+
+It checks minimum values, and compares both models on the same clips.
+"""
 
 from __future__ import annotations
 
@@ -13,20 +16,23 @@ from fer_core.emotions import Classes
 from fer_core.errors import DataError
 from fer_core.evaluation.metrics import Difference, Evaluation, evaluate, paired_difference
 
-FEWEST_SUBJECTS = 20  # a comparison on a part of the clips needs; fewer people decide nothing
+FEWEST_SUBJECTS = 20  # minimum for a comparison if only part of the clips is shared
 
 
 @dataclass(frozen=True)
 class OutOfFoldRecord:
-    """Out-of-fold verdicts of a model, clip by clip: the record that the gate compares.
+    """Out-of-fold predictions of a model for every clip, which the gate compares.
+
+    Each clip is predicted by a fit without the clip's subject.
 
     Args:
-        fingerprint: of the data.
-        classes: in column order.
-        clips: content digests; labels, verdicts: columns; subjects: digests of names. One each a clip, every clip
-            judged by a head that never saw its subject.
-        calibration_error: expected error of the calibrated scores.
-        ms_per_clip: time of the head for one clip, NaN where unknown.
+        fingerprint: fingerprint of the data.
+        classes: emotions, in column order.
+        clips: content digest of each clip.
+        labels, verdicts: true and predicted class of each clip, as indices in `classes`.
+        subjects: digest of each clip's subject.
+        calibration_error: expected calibration error of the calibrated scores.
+        ms_per_clip: latency in ms of CPU time per clip, from stored faces to scores; NaN if unknown.
     Raises:
         DataError: the lists differ in length, or are empty.
     """
@@ -46,11 +52,11 @@ class OutOfFoldRecord:
             raise DataError(f"out-of-fold lists have lengths {sorted(lengths)}; they need one equal length, at least 1")
 
     def evaluation(self) -> Evaluation:
-        """Its numbers on all its clips."""
+        """Evaluate the predictions on all clips."""
         return evaluate(np.array(self.verdicts), np.array(self.labels), self.subjects, self.classes)
 
     def to_json(self) -> dict[str, Any]:
-        """JSON-able; NaN becomes None."""
+        """Return JSON-able values; NaN becomes None."""
         values = {f.name: getattr(self, f.name) for f in fields(self)}
         values["classes"] = [str(c) for c in self.classes]
         values["ms_per_clip"] = None if np.isnan(self.ms_per_clip) else self.ms_per_clip
@@ -58,19 +64,19 @@ class OutOfFoldRecord:
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> OutOfFoldRecord:
-        """Read back the data of `to_json`. Raises DataError when it is something else."""
+        """Read the data of `to_json`. Raises DataError if it is not an out-of-fold record."""
         try:
             values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in data.items()}
             values["classes"] = tuple(data["classes"])
             values["ms_per_clip"] = float("nan") if data["ms_per_clip"] is None else float(data["ms_per_clip"])
             return cls(**values)
         except (KeyError, TypeError, ValueError) as exc:
-            raise DataError(f"no out-of-fold record ({exc})") from exc
+            raise DataError(f"not an out-of-fold record ({exc})") from exc
 
 
 @dataclass(frozen=True)
 class Check:
-    """One question of the gate, its answer, and the two numbers."""
+    """One check of the gate: its name and result, the value of the candidate and the required value."""
 
     name: str
     passed: bool
@@ -83,9 +89,9 @@ class GateVerdict:
     """Decision of the gate.
 
     Args:
-        checks: every question asked.
+        checks: all checks.
         difference: mean recall of the candidate minus the champion's; None when there is no champion.
-        compared: in words, on what.
+        compared: a sentence about the clips on which both models were compared.
     """
 
     checks: tuple[Check, ...]
@@ -99,11 +105,11 @@ class GateVerdict:
 
     @property
     def reason(self) -> str:
-        """The failed checks in one line; empty when there are none."""
+        """The failed checks in one line; empty if all passed."""
         return "; ".join(f"{c.name}: {c.had}, needs {c.needs}" for c in self.checks if not c.passed)
 
     def to_markdown(self) -> str:
-        """The verdict as a reader of the registry sees it."""
+        """Return the decision as Markdown, for the description in the registry."""
         lines = [f"## Gate: {'passed' if self.passed else 'not passed'}", "", self.compared, ""]
         lines += ["| check | had | needs | |", "| --- | --- | --- | --- |"]
         lines += [f"| {c.name} | {c.had} | {c.needs} | {'yes' if c.passed else '**no**'} |" for c in self.checks]
@@ -115,10 +121,10 @@ def gate(
 ) -> GateVerdict:
     """Decide whether the candidate may replace the champion.
 
-    Floors and ceilings are the candidate's own. Whatever the settings, the whole interval of its mean recall must lie
-    above chance, and no class may have a recall of 0. Against a champion its mean recall must be no lower on the clips
-    that both were judged on, out of fold, whatever else either was trained on; the interval of the difference,
-    resampled by subject, is shown beside it. The first champion passes floors only.
+    The candidate must satisfy the limits of `cfg`. Independent of the settings, the whole interval of its mean recall
+    must be above chance, and no class may have recall 0. If there is a champion, the candidate's mean recall must not
+    be lower on the clips for which both have out-of-fold predictions; each may have been trained on other clips too.
+    The interval of the difference, by subject, is shown but decides nothing.
 
     Args:
         stays: the smallest share of the candidate's verdicts that stay when clips are changed; NaN: never measured.
@@ -137,7 +143,7 @@ def gate(
         checks.append(
             Check("comparable with the champion", False, had, f"the same classes, {FEWEST_SUBJECTS} subjects")
         )
-        return GateVerdict(tuple(checks), None, "Champion and candidate were judged on other data.")
+        return GateVerdict(tuple(checks), None, "Champion and candidate were evaluated on different data.")
     ours, theirs, labels, names = shared
     difference = paired_difference(ours, theirs, labels, names, len(candidate.classes))
     checks.append(
@@ -148,7 +154,7 @@ def gate(
             "0 or more",
         )
     )
-    where = "the same data" if same else "the clips both were judged on"
+    where = "the same data" if same else "the clips that both predicted"
     compared = f"Compared on {where}: {len(labels)} clips of {len(subjects)} subjects, each out of fold."
     return GateVerdict(tuple(checks), difference, compared)
 
@@ -171,7 +177,7 @@ def _floors(candidate: OutOfFoldRecord, cfg: PromoteConfig) -> list[Check]:
               f"at most {100 * cfg.max_calibration_error:.1f} %"),
     ]  # fmt: skip
     if cfg.max_ms_per_clip:
-        known = candidate.ms_per_clip <= cfg.max_ms_per_clip  # NaN: not known, not passed
+        known = candidate.ms_per_clip <= cfg.max_ms_per_clip  # unknown (NaN) does not pass
         checks.append(
             Check("time per clip", known, f"{candidate.ms_per_clip:.1f} ms", f"at most {cfg.max_ms_per_clip:g} ms")
         )
@@ -181,7 +187,8 @@ def _floors(candidate: OutOfFoldRecord, cfg: PromoteConfig) -> list[Check]:
 def _shared(
     candidate: OutOfFoldRecord, champion: OutOfFoldRecord
 ) -> tuple[tuple[np.ndarray, np.ndarray, np.ndarray, Sequence[str]], set[str]]:
-    """Both sides' verdicts on the clips they share: same content, label and subject."""
+    """Return both models' predictions for the clips they share (same content, label and subject), and these
+    subjects."""
     theirs = dict(zip(_keys(champion), champion.verdicts, strict=True))
     rows = [
         (verdict, theirs[key], key)
@@ -195,8 +202,8 @@ def _shared(
     return (ours, other, labels, names), set(names)
 
 
-def _keys(standing: OutOfFoldRecord) -> list[tuple[str, int, str]]:
-    return list(zip(standing.clips, standing.labels, standing.subjects, strict=True))
+def _keys(record: OutOfFoldRecord) -> list[tuple[str, int, str]]:
+    return list(zip(record.clips, record.labels, record.subjects, strict=True))
 
 
 def _points(value: float) -> str:

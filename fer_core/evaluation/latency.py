@@ -1,7 +1,7 @@
-"""Milliseconds of CPU time a clip, from stored faces to scores: the convolutions, the descriptors, the classifier.
+"""Latency: CPU time in ms per clip from stored faces to scores (convolutions, descriptors, classifier).
 
-CPU time and the least of some runs, because the clock of a busy machine read ten times as much (102 ms in one search,
-1242 in the next), and the choice of a trial rests on these numbers.
+The search selects trials by latency, so it must be reproducible. Wall-clock time is not: on a busy machine it was ten
+times as large (102 ms in one search, 1242 ms in the next). Therefore we take the smallest CPU time of several runs.
 """
 
 from __future__ import annotations
@@ -20,24 +20,28 @@ from fer_core.models.base import ClipClassifier
 from fer_core.preprocess.faces import Faces
 from fer_core.workspace import Workspace
 
-Costs = Mapping[str, float]  # `features`, or the name of a descriptor -> milliseconds a clip
+LatencyOf = Mapping[str, float]  # `features` or the name of a descriptor -> ms per clip
 FEATURES = "features"
 _TIMED_INPUTS, _TIMED_CLIPS, _RUNS = 2, 9, 3
 
 
-def measure_costs(
+def measure_latency(
     rows: Sequence[ClipRow],
     course: Sequence[ClipRow],
     workspace: Workspace,
     backbone: Backbone | None,
     wanted: FeatureRequirements,
 ) -> dict[str, float]:
-    """Measure the cost of computing a classifier's inputs from the faces of clips of about median length.
+    """Measure the CPU time for computing a classifier's inputs from faces, on clips of about median length.
 
     Args:
-        rows: of the clips. course: the same of their whole course, where a descriptor is taken of it.
+        rows: rows of the clips' expression faces.
+        course: rows of the clips' whole-course faces, if a descriptor reads them.
+        wanted: the features and descriptors to measure.
+    Returns:
+        `features` or the name of a descriptor -> ms per clip.
     Raises:
-        DataError: the store has lost the faces.
+        DataError: the faces are not in the store any more.
     """
     found = {}
     if wanted.plain and backbone is not None:
@@ -48,12 +52,14 @@ def measure_costs(
     return found
 
 
-def ms_per_clip(classifier: ClipClassifier, inputs: ClipInputs, clips: np.ndarray, costs: Costs) -> float:
-    """CPU time of the classifier, the median of some of the clips, and of what it reads; what was not timed counts
-    nothing."""
+def ms_per_clip(classifier: ClipClassifier, inputs: ClipInputs, clips: np.ndarray, latency: LatencyOf) -> float:
+    """Return the latency of a classifier in ms per clip: its median CPU time plus the latency of its inputs.
+
+    Inputs that are not in `costs` count as 0.
+    """
     seconds = [_cpu_s(classifier.scores, inputs, np.array([clip])) for clip in clips[:_TIMED_CLIPS]]
     read = [FEATURES] * classifier.reads_features + list(classifier.descriptors)
-    return 1000 * float(np.median(seconds)) + sum(costs.get(name, 0.0) for name in read)
+    return 1000 * float(np.median(seconds)) + sum(latency.get(name, 0.0) for name in read)
 
 
 def _median_ms(rows: Sequence[ClipRow], workspace: Workspace, make: Callable[[Faces], np.ndarray]) -> float:
@@ -64,7 +70,7 @@ def _median_ms(rows: Sequence[ClipRow], workspace: Workspace, make: Callable[[Fa
 
 
 def _cpu_s(work: Callable[..., object], *args: object) -> float:
-    """Least CPU time of some runs of `work`, all its threads together, in seconds."""
+    """Return the smallest CPU time of three runs of `work` in seconds, summed over all threads."""
     runs = []
     for _ in range(_RUNS):
         started = time.process_time()

@@ -1,7 +1,7 @@
-"""The lockbox: a test set is looked at once per candidate, and every look is counted.
+"""The lockbox: each candidate is evaluated on a test set only once, and all evaluations are counted.
 
-A number that decided something is no longer a test. So nothing here is ever searched on; the count of openings, over
-all candidates, stands beside the number wherever it is shown.
+A result on which a decision was based is not a test result any more. So no search uses the test set, and wherever a
+test result is shown, the number of openings by all candidates is shown with it.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from fer_core.store import write_atomic
 
 @dataclass(frozen=True)
 class Opening:
-    """Scores of a candidate on a test set.
+    """Test result of a candidate.
 
     Args:
         evaluations: rule -> `Evaluation.to_json()`.
-        number: which opening of this test set it was, counted from 1.
-        openings: how many there are by now.
-        again: whether it was opened for this candidate before; then nothing was computed.
+        number: number of this opening of the test set, counted from 1.
+        openings: number of openings of this test set so far.
+        again: True if the candidate was evaluated before; then the stored result is returned.
     """
 
     evaluations: Mapping[str, Any]
@@ -36,15 +36,15 @@ class Opening:
 
 
 def open_lockbox(folder: Path, test: str, candidate: str, evaluate: Callable[[], Mapping[str, Any]]) -> Opening:
-    """The candidate's test result: computed at the first opening, read back at any later one.
+    """Return the candidate's test result: computed at the first call, read from the record at later calls.
 
     Args:
-        folder: the workspace's lockbox.
-        test: identity of the test set.
-        candidate: digest of all that decides what it scores.
-        evaluate: scores the test clips; called at most once.
+        folder: the workspace's lockbox folder.
+        test: key of the test set.
+        candidate: key of everything that changes the candidate's scores.
+        evaluate: function that evaluates the test clips; called at most once.
     Raises:
-        StoreError: the record is damaged, so that openings could no longer be counted.
+        StoreError: the record is damaged, so openings could not be counted.
     """
     path = folder / f"{test}.json"
     folder.mkdir(parents=True, exist_ok=True)
@@ -63,18 +63,18 @@ def open_lockbox(folder: Path, test: str, candidate: str, evaluate: Callable[[],
 
 
 def refuse_seen(tested: Mapping[str, str], seen: Collection[str]) -> None:
-    """Keep the lockbox shut for a candidate that has met its content before: fitted, stopped or chosen on it.
+    """Refuse to open the lockbox for a candidate whose training data contains subjects or clips of the test set.
 
     Args:
-        tested: digest -> name, of the people and recordings of the test set.
-        seen: digests of the people and recordings the candidate's data held.
+        tested: digest -> name of the subjects and clips of the test set.
+        seen: digests of the subjects and clips used for training, early stopping or selection.
     Raises:
-        DataError: they have some in common.
+        DataError: a subject or clip is in both.
     """
     met = [name for digest, name in tested.items() if digest in seen]
     if met:
         raise DataError(
-            f"the lockbox stays shut: of {len(tested)} people and recordings in the test set the model has already "
-            f"seen {len(met)}, the first is {met[0]}. Fit, stop and choose on train and validation clips only, or "
-            "split again with 'ferflow data split'"
+            f"the lockbox stays shut: {len(met)} of {len(tested)} people and recordings in the test set were used "
+            f"to train the model, the first is {met[0]}. Train and select on train and validation clips only, or split "
+            "again with 'ferflow data split'"
         )

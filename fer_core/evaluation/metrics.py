@@ -1,4 +1,4 @@
-"""Numbers: confusion matrix, per-class recall, mean recall, accuracy, each with an interval resampled by subject."""
+"""Metrics: confusion matrix, per-class recall, mean recall and accuracy, with bootstrap intervals by subject."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ RESAMPLES = 2000
 
 @dataclass(frozen=True)
 class Interval:
-    """A share with its 95 % interval, percentiles of the bootstrap by subject; NaN where it is undefined."""
+    """A share in [0, 1] with its 95 % percentile interval from the bootstrap by subject; NaN if undefined."""
 
     value: float
     low: float
@@ -31,15 +31,15 @@ class Interval:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Scores of one rule's verdicts on some clips.
+    """Metrics of one rule's predictions for some clips.
 
     Args:
         classes: emotions, in column order.
-        confusion: (k, k) counts, rows the truth, columns the verdict.
+        confusion: (k, k) counts; rows are true classes, columns are predicted classes.
         recall: one Interval per class; NaN for a class without clips.
         mean_recall: mean of the recalls of the classes that have clips, the thesis's "average accuracy".
-        accuracy: plain share of clips that are right.
-        n_clips, n_subjects: what the numbers rest on.
+        accuracy: share of the clips that are predicted correctly.
+        n_clips, n_subjects: numbers of clips and subjects evaluated.
     """
 
     classes: Classes
@@ -52,7 +52,7 @@ class Evaluation:
 
     @property
     def chance(self) -> float:
-        """Mean recall of verdicts by lot: one over the number of classes that have clips."""
+        """Mean recall of random guessing: 1 / number of classes that have clips."""
         return 1 / int((self.confusion.sum(axis=1) > 0).sum())
 
     @property
@@ -62,11 +62,11 @@ class Evaluation:
 
     @property
     def never_right(self) -> Classes:
-        """The classes none of whose clips is called right."""
+        """The classes without a correctly predicted clip."""
         return tuple(c for c, r in zip(self.classes, self.recall, strict=True) if r.value == 0)
 
     def chance_warning(self) -> str:
-        """A warning if the mean recall is not above chance, or no clip of a class is right; else empty."""
+        """A warning if the mean recall is not above chance, or a class has no correctly predicted clip; else empty."""
         faults = []
         if not self.above_chance:
             faults.append(f"its mean recall of {self.mean_recall} % is not above chance, {100 * self.chance:.1f} %")
@@ -75,13 +75,13 @@ class Evaluation:
         return f"The model is of no use yet: {', and '.join(faults)}." if faults else ""
 
     def normalized(self) -> np.ndarray:
-        """(k, k) confusion matrix in %, rows sum to 100 (thesis, Figs 4.3 ff.); NaN rows for absent classes."""
+        """(k, k) confusion matrix in %, rows sum to 100 (thesis, from Fig. 4.3 on); NaN rows for absent classes."""
         totals = self.confusion.sum(axis=1, keepdims=True)
         with np.errstate(invalid="ignore"):
             return np.where(totals > 0, 100 * self.confusion / totals, np.nan)
 
     def to_json(self) -> dict[str, Any]:
-        """JSON-able numbers; NaN becomes None."""
+        """Return JSON-able numbers; NaN becomes None."""
 
         def triple(i: Interval) -> list[float | None]:
             return [None if np.isnan(v) else float(v) for v in (i.value, i.low, i.high)]
@@ -98,7 +98,7 @@ class Evaluation:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Evaluation:
-        """Read back the data of `to_json`; other keys are ignored."""
+        """Read the data of `to_json`; other keys are ignored."""
 
         def interval(triple: Sequence[float | None]) -> Interval:
             return Interval(*(float("nan") if v is None else float(v) for v in triple))
@@ -117,12 +117,12 @@ class Evaluation:
 def clip_verdicts(
     scores: np.ndarray, offsets: np.ndarray, clips: np.ndarray, rule: Rule
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Verdicts (n,) and clip scores (n, k) of some clips by `rule`.
+    """Predict some clips by `rule`: return predicted classes (n,) and clip scores (n, k).
 
     Args:
-        scores: (N, k) frame scores of all clips.
-        offsets: (C + 1,) first frame of every clip.
-        clips: (n,) places of the clips to judge.
+        scores: (N, k) frame scores of the clips, one clip after the other.
+        offsets: (C + 1,) index of each clip's first frame, then N.
+        clips: (n,) positions of the clips to predict.
     """
     verdicts = [judge(scores[offsets[c] : offsets[c + 1]], rule) for c in clips]
     return np.array([v.index for v in verdicts], dtype=np.int64), np.array([v.scores for v in verdicts])
@@ -135,11 +135,12 @@ def evaluate(
     classes: Classes = SIX,
     seed: int = 0,
 ) -> Evaluation:
-    """The numbers of some verdicts, with intervals by subject bootstrap (2000 resamples of subjects, not of clips).
+    """Evaluate predictions, with intervals from 2000 bootstrap resamples of subjects (not of clips).
 
     Args:
-        verdicts, labels: (n,) columns in `classes` order; n >= 1.
-        subjects: n subject names; clips of one person are drawn together.
+        verdicts, labels: (n,) predicted and true classes, as indices in `classes`; n >= 1.
+        subjects: n subject names; all clips of a subject are resampled together.
+        seed: seed of the bootstrap.
     Raises:
         ShapeError: the three differ in length, or n is 0.
 
@@ -170,7 +171,7 @@ def evaluate(
 
 
 def mean_recall(verdicts: np.ndarray, labels: np.ndarray, n_classes: int) -> float:
-    """Mean of the per-class recalls over the classes that have clips."""
+    """Return the mean of the per-class recalls over the classes that have clips."""
     clips = np.bincount(labels, minlength=n_classes)
     right = np.bincount(labels[labels == verdicts], minlength=n_classes)
     return float(np.mean(right[clips > 0] / clips[clips > 0]))
@@ -194,7 +195,7 @@ def paired_difference(
     n_classes: int,
     seed: int = 0,
 ) -> Difference:
-    """Difference in mean recall of two models on the same clips, resampled by subject with the same draws for both."""
+    """Return the difference in mean recall of two models on the same clips, with the same resamples of subjects."""
     a, b = (_confusions(v, labels, subjects, n_classes) for v in (verdicts_a, verdicts_b))
     weights = subject_draws(len(a), seed)
     shape = (-1, n_classes, n_classes)
@@ -215,7 +216,8 @@ def taken_for(
     classes: Classes = SIX,
     seed: int = 0,
 ) -> Interval:
-    """Share of the clips of one emotion that are taken for another: a cell of the row-normalised confusion matrix."""
+    """Return the share of clips of class `truth` that are predicted as `verdict`: a cell of the normalised
+    confusion."""
     per_subject = _confusions(verdicts, labels, subjects, len(classes))
     row, column = classes.index(truth), classes.index(verdict)
     drawn = np.tensordot(subject_draws(len(per_subject), seed), per_subject[:, row], axes=1)
@@ -235,7 +237,7 @@ def by_group(
     groups: Sequence[str],
     classes: Classes = SIX,
 ) -> Mapping[str, Evaluation]:
-    """One evaluation per value of a group column (database, sex, age ...)."""
+    """Return one evaluation for each value of a group column (database, sex, age ...)."""
     values = np.array(groups)
     return {
         str(value): evaluate(
@@ -252,13 +254,13 @@ def by_columns(
     columns: Mapping[str, Sequence[str]],
     classes: Classes = SIX,
 ) -> dict[str, Mapping[str, Evaluation]]:
-    """`by_group` of every group column that tells clips apart; clips without a value stand under `(none)`."""
+    """Call `by_group` for every group column with more than one value; clips without a value are in group `(none)`."""
     told_apart = {name: [v or "(none)" for v in values] for name, values in columns.items() if len(set(values)) > 1}
     return {name: by_group(verdicts, labels, subjects, values, classes) for name, values in told_apart.items()}
 
 
 def _confusions(verdicts: np.ndarray, labels: np.ndarray, subjects: Sequence[str], k: int) -> np.ndarray:
-    """(S, k, k) counts of every subject."""
+    """Return (S, k, k) confusion counts of each subject, subjects in sorted order."""
     names, place = np.unique(np.array(subjects), return_inverse=True)
     counts = np.zeros((len(names), k, k), dtype=np.int64)
     np.add.at(counts, (place, labels, verdicts), 1)
@@ -266,13 +268,13 @@ def _confusions(verdicts: np.ndarray, labels: np.ndarray, subjects: Sequence[str
 
 
 def subject_draws(n_subjects: int, seed: int) -> np.ndarray:
-    """(RESAMPLES, S) how often every subject is drawn: the resampling that all intervals rest on."""
+    """Return (RESAMPLES, S): how often each subject is drawn in each resample. All intervals use these resamples."""
     rng = np.random.default_rng(seed)
     return rng.multinomial(n_subjects, np.full(n_subjects, 1 / n_subjects), size=RESAMPLES)
 
 
 def _recalls(confusions: np.ndarray) -> np.ndarray:
-    """(m, k) recalls of (m, k, k) matrices. By hand: scikit-learn takes one matrix at a time, an interval has 2000."""
+    """Return (m, k) recalls of (m, k, k) confusions. Not by scikit-learn, which computes one of the 2000 at a time."""
     totals = confusions.sum(axis=2)
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.where(totals > 0, np.diagonal(confusions, axis1=1, axis2=2) / totals, np.nan)

@@ -1,4 +1,5 @@
-"""Networks' own classifiers -> a model for the registry, evaluated on labelled clips where there are any."""
+"""Make a model for the registry from pretrained emotion networks, and evaluate it on labelled clips if there are
+any."""
 
 from __future__ import annotations
 
@@ -17,7 +18,7 @@ from fer_core.emotions import NAMED, Classes
 from fer_core.errors import ConfigError
 from fer_core.evaluation.calibration import Reliability, calibrated_apart, reliability
 from fer_core.evaluation.gate import OutOfFoldRecord
-from fer_core.evaluation.latency import measure_costs, ms_per_clip
+from fer_core.evaluation.latency import measure_latency, ms_per_clip
 from fer_core.evaluation.metrics import Evaluation, clip_verdicts, evaluate
 from fer_core.features.backbone import Backbone, load_backbone
 from fer_core.model_names import FACE_NETWORKS
@@ -33,14 +34,18 @@ Relative = Literal["none", "neutral"]
 
 
 @dataclass(frozen=True)
-class Judged:
-    """Evaluation of an adopted model on all labelled clips; nothing was fitted to them.
+class AdoptedEvaluation:
+    """Evaluation of an adopted model on all labelled clips. The model was not trained on them.
 
     Args:
-        fingerprint: of the clips. scores: (N, k) of their frames.
-        ms_per_clip: CPU time from stored faces to scores.
-        temperature: of the clip scores; after: their reliability, calibrated on other people's clips; record: for the
-            gate. All None where the clips are of one class or one person, which say nothing of the other classes.
+        table: the labelled clips.
+        fingerprint: fingerprint of these clips.
+        scores: (N, k) frame scores.
+        evaluation: of the predictions by mean scores.
+        ms_per_clip: latency in ms of CPU time per clip, from stored faces to scores.
+        temperature: temperature of the clip scores.
+        after: reliability of the clip scores, each calibrated on clips of other subjects.
+        record: the record for the gate. It, `temperature` and `after` are None if all clips have one class or subject.
     """
 
     table: FeatureTable
@@ -54,19 +59,19 @@ class Judged:
 
 
 def adopted_backbone(networks: str, onnx: OnnxConfig | None = None) -> Backbone:
-    """The networks of `NAME[+NAME...]`, or the one of `FILE.onnx`, giving their own classes.
+    """Load networks with their own classifiers, by `NAME[+NAME...]` or `FILE.onnx`.
 
     Args:
-        onnx: input and scores of the network in the file.
+        onnx: input and output settings of the network in an ONNX file.
     Raises:
-        ConfigError: a name is unknown or given twice, or an ONNX file lacks its settings. WeightsError: weights were
-            not fetched, or the file is refused.
+        ConfigError: a name is unknown or given twice, or settings of the ONNX file are missing.
+        WeightsError: the weights were not fetched, or the file cannot be used.
     """
     if networks.endswith(".onnx"):
         if onnx is None or not onnx.scores:
             raise ConfigError(
-                f"{networks} does not say what it takes and gives; set backbone.onnx.size, mean, std, scores (the "
-                "output's name) and classes (in its order)"
+                f"an ONNX file does not contain its settings; for {networks} set backbone.onnx.size, mean, std, scores "
+                "(name of the output) and classes (in the order of the output)"
             )
         return load_backbone(BackboneConfig(name="onnx", weights=networks, onnx=onnx), output="classes")
     names = tuple(networks.split("+"))
@@ -82,34 +87,35 @@ def adopted_backbone(networks: str, onnx: OnnxConfig | None = None) -> Backbone:
 
 
 def adopted_classes(cfg: RunConfig) -> Classes:
-    """The classes of the settings.
+    """Return the classes of the settings.
 
     Raises:
-        ConfigError: they are other words than the networks'.
+        ConfigError: the networks do not have these classes.
     """
     if not isinstance(cfg.classes, str) or cfg.classes not in NAMED:
-        raise ConfigError(f"adopted networks know the classes {' and '.join(NAMED)}; set classes to one of these")
+        raise ConfigError(f"adopted networks predict the classes {' or '.join(NAMED)}; set classes to one of these")
     return NAMED[cfg.classes]
 
 
 def adopted_classifier(backbone: Backbone, relative: Relative, cfg: RunConfig) -> AdoptedClassifier:
-    """Their verdicts joined, in the classes of the settings."""
+    """Build the classifier that combines the networks and predicts the classes of the settings."""
     record = AdoptedRecord(n_features=backbone.n_features, networks=len(backbone.parts), relative=relative)
     return AdoptedClassifier.build(record, {}, len(adopted_classes(cfg)))
 
 
-def judge_adopted(
+def evaluate_adopted(
     classifier: AdoptedClassifier,
     backbone: Backbone,
     manifest: Manifest,
     rows: Sequence[ClipRow],
     cfg: RunConfig,
     workspace: Workspace,
-) -> Judged:
-    """Score all labelled clips.
+) -> AdoptedEvaluation:
+    """Evaluate the model on all labelled clips.
 
     Args:
-        rows: of usable clips. cfg: its `preprocess` is what the rows were made by.
+        rows: rows of the usable clips.
+        cfg: all settings; `preprocess` must be what the rows were made with.
     """
     fingerprint = data_fingerprint(manifest, rows)
     table = clips_table(manifest, rows, backbone, cfg.preprocess, workspace, fingerprint)
@@ -117,10 +123,10 @@ def judge_adopted(
     scores = classifier.frame_scores(table, clips)
     verdicts, shares = clip_verdicts(scores, table.offsets, clips, "mean_scores")
     evaluation = evaluate(verdicts, table.labels, table.subjects, table.classes)
-    ms = ms_per_clip(classifier, table, clips, measure_costs(rows, (), workspace, backbone, FeatureRequirements()))
-    judged = Judged(table, fingerprint, scores, evaluation, ms)
+    ms = ms_per_clip(classifier, table, clips, measure_latency(rows, (), workspace, backbone, FeatureRequirements()))
+    evaluated = AdoptedEvaluation(table, fingerprint, scores, evaluation, ms)
     if len(set(table.labels.tolist())) < 2 or len(set(table.subjects)) < 2:
-        return judged
+        return evaluated
     after = reliability(calibrated_apart(shares, table.labels, table.subjects), table.labels)
     digests = {row.clip: row.digest for row in rows}
     record = OutOfFoldRecord(
@@ -133,24 +139,30 @@ def judge_adopted(
         calibration_error=after.expected_error,
         ms_per_clip=ms,
     )
-    return replace(judged, temperature=fit_temperature(shares, table.labels), after=after, record=record)
+    return replace(evaluated, temperature=fit_temperature(shares, table.labels), after=after, record=record)
 
 
 def write_adopted(
-    classifier: AdoptedClassifier, backbone: Backbone, judged: Judged | None, cfg: RunConfig, workspace: Workspace
+    classifier: AdoptedClassifier,
+    backbone: Backbone,
+    evaluated: AdoptedEvaluation | None,
+    cfg: RunConfig,
+    workspace: Workspace,
 ) -> tuple[ModelBundle, Path]:
-    """The model's two files, and where they are; without labelled clips it is not calibrated.
+    """Write the model's two files; return the model and its folder.
 
+    Args:
+        evaluated: evaluation on labelled clips; None: the model is not calibrated.
     Raises:
-        StoreError: the disk refuses.
+        StoreError: the files cannot be written.
     """
     facts = ModelFacts(
         model="adopted",
         classes=adopted_classes(cfg),
         preprocess=cfg.preprocess,
-        temperatures={"mean_scores": judged.temperature} if judged and judged.temperature else {},
+        temperatures={"mean_scores": evaluated.temperature} if evaluated and evaluated.temperature else {},
         abstain_below=cfg.score.abstain_below,
-        data_fingerprint=judged.fingerprint if judged else "",
+        data_fingerprint=evaluated.fingerprint if evaluated else "",
         synthetic=False,
         versions=describe_environment(),
     )

@@ -1,4 +1,4 @@
-"""A candidate: the selected setting fitted once more on all training subjects, calibrated, put on disk, tested once."""
+"""A candidate: the selected settings refitted on all training subjects, calibrated, saved, and tested once."""
 
 from __future__ import annotations
 
@@ -21,25 +21,26 @@ from fer_core.experiments.search.trial import TrialResult, out_of_fold_scores, r
 from fer_core.experiments.test_set import evaluate_on_test_set
 from fer_core.features.backbone import Backbone, one_network, tuned
 from fer_core.models.base import Fitted
-from fer_core.models.bundle import ModelBundle, subject_digest, write_bundle
+from fer_core.models.bundle import ModelBundle, subject_digest, training_subjects, write_bundle
 from fer_core.models.record import ModelFacts
 from fer_core.models.temperature import fit_temperature
 from fer_core.runtime import describe_environment
 from fer_core.store import cache_key
 from fer_core.workspace import Workspace
 
-CLIP_RULE: Rule = "mean_scores"  # better than the vote in all four implementations of the thesis (§4.3-4.6)
+CLIP_RULE: Rule = "mean_scores"  # better than majority vote in all four implementations of the thesis (§4.3-4.6)
 
 
 @dataclass(frozen=True)
 class OutOfFold:
-    """Out-of-fold results of a setting: each clip is predicted by a model that was not trained on its subject.
+    """Out-of-fold results: each clip is predicted by a model that was not trained on its subject.
 
     Args:
         evaluations: rule -> evaluation.
-        verdicts: (C,) of the candidate's own rule, in the table's order.
+        verdicts: (C,) predicted classes by mean scores, in the order of the table.
         temperatures: rule -> temperature of its clip scores.
-        before, after: reliability of the rule's scores, uncalibrated and calibrated on other people's clips.
+        before: reliability of the uncalibrated clip scores by mean scores.
+        after: reliability of these scores, each calibrated on clips of other subjects.
     """
 
     evaluations: Mapping[Rule, Evaluation]
@@ -54,23 +55,24 @@ class Candidate:
     """A model that could become champion.
 
     Args:
-        bundle: read back from `folder`, every check passed.
+        folder: folder of the model's two files.
+        bundle: the model, read from `folder` and checked.
         fitted: the refit.
-        out_of_fold: of the same setting.
-        standing: its out-of-fold record, which the gate compares.
-        test: what the lockbox gave; None when there is no test set.
+        out_of_fold: out-of-fold results of the same settings.
+        record: the out-of-fold record, which the gate compares.
+        test: the test result; None if there is no test set.
     """
 
     folder: Path
     bundle: ModelBundle
     fitted: Fitted
     out_of_fold: OutOfFold
-    standing: OutOfFoldRecord
+    record: OutOfFoldRecord
     test: Opening | None
 
 
-def judge_out_of_fold(table: FeatureTable, trial_folder: Path) -> OutOfFold:
-    """The out-of-fold numbers and the calibration of a complete trial."""
+def evaluate_out_of_fold(table: FeatureTable, trial_folder: Path) -> OutOfFold:
+    """Evaluate and calibrate the out-of-fold scores of a complete trial."""
     scores, clips = out_of_fold_scores(trial_folder), np.arange(table.n_clips)
     evaluations: dict[Rule, Evaluation] = {}
     temperatures: dict[Rule, float] = {}
@@ -95,23 +97,25 @@ def make_candidate(
     workspace: Workspace,
     course: Sequence[ClipRow] = (),
 ) -> Candidate:
-    """Refit, calibrate on out-of-fold scores, write the two files, open the lockbox.
+    """Refit a trial, calibrate it on out-of-fold scores, write the model's two files, and open the lockbox.
 
     Args:
-        table: train and validation clips. trial: complete, on this table.
-        backbone: needed where the model reads features.
-        rows: usable clips, those of the test set too.
-        course: the same of their whole course, where the model asks for it.
+        table: train and validation clips.
+        trial: a complete trial on this table.
+        backbone: required if the model reads features.
+        rows: rows of the usable clips, with those of the test set.
+        course: rows of the same clips' whole-course faces, if the model reads them.
     Raises:
-        TrainingError: the refit diverges. StoreError: the disk refuses.
-        DataError: the table holds a person or recording of the test set.
+        TrainingError: the refit diverged.
+        StoreError: the files cannot be written.
+        DataError: the table contains a subject or clip of the test set.
     """
-    judged = judge_out_of_fold(table, trial_folder)
-    name = cache_key(table=table.key, train=trial.train.model_dump(mode="json"), chosen=list(trial.chosen))[:12]
+    judged = evaluate_out_of_fold(table, trial_folder)
+    name = cache_key(table=table.key, train=trial.train.model_dump(mode="json"), selected=list(trial.selected))[:12]
     folder = workspace.models / name
     fitted, bundle = refit_model(table, trial, judged, backbone, cfg, folder, workspace)
     digests = {row.clip: row.digest for row in rows}
-    standing = OutOfFoldRecord(
+    record = OutOfFoldRecord(
         fingerprint=bundle.facts.data_fingerprint,
         classes=table.classes,
         clips=tuple(digests[c] for c in table.clip_ids),
@@ -121,8 +125,8 @@ def make_candidate(
         calibration_error=judged.after.expected_error,
         ms_per_clip=trial.ms_per_clip,
     )
-    tested = evaluate_on_test_set(bundle, manifest, rows, cfg.preprocess, workspace, standing.clips, course)
-    return Candidate(folder, bundle, fitted, judged, standing, tested)
+    tested = evaluate_on_test_set(bundle, manifest, rows, cfg.preprocess, workspace, record.clips, course)
+    return Candidate(folder, bundle, fitted, judged, record, tested)
 
 
 def refit_model(
@@ -134,10 +138,11 @@ def refit_model(
     folder: Path,
     workspace: Workspace,
 ) -> tuple[Fitted, ModelBundle]:
-    """The setting fitted once more on all clips of the table, as a model in `folder`.
+    """Refit the trial's settings on all clips of the table and save the model in `folder`.
 
     Raises:
-        TrainingError: the refit diverges. StoreError: the disk refuses.
+        TrainingError: the refit diverged.
+        StoreError: the files cannot be written.
     """
     fc, block = workspace.features.stored_layers(backbone, block=bool(table.maps))
     fitted = refit(table, trial, fc, block)
@@ -150,7 +155,7 @@ def refit_model(
         rule=CLIP_RULE,
         temperatures=dict(judged.temperatures),
         abstain_below=cfg.score.abstain_below,
-        subjects=tuple(sorted({subject_digest(s) for s in table.subjects})),
+        subjects=training_subjects(table.subjects),
         data_fingerprint=table.note["fingerprint"],
         synthetic=table.synthetic,
         versions=describe_environment(),

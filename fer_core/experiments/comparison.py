@@ -1,4 +1,4 @@
-"""compare: models fitted to the same folds and evaluated on the same clips, with intervals and paired differences."""
+"""Compare models on the same folds and clips, with intervals and paired differences."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from fer_core.emotions import Classes
 from fer_core.errors import TrainingError
 from fer_core.evaluation.abstention import Ranking, ranking
 from fer_core.evaluation.cross_validation import fit_fold, fold_entry, hold_out
-from fer_core.evaluation.latency import Costs
+from fer_core.evaluation.latency import LatencyOf
 from fer_core.evaluation.metrics import Difference, Evaluation, evaluate, paired_difference
 from fer_core.models.base import ClipModel, Fits
 from fer_core.store import EntryStore
@@ -30,13 +30,13 @@ class Entry:
 
     Args:
         scores: (C, k) out-of-fold scores of every clip.
-        evaluation: of their arg-max.
-        ranking: of the scores' confidence, calibrated on other people's clips.
-        difference: in mean recall, this one minus the first, by subject; None for the first.
-        n_parameters: learnt numbers, median of the folds.
-        seconds: of a fit, mean of the folds.
-        ms_per_clip: from stored faces to scores: descriptors or backbone, then the model.
-        histories: one a fold; empty for those without epochs.
+        evaluation: metrics of their arg-max.
+        ranking: quality of the confidence, calibrated on clips of other subjects.
+        difference: mean recall of this model minus that of the first, by subject; None for the first.
+        n_parameters: number of learnt values, median of the folds.
+        seconds: wall-clock time of a fit, mean of the folds.
+        ms_per_clip: latency in ms of CPU time from stored faces to scores: backbone or descriptors, and the model.
+        histories: one per fold; empty for a model without epochs.
     """
 
     name: str
@@ -56,10 +56,12 @@ class Comparison:
     """Models on the same clips and folds.
 
     Args:
-        entries: in the order asked for; the first is what the others are held against.
-        failed: name -> why it has no entry.
-        folds, seed: of the cross-validation.
-        n_clips, n_subjects: compared on. synthetic: whether any face was drawn or rendered.
+        entries: in the requested order; the others are compared with the first.
+        failed: name of a model without an entry -> reason.
+        folds, seed: number of folds of the cross-validation, and its seed.
+        n_clips, n_subjects: numbers of clips and subjects.
+        classes: emotions, in the order of the scores' columns.
+        synthetic: True if any face was drawn or rendered.
     """
 
     entries: tuple[Entry, ...]
@@ -73,8 +75,8 @@ class Comparison:
 
 
 @dataclass
-class _Judged:
-    """One model's folds so far."""
+class _OutOfFold:
+    """Results of one model's finished folds."""
 
     scores: np.ndarray
     notes: list[dict[str, Any]] = field(default_factory=list)
@@ -88,27 +90,28 @@ def compare(
     seed: int,
     fit_seed: int,
     inner_share: float,
-    costs: Costs | None = None,
+    latency: LatencyOf | None = None,
     store: EntryStore | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Comparison:
-    """Fit every model on every fold's training side, and evaluate it on the held-out clips.
+    """Cross-validate every model on the same folds.
 
-    The folds are those of a search with the same seed. Inside a training side, `inner_share` of its subjects are held
-    out to stop on. A model that diverges is reported; the others go on.
+    A search with the same seed has the same folds. Of the training subjects of a fold, `inner_share` are held out for
+    early stopping. A model whose fit fails is reported in `failed`; the others continue.
 
     Args:
-        seed: of the folds. fit_seed: of all that is random in a fit.
-        costs: of making what models read; see `costs.py`.
-        store: keeps every finished fold of a model, so that what was compared before is not fitted again; None: nothing
-            is kept.
-        progress: called with (fits done, fits in all).
+        seed: seed of the folds.
+        fit_seed: seed of everything random in a fit.
+        inner_share: share of a fold's training subjects that are held out for early stopping.
+        latency: latency of the models' inputs; see `measure_latency`.
+        store: stores the results of all folds, so that they are not fitted again; None: nothing is stored.
+        progress: called with (fits done, all fits).
     Raises:
         DataError: too few subjects for the folds.
-        TrainingError: a fold's training side lacks a class, or no model is left.
+        TrainingError: no model could be fitted.
     """
     k = len(table.classes)
-    judged = {model.name: _Judged(np.full((table.n_clips, k), np.nan)) for model in models}
+    judged = {model.name: _OutOfFold(np.full((table.n_clips, k), np.nan)) for model in models}
     failed: dict[str, str] = {}
     fits = Fits(table)
     sides = grouped_folds(table.subjects, table.labels, folds, seed)
@@ -118,7 +121,7 @@ def compare(
             if model.name not in failed:
                 try:
                     kept = fold_entry(store, model, fits, side, held_out, None)
-                    found = fit_fold(model, fits, side, held_out, costs=costs, kept=kept)
+                    found = fit_fold(model, fits, side, held_out, latency=latency, kept=kept)
                 except TrainingError as exc:
                     log.warning("%s is left out: %s", model.name, exc)
                     failed[model.name] = str(exc)
@@ -143,7 +146,7 @@ def compare(
     )
 
 
-def _entry(model: ClipModel, judged: _Judged, table: FeatureTable, reference: np.ndarray, first: bool) -> Entry:
+def _entry(model: ClipModel, judged: _OutOfFold, table: FeatureTable, reference: np.ndarray, first: bool) -> Entry:
     verdicts = judged.scores.argmax(axis=1)
     histories = [History.from_rows(note["history"]) for note in judged.notes]
     return Entry(

@@ -1,7 +1,7 @@
-"""Across databases: trained on each, tested on each other; within one, by cross-validation (§3.1: one is not enough).
+"""Cross-database evaluation: train on each database, test on every other (§3.1: one database is not enough).
 
-Only train and validation clips take part, so the lockbox stays shut. A database that lacks a class trains a head
-without it, and is judged on the clips of the classes it knows.
+The result within one database is from cross-validation. Only train and validation clips are used, so the lockbox stays
+shut. If a database lacks a class, its model is trained without this class and tested on clips of the other classes.
 """
 
 from __future__ import annotations
@@ -28,13 +28,16 @@ from fer_core.models.registry import model_of
 
 @dataclass(frozen=True)
 class Cell:
-    """Trained on one database, tested on one.
+    """Result of training on one database and testing on one.
 
     Args:
-        source, target: their names; the same: by cross-validation within it.
-        classes: those the source has. clips: ids of the clips judged.
-        verdicts: rule -> (n,) columns in `classes` order. evaluations: rule -> its numbers.
-        reason: why there are none.
+        source: database trained on.
+        target: database tested on; if it is the source, the result is from cross-validation.
+        classes: classes of the source.
+        clips: ids of the n test clips.
+        verdicts: rule -> (n,) predicted classes, as indices in `classes`; None if there is no result.
+        evaluations: rule -> metrics; None if there is no result.
+        reason: why there is no result; else empty.
     """
 
     source: str
@@ -48,12 +51,16 @@ class Cell:
 
 @dataclass(frozen=True)
 class CrossDatabase:
-    """Every cell of the matrix.
+    """Results for all pairs of databases.
 
     Args:
-        names: of the databases, sorted. classes: of the run. cells: (source, target) -> cell.
-        costs: (source, target) -> mean recall by mean scores minus that of the target's own cross-validation, on the
-            same clips; only where both know the same classes.
+        names: names of the databases, sorted.
+        classes: classes of the run.
+        cells: (source, target) -> result.
+        costs: (source, target) -> mean recall by mean scores, minus that of cross-validation within the target, on the
+            same clips; only if both databases have the same classes.
+        synthetic: True if any face was drawn or rendered.
+        fingerprint: fingerprint of the data.
     """
 
     names: tuple[str, ...]
@@ -86,7 +93,7 @@ class CrossDatabase:
         }
 
     def to_markdown(self, rule: Rule = "mean_scores") -> str:
-        """The matrix of one rule, mean recall in %: a row for every database trained on."""
+        """Return the mean recalls of one rule in % as a table, with a row for every database trained on."""
         lines = ["## Across databases", ""]
         if self.synthetic:
             lines += ["**Synthetic faces among them: their numbers say nothing about people.**", ""]
@@ -98,7 +105,7 @@ class CrossDatabase:
             "| --- |" + " --- |" * len(self.names),
         ]
         for source in self.names:
-            texts = [self._told(self.cells[source, target], rule) for target in self.names]
+            texts = [self._format_cell(self.cells[source, target], rule) for target in self.names]
             lines.append(f"| {_shown(source)} | " + " | ".join(texts) + " |")
         if self.costs:
             lines += ["", "| trained on another database | points against its own cross-validation |", "| --- | --- |"]
@@ -107,7 +114,7 @@ class CrossDatabase:
             lines.append(f"| {_shown(source)} → {_shown(target)} | {numbers} |")
         return "\n".join([*lines, ""])
 
-    def _told(self, cell: Cell, rule: Rule) -> str:
+    def _format_cell(self, cell: Cell, rule: Rule) -> str:
         if not cell.evaluations:
             return markdown_text(cell.reason)
         evaluation = cell.evaluations[rule]
@@ -116,10 +123,10 @@ class CrossDatabase:
 
 
 def several(datasets: Iterable[str]) -> tuple[str, ...]:
-    """The databases there are, sorted.
+    """Return the names of the databases, sorted.
 
     Raises:
-        DataError: there is one only.
+        DataError: there is only one.
     """
     names = tuple(sorted(set(datasets)))
     if len(names) < 2:
@@ -142,14 +149,15 @@ def cross_database(
     block: Path | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> CrossDatabase:
-    """The matrix of a setting; one job a source, each in a process of the executor.
+    """Evaluate settings across databases, with one job of the executor for each database trained on.
 
     Args:
         table: train and validation clips of two or more databases.
-        folds, seed: of the cross-validation within a database.
-        fc, block: the backbone's stored FC layers and last block, as trials get them.
+        table_path: file of the table, which the jobs read.
+        folds, seed: number of folds of the cross-validation within a database, and its seed.
+        fc, block: files of the backbone's FC layers and last block from which a head starts.
     Raises:
-        DataError: there is one database only.
+        DataError: there is only one database.
     """
     names = several(table.datasets)
     jobs: dict[str, Future[list[Cell]]] = {
@@ -172,9 +180,9 @@ def cross_database(
 def cells_of(
     table_path: Path, source: str, train: TrainConfig, folds: int, seed: int, fc: Path | None, block: Path | None
 ) -> list[Cell]:
-    """The cells of one source, its own first. What a child process does.
+    """Compute the results for one source database, in a child process: first within it, then on all others.
 
-    A cell that cannot be had (too few people, a diverging fit, no class in common) says why; the others stand.
+    A result that cannot be computed (too few subjects, a diverging fit, no common class) has a reason instead.
     """
     table = _as_known_to(load_table(table_path), source)
     names = np.array(table.datasets)
@@ -209,7 +217,7 @@ def cells_of(
 
 
 def _as_known_to(table: FeatureTable, source: str) -> FeatureTable:
-    """The table with the classes one database has; clips of others are labelled -1 and never read."""
+    """Return the table with the classes of one database; clips of other classes get label -1 and are not used."""
     present = np.unique(table.labels[np.array(table.datasets) == source])
     columns = np.full(len(table.classes), -1, dtype=np.int64)
     columns[present] = np.arange(len(present))
@@ -223,7 +231,7 @@ def _nowhere(table: FeatureTable) -> np.ndarray:
 def _cells(
     table: FeatureTable, source: str, members: Mapping[str, np.ndarray], score: Callable[[], np.ndarray]
 ) -> list[Cell]:
-    """A cell a target, from the scores of one fit or several."""
+    """Return one cell per target database, from the frame scores that `score` computes."""
     named = ", ".join(table.classes)
     without = [t for t, clips in members.items() if not len(clips)]
     cells = [Cell(source, t, table.classes, reason=f"no clips of {named} by other people") for t in without]
@@ -244,7 +252,10 @@ def _cells(
 
 
 def _cost(table: FeatureTable, away: Cell, home: Cell) -> Difference | None:
-    """Mean recall by training on another database minus that by this one, on the same clips; None if classes differ."""
+    """Return mean recall after training on another database minus that after training on the target, on the same clips.
+
+    None if a result is missing or the classes differ.
+    """
     if not away.verdicts or not home.verdicts or away.classes != home.classes:
         return None
     places = {clip: i for i, clip in enumerate(home.clips)}

@@ -13,7 +13,7 @@ from fer_core.clips.spelling import person_key
 from fer_core.dataset.table import FeatureTable
 from fer_core.errors import DataError, TrainingError
 from fer_core.evaluation.cross_validation import fit_fold, fold_entry, hold_out
-from fer_core.evaluation.latency import Costs
+from fer_core.evaluation.latency import LatencyOf
 from fer_core.evaluation.metrics import Evaluation, by_columns, evaluate
 from fer_core.models.base import ClipModel, Fits
 from fer_core.store import EntryStore
@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Judged:
+class ExternalResult:
     """A model on the other clips: all of them, and by the values of their group columns."""
 
     evaluation: Evaluation
@@ -42,13 +42,13 @@ class ExternalValidation:
 
     Args:
         name: of these clips. labels: emotions among them; recalls are means over these.
-        judged: one a model, in the order asked for. failed: name -> why it is not among them.
+        results: one a model, in the order asked for. failed: name -> why it is not among them.
         synthetic: whether any of these clips' faces was drawn or rendered.
     """
 
     name: str
     labels: tuple[str, ...]
-    judged: Mapping[str, Judged]
+    results: Mapping[str, ExternalResult]
     failed: Mapping[str, str]
     synthetic: bool
 
@@ -58,13 +58,13 @@ class ExternalValidation:
             "name": self.name,
             "labels": list(self.labels),
             "synthetic": self.synthetic,
-            "rows": [{"model": name, **one.columns()} for name, one in self.judged.items()],
+            "rows": [{"model": name, **one.columns()} for name, one in self.results.items()],
             "models": {
                 name: {
                     "evaluation": one.evaluation.to_json(),
                     "groups": {c: {v: e.to_json() for v, e in vs.items()} for c, vs in one.groups.items()},
                 }
-                for name, one in self.judged.items()
+                for name, one in self.results.items()
             },
             "failed": dict(self.failed),
         }
@@ -79,7 +79,7 @@ def validate_externally(
     seed: int,
     fit_seed: int,
     inner_share: float,
-    costs: Costs | None = None,
+    latency: LatencyOf | None = None,
     store: EntryStore | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> ExternalValidation:
@@ -100,19 +100,19 @@ def validate_externally(
         )
     side = hold_out(table, np.arange(table.n_clips), inner_share, seed, fit_seed)
     every, fits = np.arange(other.n_clips), Fits(table)
-    judged, failed = dict[str, Judged](), dict[str, str]()
+    results, failed = dict[str, ExternalResult](), dict[str, str]()
     for done, model in enumerate(models, start=1):
         try:
             kept = fold_entry(store, model, fits, side, every, other)
-            scores, _ = fit_fold(model, fits, side, every, on=other, costs=costs, kept=kept)
+            scores, _ = fit_fold(model, fits, side, every, on=other, latency=latency, kept=kept)
         except TrainingError as exc:
             log.warning("%s is left out: %s", model.name, exc)
             failed[model.name] = str(exc)
         else:
             verdicts = (scores.argmax(axis=1), other.labels, other.subjects)
             groups = by_columns(*verdicts, other.groups, other.classes)
-            judged[model.name] = Judged(evaluate(*verdicts, other.classes), groups)
+            results[model.name] = ExternalResult(evaluate(*verdicts, other.classes), groups)
         if progress:
             progress(done, len(models))
     labels = tuple(str(other.classes[c]) for c in np.unique(other.labels))
-    return ExternalValidation(name, labels, judged, failed, other.synthetic)
+    return ExternalValidation(name, labels, results, failed, other.synthetic)

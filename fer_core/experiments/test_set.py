@@ -1,4 +1,4 @@
-"""Test-set evaluation: a model on the test clips, once, by the scorer that serves it, if it has met none of them."""
+"""Test-set evaluation, once per model, by the same scorer that serves the model."""
 
 from __future__ import annotations
 
@@ -28,21 +28,23 @@ def evaluate_on_test_set(
     seen: Collection[str] = (),
     course: Sequence[ClipRow] = (),
 ) -> Opening | None:
-    """Evaluate the model on the test clips, by every rule; computed once, read back later.
-    The same weights on faces cut in another way are another candidate at the same test set.
+    """Evaluate the model on the test clips, by every rule. The result is stored and returned at later calls.
 
-    Beside an evaluation's numbers each rule has `verdicts`, clip digest -> column, so that two models' can be
-    compared clip by clip without another look.
+    The same weights with other preprocessing settings count as another candidate.
+
+    Besides the metrics, the result of each rule has `verdicts` (clip digest -> predicted class), so that two models can
+    be compared clip by clip without opening the lockbox again.
 
     Args:
-        bundle: its facts name everybody it was fitted, stopped and chosen on.
-        rows: usable clips, those of the test set among them.
-        seen: content digests of the clips it was fitted, stopped and chosen on.
-        course: rows of the clips' whole course, where the model asks for it.
+        bundle: the model; `facts.subjects` names the subjects of its training clips.
+        rows: rows of the usable clips, with those of the test set.
+        seen: content digests of the clips used for training, early stopping and selection.
+        course: rows of the clips' whole-course faces, if the model reads them.
     Returns:
-        None when there is no test clip.
+        The test result; None if there are no test clips.
     Raises:
-        DataError: the model has seen a person or recording of the test set. StoreError: the record is damaged.
+        DataError: a subject or clip of the test set was used in training.
+        StoreError: the record of the lockbox is damaged.
     """
     test, chosen = test_clips(manifest, rows)
     if not chosen:
@@ -79,13 +81,15 @@ def evaluate_on_test_set(
 
 
 def _identity(test: Manifest) -> str:
-    """Of a test set, by its people and their expressions: cutting faces in another way, or losing a clip by it, does
-    not make it one that nobody has looked at."""
+    """Return the key of a test set, made from its subjects and emotions.
+
+    So other preprocessing settings, or clips lost by them, do not make it a new test set.
+    """
     return cache_key(test=sorted([c.subject or c.id, str(c.emotion)] for c in test.clips))
 
 
 def test_clips(manifest: Manifest, rows: Sequence[ClipRow]) -> tuple[Manifest, list[ClipRow]]:
-    """The usable test clips and their rows, in the manifest's order."""
+    """Return the usable test clips and their rows, in the order of the manifest."""
     by_id = {row.clip: row for row in rows}
     test = manifest.with_clips(c for c in manifest.of(Split.TEST).clips if c.id in by_id)
     return test, [by_id[c.id] for c in test.clips]

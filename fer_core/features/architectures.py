@@ -1,7 +1,7 @@
-"""The networks: how each is built, and where it is cut into a trunk, always frozen, and a last block.
+"""The backbone networks: how each is built and cut into a trunk, which is always frozen, and a last block.
 
-Both halves keep the names that the tensors have in a checkpoint, so that a fine-tuned block can be put back. A network
-that was trained on faces also brings the input it takes and classes of its own.
+In both parts, the tensors keep their names from the checkpoint, so that a fine-tuned block can be put back. Networks
+that were trained on faces also define their input and their own classes.
 """
 
 from __future__ import annotations
@@ -24,11 +24,12 @@ Halves = tuple[nn.Module, nn.Module]
 
 @dataclass(frozen=True)
 class Normalization:
-    """Normalization of a network's input: (input - mean) / std per channel (eq. 3.5), input in [0, 1].
+    """Normalisation of a network's input: (input - mean) / std per channel (eq. 3.5), input in [0, 1].
 
     Args:
-        mean, std: one number a channel; one of each: the network takes grey faces.
-        size: side of the faces, pixels; 0: as they come.
+        name: name in settings and records.
+        mean, std: one value per channel; a network with one channel reads grey faces.
+        size: side to which faces are resized, in pixels; 0: they are not resized.
     """
 
     name: str
@@ -43,18 +44,18 @@ FACE_API = Normalization("face-api", (122.782 / 255, 117.001 / 255, 104.298 / 25
 
 @dataclass(frozen=True)
 class Architecture:
-    """A network and its cut.
+    """A network and where it is cut.
 
     Args:
-        build: the whole network, untrained.
-        split: it -> trunk and block; the block ends in (n, n_features) rows.
-        cut: where, for the record and the feature keys.
-        n_features: columns of a feature row.
-        fc_prefix: parameters under it are the fully connected layers, which a backbone does without.
-        fc_layers: those a head may start from, first to last but one.
-        normalization: of a network that has published weights of its own; else it depends on the weights.
-        classes: of such a network's classifier, in the order of its outputs.
-        block_with_classes: it -> the block that ends in its own classes' logits.
+        build: builds the whole network with random weights.
+        split: splits the network into trunk and last block; the block returns (n, n_features).
+        cut: name of the place of the cut, for the model record and the feature keys.
+        n_features: number of features per face.
+        fc_prefix: prefix of the parameters of the fully connected layers, which the backbone does not use.
+        fc_layers: names of the FC layers from which a head may start: all except the last, in order.
+        normalization: input of a network with its own published weights; None: it depends on the weights.
+        classes: classes of such a network's own classifier, in the order of its outputs.
+        block_with_classes: returns the last block of the network together with its own classifier.
     """
 
     build: Callable[[], nn.Module]
@@ -96,7 +97,7 @@ def _named(**modules: nn.Module) -> nn.Sequential:
 
 
 def _before_convolution(place: int) -> Callable[[Any], Halves]:
-    """Cut a plain chain of convolutions before one of its layers."""
+    """Return a function that cuts a sequential network before the layer at index `place`."""
 
     def split(net: Any) -> Halves:
         block = _named(features=net.features[place:], avgpool=net.avgpool, flatten=nn.Flatten())
@@ -106,7 +107,10 @@ def _before_convolution(place: int) -> Callable[[Any], Halves]:
 
 
 def _before_stage(name: str) -> Callable[[Any], Halves]:
-    """Cut a network whose children are its stages, in order, before one of them; its FC layer is left out."""
+    """Return a function that cuts a network before the child `name`; the FC layer is left out.
+
+    The network's children must be its stages, in order.
+    """
 
     def split(net: Any) -> Halves:
         stages = [(k, m) for k, m in net.named_children() if not isinstance(m, (nn.Linear, nn.Dropout))]
@@ -130,7 +134,7 @@ def _before_mbconv(place: int) -> Callable[[Any], Halves]:
 
 
 def _before_child(name: str) -> Callable[[Any], Halves]:
-    """Cut a network of stages before one of them; its features are the mean of that stage's maps."""
+    """Return a function that cuts a network before the child `name`; features are the means of that child's maps."""
 
     def split(net: Any) -> Halves:
         stages = dict(net.named_children())
@@ -149,7 +153,7 @@ def _from_child(name: str) -> Callable[[Any], nn.Module]:
 
 
 class LogProbabilities(nn.Module):
-    """(n, k) logits in a network's own order -> (n, k) log probabilities in `ordered` order."""
+    """Convert (n, k) logits in a network's own class order to (n, k) log probabilities in `ordered` order."""
 
     def __init__(self, classes: Classes) -> None:
         super().__init__()
@@ -189,10 +193,10 @@ ARCHITECTURES: dict[str, Architecture] = {
 
 @torch.inference_mode()
 def above(block: nn.Module, maps: torch.Tensor) -> torch.Tensor:
-    """(n, d) float16 features of (n, c, h, w) float16 maps at the cut, on the block's device.
+    """Compute (n, d) float16 features from (n, c, h, w) float16 maps at the cut, on the block's device.
 
-    The one way from a map to a feature: the maps were rounded at the cut and the features are rounded here, so a
-    fine-tuned block gives in scoring what it gave in training.
+    Features are always computed by this function, from maps rounded to float16, and are rounded again. So a fine-tuned
+    block gives the same features in training and scoring.
     """
     features: torch.Tensor = block(maps.float().contiguous(memory_format=torch.channels_last))
     return features.half()

@@ -1,4 +1,4 @@
-"""Views: augmented copies of a face, drawn once, stored like the face itself, used in training only (§2.7)."""
+"""Data augmentation (§2.7): views are randomly changed copies of a face, made once and used in training only."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ import numpy as np
 from fer_core.config import AugmentConfig
 from fer_core.preprocess.faces import Faces
 
-AUGMENT_VERSION = 1  # raised whenever the same face and settings give another view; a golden test holds it honest
-_DRAWS = 8  # numbers a face's view is made of
+AUGMENT_VERSION = 1  # raise it whenever the same face and settings give another view; a test compares stored views
+_DRAWS = 8  # random numbers for one view of a face
 
 
 @dataclass(frozen=True)
 class View:
-    """One view of every face: number 0 shows it as it is, any other changes it by numbers drawn for that face.
+    """A view of all faces. View 0 does not change them; every other view changes each face by random numbers.
 
-    A view depends on the settings but not on how many views there are: more of them keep those already stored.
+    A view depends on the settings, but not on the number of views: with more views, the stored ones remain valid.
     """
 
     number: int = 0
@@ -27,18 +27,18 @@ class View:
 
     @property
     def identity(self) -> dict[str, Any]:
-        """Parts that the view adds to a feature key: none for plain faces."""
+        """What the view adds to a feature key; nothing for view 0."""
         if self.number == 0:
             return {}
         settings = self.cfg.model_dump(mode="json", exclude={"views"})
         return {"view": {"number": self.number, "version": AUGMENT_VERSION, **settings}}
 
     def of(self, faces: Faces) -> np.ndarray:
-        """(n, size, size) uint8 faces by this view; the same bytes for the same faces, settings and number."""
+        """Return (n, size, size) uint8 faces in this view; deterministic for the same faces, settings and number."""
         if self.number == 0:
             return faces.pixels
         rng = np.random.default_rng([self.cfg.seed, self.number, int(faces.key, 16)])
-        draws = rng.uniform(-1, 1, (len(faces.pixels), _DRAWS))  # row by row: a face's do not depend on those after it
+        draws = rng.uniform(-1, 1, (len(faces.pixels), _DRAWS))  # independent of later faces
         views = [_look(face, draw, self.cfg) for face, draw in zip(faces.pixels, draws, strict=True)]
         return np.stack(views) if views else faces.pixels
 
@@ -47,16 +47,16 @@ PLAIN = View()
 
 
 def views_of(cfg: AugmentConfig) -> tuple[View, ...]:
-    """The views of `cfg`, the plain one first."""
+    """Return the views of `cfg`; the first does not change the faces."""
     return (PLAIN, *(View(number, cfg) for number in range(1, cfg.views)))
 
 
 def _look(face: np.ndarray, draw: np.ndarray, cfg: AugmentConfig) -> np.ndarray:
-    """One face turned, cropped, mirrored (in one resampling), blurred, and its grey values stretched and shifted.
+    """Rotate, crop and mirror a face in one resampling, then blur it and change contrast and brightness.
 
     Args:
         face: (size, size) uint8.
-        draw: (8,) numbers in [-1, 1].
+        draw: (8,) random numbers in [-1, 1].
     """
     mirror, turn, cut, right, down, light, spread, soft = draw
     size = len(face)
@@ -65,11 +65,11 @@ def _look(face: np.ndarray, draw: np.ndarray, cfg: AugmentConfig) -> np.ndarray:
     angle, zoom = np.deg2rad(cfg.rotation * turn), 1 / (1 - share)
     across = -zoom if cfg.flip and mirror < 0 else zoom
     matrix = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]) @ np.diag([across, zoom])
-    kept = centre + share * size / 2 * np.array([right, down])  # centre of what is kept
+    kept = centre + share * size / 2 * np.array([right, down])  # centre of the crop
     affine = np.column_stack([matrix, centre - matrix @ kept])
     seen = cv2.warpAffine(face, affine, (size, size), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
     sigma = cfg.blur * abs(soft)
-    if sigma > 0.1:  # less changes no grey value
+    if sigma > 0.1:  # a smaller blur changes no grey value
         seen = cv2.GaussianBlur(seen, (0, 0), sigma)
     grey = 127.5 + (seen.astype(np.float32) - 127.5) * np.float32(1 + cfg.contrast * spread)
     return np.clip(np.rint(grey + np.float32(255 * cfg.brightness * light)), 0, 255).astype(np.uint8)

@@ -1,4 +1,4 @@
-"""Backbones: frozen networks, the input their weights were trained with, and their identity."""
+"""Backbones: frozen networks that compute features of faces, with the input that their weights were trained with."""
 
 from __future__ import annotations
 
@@ -37,33 +37,34 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-BATCH = 8  # features are always taken in padded batches of 8: a row's bytes must not depend on its neighbours
+BATCH = 8  # always padded batches of 8, so that the features of a face do not depend on other faces
 
 
 # The thesis's figures (§3.5.5); torchvision's own (.485 .456 .406, .229 .224 .225) differ by at most 0.001.
 IMAGENET = Normalization("imagenet", MEAN_3_5, STD_3_5)
 # The Oxford release that torchvision calls IMAGENET1K_FEATURES: mean-subtracted 0..255 input.
 FEATURES = Normalization("features", (0.48235, 0.45882, 0.40784), (1 / 255, 1 / 255, 1 / 255))
-# [0, 1] as it is: the ResNet18 trained on FER+ of the appendix (Emotion-FAN) saw its faces so.
+# Input in [0, 1] unchanged: the appendix's ResNet18 trained on FER+ (Emotion-FAN) was trained so.
 UNIT = Normalization("unit", (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
 NORMALIZATIONS = {n.name: n for n in (IMAGENET, FEATURES, UNIT)}
 Output = Literal["features", "classes"]
 
 
 class Backbone(ABC):
-    """A frozen network with the input its weights were trained with; faces in, one row of numbers per face out.
+    """A frozen network that returns one row of features for each face.
 
     Attributes:
-        name: of the network, or networks.
-        convolutions: its tensors as the checkpoint has them, float16 where that is what it holds.
+        name: name of the network, or names of the networks.
+        convolutions: the tensors as in the checkpoint (float16 if they are float16 there).
         weights_digest: BLAKE2b-128 of names, shapes and values of `convolutions`.
-        normalization: name of what is applied to faces.
-        output: `features`, or the log probabilities that the network's own `classes` have, in `ordered` order.
-        n_features: columns of a row.
-        fc: weight and bias of the checkpoint's own FC layers, first to last but one; empty when it has none.
-        source: where the weights are from: `imagenet`, a package, or a file.
+        normalization: name of the normalisation of its input.
+        output: `features`, or `classes`: log probabilities of the network's own `classes`, in `ordered` order.
+        n_features: number of features per face.
+        fc: weight and bias of the checkpoint's FC layers except the last, in order; empty if there are none.
+        source: source of the weights: `imagenet`, a package, or a file.
         onnx: input and outputs of a network in an ONNX file.
-        parts: the networks whose rows are joined; itself where it is one.
+        device: device of the computation.
+        parts: the networks whose features are concatenated; only itself for a single network.
     """
 
     name: str
@@ -85,31 +86,31 @@ class Backbone(ABC):
     @property
     @abstractmethod
     def identity(self) -> dict[str, str]:
-        """Everything beside the faces that the features depend on; part of every feature key."""
+        """Everything except the faces that the features depend on; part of every feature key."""
 
     @abstractmethod
     def features(self, pixels: np.ndarray) -> np.ndarray:
-        """(n, n_features) float16 of (n, h, w) uint8 faces.
+        """Compute (n, n_features) float16 features of (n, h, w) uint8 faces.
 
         Raises:
-            WeightsError: a number is beyond float16.
+            WeightsError: a feature exceeds the range of float16.
         """
 
     @abstractmethod
     def on_cpu(self) -> Backbone:
-        """The same on the CPU."""
+        """Return the same backbone on the CPU."""
 
 
 class TorchBackbone(Backbone):
-    """A network built here and cut in two.
+    """A torch network, cut into a trunk and a last block.
 
-    What leaves the trunk, the maps at the cut, is rounded to float16, and so are the features that the block makes of
-    them. Stored maps, stored features and fresh ones are therefore the same bytes, and a block that was fine-tuned on
-    stored maps gives in scoring what it gave in training.
+    The maps that the trunk returns are rounded to float16, and so are the features that the block computes from them.
+    Therefore stored and newly computed maps and features have the same bytes, and a block that was fine-tuned on stored
+    maps gives the same features in scoring as in training.
 
     Attributes:
-        trunk, block: the halves, frozen.
-        trunk_digest: as `weights_digest`, of the trunk alone.
+        trunk, block: the two parts, frozen.
+        trunk_digest: like `weights_digest`, for the trunk only.
     """
 
     def __init__(
@@ -126,9 +127,9 @@ class TorchBackbone(Backbone):
     ) -> None:
         self.name, self.source, self.output = name, source, output
         architecture = ARCHITECTURES[name]
-        if device.type == "cuda":  # else its convolutions keep 10 of 23 bits, and the features are others than a CPU's
+        if device.type == "cuda":  # else TF32 keeps 10 of 23 bits, and features differ from a CPU's
             torch.backends.cudnn.allow_tf32 = False
-        # channels last: the layout oneDNN and cuDNN compute in, a quarter faster on two cores
+        # channels last is the layout of oneDNN and cuDNN; a quarter faster on two cores
         net = net.eval().requires_grad_(False).to(device).to(memory_format=torch.channels_last)
         self.trunk, self.block = (half.eval() for half in architecture.split(net))
         self.n_features = architecture.n_features
@@ -161,7 +162,7 @@ class TorchBackbone(Backbone):
 
     @property
     def maps_identity(self) -> dict[str, str]:
-        """Everything beside the faces that the maps depend on: the trunk, but not the block above it."""
+        """Everything except the faces that the maps depend on: the trunk, but not the last block."""
         return self._identity(self.trunk_digest, ARCHITECTURES[self.name].cut)
 
     def _identity(self, weights: str, rounded_at: str) -> dict[str, str]:
@@ -173,8 +174,9 @@ class TorchBackbone(Backbone):
         }
 
     def normalize(self, pixels: np.ndarray) -> torch.Tensor:
-        """(n, c, h, w) float32 input of the network: resized to the side it takes, scaled to [0, 1], eq. 3.5; of a
-        network that takes colour, every channel is the grey face.
+        """Return the (n, c, h, w) float32 input of the network: resized, scaled to [0, 1], normalised by eq. 3.5.
+
+        For a network that reads colour images, every channel is the grey face.
 
         Args:
             pixels: (n, h, w) uint8 grey faces.
@@ -186,11 +188,11 @@ class TorchBackbone(Backbone):
         return self._batched(pixels, lambda faces: above(self.block, self._below(faces)))
 
     def maps(self, pixels: np.ndarray) -> np.ndarray:
-        """(n, c, h', w') float16 maps at the cut of (n, h, w) uint8 faces; errors as of `features`."""
+        """Compute (n, c, h', w') float16 maps at the cut for (n, h, w) uint8 faces. Raises the errors of `features`."""
         return self._batched(pixels, self._below)
 
     def above(self, maps: np.ndarray) -> np.ndarray:
-        """The features of some maps: `above(maps(pixels))` is `features(pixels)`, byte for byte."""
+        """Compute features from maps: `above(maps(pixels))` has the same bytes as `features(pixels)`."""
         return features_above(self.block, torch.from_numpy(maps), self.device)
 
     @torch.inference_mode()
@@ -203,7 +205,7 @@ class TorchBackbone(Backbone):
 
 
 class JoinedBackbone(Backbone):
-    """Several networks shown the same faces, their rows side by side."""
+    """Several networks that read the same faces; their features are concatenated."""
 
     def __init__(self, parts: Sequence[Backbone]) -> None:
         self._parts = tuple(parts)
@@ -234,29 +236,29 @@ class JoinedBackbone(Backbone):
 
 
 def resized(pixels: np.ndarray, size: int) -> np.ndarray:
-    """(n, size, size) uint8 of (n, h, w) uint8 faces; as they are where the size is 0 or theirs."""
+    """Resize (n, h, w) uint8 faces to (n, size, size); size 0 leaves them unchanged."""
     if not size or pixels.shape[1:] == (size, size):
         return pixels
     return np.array([resize(face, size) for face in pixels], dtype=np.uint8).reshape(-1, size, size)
 
 
 def finite(name: str, rows: np.ndarray) -> np.ndarray:
-    """The rows. Raises WeightsError when a number is beyond float16."""
+    """Return the rows. Raises WeightsError if a value exceeds the range of float16."""
     if not np.isfinite(rows).all():
         raise WeightsError(f"{name} gives features beyond float16; its weights are damaged or of another input")
     return rows
 
 
 def features_above(block: nn.Module, maps: torch.Tensor, device: torch.device | None = None) -> np.ndarray:
-    """(n, d) float16 features that a block gives of (n, c, h, w) float16 maps at the cut."""
+    """Compute (n, d) float16 features from (n, c, h, w) float16 maps at the cut, in batches."""
     place = device or torch.device("cpu")
     return in_batches(lambda rows: above(block, rows.to(place)), maps)
 
 
 def in_batches(run: Callable[[torch.Tensor], torch.Tensor], rows: torch.Tensor) -> np.ndarray:
-    """`run` over (n, ...) rows, always in batches of 8, the last one padded with zeros."""
+    """Apply `run` to (n, ...) rows in batches of 8; the last batch is padded with zeros."""
     parts = []
-    for start in range(0, max(len(rows), 1), BATCH):  # no rows: one batch of padding tells the shape
+    for start in range(0, max(len(rows), 1), BATCH):  # without rows, one batch of padding gives the shape
         chunk = rows[start : start + BATCH]
         padded = torch.zeros((BATCH, *rows.shape[1:]), dtype=rows.dtype)
         padded[: len(chunk)] = chunk
@@ -265,13 +267,13 @@ def in_batches(run: Callable[[torch.Tensor], torch.Tensor], rows: torch.Tensor) 
 
 
 def load_backbone(cfg: BackboneConfig, device: torch.device | None = None, output: Output = "features") -> Backbone:
-    """The backbone of `cfg`, its weights read, checked and frozen; several networks are joined.
+    """Load the backbone of `cfg`: read, check and freeze its weights; several networks are joined.
 
     Args:
-        output: `classes`: the verdicts of the networks' own classifiers, in place of features.
+        output: `classes`: the networks return the log probabilities of their own classes instead of features.
     Raises:
         WeightsError: the weights are missing (the message names the file and where to put it) or do not fit.
-        ConfigError: the normalisation asked for is not the one the weights were trained with, or a network has no
+        ConfigError: the requested normalisation is not the one that the weights were trained with, or a network has no
             classes of its own.
     """
     parts = [_load_one(one, device, output) for one in cfg.parts]
@@ -299,14 +301,16 @@ def backbone_from_state(
     device: torch.device | None = None,
     output: Output = "features",
 ) -> TorchBackbone:
-    """A backbone built here and filled with the tensors of a checkpoint, its FC layers set apart.
+    """Build a backbone and load the tensors of a checkpoint into it; FC layers are kept separately.
 
     Args:
         name: architecture, one of `ARCHITECTURES`.
-        source: where the tensors are from, for messages and the record.
+        state: tensors of the checkpoint.
+        normalization: input that the weights were trained with.
+        source: source of the tensors, for messages and the model record.
         output: see `Backbone`; `classes` keeps the checkpoint's own classifier.
     Raises:
-        WeightsError: they are not this architecture's.
+        WeightsError: the tensors do not fit this architecture.
     """
     architecture = ARCHITECTURES[name]
     left_out = (architecture.fc_prefix, "aux") if output == "features" else ("aux",)
@@ -340,7 +344,7 @@ def backbone_from_state(
 
 
 def normalization_named(name: str) -> Normalization:
-    """The input of that name. Raises WeightsError when there is none."""
+    """Return the normalisation with this name. Raises WeightsError if there is none."""
     own = {a.normalization.name: a.normalization for a in ARCHITECTURES.values() if a.normalization}
     if name not in {*NORMALIZATIONS, *own}:
         raise WeightsError(f"no input is known by the name '{name[:40]}'")
@@ -348,10 +352,10 @@ def normalization_named(name: str) -> Normalization:
 
 
 def one_network(backbone: Backbone | None) -> TorchBackbone:
-    """The backbone, where it is one network that is built here: only such have maps and a last block.
+    """Return the backbone if it is a single torch network; only such a backbone has maps and a last block.
 
     Raises:
-        ConfigError: it is another.
+        ConfigError: it is another kind of backbone.
     """
     if not isinstance(backbone, TorchBackbone):
         name = backbone.name if backbone else "no network"
@@ -360,10 +364,10 @@ def one_network(backbone: Backbone | None) -> TorchBackbone:
 
 
 def tuned(backbone: TorchBackbone, block: StateDict) -> TorchBackbone:
-    """The backbone with other tensors above the cut: what `transfer: last_block` made of them.
+    """Return the backbone with the tensors of a fine-tuned last block (`transfer: last_block`).
 
     Args:
-        block: by the names of the checkpoint; those it does not have are left out.
+        block: tensors by their names in the checkpoint; unknown names are ignored.
     """
     changed = {key: value for key, value in block.items() if key in backbone.convolutions}
     state = {**backbone.convolutions, **changed}
@@ -371,7 +375,7 @@ def tuned(backbone: TorchBackbone, block: StateDict) -> TorchBackbone:
 
 
 def _read_weights(cfg: BackboneConfig) -> tuple[StateDict, Normalization | None, str]:
-    """A checkpoint, the input it is known to have been trained with (None where nobody says), and where it is from."""
+    """Return a checkpoint, the normalisation that it was trained with (None if unknown), and its source."""
     own = ARCHITECTURES[cfg.name].normalization
     if own is not None:
         if cfg.weights in ("imagenet", "features"):
@@ -396,9 +400,9 @@ def _read_weights(cfg: BackboneConfig) -> tuple[StateDict, Normalization | None,
     if "std 1/255" in metadata.get("input", ""):
         return state, FEATURES, path.name
     last = [value for key, value in state.items() if key.startswith(ARCHITECTURES[cfg.name].fc_prefix)]
-    if not last:  # convolutions alone: vgg16's are about in two kinds
+    if not last:  # without FC layers, the two published kinds of vgg16 weights cannot be distinguished
         return state, None if cfg.name == "vgg16" else IMAGENET, path.name
-    # The usual whole checkpoint ends in ImageNet's 1000 classes; other classes mean that it was trained on by someone.
+    # A published checkpoint has ImageNet's 1000 classes; with other classes, it was trained further by someone else.
     return state, IMAGENET if last[-1].shape[:1] == (1000,) else None, path.name
 
 

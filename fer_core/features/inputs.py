@@ -1,4 +1,4 @@
-"""Inputs of models: the features of a clip's frames, and the descriptors of each clip."""
+"""The inputs of models: features of the clips' frames, and descriptors of the clips."""
 
 from __future__ import annotations
 
@@ -11,14 +11,15 @@ import torch
 
 @dataclass(frozen=True, kw_only=True)
 class ClipInputs:
-    """Some clips as models see them, whether they are trained on, tested, or scored one at a time.
+    """The inputs of models for some clips, in training, evaluation and scoring.
 
     Args:
-        features: (N, d) float16 of the plain faces, frames of a clip together and in order; d = 0 where no model reads
-            them.
-        offsets: (C + 1,) int64; clip c owns rows offsets[c] ... offsets[c + 1] - 1, at least one.
+        features: (N, d) float16 features of the unaugmented faces, one clip after the other, frames in order; d = 0 if
+            no model reads them.
+        offsets: (C + 1,) int64; the frames of clip c are rows offsets[c] ... offsets[c + 1] - 1, at least one.
         described: name of a descriptor -> (C, ...) array.
-        maps: (N, c, h, w) float16 maps at the backbone's cut, the plain view first; empty unless a block is tuned.
+        maps: (N, c, h, w) float16 maps at the backbone's cut, one tensor per view, the unaugmented view first; empty
+            unless a last block is fine-tuned.
     """
 
     features: torch.Tensor
@@ -28,9 +29,9 @@ class ClipInputs:
 
     @property
     def lengths(self) -> np.ndarray:
-        """(C,) frames of every clip."""
+        """(C,) number of frames of every clip."""
         return np.diff(self.offsets)
 
     def frames_of(self, clips: np.ndarray) -> np.ndarray:
-        """Rows of the frames of some clips, in the clips' order."""
+        """Return the row indices of the frames of some clips, in the order of the clips."""
         return np.concatenate([np.arange(self.offsets[c], self.offsets[c + 1]) for c in clips] or [np.empty(0, int)])

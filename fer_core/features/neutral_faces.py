@@ -17,7 +17,7 @@ from fer_core.preprocess.batch import preprocess_batch
 from fer_core.preprocess.store import FacesStore
 
 FIRST_FRAMES = 3
-PER_SUBJECT = 2  # clips of a person looked at: of 48 people cut into two ids 44 are suspected, with three 42
+PER_SUBJECT = 2  # clips read per subject: finds 44 of 48 subjects with two ids; three clips find only 42
 
 _CUT = PreprocessConfig(selection="all", apex="given")
 
@@ -29,17 +29,19 @@ def neutral_features(
     store_root: Path,
     progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, np.ndarray]:
-    """Clip id -> (d,) float32 mean features of the faces in its first frames; faces and features are stored.
+    """Return clip id -> (d,) float32 mean features of the faces in the clip's first frames; faces and features are
+    stored.
 
-    Left out are clips without a subject, those after a subject's first two, and those that cannot be used or show no
-    face at their beginning.
+    These clips are left out: clips without a subject, all but the first two clips of a subject, unusable clips, and
+    clips without a face at the beginning.
 
     Args:
         store_root: the workspace's `store` folder.
-        progress: called with (clips done, clips in all).
+        progress: called with (clips done, all clips).
 
     Raises:
-        StoreError: the store refuses to be written. FerError: no child process can be started.
+        StoreError: the store cannot be written.
+        FerError: no child process can be started.
     """
     features = FeatureStore(store_root)
     seen: Counter[str] = Counter()
@@ -47,7 +49,7 @@ def neutral_features(
     for clip in clips:
         if clip.subject and seen[clip.subject] < PER_SUBJECT:
             seen[clip.subject] += 1
-            chosen.append(replace(clip, apex=FIRST_FRAMES - 1))  # the frames up to there are all there is
+            chosen.append(replace(clip, apex=FIRST_FRAMES - 1))  # the clip is cut there
     found = {}
     for made in preprocess_batch(chosen, _CUT, limits, FacesStore(store_root), progress=progress):
         if made.faces is not None and made.faces.n_used:

@@ -1,6 +1,6 @@
-"""A network in an ONNX file as a backbone (extra `onnx`): checked before it is loaded, run by onnxruntime on the CPU.
+"""A network in an ONNX file as a backbone (extra `onnx`): checked before loading, run by onnxruntime on the CPU.
 
-The file is one uint8 tensor among a model's weights, so it travels with the version that reads it.
+The file is stored as one uint8 tensor among a model's weights, so it is part of every registered version that uses it.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ if TYPE_CHECKING:
     from onnx import GraphProto, ModelProto, NodeProto, TensorProto
     from onnxruntime import InferenceSession
 
-FILE = "onnx"  # the tensor that holds the file
+FILE = "onnx"  # name of the tensor with the bytes of the file
 LARGEST = 1024**3  # bytes
-BUILT_IN = {"", "ai.onnx", "ai.onnx.ml", "com.microsoft"}  # operator sets that onnxruntime itself has
+BUILT_IN = {"", "ai.onnx", "ai.onnx.ml", "com.microsoft"}  # operator sets that are part of onnxruntime
 
 
 def read_onnx(path: Path) -> bytes:
-    """The bytes of an ONNX file.
+    """Return the bytes of an ONNX file.
 
     Raises:
-        WeightsError: there is none, or it is too large.
+        WeightsError: the file does not exist, has another suffix, or is too large.
     """
     if path.suffix != ".onnx" or not path.is_file():
         raise WeightsError(f"no ONNX file at {path}; set backbone.weights to a .onnx file")
@@ -44,14 +44,15 @@ class OnnxBackbone(Backbone):
     """A network in an ONNX file.
 
     Args:
-        content: of the file.
+        content: bytes of the file.
         onnx: its input and outputs.
-        source: the file's name.
+        source: name of the file, for messages.
+        output: `features`, or `classes` for scores.
 
     Raises:
-        WeightsError: it is no ONNX file, keeps tensors in other files, has operators that onnxruntime lacks, or its
-            input and outputs are not as `onnx` says.
-        ConfigError: the extra is not installed, or `onnx` does not name the output asked for.
+        WeightsError: it is not an ONNX file, keeps tensors in other files, has operators that onnxruntime lacks, or its
+            input or outputs differ from `onnx`.
+        ConfigError: the extra is not installed, or `onnx` does not name the requested output.
     """
 
     def __init__(self, content: bytes, onnx: OnnxConfig, source: str, output: Output = "features") -> None:
@@ -87,7 +88,7 @@ class OnnxBackbone(Backbone):
         return self
 
     def _rows(self, grey: torch.Tensor) -> torch.Tensor:
-        """(8, d) float16 rows of (8, size, size) uint8 faces."""
+        """Return rows (8, d) float16 for faces (8, size, size) uint8."""
         given = grey.numpy()[:, None].astype(np.float32) * self._scale + self._shift
         given = np.ascontiguousarray(given.transpose(0, 2, 3, 1)) if self._channels_last else given
         n = self._fixed or BATCH
@@ -113,7 +114,10 @@ class OnnxBackbone(Backbone):
         return rows.astype(np.float32)
 
     def _seven(self, scores: np.ndarray) -> np.ndarray:
-        """(n, 7) log probabilities in `Emotion` order; classes beyond the seven are left out, the rest renormalised."""
+        """Return log probabilities in `Emotion` order, (n, 7).
+
+        Other classes of the network are dropped, and the rest is normalised again.
+        """
         assert self.onnx is not None
         if scores.shape[1] != len(self.onnx.classes):
             raise WeightsError(
@@ -132,7 +136,7 @@ class OnnxBackbone(Backbone):
         return found
 
     def _described(self) -> tuple[str, bool, int]:
-        """Name of the input, whether its channels come last, and its fixed batch; 0 where any number of faces fits."""
+        """Return the name of the input, whether its channels come last, and its fixed batch size; 0 for any size."""
         assert self.onnx is not None
         inputs, outputs = self._session.get_inputs(), [o.name for o in self._session.get_outputs()]
         if self.output_name not in outputs:
@@ -151,7 +155,12 @@ class OnnxBackbone(Backbone):
 
 
 def _check(content: bytes, source: str) -> None:
-    """Refuse a file that reads other files or needs operators of others. Raises WeightsError, ConfigError."""
+    """Refuse a file that reads other files or needs custom operators.
+
+    Raises:
+        WeightsError: the file is not an ONNX model, or does one of these.
+        ConfigError: the extra is not installed.
+    """
     onnx, _ = _packages()
     try:
         model: ModelProto = onnx.load_model_from_string(content)
@@ -176,7 +185,7 @@ def _check(content: bytes, source: str) -> None:
 
 
 def _nodes(graph: GraphProto) -> Iterator[NodeProto]:
-    """The operators of a graph and of the graphs within them."""
+    """Yield the operators of a graph and of the graphs inside them."""
     for node in graph.node:
         yield node
         for attribute in node.attribute:
@@ -185,7 +194,7 @@ def _nodes(graph: GraphProto) -> Iterator[NodeProto]:
 
 
 def _tensors(model: ModelProto) -> Iterator[TensorProto]:
-    """All tensors of a model, those of its operators too."""
+    """Yield all tensors of a model, with those inside its operators."""
 
     def of(graph: GraphProto) -> Iterator[TensorProto]:
         yield from getattr(graph, "initializer", ())
@@ -217,7 +226,7 @@ def _session(content: bytes, source: str) -> InferenceSession:
 
 
 def _packages():  # type: ignore[no-untyped-def]
-    """The packages onnx and onnxruntime."""
+    """Return the modules onnx and onnxruntime. Raises ConfigError if one is not installed."""
     try:
         import onnx
         import onnxruntime

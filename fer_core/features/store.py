@@ -1,4 +1,4 @@
-"""Features: the frozen convolutions run once a face and view, stored, and joined into the table that trials share."""
+"""Store features, so that the frozen convolutions run only once for each face and view."""
 
 from __future__ import annotations
 
@@ -22,16 +22,17 @@ Layer = Literal["features", "maps"]
 
 
 def feature_key(faces_key: str, backbone: Backbone, view: View = PLAIN, layer: Layer = "features") -> str:
-    """Key of the features of some faces: what the faces depend on, the view, and the backbone's identity at a layer.
+    """Return the key of the features of some faces: key of the faces, view, and identity of the backbone at a layer.
 
-    Batch size, threads and device are not in it: features are taken in padded batches of 8 and rounded to float16.
+    Batch size, threads and device are not part of it: features are computed in padded batches of 8 and rounded to
+    float16.
     """
     identity = backbone.identity if layer == "features" else one_network(backbone).maps_identity
     return cache_key(faces=faces_key, **view.identity, **identity)
 
 
 class FeatureStore:
-    """Stored features, and the flat training tables made of them.
+    """The store of features and maps, and of the backbone's layers from which fits start.
 
     Args:
         store_root: the workspace's `store` folder.
@@ -44,7 +45,8 @@ class FeatureStore:
         self.blocks = EntryStore(store_root, "block")
 
     def extract(self, faces: Faces, backbone: Backbone, view: View = PLAIN) -> np.ndarray:
-        """(n, d) float16 features of a clip's faces: from the store, else of their stored maps, else of the faces."""
+        """Return (n, d) float16 features of a clip's faces: stored ones, else computed from stored maps or from the
+        faces."""
         key = feature_key(faces.key, backbone, view)
         if (stored := self.entries.get(key)) is not None:
             return stored[0]["features"]
@@ -61,7 +63,7 @@ class FeatureStore:
         return backbone.above(maps[0]["maps"]) if maps else None
 
     def extract_maps(self, faces: Faces, backbone: Backbone, view: View = PLAIN) -> np.ndarray:
-        """(n, c, h, w) float16 maps at the backbone's cut, from the store when they are there."""
+        """Return (n, c, h, w) float16 maps at the backbone's cut, stored or computed."""
         backbone = one_network(backbone)
         key = feature_key(faces.key, backbone, view, "maps")
         if (stored := self.entries.get(key)) is not None:
@@ -71,11 +73,12 @@ class FeatureStore:
         return maps
 
     def take(self, layer: Layer, faces: Faces, backbone: Backbone, view: View) -> np.ndarray:
-        """`extract` or `extract_maps`, by layer."""
+        """Call `extract` or `extract_maps`, depending on the layer."""
         return (self.extract if layer == "features" else self.extract_maps)(faces, backbone, view)
 
     def store_fc(self, backbone: Backbone) -> Path | None:
-        """Store the backbone's FC layers, from which trials start; their file, or None when its checkpoint has none."""
+        """Store the backbone's FC layers, from which trials start. Returns the file; None if the checkpoint has no FC
+        layers."""
         if not backbone.fc:
             return None
         key = cache_key(
@@ -105,18 +108,18 @@ class FeatureStore:
 
 
 def load_block(path: Path) -> nn.Module:
-    """A stored last block, in evaluation mode; see `Backbone`."""
+    """Load a stored last block, in evaluation mode."""
     with safe_open(path, framework="pt") as file:
         name = json.loads(file.metadata()["note"])["backbone"]
         state = {key: file.get_tensor(key).clone() for key in file.keys()}  # noqa: SIM118
-    with torch.device("meta"):  # the rest of the network is not needed
+    with torch.device("meta"):  # without memory for the rest of the network
         _, block = ARCHITECTURES[name].split(ARCHITECTURES[name].build())
     block.load_state_dict(state, strict=True, assign=True)
     return block.eval()
 
 
 def load_fc(path: Path) -> list[tuple[torch.Tensor, torch.Tensor]]:
-    """Weight and bias of stored FC layers, first to last but one, memory-mapped."""
+    """Load weight and bias of stored FC layers (all except the last), memory-mapped."""
     with safe_open(path, framework="pt") as file:
         layers = json.loads(file.metadata()["note"])["layers"]
         return [(file.get_tensor(f"{i}.weight"), file.get_tensor(f"{i}.bias")) for i in range(layers)]

@@ -1,7 +1,7 @@
-"""`python -m fer_core.features.unpickle IN.pth OUT.safetensors`: a PyTorch checkpoint to plain tensors.
+"""`python -m fer_core.features.unpickle IN.pth OUT.safetensors`: convert a PyTorch checkpoint to plain tensors.
 
-The one place that opens a pickle. Run as a child process and with `weights_only`, it can do no more than fail; called
-in this one, it is for files that came with an installed package, whose code runs here anyway.
+Only this module opens a pickle, with `weights_only`. It runs in a child process, where a malicious file can do no more
+than make it fail. It is called in this process only for files of an installed package, whose code runs here anyway.
 """
 
 import sys
@@ -11,11 +11,15 @@ from safetensors.torch import save_file
 
 
 def tensors_of(source: str) -> dict[str, torch.Tensor]:
-    """Tensors of a checkpoint; wrappers `state_dict` and `model` and the prefix `module.` are taken off."""
+    """Return the tensors of a checkpoint, without the wrappers `state_dict` and `model` and the prefix `module.`.
+
+    Raises:
+        SystemExit: the file is not a checkpoint of plain tensors.
+    """
     try:
         state = torch.load(source, map_location="cpu", weights_only=True)
     except Exception as exc:
-        # bytes that are no checkpoint can lead to any; torch's own words urge to drop weights_only
+        # other files can raise any error; torch's message is not passed on, since it advises to drop weights_only
         raise SystemExit(f"torch.load with weights_only ends in {type(exc).__name__}") from exc
     for wrapper in ("state_dict", "model"):
         if isinstance(state, dict) and isinstance(state.get(wrapper), dict):

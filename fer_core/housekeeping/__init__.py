@@ -1,1 +1,1 @@
-"""Looking after a workspace: `prune.py` makes room in its store."""
+"""Clean up a workspace: `prune.py` removes stored files, `forget.py` removes the data of a person."""

@@ -1,7 +1,7 @@
-"""Forgetting a person: what the workspace keeps of them is removed, what cannot be taken back is listed.
+"""Remove the data of a person from the workspace, and list what cannot be removed automatically.
 
-Stored entries say in their notes whose they are: `clip_digest` or `digest` of a clip, `faces` they were made of, or
-`subjects`. Whatever says so is found, of whatever kind it is.
+The notes of stored entries identify the person: by `clip_digest` or `digest` of a clip, by the `faces` they were made
+from, or by `subjects`. So entries of all kinds are found.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from fer_core.clips.clip import Clip, clip_digest
 from fer_core.clips.manifest import read_manifest
 from fer_core.clips.rows import drop_subject
 from fer_core.errors import DataError
-from fer_core.models.bundle import RECORD, subject_digest
+from fer_core.models.bundle import RECORD, was_trained_on
 from fer_core.models.record import ModelRecord
 from fer_core.store import EntryStore
 from fer_core.workspace import Workspace
@@ -32,16 +32,17 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Forgotten:
-    """Everything of a person that was, or would be, removed, and what remains.
+    """What was (or would be) removed of a person, and what remains.
 
     Args:
-        clips: their clips as listed; the files themselves are the user's and stay.
-        unread: clips that are gone already, so that what was made of them cannot be known by their content.
-        removed: kind of entry -> how many.
-        rows: rows of the manifest.
-        models: folders of models trained on them.
-        results: scored folders in the workspace that show them.
-        pages: pictures of faces in the workspace, whose people nobody wrote down: a data card, a contact sheet.
+        subject: the person.
+        clips: the person's clips in the manifest; their files are not removed.
+        unread: ids of clips whose files are missing, so that entries made from them cannot be found by content.
+        removed: kind of entry -> number.
+        rows: number of rows in the manifest.
+        models: folders of models that were trained on the person.
+        results: folders of scoring results in the workspace that contain the person.
+        pages: pages with pictures of faces (data card, contact sheet), for which the persons are not recorded.
     """
 
     subject: str
@@ -55,17 +56,17 @@ class Forgotten:
 
 
 def forget(subject: str, manifest: Path, workspace: Workspace, dry: bool = False) -> Forgotten:
-    """Remove a person's faces, features, hashes, verdicts, the tables they are in, and their rows of the manifest.
+    """Remove a person's faces, features, hashes, predictions, tables, and rows of the manifest.
 
     Args:
-        subject: as the manifest spells it, `<dataset>:<id>`.
-        manifest: CSV their clips are listed in; it is rewritten last, so that a stopped run can be repeated.
-        dry: only look.
+        subject: subject as in the manifest, `<dataset>:<id>`.
+        manifest: CSV with the person's clips; it is rewritten last, so that an interrupted run can be repeated.
+        dry: only list, remove nothing.
     Raises:
-        DataError: nobody of that name is in the manifest, or no name is given.
+        DataError: the subject is empty or not in the manifest.
         StoreError: something cannot be removed or written.
     """
-    if not subject:  # a shell variable that is not set, which would be everybody whose name is unknown
+    if not subject:  # for example an unset shell variable; it would match all clips without a subject
         raise DataError("whom to forget is empty; name a subject as the manifest spells it, <dataset>:<id>")
     listed = read_manifest(manifest, labelled=False, subject="none", classes=None)
     clips = tuple(c for c in listed.clips if c.subject == subject)
@@ -103,7 +104,7 @@ def _digests(clips: Sequence[Clip]) -> tuple[set[str], tuple[str, ...]]:
 
 
 def _entries_of(subject: str, digests: set[str], store: Path) -> Iterator[tuple[EntryStore, str]]:
-    """Entries whose note names the subject, one of the clips, or faces that do."""
+    """Yield entries whose note contains the subject, one of the clips, or faces of these."""
     kinds = sorted(p.name for p in store.iterdir() if p.is_dir()) if store.is_dir() else []
     notes = {
         (kind, key): note
@@ -122,20 +123,19 @@ def _of_clip(note: Mapping[str, Any], digests: set[str]) -> bool:
 
 
 def _models_of(subject: str, models: Path) -> Iterator[Path]:
-    """Folders of models that say they were trained on the subject; of unreadable ones the log says so."""
-    known = subject_digest(subject)
+    """Yield folders of models that were trained on the subject; unreadable ones are logged."""
     for path in sorted(models.rglob(RECORD)):
         try:
             record = ModelRecord.model_validate_json(path.read_bytes())
         except (OSError, ValidationError) as exc:
             log.warning("%s cannot be read (%s); whether it was trained on '%s' is unknown", path, exc, subject)
             continue
-        if known in record.facts.subjects:
+        if was_trained_on(record.facts, subject):
             yield path.parent
 
 
 def _results_of(digests: set[str], root: Path) -> Iterator[Path]:
-    """Folders with scored results of one of the clips."""
+    """Yield folders with scoring results of one of the clips."""
     for path in sorted(root.rglob("verdicts.parquet")):
         try:
             seen = pq.read_table(path, columns=["clip_digest"]).column(0).to_pylist()

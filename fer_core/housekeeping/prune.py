@@ -1,7 +1,6 @@
-"""Making room in the workspace's store: which entries may go, and their removal.
+"""Find and remove files in the workspace's store that are not needed.
 
-Whatever is removed is made again when it is needed. Comparisons and verdicts are results rather than steps towards one:
-they go only when they are named.
+Removed files are made again when needed. Comparisons and verdicts are results, so they are removed only on request.
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ DAY_S = 24 * 3600.0
 
 
 def files_of(store: Path) -> dict[str, list[Path]]:
-    """Kind -> its files: entries, and what is half written."""
+    """Return kind -> its files: entries and half-written files."""
     kinds = sorted(p for p in store.iterdir() if p.is_dir()) if store.is_dir() else []
     return {kind.name: sorted(p for p in kind.rglob("*") if p.is_file()) for kind in kinds}
 
@@ -47,17 +46,17 @@ def removable(
     also: Collection[Result] = (),
     progress: Callable[[int, int], None] | None = None,
 ) -> list[Path]:
-    """Files of the store that may go.
+    """Return the files of the store that may be removed.
 
     Args:
-        cfg: settings of the faces that are in use.
-        manifests: their clips are in use; none: those of the workspace's manifest. Only read with `unused`.
-        unused: leave out what is in use: the clips' faces, under `cfg` and under the settings of every trial of the
-            workspace, and those of their whole course; features and hashes of these; tables of the clips, and tables
-            that a trial names; whatever is of no clip, such as a backbone's layers.
-        older_than_days: leave out what was written since.
-        also: results that go with the rest; nothing uses them.
-        progress: called with (clips read, clips in all).
+        cfg: preprocessing settings in use.
+        manifests: manifests whose clips are in use; empty: the workspace's manifest. Only read with `unused`.
+        unused: return only files that are not in use. In use are: faces of the clips with `cfg` and with the settings
+            of every trial, and of their whole course; features and hashes of these; tables of the clips and of trials;
+            and entries that belong to no clip, such as a backbone's layers.
+        older_than_days: return only files that are older than this.
+        also: kinds of results to return too.
+        progress: called with (clips read, all clips).
     Raises:
         DataError: a manifest or one of its clips cannot be read, so that what it uses is unknown.
     """
@@ -72,10 +71,10 @@ def removable(
 
 
 def remove(files: Iterable[Path]) -> None:
-    """Remove files; those that are gone already are passed over.
+    """Remove files; missing files are ignored.
 
     Raises:
-        StoreError: one cannot be removed.
+        StoreError: a file cannot be removed.
     """
     for path in files:
         try:
@@ -90,9 +89,9 @@ def _in_use(
     manifests: Sequence[Path],
     progress: Callable[[int, int], None] | None,
 ) -> set[Path]:
-    """The files that are in use; what was half written less than a day ago may still be being written."""
+    """Return the files in use, with half-written files of the last day, which a process may still be writing."""
     ids: set[str] = set()
-    cuts: dict[str, set[int]] = {}  # content digest -> where faces of it may have been cut, see `cut_at`
+    cuts: dict[str, set[int]] = {}  # content digest -> frames at which it may have been cut, see `cut_at`
     for path in manifests:
         if not path.is_file():
             raise DataError(f"no manifest at {path}; name the lists of clips in use by --manifest FILE")
@@ -131,7 +130,7 @@ def _in_use(
 
 
 def _tables_of_trials(workspace: Workspace) -> set[str]:
-    """Keys of the tables that trials in the workspace name, of studies and of single settings."""
+    """Return the keys of the tables that the workspace's trials read, in studies and for single settings."""
     keys = set()
     for folder in workspace.root.iterdir():
         for path in folder.rglob(TRIAL_SPEC) if folder != workspace.store else ():
@@ -143,12 +142,12 @@ def _tables_of_trials(workspace: Workspace) -> set[str]:
 
 
 def _clips_of(table: Mapping[str, Any]) -> set[str]:
-    """Ids of the listed clips that a table is made of; first frames belong to the clip they are of."""
+    """Return the ids of the clips in a table; neutral first frames count as their clip."""
     return {name.removesuffix(SUFFIX) for name in table.get("clips", ())}
 
 
 def _settings_of(table: Mapping[str, Any]) -> PreprocessConfig | None:
-    """The settings of a table's faces; None of a part of a table, and where this version has no such settings."""
+    """Return the preprocessing settings of a table; None for a part of a table, or if they cannot be read."""
     try:
         return PreprocessConfig.model_validate_json(table["note"]["preprocess"])
     except (KeyError, TypeError, ValidationError):
@@ -156,7 +155,7 @@ def _settings_of(table: Mapping[str, Any]) -> PreprocessConfig | None:
 
 
 def _parts_of(table: Mapping[str, Any]) -> Iterator[str]:
-    """Keys of a table's other views, maps and descriptors, which are entries of their own."""
+    """Yield the keys of a table's views, maps and descriptors, which are separate entries."""
     for keys in table.get("parts", {}).values():
         yield from keys
     yield from table.get("described", {}).values()

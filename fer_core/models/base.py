@@ -73,14 +73,14 @@ class ClipClassifier(ABC):
         return ()
 
     @property
-    def judges_frames(self) -> bool:
+    def scores_frames(self) -> bool:
         """True if the classifier scores single frames, which a rule combines; False if it scores whole clips."""
         return False
 
     @property
     def rules(self) -> tuple[Rule, ...]:
         """Rules to select from. A model that scores whole clips needs no rule, so it has only `mean_scores`."""
-        return get_args(Rule) if self.judges_frames else ("mean_scores",)
+        return get_args(Rule) if self.scores_frames else ("mean_scores",)
 
     @property
     def block(self) -> nn.Module | None:
@@ -184,14 +184,14 @@ class FitSplit:
         stop: positions of the clips for early stopping; their subjects are not in `fit`. A model without early stopping
             is trained on these clips too. No clip that is scored later is in `fit` or `stop`.
         seed: seed of everything random in the fit.
-        chosen: values that earlier fits have selected, by name. A fit that gets them does not stop early and does not
+        selected: values that earlier fits have selected, by name. A fit that gets them does not stop early and does not
             select them again, so `stop` may be empty.
     """
 
     fit: np.ndarray
     stop: np.ndarray
     seed: int
-    chosen: Mapping[str, float] | None = None
+    selected: Mapping[str, float] | None = None
 
     @property
     def whole(self) -> FitSplit:
@@ -200,21 +200,21 @@ class FitSplit:
 
     @property
     def key(self) -> tuple[Any, ...]:
-        return self.fit.tobytes(), self.stop.tobytes(), self.seed, tuple(sorted((self.chosen or {}).items()))
+        return self.fit.tobytes(), self.stop.tobytes(), self.seed, tuple(sorted((self.selected or {}).items()))
 
     @property
     def length(self) -> Length | None:
         """Length of the fit, if earlier fits have selected it; else None."""
-        if self.chosen is None:
+        if self.selected is None:
             return None
-        return Length(max(1, round(self.chosen["steps"])), self.chosen["steps"] / self.chosen["epochs"])
+        return Length(max(1, round(self.selected["steps"])), self.selected["steps"] / self.selected["epochs"])
 
     def part(self, name: str) -> FitSplit:
         """This split with the values selected for one part of a fusion, stored as `<part>.<setting>`."""
-        if self.chosen is None:
+        if self.selected is None:
             return self
-        own = {key.removeprefix(f"{name}."): v for key, v in self.chosen.items() if key.startswith(f"{name}.")}
-        return replace(self, chosen=own)
+        own = {key.removeprefix(f"{name}."): v for key, v in self.selected.items() if key.startswith(f"{name}.")}
+        return replace(self, selected=own)
 
 
 @dataclass(frozen=True)
@@ -261,7 +261,7 @@ class Fits:
         return fits[model]
 
 
-MODELS_VERSION = 11  # raised whenever the same setting and clips give other scores
+MODELS_VERSION = 12  # raised whenever the same setting and clips give other scores
 
 
 @dataclass(frozen=True)
@@ -271,8 +271,8 @@ class Fitted:
     Args:
         classifier: the fitted classifier, on the CPU.
         seconds: wall-clock time of the fit; for a fusion, with its parts.
-        chosen: values selected during the fit, by name (optimiser steps, cost, share). A refit on all clips reuses the
-            steps and the share, and selects the cost again by its own inner folds.
+        selected: values selected during the fit, by name (optimiser steps, cost, share). A refit on all clips reuses
+            the steps and the share, and selects the cost again by its own inner folds.
         history: the epochs; None for a model that is not fitted in epochs.
         best_epoch: counted from 1; 0 without epochs.
         pretrained: indices of the FC layers that started from the backbone's checkpoint.
@@ -281,7 +281,7 @@ class Fitted:
 
     classifier: ClipClassifier
     seconds: float
-    chosen: Mapping[str, float] = field(default_factory=dict)
+    selected: Mapping[str, float] = field(default_factory=dict)
     history: History | None = None
     best_epoch: int = 0
     pretrained: tuple[int, ...] = ()

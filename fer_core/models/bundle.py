@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import stat
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +22,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 import fer_core.models.registry  # noqa: F401  every kind of classifier is known from here on
+from fer_core.clips.spelling import person_key
 from fer_core.emotions import Classes
 from fer_core.errors import FerError, RegistryError, WeightsError
 from fer_core.features.backbone import Backbone, JoinedBackbone, backbone_from_state, normalization_named
@@ -88,6 +89,23 @@ def subject_digest(subject: str) -> str:
     """Return a digest of a subject's name, so that a model can recognise its training subjects without storing
     names."""
     return hashlib.blake2b(subject.encode(), digest_size=8).hexdigest()
+
+
+def training_subjects(subjects: Iterable[str]) -> tuple[str, ...]:
+    """Return what a model's record keeps of its subjects: two digests each, of the name as it is spelt and of what all
+    its spellings share."""
+    return tuple(
+        sorted({digest for subject in subjects for digest in (subject_digest(subject), _any_spelling(subject))})
+    )
+
+
+def was_trained_on(facts: ModelFacts, subject: str) -> bool:
+    """Return True if the model was trained on a subject, however the name is spelt."""
+    return not {subject_digest(subject), _any_spelling(subject)}.isdisjoint(facts.subjects)
+
+
+def _any_spelling(subject: str) -> str:
+    return subject_digest(f"any spelling of {person_key(subject)}")
 
 
 def write_bundle(folder: Path, classifier: ClipClassifier, backbone: Backbone | None, facts: ModelFacts) -> ModelBundle:

@@ -110,7 +110,7 @@ class ClipNetwork(ClipModel):
     def fit(self, fits: Fits, side: FitSplit) -> Fitted:
         started = time.monotonic()
         table, labels = fits.table, fits.table.labels
-        cfg = self.recipe.model_copy(update={"seed": side.seed} | ({"stopping": "never"} if side.chosen else {}))
+        cfg = self.recipe.model_copy(update={"seed": side.seed} | ({"stopping": "never"} if side.selected else {}))
         device, record = resolve_device(cfg.device), self.record(table)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(side.seed)
@@ -134,7 +134,7 @@ class ClipNetwork(ClipModel):
         return Fitted(
             classifier=self.classifier(record, net.cpu().eval().requires_grad_(False)),
             seconds=time.monotonic() - started,
-            chosen={"steps": found.steps, "epochs": found.best_epoch},
+            selected={"steps": found.steps, "epochs": found.best_epoch},
             history=found.history,
             best_epoch=found.best_epoch,
             threads=found.threads,

@@ -85,6 +85,14 @@ class DescriptorModel(ClipModel):
             rows: (n, d) descriptors of the clips. labels: (n,) classes. weights: class -> weight.
         """
 
+    def select(self, recalls: Sequence[float], n_clips: int) -> int:
+        """Return the position of the setting to use: the one with the best mean recall over the inner folds.
+
+        Args:
+            recalls: a mean recall for each of `choices`. n_clips: number of clips they were measured on.
+        """
+        return int(np.argmax(recalls))
+
     def fit(self, fits: Fits, side: FitSplit) -> Fitted:
         from sklearn.metrics import balanced_accuracy_score  # a second of import that scoring does without
 
@@ -95,7 +103,8 @@ class DescriptorModel(ClipModel):
         choice, temperature = self.choices[0], 1.0
         if len(self.choices) > 1:
             inner = [self.inner_scores(table, side, weights, choice) for choice in self.choices]
-            best = self.best([balanced_accuracy_score(labels, scores.argmax(axis=1)) for scores in inner], len(labels))
+            recalls = [float(balanced_accuracy_score(labels, scores.argmax(axis=1))) for scores in inner]
+            best = self.select(recalls, len(labels))
             choice = self.choices[best]
             temperature = max(fit_temperature(inner[best], labels), SHARPEST)
         classifier = self.learn(rows, labels, weights, side.seed, choice)
@@ -104,12 +113,8 @@ class DescriptorModel(ClipModel):
         return Fitted(
             classifier=replace(classifier, record=record),
             seconds=time.monotonic() - started,
-            chosen={**choice, "temperature": temperature},
+            selected={**choice, "temperature": temperature},
         )
-
-    def best(self, recalls: Sequence[float], n_clips: int) -> int:
-        """Place of the choice that is kept, by the mean recalls of all over inner folds: the first of the greatest."""
-        return int(np.argmax(recalls))
 
     def inner_scores(
         self, table: FeatureTable, side: FitSplit, weights: dict[int, float], choice: Mapping[str, float]

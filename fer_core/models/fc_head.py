@@ -143,7 +143,7 @@ class HeadClassifier(ClipClassifier):
         return True
 
     @property
-    def judges_frames(self) -> bool:
+    def scores_frames(self) -> bool:
         return True
 
     @property
@@ -396,7 +396,7 @@ class FCHead(ClipModel):
         return True
 
     def fit(self, fits: Fits, side: FitSplit) -> Fitted:
-        cfg = self.train.model_copy(update={"seed": side.seed} | ({"stopping": "never"} if side.chosen else {}))
+        cfg = self.train.model_copy(update={"seed": side.seed} | ({"stopping": "never"} if side.selected else {}))
         found = fit_head(
             fits.table, side.fit, side.stop, cfg,
             fc=load_fc(self.fc) if self.fc else (), block=load_block(self.block) if self.block else None,
@@ -405,7 +405,7 @@ class FCHead(ClipModel):
         return Fitted(
             classifier=HeadClassifier(found.head, found.block),
             seconds=found.seconds,
-            chosen={"steps": found.steps, "epochs": found.best_epoch},
+            selected={"steps": found.steps, "epochs": found.best_epoch},
             history=found.history,
             best_epoch=found.best_epoch,
             pretrained=tuple(found.pretrained),

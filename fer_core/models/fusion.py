@@ -127,17 +127,17 @@ class Fusion(ClipModel):
     def fit(self, fits: Fits, side: FitSplit) -> Fitted:
         first, second = fits.fitted(self.first, side.part("first")), fits.fitted(self.second, side.part("second"))
         started = time.monotonic()
-        share = 0.5 if side.chosen is None else side.chosen["share"]
-        if self.learned and side.chosen is None and len(side.stop):
+        share = 0.5 if side.selected is None else side.selected["share"]
+        if self.learned and side.selected is None and len(side.stop):
             apart = (p if m.stops_early else m.fit(fits, side) for m, p in ((self.first, first), (self.second, second)))
             ours, theirs = (part.classifier.scores(fits.table, side.stop) for part in apart)
             share = learned_share(ours, theirs, fits.table.labels[side.stop])
         parts = {"first": first, "second": second}
-        decided = {f"{name}.{key}": value for name, part in parts.items() for key, value in part.chosen.items()}
+        decided = {f"{name}.{key}": value for name, part in parts.items() for key, value in part.selected.items()}
         return Fitted(
             classifier=FusionClassifier(first.classifier, second.classifier, share, self.learned),
             seconds=first.seconds + second.seconds + time.monotonic() - started,
-            chosen={"share": share, **decided},
+            selected={"share": share, **decided},
             pretrained=first.pretrained or second.pretrained,
             threads=max(first.threads, second.threads),
         )

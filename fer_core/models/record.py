@@ -48,7 +48,7 @@ class ModelFacts(Settings):
         rule: how the frame scores of a clip are combined.
         temperatures: rule -> temperature of its clip scores, fitted on out-of-fold scores.
         abstain_below: the model abstains from clips whose calibrated confidence is below this value.
-        subjects: digests of the training subjects (see `subject_digest`).
+        subjects: digests of the training subjects (see `training_subjects`).
         data_fingerprint: fingerprint of the training manifest.
         synthetic: True if any training face was drawn or rendered.
         versions: versions of the packages that the model was trained with.

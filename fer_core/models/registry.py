@@ -14,7 +14,7 @@ from fer_core.config import RECIPES, Rule, SearchConfig, TrainConfig
 from fer_core.dataset.table import FeatureRequirements
 from fer_core.errors import ConfigError
 from fer_core.features.augment import views_of
-from fer_core.features.descriptors.catalogue import DISPLACEMENT, GRADIENTS, LANDMARKS, TEXTURE
+from fer_core.features.descriptors.catalogue import DISPLACEMENT, GRADIENTS, LANDMARKS, TEXTURE, TEXTURE_CHANGE
 from fer_core.model_names import FC_HEAD_MODELS, compared_names
 from fer_core.models.adopted import AdoptedClassifier  # noqa: F401  read from files, never fitted
 from fer_core.models.attention import Attention
@@ -102,6 +102,9 @@ MODELS: dict[str, Factory] = {
     "lstm-c3d-learned": _lstm_c3d("lstm-c3d-learned", "LSTM and C3D, share learnt (§1.3.2)", learned=True),
     "lbp-svm": lambda train, _: SupportVectors("lbp-svm", "LBP + SVM (§1.3.1)", TEXTURE, train.class_weights),
     "lbp-forest": lambda train, _: Forest("lbp-forest", "LBP + random forest (§1.3.1)", TEXTURE, train.class_weights),
+    "lbp-change-svm": lambda train, _: SupportVectors(
+        "lbp-change-svm", "LBP, apex minus neutral + SVM (§1.3.1)", TEXTURE_CHANGE, train.class_weights
+    ),
     "displacement-svm": _displacement,
     "appearance-displacement": _appearance_displacement,
     "gradients-svm": _gradients,

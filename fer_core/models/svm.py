@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from typing import TYPE_CHECKING, ClassVar, Literal
@@ -19,8 +19,17 @@ if TYPE_CHECKING:
     from sklearn.pipeline import Pipeline
 
 
-class SupportVectorsRecord(DescriptorRecord):
-    """Record of a linear support vector machine; `temperature` divides the margins before the softmax."""
+class MarginsRecord(DescriptorRecord):
+    """Record of a support vector machine.
+
+    `unit_length`: each clip's signed descriptor is scaled to length 1 first, so that only its direction counts.
+    """
+
+    unit_length: bool = False
+
+
+class SupportVectorsRecord(MarginsRecord):
+    """Support vectors of one descriptor."""
 
     kind: Literal["support_vectors"] = "support_vectors"
 
@@ -41,6 +50,7 @@ class SupportVectorsClassifier(DescriptorClassifier):
     """
 
     Record: ClassVar[type[DescriptorRecord]] = SupportVectorsRecord
+    record: MarginsRecord
 
     mean: np.ndarray
     scale: np.ndarray
@@ -64,13 +74,10 @@ class SupportVectorsClassifier(DescriptorClassifier):
         return found
 
     def rows(self, described: Mapping[str, np.ndarray]) -> np.ndarray:
-        """(n, d) the numbers that are classified, of the descriptors of n clips."""
+        """Return (n, d) descriptors of n clips as the machine reads them: plain, or scaled to length 1."""
         [read] = (described[name] for name in self.descriptors)
-        return read.reshape(len(read), -1)
-
-    def ways(self, described: np.ndarray) -> np.ndarray:
-        """(m,) the first numbers of a clip's row, which are of this descriptor."""
-        return described.reshape(-1)
+        rows = read.reshape(len(read), -1)
+        return to_unit_length(rows) if self.record.unit_length else rows
 
     def decision(self, pairs: np.ndarray) -> np.ndarray:
         """Return (n, k): each class's smallest margin over another class, positive if the class wins all its pairs.
@@ -109,7 +116,8 @@ class SupportVectorsClassifier(DescriptorClassifier):
         """
         m = len(row)
         signs = [(i == column) - (j == column) for i, j in combinations(range(self.n_classes), 2)]
-        added: np.ndarray = np.array(signs) @ self.coef[:, :m] * (row - self.mean[:m]) / self.scale[:m]
+        shown = to_unit_length(row[None])[0] if self.record.unit_length else row
+        added: np.ndarray = np.array(signs) @ self.coef[:, :m] * (shown - self.mean[:m]) / self.scale[:m]
         return added
 
     def to_tensors(self) -> dict[str, torch.Tensor]:
@@ -118,11 +126,15 @@ class SupportVectorsClassifier(DescriptorClassifier):
         return {name: torch.from_numpy(array) for name, array in arrays.items()}
 
     @classmethod
-    def of(cls, model: Pipeline, descriptor: str, temperature: float, onset: np.ndarray) -> SupportVectorsClassifier:
+    def of(
+        cls, model: Pipeline, descriptor: str, temperature: float, onset: np.ndarray, *, unit_length: bool = False
+    ) -> SupportVectorsClassifier:
         """Convert a fitted pipeline of StandardScaler and linear SVC into a classifier, with the `onset` weights."""
         scaler, svc = model[0], model[-1]
         sign = -1.0 if len(svc.classes_) == 2 else 1.0  # for two classes, scikit-learn: > 0 is the second
-        record = SupportVectorsRecord(descriptor=descriptor, n_features=scaler.mean_.size, temperature=temperature)
+        record = SupportVectorsRecord(
+            descriptor=descriptor, n_features=scaler.mean_.size, temperature=temperature, unit_length=unit_length
+        )
         learnt = scaler.mean_, scaler.scale_, sign * svc.coef_, sign * svc.intercept_
         return cls(record, *learnt, len(svc.classes_), onset)
 
@@ -142,11 +154,33 @@ COSTS = (0.001, 0.01, 0.1, 1.0, 10.0)  # candidate values of C
 
 @dataclass(frozen=True)
 class SupportVectors(DescriptorModel):
-    """A linear one-against-one support vector machine on standardised values; inner folds select C."""
+    """A linear one-against-one support vector machine on standardised values.
+
+    Inner folds select C and, if the descriptor is a signed one (a change from neutral to apex), whether it is scaled to
+    length 1: weak expressions then count as much as strong ones.
+    """
+
+    costs: ClassVar[tuple[float, ...]] = COSTS
 
     @property
     def choices(self) -> tuple[Mapping[str, float], ...]:
-        return tuple({"cost": cost} for cost in COSTS)
+        if not self.descriptor.signed:
+            return tuple({"cost": cost} for cost in self.costs)
+        # unit length first: `select` compares the two halves
+        return tuple({"cost": cost, "unit_length": float(unit)} for unit in (True, False) for cost in self.costs)
+
+    def select(self, recalls: Sequence[float], n_clips: int) -> int:
+        """Return the position of the best setting.
+
+        Descriptors of length 1 are used unless the plain ones are better by more than one standard error: on ict both
+        are equal, but only the direction of a change carries over from renders to real smiles.
+        """
+        best = int(np.argmax(recalls))
+        if not self.descriptor.signed:
+            return best
+        best_unit = int(np.argmax(recalls[: len(self.costs)]))
+        error = float(np.sqrt(recalls[best] * (1 - recalls[best]) / n_clips))
+        return best_unit if recalls[best] - recalls[best_unit] <= error else best
 
     def learn(
         self, rows: np.ndarray, labels: np.ndarray, weights: dict[int, float], seed: int, choice: Mapping[str, float]
@@ -156,11 +190,20 @@ class SupportVectors(DescriptorModel):
         from sklearn.preprocessing import StandardScaler
         from sklearn.svm import SVC
 
+        unit_length = bool(choice.get("unit_length", False))
+        onset = onset_weights(rows, seed) if self.descriptor.signed else np.empty(0)
+        rows = to_unit_length(rows) if unit_length else rows
         svc = SVC(kernel="linear", C=choice["cost"], class_weight=weights, decision_function_shape="ovo")
         model = make_pipeline(StandardScaler(), svc).fit(rows, labels)
-        unit = float(np.abs(model.decision_function(rows)).mean())  # a small C gives small margins
-        onset = onset_weights(rows, seed) if self.descriptor.signed else np.empty(0)
-        return SupportVectorsClassifier.of(model, self.descriptor.name, unit, onset)
+        margin = float(np.abs(model.decision_function(rows)).mean())  # a small C gives small margins
+        return SupportVectorsClassifier.of(model, self.descriptor.name, margin, onset, unit_length=unit_length)
+
+
+def to_unit_length(rows: np.ndarray) -> np.ndarray:
+    """Return (n, d) float64 rows scaled to length 1; a row of zeros stays as it is."""
+    lengths = np.linalg.norm(rows.astype(np.float64), axis=1, keepdims=True)
+    scaled: np.ndarray = rows / np.where(lengths > 0, lengths, 1.0)
+    return scaled
 
 
 def onset_weights(rows: np.ndarray, seed: int) -> np.ndarray:
@@ -173,8 +216,7 @@ def onset_weights(rows: np.ndarray, seed: int) -> np.ndarray:
     """
     from sklearn.svm import LinearSVC
 
-    lengths = np.linalg.norm(rows.astype(np.float64), axis=1, keepdims=True)
-    unit = rows[lengths[:, 0] > 0] / lengths[lengths[:, 0] > 0]
+    unit = to_unit_length(rows[np.any(rows != 0, axis=1)])
     if not len(unit):
         return np.zeros(rows.shape[1])
     svc = LinearSVC(fit_intercept=False, max_iter=5000, random_state=seed)

@@ -26,11 +26,12 @@ _KINDS = {
 
 
 def admit(path: Path, limits: LimitsConfig, root: Path | None = None) -> tuple[Path, ...]:
-    """The files to read for a clip, in order: the video itself, or the frames of a folder. Opens nothing.
+    """Return the files of a clip, in order: the video itself, or the frames of a folder. Opens no file.
 
     Args:
-        path: video file or frame folder.
-        root: tree the clip must lie in; None: anywhere.
+        path: video file or folder of frames.
+        limits: largest size and number of frames.
+        root: folder that must contain the clip; None: any.
 
     Raises:
         ClipError: missing, rejected, damaged (empty) or too_large.
@@ -62,7 +63,7 @@ def admit(path: Path, limits: LimitsConfig, root: Path | None = None) -> tuple[P
 
 
 def open_regular(path: Path, limits: LimitsConfig) -> BufferedReader:
-    """Open a file that is certainly a regular one by the time it is open; a pipe in its place does not block.
+    """Open a file and check on the open file that it is a regular one; a pipe does not block.
 
     Raises:
         ClipError: missing or rejected.
@@ -81,7 +82,7 @@ def open_regular(path: Path, limits: LimitsConfig) -> BufferedReader:
 
 
 def missing(exc: OSError) -> ClipError:
-    """The error of a file that cannot be read now; trying again may help."""
+    """Return the error for a file that cannot be read now; it may be readable later."""
     return ClipError(ClipStatus.MISSING, f"it cannot be read ({exc.strerror or exc})")
 
 

@@ -10,21 +10,21 @@ from fer_core.preprocess.decode import Media
 from fer_core.preprocess.equalize import equalize
 from fer_core.preprocess.face import Box, FaceFinder
 
-SIDE = 64  # of the small face compared, pixels
-MARGIN = 6  # of it left out, where hair and background enter
-BLUR = 2.5  # pixels; wrinkles and noise are no expression
-NEUTRAL = 5  # first faces, whose mean is the neutral one
-STEADY = 0.3  # share of a new box in the running one: the detector's jitter is not the head's
-SMOOTH = 4.0  # frames; a blink must not be the apex
-HELD = 0.95  # of the largest distance: an expression as good as this is held, and noise decides within it
+SIDE = 64  # side of the small faces that are compared, in pixels
+MARGIN = 6  # pixels left out at each border, because of hair and background
+BLUR = 2.5  # pixels; removes wrinkles and noise
+NEUTRAL = 5  # number of first faces whose mean is the neutral face
+STEADY = 0.3  # weight of a new box in the moving average, which removes the detector's jitter
+SMOOTH = 4.0  # frames; so a blink is not the apex
+HELD = 0.95  # share of the largest distance above which the expression is held and differences are noise
 
 
 def estimate_apex(media: Media, cfg: FaceConfig) -> int | None:
-    """0-based frame in which the face is farthest from its first ones; None where no frame shows a face.
+    """Return the index (from 0) of the frame whose face differs most from the first faces; None without any face.
 
-    One run over all frames, of which only a distance each is kept. Every face is aligned to the first by an affine ECC,
-    blurred and standardised; its distance is the mean absolute difference to the mean of the first five. Distances are
-    smoothed over time; the apex is the middle of the largest.
+    All frames are read once; only one distance per frame is kept. Every face is aligned to the first by affine ECC,
+    blurred and standardised; its distance is the mean absolute difference to the mean of the first five faces.
+    Distances are smoothed over time. The apex is the middle of the period with the largest distances.
 
     Raises:
         ClipError: the clip does not decode.
@@ -42,7 +42,7 @@ def estimate_apex(media: Media, cfg: FaceConfig) -> int | None:
 
 
 def farthest(distances: np.ndarray) -> int | None:
-    """Middle of the stretch of largest distances, once smoothed, NaN interpolated; None where all are NaN."""
+    """Return the middle of the period with the largest smoothed distances; NaN is interpolated; None if all are NaN."""
     known = np.flatnonzero(~np.isnan(distances))
     if len(known) == 0:
         return None
@@ -57,7 +57,7 @@ def farthest(distances: np.ndarray) -> int | None:
 
 
 class _Ruler:
-    """Distance of one face after another from the first few."""
+    """Measures the distance of each face from the mean of the first faces."""
 
     def __init__(self) -> None:
         self._box: np.ndarray | None = None
@@ -84,7 +84,7 @@ class _Ruler:
         criteria = (cv2.TERM_CRITERIA_COUNT | cv2.TERM_CRITERIA_EPS, 20, 1e-3)
         try:
             _, self._warp = cv2.findTransformECC(reference, face, self._warp.copy(), cv2.MOTION_AFFINE, criteria)
-        except cv2.error:  # no alignment found: a face turned far away, or flat; compared as the box has it
+        except cv2.error:  # no alignment found (face turned away or uniform): compare it without
             return face
         flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
         return cv2.warpAffine(face, self._warp, (SIDE, SIDE), flags=flags, borderMode=cv2.BORDER_REPLICATE)

@@ -1,4 +1,4 @@
-"""Many clips -> their faces, each decoded in a child process that its file may hang, crash or bloat without harm."""
+"""Preprocess many clips. Each is decoded in a child process, so a bad file cannot crash, block or exhaust this one."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 Given = TypeVar("Given")
 Made = TypeVar("Made")
 _BROKEN = frozenset({"decode_errors", "corrupt_frames", "truncated"})  # flags
-AHEAD = 4  # clips in work a worker, so that one slow clip does not hold up the others
+AHEAD = 4  # clips submitted per worker, so that one slow clip does not delay the others
 
 
 @dataclass(frozen=True)
@@ -38,14 +38,14 @@ class ClipFaces:
     """Result of one clip of a batch.
 
     Args:
-        clip: as it was given.
-        digest: content identity; empty where the file could not be read.
-        key: faces key; empty likewise.
-        faces: the faces; None where `error` says why. A clip without any face has both: an error (no_face) and its
+        clip: the clip.
+        digest: content digest; empty if the file could not be read.
+        key: key of the faces; empty if the file could not be read.
+        faces: the faces; None if there is an error. A clip without a face has both: an error (no_face) and faces with a
             ledger.
-        error: None for a clip that can be used.
-        cached: whether the faces were there already.
-        seconds: wall clock spent on it here.
+        error: the error; None if the clip can be used.
+        cached: True if the faces were stored before.
+        seconds: wall-clock time in this call.
     """
 
     clip: Clip
@@ -77,20 +77,20 @@ def preprocess_batch(
     digests: Mapping[Path, str] | None = None,
     change: Change | None = None,
 ) -> Iterator[ClipFaces]:
-    """Faces of many clips, one result a clip in the order given, whatever is in the files.
+    """Yield one result per clip, in the given order, also for clips with errors.
 
-    Stored faces are answered without any child; the same content under several clips is decoded once. Closing the
-    iterator, or an interrupt, ends the children at once.
+    Stored faces are returned without a child process; content that occurs in several clips is decoded once. Closing the
+    iterator, or an interrupt, ends the child processes immediately.
 
     Args:
-        root: tree all clips must lie in; None: each in its own `root`.
-        progress: called with (clips done, clips in all) as results come out.
-        warm: where child processes are taken from and left for the next batch; None: they end with this one.
-        digests: path -> content digest, where the caller has just taken it; the children check it anyway.
-        change: made of every clip before faces are looked for; they are stored under keys of their own.
+        root: folder that must contain all clips; None: each clip's own `root`.
+        progress: called with (clips done, all clips).
+        warm: pool from which child processes are taken and to which they return; None: they end with this batch.
+        digests: path -> content digest, if the caller has computed it already; child processes check it.
+        change: change applied to every clip before face detection; these faces have their own keys.
 
     Raises:
-        StoreError: the store refuses to be written.
+        StoreError: the store cannot be written.
         FerError: no child process can be started.
         WeightsError: the detector's weights were not fetched, or are damaged.
     """
@@ -107,11 +107,11 @@ def preprocess_batch(
 def side_by_side(
     make: Callable[[Given], Made], items: Sequence[Given], workers: int, stop: Callable[[], None]
 ) -> Generator[Made, None, None]:
-    """`make` of each item, in order, several at a time in threads; few are begun before their results are taken.
+    """Yield `make(item)` for each item, in order, computed in several threads; only few items are started in advance.
 
     Args:
-        workers: items at a time; 0: one per core.
-        stop: called when the iterator is exhausted or closed, however it ends; must make running calls return.
+        workers: number of items at a time; 0: number of cores.
+        stop: called when the iterator ends or is closed; must make running calls return.
     """
     n = max(1, min(workers or n_cores(), len(items)))
     pool = ThreadPoolExecutor(n, thread_name_prefix="clips")
@@ -150,7 +150,7 @@ class _Batch:
         self._failed: dict[str, ClipError] = {}
 
     def make(self, clip: Clip) -> _Made:
-        """See that the faces of a clip are in the store."""
+        """Make the faces of a clip unless they are in the store."""
         started = time.monotonic()
         digest = key = ""
         cached = False
@@ -170,7 +170,7 @@ class _Batch:
         return _Made(digest, key, error, cached, time.monotonic() - started)
 
     def result(self, clip: Clip, made: _Made) -> ClipFaces:
-        """The result of a clip, its faces read from the store; an entry found corrupt is made again."""
+        """Return the result of a clip with faces from the store; a damaged entry is made again."""
         faces = None
         if made.error is None:
             faces = self._store.get(made.key)
@@ -213,7 +213,7 @@ class _Batch:
 
 
 def _faceless(faces: Faces, cfg: PreprocessConfig) -> ClipError:
-    """Return the error of a clip without any face: no face is to be seen, or too few frames decoded to see one."""
+    """Return the error of a clip without a face: no face was found, or too few frames decoded to find one."""
     if not _BROKEN.intersection(faces.flags):
         smallest = round(smallest_face((faces.height, faces.width), cfg.face))
         return ClipError(
@@ -230,7 +230,7 @@ def _faceless(faces: Faces, cfg: PreprocessConfig) -> ClipError:
 
 
 def content_of(path: Path) -> str:
-    """Content digest of an admitted clip. Raises ClipError (missing) when it cannot be read."""
+    """Return the content digest of an admitted clip. Raises ClipError (missing) if it cannot be read."""
     try:
         return clip_digest(path)
     except OSError as exc:

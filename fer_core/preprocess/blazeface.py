@@ -1,7 +1,7 @@
 """BlazeFace (Bazarevsky et al. 2019, arXiv:1907.05047), MediaPipe's short-range face detector, run by OpenCV.
 
-The network looks at the whole frame shrunk to 128 x 128. Each of its 896 anchors gives a score and the offsets of a box
-and of six points; they are decoded here as MediaPipe's graph `face_detection_short_range` does.
+The network reads the whole frame, resized to 128 x 128. For each of 896 anchors it returns a score and the offsets of a
+box and six points. They are decoded as in MediaPipe's graph `face_detection_short_range`.
 """
 
 from __future__ import annotations
@@ -13,27 +13,27 @@ import numpy as np
 
 from fer_core.preprocess.weights_file import tflite
 
-SIDE = 128  # of the input, pixels
-GRIDS = ((16, 2), (8, 6))  # cells a side, anchors a cell: 16 x 16 x 2 + 8 x 8 x 6 = 896
-LEAST = 0.0  # log odds under which a box is dropped, as MediaPipe does
-SAME_FACE = 0.3  # IoU from which boxes are of one face and are averaged
+SIDE = 128  # side of the input in pixels
+GRIDS = ((16, 2), (8, 6))  # cells per side, anchors per cell: 16 x 16 x 2 + 8 x 8 x 6 = 896
+LEAST = 0.0  # boxes with smaller log odds are dropped, as in MediaPipe
+SAME_FACE = 0.3  # boxes with at least this IoU are averaged as one face
 
 _local = threading.local()
 
 
 def check_weights() -> None:
-    """Raises WeightsError when the network was not fetched, or is damaged."""
+    """Raise WeightsError if the network was not fetched, or is damaged."""
     tflite("blazeface")
 
 
 def boxes(picture: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Faces of a grey picture, surest first.
+    """Detect the faces in a grey picture, the most certain first.
 
     Args:
         picture: (height, width) uint8.
     Returns:
-        (n, 4) float64 boxes x, y, width, height in pixels of the picture, from the brows to the chin, which may reach
-        over its border; (n,) float64 log odds that each is a face.
+        (n, 4) float64 boxes x, y, width, height in pixels, from the brows to the chin, which may extend beyond the
+        picture; (n,) float64 log odds that each is a face.
     Raises:
         WeightsError: the network was not fetched, or is damaged.
     """
@@ -52,7 +52,7 @@ def boxes(picture: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def anchors() -> np.ndarray:
-    """(896, 2) centres x, y of the anchors, 0 ... 1: those of a cell together, cells row by row."""
+    """Return (896, 2) centres x, y of the anchors, 0 ... 1, cell by cell and row by row."""
     centres = []
     for n, each in GRIDS:
         y, x = np.divmod(np.arange(n * n), n)
@@ -61,9 +61,9 @@ def anchors() -> np.ndarray:
 
 
 def _decoded(odds: np.ndarray, offsets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(n, 4) boxes x, y, width, height as shares of the input, and (n,) log odds, of the anchors that saw a face.
+    """Return (n, 4) boxes x, y, width, height as shares of the input, and their (n,) log odds.
 
-    A face whose eyes lie one above the other is on its side, and none here: `pipeline.faces_of` turns such a clip.
+    A face whose eyes are one above the other is not returned: `pipeline.faces_of` rotates a sideways clip.
     """
     across, down = (offsets[:, 6:8] - offsets[:, 4:6]).T  # from the right eye to the left
     seen = np.flatnonzero((odds >= LEAST) & (np.abs(across) > np.abs(down)))
@@ -73,7 +73,7 @@ def _decoded(odds: np.ndarray, offsets: np.ndarray) -> tuple[np.ndarray, np.ndar
 
 
 def _joined(found: np.ndarray, odds: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """One box a face: the mean of all that overlap with the surest, weighted by probability; and the surest's odds."""
+    """Merge the boxes of each face into their mean, weighted by probability, with the highest log odds."""
     joined, best = [], []
     left = np.argsort(-odds, kind="stable")
     while len(left):
@@ -87,7 +87,7 @@ def _joined(found: np.ndarray, odds: np.ndarray) -> tuple[np.ndarray, np.ndarray
 
 
 def _overlaps(one: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """(n,) intersection over union of a box with (n, 4) others."""
+    """Return (n,) intersection over union of one box with (n, 4) others."""
     low = np.maximum(one[:2], others[:, :2])
     high = np.minimum(one[:2] + one[2:], others[:, :2] + others[:, 2:])
     common = np.prod(np.clip(high - low, 0, None), axis=1)
@@ -96,7 +96,7 @@ def _overlaps(one: np.ndarray, others: np.ndarray) -> np.ndarray:
 
 
 def _network() -> cv2.dnn.Net:
-    """This thread's network: a shared one mixes up its inputs."""
+    """Return the network of this thread; a shared one would mix up the inputs of threads."""
     net = getattr(_local, "net", None)
     if net is None:
         net = cv2.dnn.readNetFromTFLite(np.frombuffer(tflite("blazeface"), np.uint8))

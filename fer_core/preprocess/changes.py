@@ -1,6 +1,6 @@
-"""Changes of a clip after which no person would see another expression: what `ferflow evaluate --stress` shows a model.
+"""Changes of a clip that leave its expression as it is; `ferflow evaluate --stress` tests a model on them.
 
-They are made in memory, picture by picture, from the decoded clip; nothing is written.
+They are made in memory, frame by frame, from the decoded clip; nothing is written.
 """
 
 from __future__ import annotations
@@ -32,23 +32,23 @@ DESCRIPTIONS: dict[Change, str] = {
     "lighter": "lighter, gamma 0.6",
     "compressed": "compressed, x264 at crf 38",
 }
-VERSION = 1  # of the changes; raise it when one gives other pictures
+VERSION = 1  # of the changes; raise it when a change gives other frames
 ANGLE, GAMMA, CRF = 8.0, {"darker": 1.6, "lighter": 0.6}, "38"
 SHIFT = (0.07, 0.13)  # of height and width: rows added above, columns added on the left
 
 
 def changed_digest(digest: str, change: Change) -> str:
-    """Identity of a changed clip, from its content's."""
+    """Return the digest of a changed clip, 32 hex digits, from the content digest and the change."""
     return hashlib.blake2b(f"{digest} {change} {VERSION}".encode(), digest_size=16).hexdigest()
 
 
 def changed_apex(apex: int, change: Change) -> int:
-    """The frame a changed clip is cut at; -1 stays -1."""
+    """Return the apex of a changed clip, as a frame of the changed clip; -1 (unknown) stays -1."""
     return apex // 2 if change == "every_other_frame" and apex > 0 else apex
 
 
 class Changed:
-    """A clip under a change; see `decode.Media`."""
+    """A clip to which a change is applied while it is read; see `decode.Media`."""
 
     def __init__(self, media: Media, change: Change) -> None:
         self._media, self._change = media, change
@@ -77,7 +77,7 @@ class Changed:
         return replace(report, n_frames=n_frames, n_lost=n_lost, width=width, height=height)
 
     def _decompressed(self, wanted: Callable[[int], bool]) -> Iterator[Frame]:
-        """The frames as they are after compression; lost ones stay lost."""
+        """Yield the frames after compression and decoding; lost frames stay lost."""
         if self._compressed is None:
             self._compressed = _compress(self._media)
         pictures = _decompress(self._compressed)
@@ -87,7 +87,7 @@ class Changed:
 
 
 def _picture(picture: np.ndarray, change: Change) -> np.ndarray:
-    """One (height, width) uint8 picture, changed."""
+    """Return one changed picture; `picture` is (height, width) uint8 grey."""
     height, width = picture.shape
     if change == "mirror":
         return picture[:, ::-1]
@@ -107,7 +107,7 @@ def _picture(picture: np.ndarray, change: Change) -> np.ndarray:
 
 
 def _compress(media: Media) -> bytes:
-    """The decodable frames as an mp4 in memory."""
+    """Return the decodable frames as an mp4 file in memory."""
     buffer = BytesIO()
     with av.open(buffer, "w", format="mp4") as out:
         stream = out.add_stream("libx264", rate=25, options={"crf": CRF, "threads": "1"})
@@ -120,7 +120,7 @@ def _compress(media: Media) -> bytes:
                 size = max(frame.picture.shape[1] // 2 * 2, 2), max(frame.picture.shape[0] // 2 * 2, 2)
                 stream.width, stream.height = size
             picture = frame.picture[: size[1], : size[0]]
-            if picture.shape != size[::-1]:  # the stream changed its size
+            if picture.shape != size[::-1]:  # the frame size changed within the clip
                 picture = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
             out.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="gray")))
         out.mux(stream.encode(None))

@@ -1,9 +1,9 @@
-"""The decoding processes, seen from the caller: started, asked, timed, killed and replaced.
+"""The decoding child processes, from the parent's side: start, request, time limit, kill, replacement.
 
-Plain children with a pipe each way, not a multiprocessing pool: what comes back from a process that has just parsed a
-hostile file is JSON, never a pickle; it can be started from a daemonic worker (Dask's are); and it imports neither the
-caller's `__main__` nor torch. One line asks for one clip, one line answers; faces and frames themselves go to disk.
-`sandbox.py` is what runs in them.
+They are plain child processes with a pipe in each direction, not a multiprocessing pool, for three reasons. A child has
+parsed a file that may be hostile, so its answer is JSON, never a pickle. A daemonic worker (Dask's are) can start it.
+It imports neither the caller's `__main__` nor torch. One line requests one clip, and one line answers; faces and frames
+are written to disk. `sandbox.py` is the code that runs in the child.
 """
 
 from __future__ import annotations
@@ -27,20 +27,22 @@ from typing import IO, Any
 
 from fer_core.config import LimitsConfig
 from fer_core.errors import ClipError, ClipStatus, FerError, StoreError
+from fer_core.preprocess.beat import BEAT, MINUTE
 from fer_core.preprocess.weights_file import FOLDER, weights_folder
 
 log = logging.getLogger(__name__)
 
-START_S = 120.0  # for the imports of one child, on a machine that is busy
+START_S = 120.0  # time limit for the imports of one child, on a busy machine
 STARTS = 2  # attempts
-EXIT_S = 1.0  # for a child that has closed its end to be gone
+EXIT_S = 1.0  # time for a child that has closed its pipe to exit
+RUNS = 4  # most passes over a clip: one more after a wrong frame count, two more for faces turned left and right
 WARM = 4  # processes kept between batches; each holds some 100 MB
-MAX_ANSWER = 1 << 20  # bytes; a longer answer is none of ours
+MAX_ANSWER = 1 << 20  # bytes; a longer line is not a valid answer
 KEPT = ("PATH", "HOME", "TMPDIR", "LANG", "LC_ALL", "LC_CTYPE", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "PYTHONHOME")
 
 
 class Child:
-    """One decoding process, seen from the parent. Started on first use, and again after it was killed."""
+    """One decoding process, from the parent's side. It starts on first use, and again after it was killed."""
 
     def __init__(self, limits: LimitsConfig) -> None:
         self._limits = limits
@@ -51,14 +53,17 @@ class Child:
 
     @property
     def reusable(self) -> bool:
-        """True if it is idle and answered `ok` for every file: a file that broke the decoder may break the next."""
+        """Return True if the process is idle and answered `ok` for every file.
+
+        A file that broke the decoder may have left it in a state that breaks the next file.
+        """
         return self._clean and self._process is not None and self._process.poll() is None
 
     def ask(self, request: Mapping[str, Any]) -> dict[str, Any]:
-        """The child's answer to one request.
+        """Send one request and return the child's answer.
 
         Raises:
-            ClipError: the child took longer than `limits.timeout_s` (timeout) or died (crashed); it is gone by then.
+            ClipError: the child took longer than `limits` allow (timeout) or died (crashed); the process has ended.
             FerError: no child can be started.
         """
         process = self._process if self._process and self._process.poll() is None else self._start()
@@ -67,24 +72,46 @@ class Child:
         try:
             process.stdin.write(json.dumps(request).encode() + b"\n")
             process.stdin.flush()
-            answer = _answer_in(self._line(process, self._limits.timeout_s))
+            answer = _answer_in(self._timed_answer(process))
         except BrokenPipeError:
             answer = None
         except TimeoutError as exc:
             self._discard()
-            raise ClipError(
-                ClipStatus.TIMEOUT, f"not done after {self._limits.timeout_s:g} s (limits.timeout_s)"
-            ) from exc
+            raise ClipError(ClipStatus.TIMEOUT, str(exc)) from exc
         if answer is None:
             with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(timeout=EXIT_S)  # what it dies of, not our kill
+                process.wait(timeout=EXIT_S)  # record its own cause of death, before we kill it
             self._discard()
             raise ClipError(ClipStatus.CRASHED, f"the decoding process died ({_cause(process.returncode)})")
         self._clean = clean and answer["status"] == ClipStatus.OK
         return answer
 
+    def _timed_answer(self, process: subprocess.Popen[bytes]) -> bytes:
+        """Return the line with the answer; each decoded minute of video extends the time limit.
+
+        Raises:
+            TimeoutError: the time limit has passed.
+        """
+        limits, started, minutes = self._limits, time.monotonic(), 0
+        while True:
+            counted = min(minutes, RUNS * limits.max_frames // MINUTE)
+            allowed_s = limits.timeout_s + counted * limits.timeout_per_minute_s
+            try:
+                found = self._line(process, started + allowed_s - time.monotonic())
+            except TimeoutError:
+                decoded = f", {minutes} min of it decoded; limits.timeout_per_minute_s" if minutes else ""
+                raise TimeoutError(f"not done after {allowed_s:g} s (limits.timeout_s{decoded})") from None
+            line = found
+            while line.startswith(BEAT):
+                line, minutes = line[len(BEAT) :], minutes + 1
+            if line or not found:
+                return line
+
     def end(self) -> None:
-        """Kill the process, whatever it is doing; whoever waits for it gets `crashed`, and it is not started again."""
+        """Kill the process even if it is busy; it is not started again.
+
+        A thread that waits for its answer gets a ClipError (crashed).
+        """
         with self._lock:
             self._ended = True
             if self._process is not None:
@@ -119,12 +146,12 @@ class Child:
                 stdout=subprocess.PIPE,
                 stderr=complaints,
                 env=self._environment(),
-                start_new_session=True,  # a Ctrl-C on the terminal is the parent's to answer
+                start_new_session=True,  # Ctrl-C in the terminal must reach only the parent
             )
             return self._process
 
     def _environment(self) -> dict[str, str]:
-        """Environment of the child, without passwords and addresses of servers."""
+        """Return the child's environment variables, without passwords and server addresses."""
         here = Path(__file__).parents[2]
         paths = dict.fromkeys([str(here), *(p for p in sys.path if p)])
         return {name: os.environ[name] for name in KEPT if name in os.environ} | {
@@ -145,7 +172,11 @@ class Child:
 
     @staticmethod
     def _line(process: subprocess.Popen[bytes], timeout_s: float) -> bytes:
-        """A line from the child; less than a line when it died. Raises TimeoutError."""
+        """Return a line from the child; an incomplete line if it died.
+
+        Raises:
+            TimeoutError: no complete line came within `timeout_s`.
+        """
         assert process.stdout is not None
         handle = process.stdout.fileno()
         deadline = time.monotonic() + timeout_s
@@ -162,12 +193,12 @@ class Child:
 
 
 class WarmChildren:
-    """Decoding processes that outlive a batch, so that the next one need not wait for the start of its own.
+    """Decoding processes that stay alive between batches, so that the next batch need not wait for them to start.
 
-    They end with this object or with the process that made it; a process forked from that one starts its own.
+    They end with this object or with the process that created it. A fork of that process starts its own children.
 
     Args:
-        limits: of every batch that takes them.
+        limits: limits of all batches that use these processes.
     """
 
     def __init__(self, limits: LimitsConfig) -> None:
@@ -178,7 +209,7 @@ class WarmChildren:
         weakref.finalize(self, _end, self._idle, self._pid)
 
     def take(self) -> Child:
-        """A process that waits, or else one that starts on first use."""
+        """Return an idle process, or a new one that starts on first use."""
         with self._lock:
             if self._pid == os.getpid():
                 while self._idle:
@@ -188,7 +219,7 @@ class WarmChildren:
         return Child(self.limits)
 
     def keep(self, child: Child) -> None:
-        """Have a process wait for the next batch; it ends when it took a bad file, or enough others wait."""
+        """Keep a process for the next batch; end it if it read a bad file, or if enough others are idle."""
         with self._lock:
             if child.reusable and len(self._idle) < WARM and self._pid == os.getpid():
                 self._idle.append(child)
@@ -197,11 +228,11 @@ class WarmChildren:
 
 
 class Children:
-    """Decoding processes that threads share: one is started when none is idle, so at most one a thread.
+    """Decoding processes shared by threads; one starts when none is idle, so there is at most one per thread.
 
     Args:
-        limits: of one clip.
-        warm: where processes are taken from and left; None: they end with the batch.
+        limits: limits for one clip.
+        warm: idle processes to use and to return; None ends the processes with the batch.
     """
 
     def __init__(self, limits: LimitsConfig, warm: WarmChildren | None = None) -> None:
@@ -218,11 +249,13 @@ class Children:
 
         Args:
             do: `faces`, `look` or `extract`.
-            path: of the clip; details: JSON-able, what the job takes besides.
+            path: path of the clip.
+            details: further arguments of the job, serialisable as JSON.
 
         Raises:
             ClipError: the clip cannot be used, its child had to be killed, or `stop` was called.
-            StoreError: the child found the disk refusing. FerError: no child can be started.
+            StoreError: the child could not write to disk.
+            FerError: no child can be started.
         """
         child = self._take()
         try:
@@ -238,11 +271,17 @@ class Children:
 
     @property
     def stopped(self) -> bool:
-        """True after `stop`: answers of children since then say nothing about their clips."""
+        """Return True after `stop`.
+
+        Errors since then say nothing about the clips, because the processes were killed.
+        """
         return self._stopped
 
     def stop(self) -> None:
-        """End every child; whoever waits for one gets an error, and no new one is started. Idle ones may stay warm."""
+        """End every busy child, and start no new one; idle children are kept if `warm` was given.
+
+        A thread that waits for an answer gets a ClipError (crashed).
+        """
         with self._lock:
             self._stopped = True
             while self._warm is not None and not self._idle.empty():
@@ -264,13 +303,16 @@ class Children:
 
 
 def _end(children: list[Child], pid: int) -> None:
-    """End the processes of `pid`, this one, unless it is a fork of it."""
+    """End the child processes, unless this process is a fork of `pid`, which started them."""
     while children and os.getpid() == pid:
         children.pop().end()
 
 
 def _answer_in(line: bytes) -> dict[str, Any] | None:
-    """The answer a line holds; None where it is none, as from a child that died, or that a file has taken over."""
+    """Return the answer in a line; None if the line is not a valid answer.
+
+    A child that died, or that a hostile file has taken over, may send anything.
+    """
     try:
         answer = json.loads(line)
         return answer if answer["status"] == "store" or ClipStatus(answer["status"]) else None

@@ -1,4 +1,4 @@
-"""Opening a video file so that nothing but its own bytes is read, by formats and codecs of an allow-list."""
+"""Open a video file so that only its own bytes are read, and only with formats and codecs of an allow-list."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ CODECS = (
     *("huffyuv", "ffvhuff", "ffv1", "prores", "dnxhd"),
 )
 
-# What our containers begin with. Found near the start of a file that cannot be opened: a damaged video, else none.
+# First bytes of accepted containers. A file that cannot be opened but has them near its start is a damaged video.
 _SIGNATURES = (b"ftyp", b"moov", b"\x1aE\xdf\xa3", b"AVI LIST", b"FLV\x01", b"0&\xb2u\x8ef\xcf\x11", b"OggS")
 _HEAD = 1 << 16
 TO_VIDEO = "convert it: ffmpeg -i IN -c:v libx264 -pix_fmt yuv420p OUT.mp4"
 TO_FRAMES = "make it a folder of frames: magick IN -coalesce OUT/%05d.png"  # FFmpeg does not decode all of these
-# Pictures and videos of kinds that are not read: how each begins, its name, the remedy.
+# Unsupported formats: pattern of the first bytes, name, remedy.
 _KNOWN = (
     (re.compile(rb"GIF8"), "a GIF picture", TO_VIDEO),
     (re.compile(rb"RIFF.{4}WEBP", re.DOTALL), "a WebP picture", TO_FRAMES),
@@ -49,7 +49,7 @@ class _Refused(PermissionError):
 
 
 class _Nameless:
-    """An open file without its name, which must not decide how its content is read."""
+    """An open file without its name, so that FFmpeg judges the content alone."""
 
     def __init__(self, file: BufferedReader) -> None:
         self.read, self.seek, self.tell = file.read, file.seek, file.tell
@@ -63,11 +63,13 @@ def _refuse(url: str, flags: int, options: dict[str, str]) -> BinaryIO:
 def open_video(
     file: BufferedReader, limits: LimitsConfig
 ) -> Iterator[tuple[av.container.InputContainer, av.VideoStream]]:
-    """The container in an open file, and its film ready to decode: of several video streams the one that moves, is
-    the default and is longest, in this order; cover pictures are no video.
+    """Open the container in a file, with its main video stream ready to decode.
+
+    Of several video streams, those with more than one picture come first, then the default stream, then the one with
+    the most pictures. Cover pictures do not count as video.
 
     Raises:
-        ClipError: unsupported, damaged or too_large.
+        ClipError: the file is unsupported, damaged or too_large.
     """
     with _open(file, limits) as container:
         streams = _video_streams(file, container)
@@ -101,10 +103,12 @@ def _open(file: BufferedReader, limits: LimitsConfig) -> av.container.InputConta
 
 
 def packets(container: av.container.InputContainer, *streams: av.VideoStream) -> Iterator[av.Packet]:
-    """Packets of the streams, the empty ones that flush decoders last; a container broken midway ends there.
+    """Yield the packets of the streams, then the empty ones that flush the decoders.
+
+    Where the container is broken, the packets end early, with an empty packet.
 
     Raises:
-        ClipError: too_large, encrypted (unsupported).
+        ClipError: the file needs too much memory (too_large) or is encrypted (unsupported).
     """
     try:
         for i, packet in enumerate(container.demux(*streams)):
@@ -118,7 +122,11 @@ def packets(container: av.container.InputContainer, *streams: av.VideoStream) ->
 
 
 def decode(stream: av.VideoStream, packet: av.Packet) -> list[av.VideoFrame] | None:
-    """The frames a packet completes; None when it does not decode. Raises ClipError (too_large)."""
+    """Return the frames that a packet completes; None if it cannot be decoded.
+
+    Raises:
+        ClipError: decoding needs too much memory (too_large).
+    """
     try:
         return stream.codec_context.decode(packet)
     except MemoryError as exc:
@@ -130,16 +138,17 @@ def decode(stream: av.VideoStream, packet: av.Packet) -> list[av.VideoFrame] | N
 
 
 def shows_every_packet(container: av.container.InputContainer, stream: av.VideoStream) -> bool:
-    """True if each packet with a time stamp must give one frame with it; if False, a packet without one is no fault.
+    """Return True if each packet with a time stamp must produce one frame with that time stamp.
 
-    Not so where frames are hidden in packets of their own (VP8), stand for others (MPEG-4 in AVI), or come in halves.
+    This does not hold where packets contain hidden frames (VP8), repeat other frames (MPEG-4 in AVI), or contain half
+    frames. There, a packet without a frame is no error.
     """
     own_times = container.format.name.split(",")[0] in ("mov", "matroska")
     return own_times and stream.codec_context.codec.canonical_name in ("h264", "hevc", "av1", "mjpeg", "ffv1", "prores")
 
 
 def promised_duration(container: av.container.InputContainer, stream: av.VideoStream) -> float:
-    """Duration of the video in seconds, as the container states it; 0 where it states none."""
+    """Return the duration of the video in seconds, as the container states it; 0 if it states none."""
     if stream.duration and stream.time_base:
         return float(stream.duration * stream.time_base)
     tag = stream.metadata.get("DURATION", "").split(":")  # Matroska
@@ -183,7 +192,7 @@ def _video_streams(file: BufferedReader, container: av.container.InputContainer)
 
 
 def _packet_counts(file: BufferedReader, limits: LimitsConfig) -> Counter[int]:
-    """Stream index -> pictures in the file: headers do not say it in every format."""
+    """Return the number of pictures by stream index, counted in the file: not every header states it."""
     counts: Counter[int] = Counter()
     with _open(file, limits) as container:
         found = packets(container, *container.streams.video)

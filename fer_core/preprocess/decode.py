@@ -1,8 +1,8 @@
-"""Decoding: a video file -> grey frames in order, every place kept, whatever the file holds.
+"""Decoding: a video file -> grey frames in order. A frame that cannot be decoded keeps its place.
 
-The file is opened by us and handed over as bytes: no path, name or address reaches FFmpeg (see `container`). Frames are
-counted by decoding, never by the header (see `census`). One thread: clips run side by side, and an error must strike
-the same frame each time.
+We open the file and pass its bytes on: FFmpeg gets no path, name or address (see `container`). Frames are counted by
+decoding, never by the header (see `frame_count`). Each clip is decoded with one thread: clips run in parallel, and an
+error must affect the same frame in every run.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import numpy as np
 
 from fer_core.config import LimitsConfig
 from fer_core.errors import ClipError, ClipStatus
+from fer_core.preprocess.beat import MINUTE, no_beat
 from fer_core.preprocess.container import decode, open_video, packets, promised_duration, shows_every_packet
 from fer_core.preprocess.frame_count import Census, Report
 from fer_core.preprocess.gray import (
@@ -35,13 +36,13 @@ from fer_core.preprocess.gray import (
 
 @dataclass(frozen=True)
 class Frame:
-    """One place in a clip.
+    """One place in the sequence of a clip's frames.
 
     Args:
-        index: 0-based place, counted by decoding.
-        time_s: seconds from the start; NaN where the file does not say.
-        picture: (height, width) uint8 grey, upright, square pixels; None where nothing was asked for or decoded.
-        lost: whether this place holds data that did not decode.
+        index: place, counted from 0 by decoding.
+        time_s: seconds from the start; NaN where the file has no time.
+        picture: (height, width) uint8 grey, upright, square pixels; None where it was not requested or not decoded.
+        lost: True if the data of this place could not be decoded.
     """
 
     index: int
@@ -51,17 +52,21 @@ class Frame:
 
 
 class Media(Protocol):
-    """A clip being read: a video file, or a folder of frames."""
+    """A clip that can be read: a video file or a folder of frames."""
 
-    n_expected: int  # places the container promises; the decoded count decides
+    n_expected: int  # number of frames that the container states; the decoded number counts
     digest: str
 
     def frames(self, wanted: Callable[[int], bool]) -> Iterator[Frame]:
-        """Every place in order; pictures only of the selected ones. May be run again."""
+        """Yield every place in order; may be called again.
+
+        Args:
+            wanted: True for the places whose pictures are needed.
+        """
         ...
 
     def report(self) -> Report:
-        """Report of the finished run over `frames`."""
+        """Return the report of the last complete pass over `frames`."""
         ...
 
 
@@ -69,19 +74,23 @@ class VideoFile:
     """A video in an open file.
 
     Args:
-        file: binary, seekable; stays open for as long as this object is used.
-        digest: content identity of the file.
+        file: binary, seekable; must stay open as long as this object is used.
+        digest: content digest of the file.
         limits: largest frame and longest clip.
+        beat: called after every `MINUTE` decoded frames.
 
     Raises:
-        ClipError: unsupported, damaged or too_large; found while opening or while running over `frames`.
+        ClipError: the file is unsupported, damaged or too_large; raised here or while iterating over `frames`.
     """
 
-    def __init__(self, file: BufferedReader, digest: str, limits: LimitsConfig) -> None:
+    def __init__(
+        self, file: BufferedReader, digest: str, limits: LimitsConfig, beat: Callable[[], None] = no_beat
+    ) -> None:
         self.digest = digest
         self.n_expected = 0
         self._file = file
         self._limits = limits
+        self._beat = beat
         self._lost: list[int] = []
         self._report: Report | None = None
         with open_video(file, limits) as (container, stream):
@@ -94,10 +103,13 @@ class VideoFile:
     def frames(
         self, wanted: Callable[[int], bool], convert: Callable[[av.VideoFrame], np.ndarray] = gray
     ) -> Iterator[Frame]:
-        """Every place in order, see `Media`; a place found lost in an earlier run is in its order of time.
+        """Yield every place in order, see `Media`; lost places that an earlier pass found are inserted by time.
 
         Args:
-            convert: what makes a picture of a decoded frame.
+            wanted: True for the places whose pictures are needed.
+            convert: makes the picture from a decoded frame.
+        Raises:
+            ClipError: damaged or too_large.
         """
         lost = iter(self._lost)
         next_lost = next(lost, None)
@@ -110,7 +122,7 @@ class VideoFile:
                 while next_lost is not None and next_lost <= index:
                     yield Frame(index, math.nan, None, lost=True)
                     index, next_lost = index + 1, next(lost, None)
-                if frame.rotation != rotation:  # asked first: a frame whose matrix was read is freed late
+                if frame.rotation != rotation:  # compared first, since reading the matrix delays freeing the frame
                     matrix, rotation = display_matrix(frame), frame.rotation
                 if census.size == (0, 0):
                     census.size = _upright_size(frame, aspect, matrix)
@@ -137,7 +149,7 @@ class VideoFile:
     def _decoded(
         self, container: av.container.InputContainer, stream: av.VideoStream, census: Census
     ) -> Iterator[av.VideoFrame]:
-        """Decoded frames, counted; a packet that fails is left out, the next one is tried."""
+        """Yield the decoded frames and count them; a packet that cannot be decoded is counted and skipped."""
         for packet in packets(container, stream):
             frames = decode(stream, packet)
             census.packet(packet, decoded=frames is not None)
@@ -145,6 +157,8 @@ class VideoFile:
                 check_pixels(frame.width, frame.height, self._limits.max_pixels)
                 census.frame(frame)
                 self._check_length(len(census.stamps))
+                if len(census.stamps) % MINUTE == 0:
+                    self._beat()
                 yield frame
 
     def _aspect(self, stream: av.VideoStream, census: Census) -> float:

@@ -7,10 +7,10 @@ import numpy as np
 
 
 def equalize(face: np.ndarray) -> np.ndarray:
-    """The face with a flattened histogram, over the grey range it had: y' = cdf(x)·(max - min) + min (eq. 3.1-3.4).
+    """Return the face with a flattened histogram in its own grey range: y' = cdf(x)·(max - min) + min (eq. 3.1-3.4).
 
-    A table of 256 entries does it. A face of one grey stays as it is. `cv2.equalizeHist` differs: it always stretches
-    to 0...255, and takes the darkest grey out of the CDF.
+    A face of one grey value stays as it is. `cv2.equalizeHist` differs: it always stretches to 0...255, and excludes
+    the darkest grey from the CDF.
 
     Args:
         face: (height, width) uint8, at least one pixel.
@@ -26,7 +26,7 @@ def equalize(face: np.ndarray) -> np.ndarray:
 
 
 def equalize_by(face: np.ndarray, method: str) -> np.ndarray:
-    """The face equalised by `PreprocessConfig.equalize`: thesis, opencv or none."""
+    """Return the face equalised by the method of `PreprocessConfig.equalize`: thesis, opencv or none."""
     if method == "thesis":
         return equalize(face)
     return cv2.equalizeHist(face) if method == "opencv" else face

@@ -1,7 +1,7 @@
-"""Videos -> folders of numbered pictures (the thesis's appendix: one ffmpeg call a video, frames to %07d.jpg).
+"""Extract videos to folders of numbered pictures, as the thesis's appendix does with ffmpeg (frames to %07d.jpg).
 
-In colour, upright, with square pixels; each video in a child process, a worker per core. A folder appears whole or not
-at all, with a note of what it was made from, so a run that was stopped goes on where it was.
+The pictures are in colour, upright, with square pixels. Each video is read in a child process, one per core. A folder
+appears complete or not at all, with a note of its source, so repeating a stopped run continues it.
 """
 
 from __future__ import annotations
@@ -24,24 +24,27 @@ from fer_core.config import LimitsConfig
 from fer_core.errors import ClipError, ClipStatus, DataError, StoreError
 from fer_core.preprocess.admit import admit
 from fer_core.preprocess.batch import content_of, side_by_side
+from fer_core.preprocess.beat import no_beat
 from fer_core.preprocess.children import Children
 from fer_core.preprocess.decode import VideoFile
 from fer_core.preprocess.pipeline import check_content, open_media
 from fer_core.store import cache_key, write_atomic
 
-NOTE = ".frames.json"  # hidden, so that no reader takes it for a frame
-QUALITY = 95  # of JPEG; at it the faces found are those of the video
+NOTE = ".frames.json"  # hidden, so that it is not taken for a frame
+QUALITY = 95  # JPEG quality at which the same faces are found as in the video
 
 
 @dataclass(frozen=True)
 class Extracted:
-    """Result of one video.
+    """The result of extracting one video.
 
     Args:
-        folder: where its frames are; not there when there is an error.
-        n_frames: pictures in it. n_lost: places that did not decode; their numbers are missing.
-        error: why there is no folder.
-        before: whether an earlier run had made it.
+        path: the video.
+        folder: folder of its frames; does not exist if there is an error.
+        n_frames: number of pictures in the folder.
+        n_lost: number of frames that could not be decoded; their numbers are missing.
+        error: reason why there is no folder; None if there is one.
+        before: True if an earlier run made the folder.
     """
 
     path: Path
@@ -59,14 +62,17 @@ def extract_batch(
     root: Path | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Iterator[Extracted]:
-    """A folder of frames for every video, in order, under `out` as the videos lie under `root`.
+    """Yield the result of each video in order, with its frames in a folder under `out`.
+
+    The folders have the same relative paths under `out` as the videos under `root`.
 
     Args:
-        root: tree the videos must lie in; None: anywhere, each named by its file name alone.
+        root: folder that must contain the videos; None allows any place, and names each folder by the file name.
         progress: called with (videos done, videos in all).
 
     Raises:
-        DataError: two videos would share a folder. StoreError: `out` cannot be written, or another run writes to it.
+        DataError: two videos would share a folder.
+        StoreError: `out` cannot be written, or another run writes to it.
         FerError: no child process can be started.
     """
     children = Children(limits)
@@ -103,15 +109,20 @@ def extract_batch(
                 progress(done, len(videos))
 
 
-def write_frames(path: Path, digest: str, folder: Path, limits: LimitsConfig) -> dict[str, int]:
+def write_frames(
+    path: Path, digest: str, folder: Path, limits: LimitsConfig, beat: Callable[[], None] = no_beat
+) -> dict[str, int]:
     """Write the frames of a video into an empty folder, in this process, numbered from 1 as ffmpeg does.
 
+    Args:
+        beat: called after every `MINUTE` decoded frames.
     Returns:
-        How many were `written` and `lost`.
+        The number of frames `written` and `lost`.
     Raises:
-        ClipError: it is no video, or damaged (see `decode`). StoreError: the disk refuses.
+        ClipError: the clip is not a video, is damaged, or has changed since its digest was taken (see `decode`).
+        StoreError: a file cannot be written.
     """
-    with open_media(path, limits) as media:
+    with open_media(path, limits, beat) as media:
         if not isinstance(media, VideoFile):
             raise ClipError(ClipStatus.UNSUPPORTED, "it is a folder of frames already")
         check_content(media.digest, digest)
@@ -129,7 +140,7 @@ def write_frames(path: Path, digest: str, folder: Path, limits: LimitsConfig) ->
 
 
 def colours(frame: av.VideoFrame) -> np.ndarray:
-    """(height, width, 3) uint8 RGB of a frame as it is stored, alpha laid over black."""
+    """Return a frame in colour as it is stored, (height, width, 3) uint8 RGB, alpha blended over black."""
     if any(component.is_alpha for component in frame.format.components):
         rgba = frame.to_ndarray(format="rgba", threads=1)
         return cv2.multiply(rgba[..., :3], cv2.merge([rgba[..., 3]] * 3), scale=1 / 255)
@@ -137,13 +148,16 @@ def colours(frame: av.VideoFrame) -> np.ndarray:
 
 
 def _targets(videos: Sequence[Path], root: Path | None, out: Path) -> list[tuple[Path, Path]]:
-    """Each video with its folder: its path without suffix, which stays where two would share one or lie in another.
+    """Return each video with its folder.
+
+    The folder is the video's path without suffix. The suffix is kept where two videos would share the folder, or where
+    one folder would lie in another.
 
     Raises:
-        DataError: two would share one all the same.
+        DataError: two videos share a folder even with the suffix.
     """
     names = [path.relative_to(root) if root else Path(path.name) for path in videos]
-    bare = [name.with_suffix("") if name.stem.strip(".") else name for name in names]  # `...mp4` less `.mp4` is `..`
+    bare = [name.with_suffix("") if name.stem.strip(".") else name for name in names]  # `...mp4` without suffix is `..`
     counts = Counter(bare) + Counter({parent for name in bare for parent in name.parents})
     folders = [name if counts[short] > 1 else short for name, short in zip(names, bare, strict=True)]
     twice = [folder for folder, n in Counter(folders).items() if n > 1]
@@ -153,7 +167,7 @@ def _targets(videos: Sequence[Path], root: Path | None, out: Path) -> list[tuple
 
 
 def _note(folder: Path) -> dict[str, Any]:
-    """The note in a folder that `extract` wrote, which names its source; empty for any other folder."""
+    """Return the note of a folder that `extract_batch` wrote, with its source; empty for any other folder."""
     try:
         return dict(json.loads((folder / NOTE).read_bytes()))
     except (OSError, ValueError):
@@ -162,7 +176,7 @@ def _note(folder: Path) -> dict[str, Any]:
 
 @contextmanager
 def _alone(out: Path) -> Iterator[None]:
-    """One run at a time writes to a folder."""
+    """Hold the lock on `out`, so that only one run writes to it. Raises StoreError if another run holds it."""
     try:
         out.mkdir(parents=True, exist_ok=True)
         lock = FileLock(out / ".lock", timeout=0).acquire()

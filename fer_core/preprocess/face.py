@@ -1,5 +1,7 @@
-"""The face in a frame, by Viola-Jones (thesis §3.5.2) or BlazeFace: the surest box, then the one that stays; never the
-biggest."""
+"""Detect the face in a frame by Viola-Jones (thesis §3.5.2) or BlazeFace.
+
+The most certain box is taken first, then the box that stays in the same place; the size of a box does not matter.
+"""
 
 from __future__ import annotations
 
@@ -18,25 +20,25 @@ from fer_core.preprocess.landmarks import PRESENT, LandmarkFinder, Landmarks
 Box = tuple[int, int, int, int]  # x, y, width, height
 
 CASCADE = "haarcascade_frontalface_default.xml"
-SECOND_CASCADE = "haarcascade_frontalface_alt_tree.xml"  # trained apart, so it errs in other places
-WINDOW = 24  # side of the cascade's own window, pixels
-SEARCH = 36  # the smallest face looked for is shrunk to this: same faces found, same boxes (IoU 0.96), 3/4 of the time
-SERIOUS = 0.5  # of the best weight: a box this sure may be preferred for being where the face was
-NEAR = 0.3  # of the last box's side: how far around it `tracked` looks first
-SAME_SIZE = 1.25  # and at which sizes, up and down
-REFRESH = 16  # frames after which `tracked` looks everywhere again, should it have followed a wrong box
-CONTRAST, TILES = 4.0, (4, 4)  # of the local equalisation for frames without a sure face: skin as dark as its eyes
-CONFIRMED_SIDE, CONFIRMED_BORDER = 48, 12  # pixels: what the second cascade sees of a face
-# What makes a Viola-Jones box of BlazeFace's, so that the same part of the face is cut out: means over ict and london
-# (`python -m benchmarks detectors` prints them), in sides of BlazeFace's box
+SECOND_CASCADE = "haarcascade_frontalface_alt_tree.xml"  # trained on other data, so it makes other errors
+WINDOW = 24  # side of the cascade's window in pixels
+SEARCH = 36  # the smallest face is resized to this: same boxes (IoU 0.96) in 3/4 of the time
+SERIOUS = 0.5  # share of the best weight from which a box at the last position is preferred
+NEAR = 0.3  # `tracked` first searches this far around the last box, in sides of the box
+SAME_SIZE = 1.25  # factor of the box size that it searches, larger and smaller
+REFRESH = 16  # frames after which `tracked` searches the whole frame, in case it follows a wrong box
+CONTRAST, TILES = 4.0, (4, 4)  # local equalisation (CLAHE) of frames without a certain face, for example dark skin
+CONFIRMED_SIDE, CONFIRMED_BORDER = 48, 12  # pixels: size of the face for the second cascade, and its border
+# Convert a BlazeFace box to a Viola-Jones box, so that both cut out the same part of the face: means over ict, london
+# (`python -m benchmarks detectors` prints them), in sides of BlazeFace's box.
 ENLARGED, RAISED = 1.13, 0.15
-GRID = 8  # a window of a frame begins on this grid, so that the cascade steps over the same places as in the whole
+GRID = 8  # a cut-out starts on this grid, so that the cascade tests the same positions as in the whole frame
 
 _local = threading.local()
 
 
 def cascade(name: str = CASCADE) -> cv2.CascadeClassifier:
-    """This thread's classifier: a shared one gives wrong boxes.
+    """Return the classifier of this thread; a shared one gives wrong boxes.
 
     Raises:
         RuntimeError: the installed OpenCV has no cascade file (5.x has none).
@@ -53,8 +55,8 @@ def cascade(name: str = CASCADE) -> cv2.CascadeClassifier:
 
 @dataclass(frozen=True)
 class Detection:
-    """A face box inside its frame, how sure the detector is of it (the cascade's own weight, or BlazeFace's log odds),
-    and the points in it, where they are looked for."""
+    """A face box inside its frame, with its confidence (the weight of the cascade, or the log odds of BlazeFace), and
+    its landmarks if they were looked for."""
 
     box: Box
     weight: float
@@ -67,25 +69,25 @@ class Detection:
 
 
 def smallest_face(shape: tuple[int, ...], cfg: FaceConfig) -> float:
-    """Side of the smallest face looked for in pictures of `shape` (height, width), pixels."""
+    """Return the side in pixels of the smallest face that is searched in pictures of `shape` (height, width)."""
     return max(WINDOW, cfg.min_size * min(shape))
 
 
 def detect(picture: np.ndarray, cfg: FaceConfig, near: Box | None = None) -> list[Detection]:
-    """Face boxes in a grey picture, surest first, clamped to it.
+    """Detect face boxes in a grey picture, the most certain first, clipped to the picture.
 
     Args:
         picture: (height, width) uint8.
-        near: look only around this box, and at about its size; None: everywhere, from `smallest_face` up. BlazeFace
-            always looks everywhere: that costs it no more.
+        near: search only around this box and for about its size; None: search the whole picture. BlazeFace always
+            searches the whole picture, in the same time.
     Raises:
-        WeightsError: BlazeFace is asked for, and its weights were not fetched or are damaged.
+        WeightsError: the weights of BlazeFace were not fetched or are damaged.
     """
     return _blazeface(picture, cfg) if cfg.detector == "blazeface" else _viola_jones(picture, cfg, near)
 
 
 def _blazeface(picture: np.ndarray, cfg: FaceConfig) -> list[Detection]:
-    """BlazeFace's boxes, enlarged and raised to what a Viola-Jones box of the same face would be."""
+    """Detect boxes by BlazeFace, then enlarge and move them to match Viola-Jones boxes of the same faces."""
     found = []
     for (x, y, width, height), weight in zip(*blazeface.boxes(picture), strict=True):
         side = ENLARGED * (width + height) / 2
@@ -124,13 +126,13 @@ def _viola_jones(picture: np.ndarray, cfg: FaceConfig, near: Box | None) -> list
 
 
 def clamp(box: tuple[int, ...], shape: tuple[int, ...]) -> Box:
-    """The part of a box that lies inside a picture of `shape` (height, width)."""
+    """Clip a box to a picture of `shape` (height, width)."""
     x, y = max(0, box[0]), max(0, box[1])
     return x, y, min(shape[1], box[0] + box[2]) - x, min(shape[0], box[1] + box[3]) - y
 
 
 def overlap(a: Box, b: Box) -> float:
-    """Intersection over union of two boxes, 0 ... 1."""
+    """Return the intersection over union of two boxes, 0 ... 1."""
     width = min(a[0] + a[2], b[0] + b[2]) - max(a[0], b[0])
     height = min(a[1] + a[3], b[1] + b[3]) - max(a[1], b[1])
     if width <= 0 or height <= 0:
@@ -140,9 +142,12 @@ def overlap(a: Box, b: Box) -> float:
 
 
 def choose(found: list[Detection], last: Box | None) -> Detection:
-    """The face among boxes (surest first): of those at least half as sure as the best, the one where the face was.
+    """Select a face: of the boxes with at least half the best weight, the one that overlaps most with the last box.
 
-    Weights may be negative: the cascade reports boxes that fail one of its last stages too.
+    Args:
+        found: at least one detection, the most certain first. Weights may be negative, because the cascade also reports
+            boxes that fail one of its last stages.
+        last: box in the frame before; None: the most certain box is selected.
     """
     best = found[0].weight
     serious = [d for d in found if d.weight >= min(best, SERIOUS * best)]
@@ -150,11 +155,12 @@ def choose(found: list[Detection], last: Box | None) -> Detection:
 
 
 class FaceFinder:
-    """Finds one person's face through a clip, frame after frame; one finder a clip.
+    """Finds the face of one person in all frames of one clip.
 
     Args:
-        cfg: `per_frame` searches every frame whole (the thesis); `tracked` looks near the last box at about its size
-            first, and in the whole frame when it is not there. With `landmarks` yes, points are found in each box.
+        cfg: with `per_frame`, every frame is searched completely (the thesis); with `tracked`, first the region around
+            the last box is searched, then the whole frame if the face is not there. With `landmarks`, landmarks are
+            found in each box.
     """
 
     def __init__(self, cfg: FaceConfig) -> None:
@@ -166,16 +172,16 @@ class FaceFinder:
         self.flags: set[str] = set()
 
     def find(self, picture: np.ndarray) -> Detection | None:
-        """The face in a grey frame; one less sure than `min_weight` is given back, but not followed.
+        """Return the face in the next grey frame. A face with a weight below `min_weight` is returned, but not tracked.
 
-        A frame without a sure face is searched once more with its contrast raised locally: on dark skin, and in poor
-        light, eyes and brows stand out too little for the cascade. Of several sure boxes, one in which there are no
-        landmarks of a face is passed over. Without a detector the whole frame is the face.
+        A frame without a certain face is searched again with increased local contrast, because on dark skin or in poor
+        light the contrast of eyes and brows is too low for the cascade. Of several certain boxes, one without the
+        landmarks of a face is skipped. Without a detector, the whole frame is the face.
         """
         if self._cfg.detector == "none":
             whole = Detection((0, 0, picture.shape[1], picture.shape[0]), self._cfg.min_weight)
             return self._with_points(picture, whole)
-        if picture.shape != self._shape:  # the stream changed its size: the last box means nothing here
+        if picture.shape != self._shape:  # the frame size changed, so the last box is not valid
             self._last, self._shape = None, picture.shape
         found = self._follow(picture) or detect(picture, self._cfg)
         if not found or found[0].weight < self._cfg.min_weight:
@@ -218,7 +224,7 @@ class FaceFinder:
 
 
 def confirmed(face: np.ndarray) -> bool:
-    """True if a second cascade, trained apart from the first, takes an equalised (size, size) face for one too."""
+    """True if the second cascade also detects a face in an equalised (size, size) face."""
     small = cv2.resize(face, (CONFIRMED_SIDE, CONFIRMED_SIDE), interpolation=cv2.INTER_AREA)
     small = cv2.copyMakeBorder(small, *(CONFIRMED_BORDER,) * 4, cv2.BORDER_REPLICATE)
     least = round(0.6 * CONFIRMED_SIDE)
@@ -236,12 +242,12 @@ def level(picture: np.ndarray, found: Detection) -> tuple[np.ndarray, Landmarks]
 
 
 def crop(picture: np.ndarray, box: Box) -> np.ndarray:
-    """The face cut out of its frame, contiguous."""
+    """Return a contiguous copy of the box in a frame."""
     x, y, width, height = box
     return np.ascontiguousarray(picture[y : y + height, x : x + width])
 
 
 def resize(face: np.ndarray, size: int) -> np.ndarray:
-    """(size, size) uint8 face: pixel areas averaged when it shrinks, bilinear when it grows."""
+    """Resize a face to (size, size): area averages if it gets smaller, else bilinear interpolation."""
     shrinks = face.shape[0] > size or face.shape[1] > size
     return cv2.resize(face, (size, size), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)

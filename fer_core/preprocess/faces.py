@@ -12,7 +12,7 @@ from fer_core.preprocess.landmarks import MEASURES, N_POINTS
 
 
 class FrameStatus(StrEnum):
-    """Outcome of a selected frame; the frame keeps its place, with a face or without."""
+    """Result for a selected frame. A frame without a face stays in the ledger."""
 
     USED = "used"
     NO_FACE = "no_face"
@@ -26,13 +26,13 @@ class Ledger:
     """One row per selected frame, in order.
 
     Args:
-        frame: (m,) int32, 0-based place in the clip, counted by decoding.
-        time_s: (m,) float32, seconds from the start; NaN where the file does not say.
+        frame: (m,) int32, index of the frame in the clip from 0, counted by decoding.
+        time_s: (m,) float32, seconds from the start; NaN if the file has no times.
         status: (m,) FrameStatus values.
-        box: (m, 4) int32 face box x, y, width, height in frame pixels; zeros where there is none.
-        weight: (m,) float32 cascade confidence; 0 where there is none.
-        measures: (m, 8) float32 of the points in the box, see `landmarks.measures`; NaN where there is no box; None
-            where no points were looked for.
+        box: (m, 4) int32 face box x, y, width, height in frame pixels; zeros without a face.
+        weight: (m,) float32 confidence of the detector (see `Detection`); 0 without a face.
+        measures: (m, 8) float32 geometry of the landmarks in the box (see `landmarks.measures`); NaN without a face;
+            None if landmarks were not looked for.
     """
 
     frame: np.ndarray
@@ -56,11 +56,11 @@ class Ledger:
 
     @property
     def used(self) -> np.ndarray:
-        """(m,) bool: the frames that became faces, in the order of `Faces.pixels`."""
+        """(m,) bool: True for the frames whose faces are in `Faces.pixels`, in the same order."""
         return np.array([s is FrameStatus.USED for s in self.status], dtype=bool)
 
     def counts(self) -> dict[str, int]:
-        """Selected frames by status; every status is present."""
+        """Number of selected frames by status; every status is a key."""
         return {status.value: sum(s is status for s in self.status) for status in FrameStatus}
 
 
@@ -74,15 +74,15 @@ class Faces:
     """The equalised faces of one clip.
 
     Args:
-        key: faces key, from the clip's content, the config and the versions (see `preprocess/store.py`).
-        clip_digest: content identity of the clip.
+        key: key of the faces, from the clip's content, the settings and the versions (see `preprocess/store.py`).
+        clip_digest: content digest of the clip.
         pixels: (n, size, size) uint8 grey; n >= 0, n = number of `used` frames.
         ledger: one row per selected frame, m >= n.
         n_frames: frames decoded in the whole clip.
-        points: (n, 468, 3) float16 of each face, see `landmarks.in_box`; (0, 468, 3) where none were looked for.
-        apex: 0-based frame the clip was cut at; -1 when it was not cut.
-        width, height: upright frame size, pixels (of the first frame).
-        duration_s: container's or decoded duration, seconds; 0 where unknown.
+        points: (n, 468, 3) float16 landmarks of each face (see `landmarks.in_box`); (0, 468, 3) if not looked for.
+        apex: index (from 0) of the frame at which the clip was cut; -1 if it was not cut.
+        width, height: size of the upright first frame in pixels.
+        duration_s: duration in seconds, from the container or the decoded frames; 0 if unknown.
         flags: words for the report, sorted (`several_faces`, `tracked_lost`, `truncated`, `one_frame`, `hdr` ...).
     """
 
@@ -116,5 +116,6 @@ class Faces:
 
     @property
     def low_quality(self) -> bool:
-        """Too little to rest a verdict on: a face in under half of the selected frames, or a one-frame clip."""
+        """True if fewer than half of the selected frames have a face, if the clip has one frame, or if it is flagged
+        so."""
         return self.n_frames == 1 or 2 * self.n_used < self.n_selected or "low_quality" in self.flags

@@ -1,4 +1,4 @@
-"""A folder of frames, or a still, as a clip: bytes are read by us and decoded from memory; no path reaches OpenCV."""
+"""Read a folder of frames, or a still image, as a clip: files are decoded from memory; OpenCV gets no path."""
 
 from __future__ import annotations
 
@@ -14,20 +14,21 @@ from fer_core.clips.media import is_picture_content
 from fer_core.config import LimitsConfig
 from fer_core.errors import ClipError, ClipStatus
 from fer_core.preprocess.admit import open_regular
+from fer_core.preprocess.beat import MINUTE, no_beat
 from fer_core.preprocess.decode import Frame
 from fer_core.preprocess.frame_count import MIN_SHARE, Report
 from fer_core.preprocess.gray import check_pixels
 
-# How a whole picture ends; OpenCV fills the missing part of a cut one with grey and says nothing.
+# Last bytes of a complete picture; OpenCV fills the missing part of a truncated one with grey, without an error.
 _ENDS = {b"\xff\xd8": b"\xff\xd9", b"\x89P": b"IEND"}
-_TAIL = 4096  # some cameras append notes behind the end
-_NEXT = b"\xff\xd9\xff\xd8"  # a JPEG picture right behind another
-_STREAM = 2  # so many of these are a stream; a photograph may have one, before its depth map
-_SEEN = 16 * 2**20  # bytes of a file in which they are counted
+_TAIL = 4096  # some cameras append data after the end
+_NEXT = b"\xff\xd9\xff\xd8"  # one JPEG picture followed directly by another
+_STREAM = 2  # from this number on, the file is a stream; a photograph may have one, before its depth map
+_SEEN = 16 * 2**20  # bytes of the file in which they are counted
 
 
 def is_still(file: BufferedReader) -> bool:
-    """True if an open file is a single picture; a stream of JPEG pictures is a video."""
+    """Return True if an open file is a single picture; a stream of JPEG pictures is a video."""
     file.seek(0)
     head = file.read(64)
     if not is_picture_content(head):
@@ -40,18 +41,27 @@ class FrameFolder:
 
     Args:
         files: frames in order.
-        digest: content identity of the folder.
+        digest: content digest of the folder.
+        limits: largest frame.
+        beat: called after every `MINUTE` frames that were read.
     """
 
-    def __init__(self, files: tuple[Path, ...], digest: str, limits: LimitsConfig) -> None:
+    def __init__(
+        self, files: tuple[Path, ...], digest: str, limits: LimitsConfig, beat: Callable[[], None] = no_beat
+    ) -> None:
         self.n_expected = len(files)
         self.digest = digest
         self._files = files
         self._limits = limits
+        self._beat = beat
         self._report: Report | None = None
 
     def frames(self, wanted: Callable[[int], bool]) -> Iterator[Frame]:
-        """Every place in order; only wanted frames are read, so only those can turn out lost."""
+        """Yield every place in order; only wanted frames are read, so only these can be found lost.
+
+        Raises:
+            ClipError: under `MIN_SHARE` of the wanted frames can be decoded (damaged), or one is too_large.
+        """
         lost, asked = [], 0
         size = (0, 0)
         for index, file in enumerate(self._files):
@@ -59,6 +69,8 @@ class FrameFolder:
                 yield Frame(index, math.nan, None)
                 continue
             asked += 1
+            if asked % MINUTE == 0:
+                self._beat()
             picture = self._read(file)
             if picture is None:
                 lost.append(file.name)

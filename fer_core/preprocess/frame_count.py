@@ -1,4 +1,4 @@
-"""The census of a clip: which of its places decoded, which are lost, and how much of what it promised is there."""
+"""Count the frames of a clip: how many were decoded, which are lost, and the decoded share of what is stated."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ import numpy as np
 
 from fer_core.errors import ClipError, ClipStatus
 
-MIN_SHARE = 0.9  # of the frames a clip promises: under it a clip is damaged, over it flagged
-MAX_CORRUPT = 0.05  # of the frames, concealed by the decoder; over it a clip is of low quality
-PAUSE_S = 1.0  # a longer gap is a pause of the camera, not missing frames
-STEADY = 0.6  # of the gaps between frames must be one frame long before longer ones are taken for missing frames
+MIN_SHARE = 0.9  # least decoded share of the stated frames: below it a clip is damaged, below 1 it is flagged
+MAX_CORRUPT = 0.05  # maximum share of frames whose errors the decoder concealed; above it a clip is of low quality
+PAUSE_S = 1.0  # a longer gap counts as a pause of the camera, not as missing frames
+STEADY = 0.6  # minimum share of one-frame gaps; with fewer, longer gaps are not counted as missing frames
 
 
 @dataclass(frozen=True)
 class Report:
-    """Result of reading a clip once from its first to its last frame.
+    """Result of one pass over a clip, from its first to its last frame.
 
     Args:
-        n_frames: places, lost ones included.
-        n_lost: places that did not decode.
-        share: decoded part of what the container promises, 0 ... 1.
+        n_frames: number of frames, with the lost ones.
+        n_lost: number of frames that could not be decoded.
+        share: decoded share of what the container states, 0 ... 1.
         duration_s: seconds; 0 where unknown.
         width, height: upright size of the first frame, pixels.
         flags: see `Faces.flags`.
@@ -40,10 +40,10 @@ class Report:
 
 
 class Census:
-    """Counts one run over a video.
+    """Counts the packets and frames of one pass over a video.
 
     Args:
-        time_base: seconds a tick.
+        time_base: seconds per tick of the time stamps.
         shows_every_packet: see `container.shows_every_packet`.
     """
 
@@ -58,7 +58,11 @@ class Census:
         self._n_corrupt = 0
 
     def packet(self, packet: av.Packet, decoded: bool) -> None:
-        """Count a packet."""
+        """Count a packet.
+
+        Args:
+            decoded: False if the decoder reported an error.
+        """
         if not decoded:
             self._failed.append((packet.pts, len(self.stamps)))
         elif packet.size and packet.pts is not None and not packet.is_discard:
@@ -68,17 +72,18 @@ class Census:
         """Count a decoded frame."""
         self.stamps.append(frame.pts)
         self._n_corrupt += frame.is_corrupt
-        self._shows_every_packet &= not frame.interlaced_frame  # its halves may have come in two packets
+        self._shows_every_packet &= not frame.interlaced_frame  # its two fields may come in two packets
 
     def settle(self, n_expected: int, promised_s: float, rate: float) -> tuple[Report, list[int]]:
-        """The report, and the places that are lost, ascending.
+        """Return the report, and the indices of the lost frames, ascending.
 
         Args:
-            promised_s: duration the container promises, seconds; 0 where it does not.
-            rate: frames a second by the container; 0 where unknown.
+            n_expected: number of frames that the container states.
+            promised_s: duration that the container states, seconds; 0 where it states none.
+            rate: frames per second that the container states; 0 where unknown.
 
         Raises:
-            ClipError: nothing decoded, or under `MIN_SHARE` of what is promised (damaged).
+            ClipError: no frame, or less than `MIN_SHARE` of the stated frames or duration, was decoded (damaged).
         """
         n = len(self.stamps)
         known = [stamp for stamp in self.stamps if stamp is not None]
@@ -98,7 +103,7 @@ class Census:
         elif known:
             frame_s = (known[-1] - known[0]) * self._time_base / (n - 1) if n > 1 else 1 / rate if rate else 0.0
             span = frame_s * n
-            if promised_s - span > 2 * frame_s:  # durations are rounded, and some count a frame too many
+            if promised_s - span > 2 * frame_s:  # containers round durations, and some count one frame too many
                 share = min(share, span / promised_s)
         if share < MIN_SHARE:
             raise ClipError(
@@ -116,14 +121,14 @@ class Census:
         return Report(total, len(lost), share, span, *self.size, frozenset(self.flags)), places
 
     def _missing(self, stamps: set[int]) -> int:
-        """Frames lacking between the time stamps of a film of even rate; 0 where the rate is not even."""
+        """Return the number of frames missing between time stamps of an even frame rate; 0 if the rate is not even."""
         gaps = np.diff(sorted(stamps))
         gaps = gaps[gaps * self._time_base <= PAUSE_S]
         if len(gaps) == 0:
             return 0
         frame = float(np.median(gaps))
         steps = np.rint(gaps / frame)
-        even = np.abs(gaps - steps * frame) <= 0.1 * steps * frame + 1  # a tick: containers round
+        even = np.abs(gaps - steps * frame) <= 0.1 * steps * frame + 1  # one tick more, since containers round
         if not even.all() or np.mean(steps == 1) < STEADY:
             return 0
         return int(steps.sum()) - len(steps)

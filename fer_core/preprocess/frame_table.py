@@ -1,4 +1,4 @@
-"""Ledgers of many clips as one table: a row for every selected frame, whatever became of it."""
+"""Write the ledgers of many clips as one table, with a row for every selected frame, used or not."""
 
 from __future__ import annotations
 
@@ -22,9 +22,11 @@ _BOX = ("x", "y", "width", "height")
 
 
 def frame_table(ledgers: Iterable[tuple[str, Ledger]]) -> pa.Table:
-    """Columns clip, frame (0-based), time_s (null where unknown), status, used, x, y, width, height (pixels of the
-    face box, zeros where there is none), weight, and the measures of the face's points (`landmarks.measures`), null
-    where none were found.
+    """Return a table with one row per selected frame.
+
+    Its columns are clip, frame (counted from 0), time_s (null where unknown), status, used, x, y, width, height (pixels
+    of the face box), weight, and the geometry of the landmarks (`landmarks.measures`); box, weight and geometry are
+    null where there is no face, the geometry also where landmarks were not looked for.
 
     Args:
         ledgers: (clip id, its ledger).
@@ -41,6 +43,7 @@ def frame_table(ledgers: Iterable[tuple[str, Ledger]]) -> pa.Table:
             pieces.append(np.full((len(ledger), len(MEASURES)), np.nan) if known is None else known)
     empty = {"frame": (0,), "time_s": (0,), "used": (0,), "box": (0, 4), "weight": (0,), "measures": (0, len(MEASURES))}
     whole = {c: np.concatenate([np.empty(empty[c]), *pieces]) for c, pieces in numbers.items()}
+    no_box = whole["box"][:, 2] == 0
     return pa.table(
         {
             "clip": pa.array(names, pa.string()),
@@ -48,8 +51,8 @@ def frame_table(ledgers: Iterable[tuple[str, Ledger]]) -> pa.Table:
             "time_s": pa.array(whole["time_s"].astype(np.float32), from_pandas=True),
             "status": pa.array(status, pa.string()),
             "used": pa.array(whole["used"].astype(bool)),
-            **{side: pa.array(whole["box"][:, i].astype(np.int32)) for i, side in enumerate(_BOX)},
-            "weight": pa.array(whole["weight"].astype(np.float32)),
+            **{side: pa.array(whole["box"][:, i].astype(np.int32), mask=no_box) for i, side in enumerate(_BOX)},
+            "weight": pa.array(whole["weight"].astype(np.float32), mask=no_box),
             **{
                 name: pa.array(whole["measures"][:, i].astype(np.float32), from_pandas=True)
                 for i, name in enumerate(MEASURES)
@@ -59,17 +62,23 @@ def frame_table(ledgers: Iterable[tuple[str, Ledger]]) -> pa.Table:
 
 
 def check_table_path(path: Path) -> None:
-    """Raises ConfigError when a table cannot be written under this name, StoreError when something else is there."""
+    """Check, before any work is done, that a table can be written to `path`.
+
+    Raises:
+        ConfigError: the suffix is neither .parquet nor .csv.
+        StoreError: the place cannot be written.
+    """
     if path.suffix.lower() not in SUFFIXES:
         raise ConfigError(f"table {path} must end in {' or '.join(SUFFIXES)}, but ends in '{path.suffix}'")
     writable_place(path)
 
 
 def write_table(table: pa.Table, path: Path) -> None:
-    """Write a table as Parquet or CSV, by its name's end; whole or not at all.
+    """Write a table as Parquet or CSV, by the suffix of `path`; the file appears complete or not at all.
 
     Raises:
-        ConfigError: it ends otherwise. StoreError: the disk refuses.
+        ConfigError: the suffix is neither .parquet nor .csv.
+        StoreError: the file cannot be written.
     """
     check_table_path(path)
     if path.suffix.lower() == ".parquet":

@@ -1,4 +1,4 @@
-"""From a decoded frame to the picture a viewer sees: grey, full range, upright, with square pixels."""
+"""Convert a decoded frame to the picture that a viewer sees: grey, full range, upright, with square pixels."""
 
 from __future__ import annotations
 
@@ -14,21 +14,24 @@ from fer_core.errors import ClipError, ClipStatus
 FULL_RANGE = 2  # AVCOL_RANGE_JPEG
 LIMITED_RANGE = 1  # AVCOL_RANGE_MPEG
 PQ, HLG = 16, 18  # SMPTE ST 2084 and ARIB STD-B67 transfer curves
-MAX_STRETCH = 4  # pixels further from square than this are an error in the file, not in the camera
+MAX_STRETCH = 4  # a pixel aspect ratio beyond this is an error in the file
 
 _LUMA_PLANE = re.compile(r"yuv(j?)(a?)4\d\dp(9|10|12|14|16)?(le)?|(gray)(9|10|12|14|16)?(le)?|nv12|nv21")
 
 
 @cache
 def _expansion(bits: int, full: bool) -> np.ndarray:
-    """(2**bits,) uint8 table from luma codes to 0...255; limited range keeps 16...235 (of 8 bits) for black...white."""
+    """Return a table from luma codes to 0...255, (2**bits,) uint8.
+
+    In limited range, 16...235 (for 8 bits) are black...white.
+    """
     codes = np.arange(1 << bits, dtype=np.float64)
     low, high = (0.0, float((1 << bits) - 1)) if full else (16.0 * 2 ** (bits - 8), 235.0 * 2 ** (bits - 8))
     return np.clip(np.rint((codes - low) * 255.0 / (high - low)), 0, 255).astype(np.uint8)
 
 
 def gray(frame: av.VideoFrame) -> np.ndarray:
-    """(height, width) uint8 grey of a frame as it is stored: its luma plane at full range, alpha laid over black.
+    """Return the grey picture of a frame as stored, (height, width) uint8: its luma at full range, alpha over black.
 
     Formats without a luma plane of their own (RGB, packed YUV) are converted by swscale, whose `gray` is full range.
     """
@@ -64,7 +67,10 @@ def _over_black(picture: np.ndarray, alpha: np.ndarray) -> np.ndarray:
 
 
 def display_matrix(frame: av.VideoFrame) -> tuple[int, int, int, int] | None:
-    """The 2x2 part (a, b, c, d) of a frame's display matrix, 16.16 fixed point: x' = ax + cy, y' = bx + dy."""
+    """Return the 2x2 part (a, b, c, d) of a frame's display matrix; None if the frame has none.
+
+    It is in 16.16 fixed point: x' = ax + cy, y' = bx + dy.
+    """
     data = frame.side_data.get("DISPLAYMATRIX")
     if data is None:
         return None
@@ -73,14 +79,14 @@ def display_matrix(frame: av.VideoFrame) -> tuple[int, int, int, int] | None:
 
 
 def right_angled(matrix: tuple[int, int, int, int]) -> bool:
-    """True if a display matrix is one of the eight turns and mirrorings that move whole pixels."""
+    """Return True if a display matrix is one of the eight rotations and reflections that map pixels onto pixels."""
     a, b, c, d = matrix
     straight, crossed = min(abs(a), abs(d)), min(abs(b), abs(c))
     return max(abs(b), abs(c)) * 16 < straight or max(abs(a), abs(d)) * 16 < crossed
 
 
 def upright(picture: np.ndarray, matrix: tuple[int, int, int, int] | None) -> np.ndarray:
-    """The picture turned and mirrored as its display matrix asks; a slanted matrix leaves it as it is."""
+    """Return the picture rotated and mirrored by its display matrix; other matrices leave it as it is."""
     if matrix is None or not right_angled(matrix):
         return picture
     a, b, c, d = matrix
@@ -90,7 +96,9 @@ def upright(picture: np.ndarray, matrix: tuple[int, int, int, int] | None) -> np
 
 
 def square_pixels(picture: np.ndarray, aspect: float, max_pixels: int) -> np.ndarray:
-    """The picture stretched so that its pixels, `aspect` times as wide as high, become square; nothing is shrunk.
+    """Return the picture stretched so that its pixels become square; no side is shrunk.
+
+    `aspect` is the width of a pixel divided by its height.
 
     Raises:
         ClipError: the stretched picture has more than `max_pixels` (too_large).
@@ -105,7 +113,11 @@ def square_pixels(picture: np.ndarray, aspect: float, max_pixels: int) -> np.nda
 
 
 def check_pixels(width: int, height: int, max_pixels: int) -> None:
-    """Refuse a frame before it is decoded or converted. Raises ClipError (too_large)."""
+    """Refuse a frame that is too large, before it is decoded or converted.
+
+    Raises:
+        ClipError: the frame has more than `max_pixels` (too_large).
+    """
     if width * height > max_pixels:
         raise ClipError(
             ClipStatus.TOO_LARGE,

@@ -1,4 +1,4 @@
-"""Perceptual hashes of whole frames, made before faces are searched; they find near-duplicates (`clips.duplicates`)."""
+"""Perceptual hashes of whole frames, which find near-duplicate clips (`clips.duplicates`) before face detection."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from fer_core.config import LimitsConfig
 from fer_core.errors import ClipError, ClipStatus, DataError
 from fer_core.preprocess.admit import admit
 from fer_core.preprocess.batch import content_of, side_by_side
+from fer_core.preprocess.beat import no_beat
 from fer_core.preprocess.children import Children
 from fer_core.preprocess.decode import Media
 from fer_core.preprocess.pipeline import check_content, open_media
@@ -25,13 +26,15 @@ LOOK_VERSION = 1  # raised whenever the same clip gives another hash
 
 
 @dataclass(frozen=True)
-class Look:
+class ClipHash:
     """Perceptual hash of one clip.
 
     Args:
-        digest: content identity; empty where the file could not be read.
-        hash: (5, 32) uint8, see `duplicates.clip_hash`; None where `error` says why.
-        cached: whether it was stored already.
+        clip: the clip.
+        digest: content digest; empty if the file could not be read.
+        hash: (5, 32) uint8, see `duplicates.clip_hash`; None if there is an error.
+        error: the error; None if there is a hash.
+        cached: True if the hash was stored before.
     """
 
     clip: Clip
@@ -42,13 +45,13 @@ class Look:
 
 
 @dataclass(frozen=True)
-class Looks:
+class ClipHashes:
     """Perceptual hashes of many clips.
 
     Args:
-        digests: clip id -> content digest, of every clip.
-        hashes: clip id -> hash, of those that decode.
-        unseen: clip id -> why there is no hash.
+        digests: clip id -> content digest, for all clips.
+        hashes: clip id -> hash, for the clips that can be decoded.
+        unseen: clip id -> reason why there is no hash.
     """
 
     digests: Mapping[str, str]
@@ -56,16 +59,16 @@ class Looks:
     unseen: Mapping[str, str]
 
 
-def look_at(
+def hash_clips(
     clips: Sequence[Clip],
     limits: LimitsConfig,
     store_root: Path,
     progress: Callable[[int, int], None] | None = None,
-) -> Looks:
-    """Digests and hashes of clips; arguments as `hash_batch`.
+) -> ClipHashes:
+    """Return digests and hashes of clips; for the arguments see `hash_batch`.
 
     Raises:
-        DataError: a clip cannot be read at all, so that its content has no identity.
+        DataError: the file of a clip cannot be read, so that it has no digest.
     """
     digests, hashes, unseen = {}, {}, {}
     for seen in hash_batch(clips, limits, store_root, progress):
@@ -78,7 +81,7 @@ def look_at(
             unseen[name] = seen.error.reason if seen.error else ""
         else:
             hashes[name] = seen.hash
-    return Looks(digests, hashes, unseen)
+    return ClipHashes(digests, hashes, unseen)
 
 
 def hash_batch(
@@ -86,20 +89,21 @@ def hash_batch(
     limits: LimitsConfig,
     store_root: Path,
     progress: Callable[[int, int], None] | None = None,
-) -> Iterator[Look]:
-    """The hash of every clip, in order, each file decoded in a child process and only once in its life.
+) -> Iterator[ClipHash]:
+    """Yield the hash of every clip, in order. Files are decoded in child processes, and only if no hash is stored.
 
     Args:
-        store_root: the workspace's `store` folder; hashes are kept in it under the content's digest.
-        progress: called with (clips done, clips in all) as results come out.
+        store_root: the workspace's `store` folder, where hashes are stored by content digest.
+        progress: called with (clips done, all clips).
 
     Raises:
-        StoreError: the store refuses to be written. FerError: no child process can be started.
+        StoreError: the store cannot be written.
+        FerError: no child process can be started.
     """
     store = EntryStore(store_root, "hashes")
     children = Children(limits)
 
-    def make(clip: Clip) -> Look:
+    def make(clip: Clip) -> ClipHash:
         digest = ""
         try:
             admit(clip.path, limits, clip.root)
@@ -107,13 +111,13 @@ def hash_batch(
             key = cache_key(clip=digest, version=LOOK_VERSION, decoders=decoders())
             stored = store.get(key)
             if stored is not None:
-                return Look(clip, digest, stored[0]["hash"], None, True)
+                return ClipHash(clip, digest, stored[0]["hash"], None, True)
             packed = bytes.fromhex(children.ask("look", clip.path, digest=digest)["hash"])
             seen = np.frombuffer(packed, np.uint8).reshape(POSITIONS, -1)
             store.put(key, {"hash": seen}, {"clip_digest": digest})
-            return Look(clip, digest, seen, None, False)
+            return ClipHash(clip, digest, seen, None, False)
         except ClipError as exc:
-            return Look(clip, digest, None, exc, False)
+            return ClipHash(clip, digest, None, exc, False)
 
     with closing(side_by_side(make, clips, limits.workers, children.stop)) as looks:
         for done, made in enumerate(looks, start=1):
@@ -122,13 +126,13 @@ def hash_batch(
                 progress(done, len(clips))
 
 
-def look(path: Path, digest: str, limits: LimitsConfig) -> np.ndarray:
-    """(5, 32) uint8 hash of a clip, made in this process; a frame that is lost is stood for by the one before.
+def look(path: Path, digest: str, limits: LimitsConfig, beat: Callable[[], None] = no_beat) -> np.ndarray:
+    """Compute the (5, 32) uint8 hash of a clip in this process; a lost frame is replaced by the frame before it.
 
     Raises:
-        ClipError: the clip cannot be used (see `pipeline.open_media`), or its content is not of that digest any more.
+        ClipError: the clip cannot be used (see `pipeline.open_media`), or its content digest has changed.
     """
-    with open_media(path, limits) as media:
+    with open_media(path, limits, beat) as media:
         check_content(media.digest, digest)
         pictures = _five(media, media.n_expected)
         n_frames = media.report().n_frames

@@ -1,4 +1,5 @@
-"""A clip's way to its faces, in the thesis's order (§3.5): select, grey, crop, equalise, resize."""
+"""Make the faces of a clip by the steps of the thesis (§3.5): select frames, convert to grey, crop, equalise,
+resize."""
 
 from __future__ import annotations
 
@@ -17,6 +18,7 @@ from fer_core.config import LimitsConfig, PreprocessConfig
 from fer_core.errors import ClipError, ClipStatus
 from fer_core.preprocess.admit import admit, missing, open_regular
 from fer_core.preprocess.apex import estimate_apex
+from fer_core.preprocess.beat import no_beat
 from fer_core.preprocess.changes import Change, Changed, changed_apex
 from fer_core.preprocess.decode import Frame, Media, VideoFile
 from fer_core.preprocess.equalize import equalize_by
@@ -29,18 +31,18 @@ from fer_core.preprocess.selection import select
 from fer_core.preprocess.spool import Spool
 from fer_core.preprocess.store import FacesStore, cut_at, faces_key
 
-SMALL_FACE = 40  # pixels; under it a face shows too little of an expression
-SQUARE = 1.5  # longer by shorter side: over it, a frame taken whole for a face is hardly one, and is stretched
-PROBED = 8  # frames that decide whether a clip lies on its side
+SMALL_FACE = 40  # pixels; smaller faces show too little of an expression
+SQUARE = 1.5  # largest ratio of sides at which a whole frame can be used as a face without much distortion
+PROBED = 8  # number of frames that decide whether a clip is sideways
 # mean weight over a clip's frames: upright faces in good light have 6 to 10, and log odds of 1.5 to 3
 SURE = {"viola_jones": 3.0, "blazeface": 1.2}
-CONFIRMED = 0.5  # of a clip's frames: more faces than that must be confirmed before it is taken to lie on its side
+CONFIRMED = 0.5  # share of a clip's frames: more faces must be confirmed before the clip is taken as sideways
 
 
 def preprocess(clip: Clip, cfg: PreprocessConfig, limits: LimitsConfig) -> Faces:
-    """The faces of a clip, made in this process; `batch.preprocess_batch` is the door for files one does not trust.
+    """Make the faces of a clip in this process. For untrusted files, use `batch.preprocess_batch`.
 
-    A clip without any face has faces of shape (0, size, size) and a ledger that says so.
+    For a clip without a face, the result has pixels of shape (0, size, size) and a ledger.
 
     Raises:
         ClipError: the clip cannot be used (damaged, unsupported, too_large, missing, rejected).
@@ -56,17 +58,19 @@ def preprocess_into(
     limits: LimitsConfig,
     digest: str,
     change: Change | None = None,
+    beat: Callable[[], None] = no_beat,
 ) -> str:
     """Put the faces of a clip into a store, in memory that does not grow with its length; their key.
 
     Args:
         digest: content the clip must have. change: made of it before faces are looked for.
+        beat: called after each minute of frames decoded.
 
     Raises:
         ClipError: as `preprocess`; rejected when the content is another. StoreError: the disk refuses.
     """
     folder = store.spool_folder()
-    with open_media(clip.path, limits) as media:
+    with open_media(clip.path, limits, beat) as media:
         check_content(media.digest, digest)
         apex = cut_at(clip, cfg)
         if change is not None:
@@ -77,8 +81,11 @@ def preprocess_into(
 
 
 @contextmanager
-def open_media(path: Path, limits: LimitsConfig) -> Iterator[Media]:
+def open_media(path: Path, limits: LimitsConfig, beat: Callable[[], None] = no_beat) -> Iterator[Media]:
     """A video file or frame folder, open; leaving it makes sure that its content was the same throughout.
+
+    Args:
+        beat: called after each minute of frames decoded.
 
     Raises:
         ClipError: it may not be opened (see `admit`), or was written to while it was read (missing: try again).
@@ -90,7 +97,9 @@ def open_media(path: Path, limits: LimitsConfig) -> Iterator[Media]:
             file = stack.enter_context(open_regular(path, limits))
             before = _stamps([file.fileno()])
             digest = _digest_of(file)
-            media = FrameFolder(files, digest, limits) if is_still(file) else VideoFile(file, digest, limits)
+            media = (
+                FrameFolder(files, digest, limits, beat) if is_still(file) else VideoFile(file, digest, limits, beat)
+            )
             yield media
             after = _stamps([file.fileno()])
         else:
@@ -99,7 +108,7 @@ def open_media(path: Path, limits: LimitsConfig) -> Iterator[Media]:
                 digest = clip_digest(path)
             except OSError as exc:
                 raise missing(exc) from exc
-            media = FrameFolder(files, digest, limits)
+            media = FrameFolder(files, digest, limits, beat)
             yield media
             after = _stamps(files)
     if before != after:
@@ -107,19 +116,20 @@ def open_media(path: Path, limits: LimitsConfig) -> Iterator[Media]:
 
 
 def check_content(now: str, before: str) -> None:
-    """Raises ClipError (rejected) when the digest of a clip is no longer what it was when the batch looked."""
+    """Raise ClipError (rejected) if the digest of a clip has changed since the start of the batch."""
     if now != before:
         raise ClipError(ClipStatus.REJECTED, "its content was replaced while the batch ran; run again")
 
 
 def faces_of(media: Media, given_apex: int, cfg: PreprocessConfig, folder: Path | None = None) -> tuple[Faces, Spool]:
-    """The faces of an open clip, and the spool that holds their pixels.
+    """Make the faces of an open clip; return them and the spool that holds their pixels.
 
-    A clip with few sure faces is read lying on either side too: some databases store their clips sideways (MMI), and
-    some cameras forget to say how they were held. The reading as it is stands unless `_evidence` says otherwise.
+    A clip with few certain faces is also read rotated by 90° in both directions, because some databases (MMI) store
+    clips sideways and some cameras do not record their orientation. A rotation is used only if it gives more
+    `_evidence`.
 
     Args:
-        folder: where pixels are kept while they are made; None: in memory.
+        folder: folder for the pixels while they are made; None: in memory.
     """
     faces, spool = _faces_of(media, given_apex, cfg, folder)
     if cfg.face.detector == "none":
@@ -128,7 +138,7 @@ def faces_of(media: Media, given_apex: int, cfg: PreprocessConfig, folder: Path 
         return faces, spool
     few = cfg.model_copy(update={"apex": "last", "max_frames": min(cfg.max_frames or PROBED, PROBED)})
     upright = _evidence(faces)
-    for quarters in (-1, 1):  # clockwise first, as MMI's need it
+    for quarters in (-1, 1):  # clockwise first, because MMI's clips need it
         turned = Turned(media, quarters)
         if _evidence(_faces_of(turned, -1, few, None)[0]) > max(CONFIRMED, upright):
             faces, spool = _faces_of(turned, given_apex, cfg, folder)
@@ -137,10 +147,10 @@ def faces_of(media: Media, given_apex: int, cfg: PreprocessConfig, folder: Path 
 
 
 def _evidence(faces: Faces) -> float:
-    """How surely the frames of a clip, read upright or turned, show a face, 0 ... 1: the mean presence of the landmark
-    network or, where it is not asked, the share in which a second cascade confirms the face.
+    """Return how certainly the selected frames show a face, 0 ... 1: the mean presence score of the landmark network
+    or, without landmarks, the share of frames with a face that the second cascade confirms.
 
-    The first cascade's own weights do not count: it finds steady "faces" in a turned picture with weights up to 9.
+    The weights of the first cascade are not used: in a rotated picture it finds false faces with weights up to 9.
     """
     if faces.ledger.measures is not None:
         return float(faces.ledger.measures[faces.ledger.used, MEASURES.index("presence")].sum()) / faces.n_selected
@@ -148,7 +158,7 @@ def _evidence(faces: Faces) -> float:
 
 
 class Turned:
-    """A clip with every picture turned by quarters, counter-clockwise where positive; see `decode.Media`."""
+    """A clip whose pictures are rotated by multiples of 90°, counter-clockwise if positive; see `decode.Media`."""
 
     def __init__(self, media: Media, quarters: int) -> None:
         self.n_expected, self.digest = media.n_expected, media.digest
@@ -166,7 +176,8 @@ class Turned:
 
 
 def _faces_of(media: Media, given_apex: int, cfg: PreprocessConfig, folder: Path | None) -> tuple[Faces, Spool]:
-    """One run over the frames is enough where the container counts them right; the decoded count decides."""
+    """Make faces in one run over the frames; if the container's frame count was wrong, run again with the decoded
+    count."""
     cfg = resolved(cfg)
     apex = None if given_apex < 0 else given_apex
     n, n_lost = max(media.n_expected, 1, given_apex + 1), 0

@@ -1,4 +1,4 @@
-"""Select the frames of a clip (thesis §3.5.1): cut at the apex, then the second half, then at most so many."""
+"""Select the frames of a clip (thesis §3.5.1): cut at the apex, take the second half, then limit their number."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from fer_core.errors import ClipError, ClipStatus
 
 
 def select(n_frames: int, apex: int | None, cfg: PreprocessConfig) -> np.ndarray:
-    """(m,) int32 ascending 0-based frames to use, the last one the apex; m >= 1.
+    """Return (m,) int32 ascending indices (from 0) of the frames to use; the last one is the apex; m >= 1.
 
-    The thesis writes frames n/2 ... n: of n frames counted from 0 those with i >= n // 2, so one frame is kept of one,
-    the second of two, the second and third of three. `max_frames` thins them evenly and keeps the last; of a whole
-    course (`all`) it keeps the first as well, which is where a face is neutral.
+    The thesis uses frames n/2 ... n: of n frames counted from 0, those with i >= n // 2. So of one frame, this frame is
+    kept; of two, the second; of three, the second and third. `max_frames` keeps evenly spaced frames, with the last
+    one; for the whole course (`all`) also the first one, in which the face is neutral.
 
     Args:
-        n_frames: decoded length of the clip, >= 1.
-        apex: frame the clip is cut after; None cuts nothing.
+        n_frames: number of decoded frames, >= 1.
+        apex: index of the last frame to use; None: the clip is not cut.
 
     Raises:
-        ClipError: the apex lies behind the last frame (damaged).
+        ClipError: the apex is after the last frame (damaged).
 
     Example:
         >>> from fer_core.config import PreprocessConfig

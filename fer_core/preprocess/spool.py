@@ -1,4 +1,4 @@
-"""Faces on their way from the frames to the store: in memory, or on disk so that a long clip takes no more of it."""
+"""A buffer of faces before they are stored: in memory, or in a file so that long clips need no more memory."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ import numpy as np
 
 from fer_core.errors import StoreError
 
-PIECE = 16  # faces read at a time
+PIECE = 16  # number of faces read at a time
 
 
 class Spool:
     """A growing list of faces.
 
     Args:
-        size: side of a face, pixels.
-        folder: where to keep them, in a file without a name, which nothing can leave behind; None: in memory.
+        size: side of a face in pixels.
+        folder: folder for an unnamed temporary file, which disappears with the process; None: in memory.
     """
 
     def __init__(self, size: int, folder: Path | None = None) -> None:
@@ -29,27 +29,28 @@ class Spool:
         self._n = 0
         self._file: IO[bytes] = io.BytesIO()
         if folder is not None:
-            with _told(folder):
+            with _full_disk_named(folder):
                 self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 - as long as this object lives
         self._folder = folder
 
     def append(self, face: np.ndarray) -> None:
-        """Add a face (size, size) uint8. Raises StoreError when the disk refuses."""
-        with _told(self._folder):
+        """Add a (size, size) uint8 face. Raises StoreError if it cannot be written."""
+        with _full_disk_named(self._folder):
             self._file.write(face.tobytes())
         self._n += 1
 
     def pixels(self) -> np.ndarray:
-        """(n, size, size) uint8: all faces, mapped where they are on disk; nothing may be added any more."""
+        """Return all faces, (n, size, size) uint8, memory-mapped if they are on disk. No face may be added
+        afterwards."""
         shape = (self._n, self._size, self._size)
         if isinstance(self._file, io.BytesIO):
             return np.frombuffer(self._file.getbuffer(), np.uint8).reshape(shape)
-        with _told(self._folder):
+        with _full_disk_named(self._folder):
             self._file.flush()
         return np.asarray(np.memmap(self._file, np.uint8, "c", shape=shape)) if self._n else np.empty(shape, np.uint8)
 
     def pieces(self) -> Iterator[np.ndarray]:
-        """The faces again, (m, size, size) at a time; one empty piece where there are none."""
+        """Yield the faces in (m, size, size) pieces; one empty piece if there are none."""
         self._file.seek(0)
         for left in range(self._n, 0, -PIECE):
             data = self._file.read(min(left, PIECE) * self._size**2)
@@ -59,7 +60,7 @@ class Spool:
 
 
 @contextmanager
-def _told(folder: Path | None) -> Iterator[None]:
+def _full_disk_named(folder: Path | None) -> Iterator[None]:
     try:
         yield
     except OSError as exc:

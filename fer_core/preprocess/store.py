@@ -1,4 +1,4 @@
-"""Faces on disk, under a key of everything that determines them."""
+"""The store of faces, under keys made from everything that determines the faces."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from fer_core.preprocess.faces import Faces, FrameStatus, Ledger
 from fer_core.preprocess.landmarks import resolved
 from fer_core.store import EntryStore, cache_key
 
-PREPROCESS_VERSION = 3  # raised whenever the same clip and config give other faces; a golden test holds it honest
+PREPROCESS_VERSION = 3  # raise it whenever the same clip and settings give other faces; a test compares stored ones
 
 _CODES = tuple(FrameStatus)
 _NOTED = ("clip_digest", "n_frames", "apex", "width", "height", "duration_s")
@@ -31,17 +31,15 @@ def decoders() -> dict[str, str]:
 
 
 def cut_at(clip: Clip, cfg: PreprocessConfig) -> int:
-    """Frame the clip is cut at because its manifest says so; -1 where it does not, or is not asked."""
+    """Return the apex from the manifest at which the clip is cut; -1 if there is none or it is not used."""
     return -1 if clip.apex is None or cfg.apex == "last" else clip.apex
 
 
 def faces_key(clip_digest: str, apex: int, cfg: PreprocessConfig) -> str:
-    """Key of a clip's faces: its content, the given apex it is cut at (-1: none), the config, and the versions.
-
-    The config says whether the landmark network was asked, `face.landmarks`: with and without it are two keys.
+    """Return the key of a clip's faces: content, apex from the manifest (-1: none), settings and versions.
 
     Raises:
-        WeightsError: the network is asked for and is not on this machine.
+        WeightsError: landmarks are asked for, and the network is not on this machine.
     """
     return cache_key(
         clip=clip_digest,
@@ -53,7 +51,7 @@ def faces_key(clip_digest: str, apex: int, cfg: PreprocessConfig) -> str:
 
 
 class FacesStore:
-    """Faces by key.
+    """Stored faces by key.
 
     Args:
         store_root: the workspace's `store` folder.
@@ -71,7 +69,7 @@ class FacesStore:
         return key in self.entries
 
     def spool_folder(self) -> Path:
-        """A folder on the store's disk for pixels on their way into it. Raises StoreError when there can be none."""
+        """Return a temporary folder on the store's disk for pixels. Raises StoreError if it cannot be created."""
         try:
             self.entries.root.mkdir(parents=True, exist_ok=True)
         except OSError as exc:
@@ -81,10 +79,10 @@ class FacesStore:
         return self.entries.root
 
     def put(self, faces: Faces, pieces: Iterable[np.ndarray] | None = None) -> None:
-        """Store faces under their own key. Raises StoreError when the disk refuses.
+        """Store faces under their key. Raises StoreError if they cannot be written.
 
         Args:
-            pieces: the pixels in (m, size, size) pieces, at least one, where they are not to be held in memory.
+            pieces: the pixels in (m, size, size) pieces, at least one, if they are not in memory.
         """
         ledger = faces.ledger
         beside = {
@@ -101,7 +99,7 @@ class FacesStore:
         self.entries.put_rows(faces.key, "pixels", pieces or [faces.pixels], faces.n_used, note, beside)
 
     def get(self, key: str) -> Faces | None:
-        """The faces of `key`; None when there are none, or only a corrupt entry (reported and removed)."""
+        """Return the faces of `key`; None if there are none or the entry is damaged (it is logged and removed)."""
         found = self.entries.get(key, mapped="pixels")
         if found is None:
             return None

@@ -1,7 +1,7 @@
-"""Small published networks that preprocessing runs with OpenCV: where they are kept, and their bytes, checked.
+"""Small published networks that preprocessing runs with OpenCV: their folder, and their bytes after a check.
 
-`features.known_weights` fetches them (`ferflow weights fetch`). A decoding child has no home of its own to look in: its
-parent names the folder to it in $FERFLOW_WEIGHTS.
+`features.known_weights` downloads them (`ferflow weights fetch`). A decoding child has no home folder, so its parent
+passes the folder in $FERFLOW_WEIGHTS.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ SHA256 = {
 
 
 def weights_folder() -> Path:
-    """The folder of fetched weights: $FERFLOW_WEIGHTS, else `weights` in ferflow's folder of the user's cache."""
+    """Return the folder of downloaded weights: $FERFLOW_WEIGHTS, otherwise ferflow's `weights` in the user cache."""
     if given := os.environ.get(FOLDER):
         return Path(given)
     from platformdirs import user_cache_path
@@ -30,10 +30,10 @@ def weights_folder() -> Path:
 
 
 def tflite(name: str) -> bytes:
-    """The bytes of a network in TensorFlow Lite's format.
+    """Return the bytes of a network in TensorFlow Lite format.
 
     Raises:
-        WeightsError: it was not fetched, or its bytes are not the published ones.
+        WeightsError: the file is missing, or its bytes are not the published ones.
     """
     return _read(weights_folder() / f"{name}.tflite", name)
 

@@ -1,4 +1,4 @@
-"""A comparison as a page and as Markdown: one table, one figure."""
+"""A comparison of models as an HTML page, Markdown and JSON, with one table and one figure."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ RANKING = (
 
 
 def comparison_row(entry: Entry) -> dict[str, Any]:
-    """An entry as tables show it: texts, in the order of `COLUMNS` after name and title."""
+    """Return an entry as text cells by column: name and title, then the columns of `COLUMNS`."""
     difference = "–"
     if entry.difference is not None:
         d = entry.difference
@@ -42,7 +42,7 @@ def comparison_row(entry: Entry) -> dict[str, Any]:
 
 
 def comparison_markdown(comparison: Comparison, external: ExternalValidation | None = None) -> str:
-    """The tables in Markdown, with what they rest on."""
+    """Return the tables as Markdown, with the data and the folds they are based on."""
     rows = [comparison_row(entry) for entry in comparison.entries]
     names = list(rows[0])
     lines = ["## Models compared", "", _rests_on(comparison), ""]
@@ -53,7 +53,7 @@ def comparison_markdown(comparison: Comparison, external: ExternalValidation | N
     lines += ["", RANKING]
     lines += [f"\n{name} has no row: {markdown_text(why)}" for name, why in comparison.failed.items()]
     if external is not None:
-        rows = [{"model": name, **judged.columns()} for name, judged in external.judged.items()]
+        rows = [{"model": name, **judged.columns()} for name, judged in external.results.items()]
         lines += ["", f"### On {markdown_text(external.name)}", "", _tells(external), ""]
         lines += [f"| {' | '.join(rows[0])} |", f"| --- |{' ---: |' * (len(rows[0]) - 1)}"] if rows else []
         lines += [f"| {' | '.join(row.values())} |" for row in rows]
@@ -62,7 +62,7 @@ def comparison_markdown(comparison: Comparison, external: ExternalValidation | N
 
 
 def comparison_json(comparison: Comparison, external: ExternalValidation | None = None) -> dict[str, Any]:
-    """All numbers, JSON-able: `rows` as the tables have them, `models` in full."""
+    """Return all numbers as JSON-able values: `rows` as in the tables, `models` with full precision."""
     return {
         "external": external.to_json() if external else None,
         "folds": comparison.folds,
@@ -90,10 +90,11 @@ def comparison_json(comparison: Comparison, external: ExternalValidation | None 
 def comparison_page(
     comparison: Comparison, external: ExternalValidation | None = None, *, data: str, backbone: str
 ) -> str:
-    """The self-contained HTML page.
+    """Return the self-contained HTML page.
 
     Args:
-        data: fingerprint of the clips. backbone: name of the one that made the features.
+        data: fingerprint of the clips.
+        backbone: name of the backbone that made the features.
     """
     recalls = [
         (e.name, ["–" if r.value != r.value else f"{100 * r.value:.0f}" for r in e.evaluation.recall])

@@ -1,4 +1,4 @@
-"""The picture of a comparison: every model with its interval, and how far it is from the first."""
+"""Plot a comparison: mean recall of every model with interval, and its difference to the first model."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ _FIRST, _OTHER, _SOFT = "#D55E00", "#0072B2", "#9aa0a6"
 
 
 def comparison_figure(comparison: Comparison) -> Figure:
-    """Left, mean recall with its 95 % interval by subject; right, the paired difference to the first model.
+    """Plot mean recall with 95 % interval by subject (left) and the paired difference to the first model (right).
 
-    A difference whose interval holds 0 is drawn grey: these clips do not tell the two apart.
+    A difference whose interval contains 0 is grey, because these clips do not show which model is better.
     """
     entries = comparison.entries
     n = len(entries)

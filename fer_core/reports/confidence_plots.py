@@ -1,4 +1,4 @@
-"""Pictures of what a model's confidence is worth: abstention, prediction sets, groups of people."""
+"""Plots of the quality of a model's confidence: abstention, prediction sets, groups of people."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _BLUE, _ORANGE, _GREY = "#0072B2", "#D55E00", "#9aa0a6"
 
 
 def coverage_figure(curve: CoverageCurve, title: str = "") -> Figure:
-    """Accuracy of the answered clips over the share answered, its interval by subject, and the thresholds."""
+    """Plot the accuracy of the answered clips against coverage, with intervals by subject and the thresholds."""
     with rc_context(STYLE):
         figure = canvas(6.4, 4.0)
         ax = figure.subplots()
@@ -42,7 +42,7 @@ def coverage_figure(curve: CoverageCurve, title: str = "") -> Figure:
 
 
 def sets_figure(sets: Sequence[PredictionSets], title: str = "") -> Figure:
-    """Achieved coverage of each class, one mark a confidence level, the level itself as a line; sizes on the right.
+    """Plot the achieved coverage of each class for each confidence level (left), and the sizes of the sets (right).
 
     Args:
         sets: at most three levels.
@@ -74,7 +74,7 @@ def sets_figure(sets: Sequence[PredictionSets], title: str = "") -> Figure:
 
 
 def groups_figure(column: str, groups: Mapping[str, Evaluation]) -> Figure:
-    """Recall of each class, and their mean, for the values of one group column, with intervals by subject."""
+    """Plot recall per class and mean recall for each value of a group column, with intervals by subject."""
     with rc_context(STYLE):
         classes = next(iter(groups.values())).classes
         figure = canvas(max(6.4, 1.0 * (len(classes) + 1)), 3.8)

@@ -1,4 +1,4 @@
-"""The picture of a cross-database matrix."""
+"""Plot the results of a cross-database evaluation."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from fer_core.reports.plots import INK, STYLE, canvas
 
 
 def cross_database_figure(found: CrossDatabase, rule: Rule = "mean_scores") -> Figure:
-    """Mean recall of every cell with its interval and the clips it rests on; the diagonal is framed."""
+    """Plot the mean recall of every pair of databases, with interval and number of clips; the diagonal is framed."""
     n = len(found.names)
     values = np.full((n, n), np.nan)
     with rc_context(STYLE):

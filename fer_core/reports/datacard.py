@@ -1,4 +1,4 @@
-"""The data card as a page: tables after the thesis's, pictures of the data, all in one file."""
+"""The data card as a page: tables like the thesis's and pictures of the data, in one file."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from fer_core.reports.page import clean, data_uri, render_page, shares_svg
 
 SIDES = {Split.TRAIN: "training", Split.TEST: "test", Split.VALIDATION: "validation"}  # Table 3.2's order
 TILES = ("first", "middle", "apex", "as seen")
-_SIZES = 8  # frame sizes named; the rest are counted together
+_SIZES = 8  # frame sizes listed; the others are counted together
 _GROUP_VALUES = 12
 
 
@@ -49,10 +49,10 @@ DATABASES = {
 
 
 def card_html(card: DataCard, *, faces: bool = True) -> str:
-    """The card as a self-contained page.
+    """Return the card as a self-contained HTML page.
 
     Args:
-        faces: show people's faces; without them the page may go where the pictures may not.
+        faces: show people's faces. Without them, the page may be shared even if the faces may not.
     """
     facts, emotions = card.facts, card.emotions
     counts = card.manifest.class_counts()
@@ -111,12 +111,12 @@ def card_html(card: DataCard, *, faces: bool = True) -> str:
 
 
 def _count(n: int) -> str:
-    """1234567 as 1 234 567, in one piece."""
+    """Return a number with spaces that do not break, 1 234 567 for 1234567."""
     return f"{n:,}".replace(",", "\N{NARROW NO-BREAK SPACE}")
 
 
 def _percent(part: int, whole: int) -> str:
-    """One decimal; never 100 where something is missing, nor 0 where something is there."""
+    """Return a percentage with one decimal: 100 only if nothing is missing, 0 only if nothing is there."""
     if not whole:
         return "–"
     if part in (0, whole):
@@ -125,7 +125,7 @@ def _percent(part: int, whole: int) -> str:
 
 
 def _database(card: DataCard, name: str) -> dict[str, Any]:
-    """A row of Table 3.1."""
+    """Return the facts about a database, a row of Table 3.1."""
     facts = card.of(dataset=name)
     clips = [f.clip for f in facts]
     known = DATABASES.get(name, Database(name or "(none)", "rendered" if clips[0].synthetic else "–", "–"))
@@ -156,7 +156,7 @@ def _of(part: int, whole: int) -> str:
 
 
 def _range(values: Collection[int]) -> str:
-    """`7`, or `3–9`, or a dash for nothing."""
+    """Return `7`, or `3–9`, or a dash without values."""
     if not values:
         return "–"
     low, high = min(values), max(values)
@@ -164,7 +164,7 @@ def _range(values: Collection[int]) -> str:
 
 
 def _sides(card: DataCard) -> list[dict[str, Any]]:
-    """Rows of Table 3.2, each side with the thesis's own beside it; one row where there is no split."""
+    """Return the rows of Table 3.2, each side followed by the thesis's numbers; one row if there is no split."""
     rows = []
     for side in (*SIDES, None):
         clips = [c for c in card.manifest.clips if c.split is side]
@@ -184,14 +184,14 @@ def _sides(card: DataCard) -> list[dict[str, Any]]:
 
 
 def _as_thesis(counts: Sequence[int], classes: Classes) -> list[int | str]:
-    """The thesis's numbers of these classes, and their sum; empty where it knows none of the classes."""
+    """Return the thesis's numbers for these classes, and their sum; empty if the thesis has none of the classes."""
     own: dict[str, int] = dict(zip(SIX, counts, strict=True))
     shared = [own[label] for label in classes if label in own]
     return [*(own.get(label, "") for label in classes), sum(shared)] if shared else []
 
 
 def _amounts(facts: Sequence[ClipFacts]) -> dict[str, str]:
-    """Numbers of clips, people and frames of a class, as in Table 4.2 (`train`), and more."""
+    """Return the numbers of clips, people and frames of a class, as in Table 4.2 (`train`), and more."""
     split = any(f.clip.split for f in facts)
     train = [f for f in facts if f.clip.split is Split.TRAIN or not split]
     seconds = [f.seconds for f in facts if not math.isnan(f.seconds)]
@@ -209,7 +209,7 @@ def _amounts(facts: Sequence[ClipFacts]) -> dict[str, str]:
 
 
 def _found_by(card: DataCard) -> list[dict[str, Any]]:
-    """Share of selected frames with a face, a database a row, a class a column, the sums last."""
+    """Return the share of selected frames with a face: rows are databases, columns classes, totals come last."""
     names: list[str | None] = [*card.manifest.datasets]
     rows = []
     for name in [*names, None] if len(names) > 1 else names:
@@ -243,7 +243,7 @@ def _lost(name: str, facts: Sequence[ClipFacts]) -> dict[str, Any]:
 
 
 def _groups(card: DataCard) -> list[tuple[str, list[dict[str, Any]]]]:
-    """Clips and people by `group_*` column; columns of many values (names, numbers) are left out."""
+    """Return clips and people by `group_*` column; columns with many values (names, numbers) are left out."""
     names = sorted({name for f in card.facts for name in f.clip.groups})
     tables = []
     for name in names:
@@ -302,7 +302,7 @@ def _worst(f: ClipFacts, face: np.ndarray | None) -> dict[str, Any]:
 
 
 def _sizes(facts: Sequence[ClipFacts]) -> list[dict[str, Any]]:
-    """Frame sizes by how many clips have them."""
+    """Return the frame sizes by the number of clips that have them."""
     counts = Counter((f.width, f.height) for f in facts if f.width)
     rows = [(f"{w} × {h}", n) for (w, h), n in counts.most_common(_SIZES)]
     if rest := list(counts.values())[_SIZES:]:
@@ -313,7 +313,7 @@ def _sizes(facts: Sequence[ClipFacts]) -> list[dict[str, Any]]:
 
 
 def _charts(card: DataCard) -> list[dict[str, Any]]:
-    """Length, face size and brightness: how often each value is, by database, and its range in each class."""
+    """Return charts of length, face size and brightness: histogram by database, and range of each class."""
     facts = [f for f in card.facts if f.n_frames]
     kinds = (
         ("Length", "frames up to the apex, or to the end", [float(f.end + 1) for f in facts]),
@@ -345,7 +345,7 @@ def _how(card: DataCard) -> str:
 
 
 def markdown_card(card: DataCard) -> str:
-    """The card in a few lines of Markdown, without a picture."""
+    """Return the card as a few lines of Markdown, without pictures."""
     columns = ("clips", "people", "frames", "seconds", "selected", "faces")
     lines = [
         f"## {markdown_text(clean(card.name))}: {len(card.facts)} clips of {len(card.manifest.subjects)} people",

@@ -1,4 +1,4 @@
-"""Draw the distribution of many clips' values as SVG, in the page's colours (`templates/datacard.css`)."""
+"""Draw distributions over clips as SVG, in the colours of the page (`templates/datacard.css`)."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _BAD_FIRST = (
 
 
 def meter_svg(share: float) -> Markup:
-    """A thin bar, as full as the share."""
+    """Return a thin bar, filled to the share; empty for NaN."""
     if math.isnan(share):
         return Markup("")
     return Markup(
@@ -30,7 +30,10 @@ def meter_svg(share: float) -> Markup:
 
 
 def ledger_svg(ledger: Sequence[FrameStatus]) -> Markup:
-    """A tick a selected frame, in order, coloured by what became of it; of many frames a tick shares, by its worst."""
+    """Return one tick per selected frame, in order, coloured by the frame's status.
+
+    Many frames share ticks; a shared tick has the colour of its worst frame.
+    """
     shared = math.ceil(len(ledger) / _TICKS) or 1
     ticks = [min(ledger[i : i + shared], key=_BAD_FIRST.index) for i in range(0, len(ledger), shared)]
     width = min(240 / max(len(ticks), 1), 16)
@@ -46,12 +49,13 @@ def ledger_svg(ledger: Sequence[FrameStatus]) -> Markup:
 def spread_svg(
     values: np.ndarray, databases: Sequence[int], emotions: Sequence[str | None], classes: Sequence[str]
 ) -> Markup:
-    """A histogram, stacked by database; below it on the same scale the middle 80 % and the median of each class.
+    """Return a histogram stacked by database, and below it the middle 80 % and the median of each class.
 
     Args:
-        values: (n,) one a clip; NaN where unknown, at least one known.
-        databases: n places of their databases, 0 ... 5. emotions: n labels.
-        classes: those that have a line.
+        values: (n,) one per clip; NaN where unknown; at least one is known.
+        databases: n indices of the clips' databases, 0 ... 5.
+        emotions: n labels.
+        classes: classes to draw a line for.
     """
     known = np.isfinite(values)
     edges = _edges(values[known])
@@ -91,7 +95,7 @@ def spread_svg(
 
 
 def _edges(values: np.ndarray) -> np.ndarray:
-    """About 24 equal bins around the values, with edges that are whole and round."""
+    """Return the edges of about 24 equal bins around the values; the edges are whole, round numbers."""
     low, high = float(values.min()), float(values.max())
     raw = max((high - low) / _BINS, 1.0)
     power = 10 ** math.floor(math.log10(raw))
@@ -100,5 +104,5 @@ def _edges(values: np.ndarray) -> np.ndarray:
 
 
 def _ticks(edges: np.ndarray) -> list[float]:
-    """About five of the edges, evenly spread."""
+    """Return about five of the edges, evenly spaced."""
     return [float(edge) for edge in edges[:: max(round((len(edges) - 1) / 5), 1)]]

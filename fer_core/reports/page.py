@@ -1,7 +1,7 @@
-"""Self-contained HTML pages: one file, no network, readable on a phone and in the dark.
+"""Self-contained HTML pages: one file, no network, readable on a phone and in dark mode.
 
-Names of files and people go through autoescape; the page's policy allows no script and no style but its own, known by
-their hashes, so that nothing smuggled into a name can run. Pictures are data URIs.
+Names of files and people are escaped. The page's security policy allows only its own script and style, by their hashes,
+so that nothing in a name can run. Pictures are data URIs.
 """
 
 from __future__ import annotations
@@ -27,17 +27,17 @@ USE_STATEMENT = (
     "safety reasons, and is high-risk everywhere else.",
 )
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
-_POINTS = 40  # of a line in a timeline; more cannot be seen
+_POINTS = 40  # most points of a line in a timeline; more cannot be seen
 
 
 def render_page(template: str, *, extra_css: str = "", colored: Classes = (), **context: Any) -> str:
-    """A whole page.
+    """Return a complete HTML page.
 
     Args:
         template: name of a `.html.j2` in `templates/` that extends `page.html.j2`.
-        extra_css: name of a style sheet in `templates/` that follows `page.css`.
-        colored: classes whose elements, `c-<label>`, have their colour.
-        context: what it shows; every text is escaped unless it is Markup.
+        extra_css: name of a style sheet in `templates/` to add after `page.css`.
+        colored: classes whose elements, `c-<label>`, get the colour of the class.
+        context: values for the template; every text is escaped unless it is Markup.
     """
     style = _asset("page.css") + (_asset(extra_css) if extra_css else "") + _colors(colored)
     script = _asset("page.js")
@@ -52,17 +52,17 @@ def render_page(template: str, *, extra_css: str = "", colored: Classes = (), **
 
 
 def clean(text: str) -> str:
-    """`text` without control characters: neither a terminal nor a browser obeys what a file name says."""
+    """Return `text` without control characters, which a terminal or browser might obey."""
     return _CONTROL.sub("\N{REPLACEMENT CHARACTER}", text.encode("utf-8", "replace").decode())
 
 
 def data_uri(picture: bytes, kind: str = "image/jpeg") -> str:
-    """A picture's bytes as a data URI."""
+    """Return the bytes of a picture as a data URI."""
     return f"data:{kind};base64,{base64.b64encode(picture).decode()}"
 
 
 def bars_svg(probabilities: Sequence[float], classes: Sequence[str]) -> Markup:
-    """A horizontal bar a class, named, its percentage beside it from 1 % on."""
+    """Return a horizontal bar per class with its name, and its percentage if it is at least 1 %."""
     height, left = 12 * len(classes), max(66, 10 + 6 * max(map(len, classes)))
     box, spoken = f"0 0 {left + 124} {height}", _spoken(probabilities, classes)
     parts = [f'<svg class="bars" viewBox="{box}" role="img" aria-label="{spoken}">']
@@ -86,13 +86,15 @@ def timeline_svg(
     adds: np.ndarray,
     marked: Sequence[int] = (),
 ) -> Markup:
-    """The scores of a clip's frames over time, one line a class; bars below for what each adds to the verdict.
+    """Return the scores of a clip's frames over time, one line per class, and bars for each frame's contribution.
 
     Args:
-        frames: (n,) numbers of the used frames. scores: (n, k), rows sum to 1.
-        unused: numbers of the others, drawn as ticks.
-        adds: (n,) in [-1, 1]; up speaks for the clip's class, down against it.
-        marked: places among the used frames, drawn as dots.
+        frames: (n,) numbers of the used frames.
+        scores: (n, k), rows sum to 1.
+        classes: k classes.
+        unused: numbers of the other frames, drawn as ticks.
+        adds: (n,) in [-1, 1]; positive for the clip's class, negative against it.
+        marked: indices into the used frames, drawn as dots.
     """
     every = np.concatenate([frames, unused])
     first, span = int(every.min()), max(int(every.max() - every.min()), 1)
@@ -102,7 +104,7 @@ def timeline_svg(
 
     groups = np.array_split(np.arange(len(frames)), min(_POINTS, len(frames)))
     xs = [f"{across(float(frames[g].mean())):.0f}" for g in groups]
-    line = xs * (2 if len(groups) == 1 else 1)  # a line of one point is drawn as a dot only when it has two
+    line = xs * (2 if len(groups) == 1 else 1)  # a polyline needs two points to be drawn
     parts = ['<svg class="timeline" viewBox="0 0 220 92"><path class="grid" d="M4 4H216M4 33H216M4 62H216M4 82H216"/>']
     winner = int(scores.mean(axis=0).argmax())
     for place in [*(c for c in range(len(classes)) if c != winner), winner]:
@@ -125,7 +127,7 @@ def timeline_svg(
 
 
 def shares_svg(counts: Sequence[tuple[str, int]]) -> Markup:
-    """One bar, divided in proportion to named counts; names are those of classes, or `none`."""
+    """Return one bar divided in proportion to named counts; names are classes, or `none`."""
     total, x = sum(n for _, n in counts), 0.0
     parts = ['<svg class="shares" viewBox="0 0 1000 18" preserveAspectRatio="none" aria-hidden="true">']
     for name, n in counts:

@@ -1,10 +1,10 @@
-"""One colour per class, the same in every picture and report; told apart by most colour-blind readers."""
+"""One colour per class, the same in every figure and report; most colour-blind readers can tell them apart."""
 
 from __future__ import annotations
 
 from fer_core.emotions import Classes, Emotion
 
-# Okabe and Ito 2008, fear darkened to Tol's purple so that it keeps apart from disgust in print.
+# Okabe and Ito 2008; fear has Tol's darker purple, which differs from disgust in print.
 COLORS: dict[str, str] = {
     Emotion.ANGER: "#D55E00",
     Emotion.DISGUST: "#009E73",
@@ -18,8 +18,11 @@ _OTHERS = ("#CC6677", "#117733", "#332288", "#999933", "#882255", "#44AA99", "#6
 
 
 def colors_of(classes: Classes) -> dict[str, str]:
-    """A colour for each class: the emotions' own, and the others' by their place among the others, from the ninth on
-    again from the first."""
+    """Return a colour for each class.
+
+    Emotions have their own colours. Other classes get one by their position among the others; from the ninth on, the
+    colours repeat.
+    """
     others = [label for label in classes if label not in COLORS]
     free = {label: _OTHERS[place % len(_OTHERS)] for place, label in enumerate(others)}
     return {label: COLORS.get(label) or free[label] for label in classes}

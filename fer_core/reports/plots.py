@@ -1,4 +1,4 @@
-"""Pictures of numbers: each function takes numbers and gives a matplotlib Figure; none opens a window or a file."""
+"""Plots of numbers as matplotlib figures; no function opens a window or a file."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from fer_core.evaluation.metrics import Evaluation
 if TYPE_CHECKING:
     from fer_core.training.history import History
 
-STYLE: Any = {  # matplotlib types its keys as a literal of 300 words
+STYLE: Any = {  # matplotlib's type for the keys is a literal of 300 words
     "font.size": 10,
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -37,14 +37,14 @@ _TILE = 96  # pixels of a face in a contact sheet
 
 
 def figure_png(figure: Figure, dpi: int = 120) -> bytes:
-    """The figure as a PNG file."""
+    """Return the figure as a PNG file."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=dpi)
     return buffer.getvalue()
 
 
 def figure_svg(figure: Figure) -> bytes:
-    """The figure as an SVG file, the same bytes for the same figure."""
+    """Return the figure as an SVG file, with the same bytes for the same figure."""
     buffer = io.BytesIO()
     with rc_context({"svg.hashsalt": "ferflow"}):
         figure.savefig(buffer, format="svg", metadata={"Date": None})
@@ -52,7 +52,7 @@ def figure_svg(figure: Figure) -> bytes:
 
 
 def figure_pixels(figure: Figure, dpi: int = 120) -> np.ndarray:
-    """The figure as (h, w, 3) uint8 RGB."""
+    """Return the figure as pixels, (h, w, 3) uint8 RGB."""
     figure.set_dpi(dpi)
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
@@ -60,8 +60,8 @@ def figure_pixels(figure: Figure, dpi: int = 120) -> np.ndarray:
 
 
 def confusion_figure(evaluation: Evaluation, title: str = "") -> Figure:
-    """The confusion matrix, rows normalised to % (thesis, Figs 4.3 ff.), counts in small print."""
-    from sklearn.metrics import ConfusionMatrixDisplay  # a second of import that other pictures do without
+    """Plot the confusion matrix, rows normalised to % (thesis, Figs 4.3 ff.), with counts in small print."""
+    from sklearn.metrics import ConfusionMatrixDisplay  # its import takes a second
 
     with rc_context(STYLE):
         side = max(6.2, 1.7 + 0.75 * len(evaluation.classes))
@@ -91,7 +91,7 @@ def confusion_figure(evaluation: Evaluation, title: str = "") -> Figure:
 
 
 def curves_figure(histories: Mapping[str, History], title: str = "") -> Figure:
-    """Loss, and both per-frame accuracies, over the epochs (§4.3), one thin line a fold and their mean when several.
+    """Plot loss and accuracies per frame over the epochs (§4.3); of several folds, a thin line each and their mean.
 
     Args:
         histories: name of the fit or fold -> its history.
@@ -116,7 +116,7 @@ def curves_figure(histories: Mapping[str, History], title: str = "") -> Figure:
 
 
 def reliability_figure(stages: Mapping[str, Reliability], title: str = "") -> Figure:
-    """Accuracy over confidence, on the diagonal when calibrated; under it, where the clips are.
+    """Plot accuracy over confidence (on the diagonal when calibrated), and below it the number of clips.
 
     Args:
         stages: name (`before`, `after`) -> its reliability, at most three.
@@ -150,7 +150,7 @@ def reliability_figure(stages: Mapping[str, Reliability], title: str = "") -> Fi
 
 
 def contact_sheet(rows: Mapping[str, Sequence[np.ndarray]], title: str = "") -> Figure:
-    """Faces in a grid, one named row a group, drawn at 96 pixels each.
+    """Plot faces in a grid, one named row per group, each face 96 pixels wide.
 
     Args:
         rows: name -> (h, w) grey or (h, w, 3) RGB uint8 faces of any size.

@@ -1,4 +1,4 @@
-"""The rows of a batch as a page to look at: faces, verdicts, scores over time, and why a clip has none."""
+"""The rows of a scored batch as an HTML page: faces, verdicts, scores over time, and reasons for clips without one."""
 
 from __future__ import annotations
 
@@ -18,16 +18,20 @@ from fer_core.scoring.inputs import printable
 from fer_core.scoring.scorer import ClipScore, ClipScorer
 from fer_core.store import write_atomic
 
-_STRIP = 96  # pixels of height, shown at 72
+_STRIP = 96  # height in pixels; shown at 72
 
 
 def write_report(rows: Sequence[ClipScore], scorer: ClipScorer, path: Path) -> None:
-    """Write the page to `path`, whole or not at all. Raises StoreError when the disk refuses."""
+    """Write the page to `path`; the file appears complete or not at all.
+
+    Raises:
+        StoreError: the file cannot be written.
+    """
     write_atomic(path, report_html(rows, scorer).encode())
 
 
 def report_html(rows: Sequence[ClipScore], scorer: ClipScorer) -> str:
-    """The page, self-contained, about 6 kB a clip, and 4 more for each decisive face."""
+    """Return the page, self-contained: about 6 kB per clip, and 4 kB more for each decisive face."""
     seen = Counter(str(row.emotion) for row in rows if row.emotion)
     emotions = [(str(c), seen[str(c)]) for c in scorer.classes if seen[str(c)]]
     without = sum(row.emotion is None for row in rows)
@@ -40,8 +44,8 @@ def report_html(rows: Sequence[ClipScore], scorer: ClipScorer) -> str:
         model=scorer.name or "unregistered model",
         version=scorer.version,
         kind=scorer.bundle.facts.model,
-        rule=scorer.judges_by.replace("_", " "),
-        by_frames=scorer.bundle.classifier.judges_frames,
+        rule=scorer.joined_by.replace("_", " "),
+        by_frames=scorer.bundle.classifier.scores_frames,
         timelines=any(row.frame_scores is not None for row in rows),
         generated=time.strftime("%d %B %Y, %H:%M").lstrip("0"),
         synthetic=scorer.bundle.facts.synthetic,

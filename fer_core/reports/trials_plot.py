@@ -1,4 +1,4 @@
-"""Plot of a study: every trial with its interval, the best so far, the selected one."""
+"""Plot the trials of a study."""
 
 from __future__ import annotations
 
@@ -15,7 +15,10 @@ _STATES = {"complete": "#0072B2", "pruned": "#9aa0a6"}
 
 
 def trials_figure(trials: Sequence[TrialResult], choice: Choice) -> Figure:
-    """Out-of-fold mean recall of the trials with 95 % intervals by subject; failed trials are left out."""
+    """Plot out-of-fold mean recall of the trials with 95 % intervals by subject, the best so far, and the selected one.
+
+    Failed trials are left out.
+    """
     figure = Figure(figsize=(8, 4), layout="constrained")
     ax = figure.subplots()
     for state, color in _STATES.items():
@@ -29,7 +32,7 @@ def trials_figure(trials: Sequence[TrialResult], choice: Choice) -> Figure:
     complete = [t for t in trials if t.state == "complete"]
     best = np.maximum.accumulate([t.value for t in complete])
     ax.step([t.number for t in complete], best, where="post", color="#30343b", lw=1, label="best so far")
-    ax.plot(choice.chosen.number, choice.chosen.value, "o", ms=13, mfc="none", mec="#D55E00", mew=2, label="chosen")
+    ax.plot(choice.selected.number, choice.selected.value, "o", ms=13, mfc="none", mec="#D55E00", mew=2, label="chosen")
     ax.set_xlabel("trial")
     ax.set_title("Out-of-fold mean recall, 95 % interval by subject", loc="left", fontsize=11, fontweight="bold")
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))

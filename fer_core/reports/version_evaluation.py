@@ -1,4 +1,4 @@
-"""The evaluation of a registered version as Markdown and as a page."""
+"""The evaluation of a registered version as Markdown and as an HTML page."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ STRESS_COLUMNS = ("verdicts that stay, %", "right, %", "fallen", "of these absta
 
 
 def stress_figure(stress: Sequence[Stress]) -> Figure:
-    """Share of verdicts that stay and share that are right under each change, with intervals by subject."""
+    """Plot, for each change, the share of verdicts that stay and the share that is right, with intervals by subject."""
     with rc_context(STYLE):
         figure = canvas(8.4, 0.42 * len(stress) + 1.2)
         ax = figure.subplots()
@@ -46,10 +46,11 @@ def stress_figure(stress: Sequence[Stress]) -> Figure:
 
 
 def evaluation_markdown(found: VersionEvaluation, model: str, data: str) -> str:
-    """The evaluation in some lines of Markdown.
+    """Return the evaluation as a few lines of Markdown.
 
     Args:
-        model: name and version. data: name of the manifest.
+        model: name and version of the model.
+        data: name of the manifest.
     """
     lines = [f"## {markdown_text(model)} on {markdown_text(data)}", ""]
     if found.synthetic:
@@ -64,7 +65,7 @@ def evaluation_markdown(found: VersionEvaluation, model: str, data: str) -> str:
 
 
 def evaluation_page(found: VersionEvaluation, model: str, data: str) -> str:
-    """The self-contained HTML page; arguments as of `evaluation_markdown`."""
+    """Return the self-contained HTML page; arguments as in `evaluation_markdown`."""
     figures = [
         (
             "Verdicts against labels",
@@ -113,7 +114,7 @@ def _sentence(found: VersionEvaluation) -> str:
 
 
 def _recalls(found: VersionEvaluation) -> list[tuple[str, int, str]]:
-    """Class, clips of it, recall."""
+    """Return (class, number of its clips, recall) for each class."""
     counts = found.evaluation.confusion.sum(axis=1).tolist()
     recalls = zip(found.evaluation.classes, counts, found.evaluation.recall, strict=True)
     return [(str(name), n, _percent(recall)) for name, n, recall in recalls]

@@ -1,5 +1,5 @@
-"""Video in, verdict out: `ClipScorer` is the one inference path, for one clip, a batch, a test set or the MLflow model.
+"""Predict the emotions of clips. `ClipScorer` is used everywhere: for single clips, batches, test sets and in MLflow.
 
-`inputs` turns what a user names into clips, `scorer` judges them, `batch` keeps the rows of many and resumes, `tables`
-and `report` write them down.
+`inputs` finds the clips in files and folders, `scorer` predicts them, `batch` stores the rows of many clips and
+resumes, `tables` writes result files.
 """

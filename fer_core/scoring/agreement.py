@@ -1,4 +1,4 @@
-"""Compare a batch's verdicts with its labels, apart for people that the model was trained on."""
+"""Compare a batch's predictions with its labels, without subjects that the model was trained on."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from fer_core.scoring.scorer import ClipScore
 
 @dataclass(frozen=True)
 class Agreement:
-    """Verdicts against labels.
+    """Numbers of clips of a batch, and of correct predictions.
 
     Args:
-        clips: of the batch.
-        trained_on: clips that show people the model was trained on.
-        unnamed: clips of which it is not known whom they show; a file or a folder names nobody, a manifest may.
-        labelled: clips with a label and a verdict, those of `trained_on` left out.
-        right: those of them whose verdict is their label.
+        clips: all clips.
+        trained_on: clips of subjects that the model was trained on.
+        unnamed: clips with unknown subject; only a manifest can name subjects.
+        labelled: clips with a label and a prediction, without those of `trained_on`.
+        right: clips among these that are predicted correctly.
     """
 
     clips: int
@@ -28,7 +28,7 @@ class Agreement:
 
     @classmethod
     def of(cls, rows: Sequence[ClipScore]) -> Agreement:
-        """The agreement of a batch's rows."""
+        """Count the rows of a batch."""
         judged = [row for row in rows if row.label in row.classes and row.emotion and not row.trained_on]
         return cls(
             clips=len(rows),
@@ -40,7 +40,7 @@ class Agreement:
 
     @property
     def sentence(self) -> str:
-        """It in words."""
+        """The numbers as a sentence."""
         text = f"{self.trained_on} of {self.clips} clips show people the model was trained on"
         text += f"; {self.unnamed} do not say whom they show" if self.unnamed else ""
         left_out = ", the people trained on left out" if self.trained_on else ""

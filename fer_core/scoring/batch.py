@@ -1,4 +1,4 @@
-"""Score many clips: a row for each, kept as it is made, so that a batch that was killed goes on where it was."""
+"""Score many clips. Each row is stored as soon as it is made, so that a killed batch resumes where it ended."""
 
 from __future__ import annotations
 
@@ -27,7 +27,8 @@ from fer_core.store import EntryStore
 
 log = logging.getLogger(__name__)
 
-# Final, and a matter of content alone: too_large and rejected depend on limits and place, the rest may pass by itself.
+# Errors that depend only on the content, so their rows can be stored. `too_large` and `rejected` depend on limits and
+# place; the others may not occur again.
 _KEPT = (ClipStatus.OK, ClipStatus.LOW_QUALITY, ClipStatus.NO_FACE, ClipStatus.DAMAGED, ClipStatus.UNSUPPORTED)
 
 
@@ -36,10 +37,10 @@ class Batch:
     """A scored batch.
 
     Args:
-        rows: one an item, in order.
-        out: the folder with `verdicts.csv`, `verdicts.parquet`, `frames.parquet`, `report.html`, and `explanations/`
-            where they were asked for.
-        remembered: rows that an earlier run had made.
+        rows: one per item, in order.
+        out: the folder with `verdicts.csv`, `verdicts.parquet`, `frames.parquet`, `report.html`, and `explanations/` if
+            they were requested.
+        remembered: number of rows from an earlier run.
     """
 
     rows: tuple[ClipScore, ...]
@@ -48,17 +49,17 @@ class Batch:
 
     @property
     def counts(self) -> dict[str, int]:
-        """Rows by status, the most frequent first."""
+        """Number of rows by status, the most frequent first."""
         return {status.value: n for status, n in Counter(r.status for r in self.rows).most_common()}
 
     @property
     def agreement(self) -> Agreement:
-        """Verdicts against labels, of people that the model was not trained on."""
+        """Correct predictions for subjects that the model was not trained on."""
         return Agreement.of(self.rows)
 
     @property
     def unscored(self) -> int:
-        """Rows without a verdict."""
+        """Number of rows without a prediction."""
         return sum(not row.status.scored for row in self.rows)
 
 
@@ -69,14 +70,14 @@ def score_batch(
     store_root: Path,
     progress: Callable[[int, int], None] | None = None,
 ) -> Batch:
-    """A row for every item, written to `out` whole or not at all.
+    """Score all items and write the results to `out`, each file completely or not at all.
 
     Args:
-        out: made if needed; older results in it are replaced.
-        store_root: the workspace's store, which keeps rows between runs.
-        progress: called with (rows done, rows in all).
+        out: folder of the results; created if needed; older results are replaced.
+        store_root: the workspace's `store` folder, which keeps rows between runs.
+        progress: called with (rows done, all rows).
     Raises:
-        StoreError: `out` or the store cannot be written; found before any clip is read.
+        StoreError: `out` or the store cannot be written; raised before any clip is read.
     """
     _check_writable(out)
     rows = RowStore(store_root)
@@ -116,7 +117,7 @@ class RowStore:
         self.entries = EntryStore(store_root, "verdicts")
 
     def put(self, key: str, row: ClipScore) -> None:
-        """Store a row. Raises StoreError when the disk refuses."""
+        """Store a row. Raises StoreError if it cannot be written."""
         k = len(row.classes)
         ledger = row.ledger or Ledger(np.empty(0), np.empty(0), (), np.empty((0, 4)), np.empty(0))
         arrays = {
@@ -148,7 +149,7 @@ class RowStore:
         self.entries.put(key, arrays, note)
 
     def get(self, key: str) -> ClipScore | None:
-        """The row of `key`, its clip unnamed; None when there is none."""
+        """Return the row of `key`, without the clip's name; None if there is none."""
         entry = self.entries.get(key)
         if entry is None:
             return None
@@ -185,7 +186,7 @@ def _ledger(arrays: dict[str, np.ndarray], note: dict[str, Any]) -> Ledger | Non
 
 
 def _digest(item: Item, limits: LimitsConfig) -> str:
-    """Content digest of what may be opened; empty otherwise, and the scorer will say why."""
+    """Return the content digest; empty if the file may not be opened (the scorer then reports the reason)."""
     if item.refused is not None:
         return ""
     try:
@@ -196,10 +197,10 @@ def _digest(item: Item, limits: LimitsConfig) -> str:
 
 
 def new_folder(parent: Path) -> Path:
-    """A folder in `parent`, named by the time, which no other batch has.
+    """Create a new folder in `parent`, named by date and time.
 
     Raises:
-        StoreError: it cannot be made.
+        StoreError: it cannot be created.
     """
     name = time.strftime("%Y-%m-%d_%H-%M-%S")
     for place in itertools.count(1):

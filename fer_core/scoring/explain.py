@@ -1,4 +1,4 @@
-"""Explain a verdict: the frames that decided it, the regions of their faces, and the points that moved."""
+"""Explain a prediction by the decisive frames, the regions of their faces, and the points that moved."""
 
 from __future__ import annotations
 
@@ -15,19 +15,20 @@ from fer_core.models.svm import SupportVectorsClassifier
 from fer_core.preprocess.faces import Faces
 from fer_core.preprocess.landmarks import LEFT_EYE, RIGHT_EYE, eye_centre
 
-_STRENGTH = 0.45  # of the colour over the face, at most
+_STRENGTH = 0.45  # largest opacity of the colours over the face
 _QUALITY = 85
-_ENLARGED = 4  # times the points' ways
+_ENLARGED = 4  # factor by which displacements are enlarged
 _FOR, _AGAINST = (38, 150, 255), (200, 200, 200)  # BGR
 
 
 def margins(scores: np.ndarray, winner: int) -> np.ndarray:
-    """(n,) what each frame adds to the verdict: its score of the winner less that of the clip's runner-up.
+    """Return (n,) margins of the frames: score of the predicted class minus that of the clip's second-best class.
 
-    Their mean is the margin by which the mean of the scores decides; a frame below 0 speaks against it.
+    Their mean is the margin of the mean scores. A frame with a negative margin is evidence against the prediction.
 
     Args:
-        scores: (n, k) frame scores, n >= 1, k >= 2. winner: column of the verdict.
+        scores: (n, k) frame scores, n >= 1, k >= 2.
+        winner: index of the predicted class.
     """
     others = scores.mean(axis=0)
     others[winner] = -np.inf
@@ -35,27 +36,29 @@ def margins(scores: np.ndarray, winner: int) -> np.ndarray:
 
 
 def decisive(scores: np.ndarray, winner: int, n: int) -> np.ndarray:
-    """(m,) places of the n frames that add most to the verdict, in the order of time; m < n where there are fewer."""
+    """Return indices of the n frames with the largest margins, in order of time; fewer if there are fewer frames."""
     return np.sort(np.argsort(-margins(scores, winner), kind="stable")[:n])
 
 
 def head_of(bundle: ModelBundle) -> HeadClassifier | None:
-    """The FC layers in a model, through which Grad-CAM looks into the convolutions; None where it has none, or where
-    they read several networks."""
+    """Return the part of a model with FC layers, which Grad-CAM needs.
+
+    None if there is no such part, or if the backbone is not a single torch network.
+    """
     if not isinstance(bundle.backbone, TorchBackbone):
         return None
     return next((part for part in bundle.classifier.parts if isinstance(part, HeadClassifier)), None)
 
 
 def motion_of(bundle: ModelBundle) -> SupportVectorsClassifier | None:
-    """The part of a model that reads how points move, landmarks before the grid's; None when no part does."""
+    """Return the part of a model that reads how points move, landmarks before grid points; None if there is none."""
     vectors = [part for part in bundle.classifier.parts if isinstance(part, SupportVectorsClassifier)]
     read = (part for name in (LANDMARKS.name, DISPLACEMENT.name) for part in vectors if name in part.descriptors)
     return next(read, None)
 
 
 def warmed(bundle: ModelBundle, head: HeadClassifier, faces: np.ndarray, column: int) -> list[np.ndarray]:
-    """(size, size, 3) BGR pictures of faces, warm where Grad-CAM finds the class of `column`.
+    """Return (size, size, 3) BGR pictures of faces, coloured by the Grad-CAM heat map of the class `column`.
 
     Args:
         faces: (n, size, size) uint8.
@@ -67,14 +70,16 @@ def warmed(bundle: ModelBundle, head: HeadClassifier, faces: np.ndarray, column:
 
 
 def moved(motion: SupportVectorsClassifier, ways: np.ndarray, course: Faces, column: int) -> np.ndarray:
-    """(size, size, 3) BGR: a face with the ways its points came, enlarged; orange those that speak for the class.
+    """Return a (size, size, 3) BGR picture of a face with enlarged displacements; orange ones support the class.
 
     Args:
-        ways: (p, 2) or (p, 3) of its points. course: the clip's faces, of which the last is shown.
+        ways: (p, 2) or (p, 3) displacements.
+        course: faces of the clip; the last one is shown.
+        column: index of the class.
     """
     face = course.pixels[-1]
     size = len(face)
-    added = motion.speaking_for(motion.ways(ways), column).reshape(ways.shape).sum(axis=1)
+    added = motion.speaking_for(ways.reshape(-1), column).reshape(ways.shape).sum(axis=1)
     starts, ways = _on_face(motion, ways, course)
     picture = cv2.cvtColor(face, cv2.COLOR_GRAY2BGR)
     strongest = max(float(added.max()), 1e-9)
@@ -100,14 +105,14 @@ def _on_face(motion: SupportVectorsClassifier, ways: np.ndarray, course: Faces) 
 
 
 def strip(pictures: list[np.ndarray]) -> bytes:
-    """JPEG of pictures of one size, side by side; empty of none."""
+    """Return a JPEG of pictures of equal size, side by side; empty if there are none."""
     if not pictures:
         return b""
     return bytes(cv2.imencode(".jpg", np.hstack(pictures), [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])[1])
 
 
 def shrunk(jpeg: bytes, height: int) -> bytes:
-    """The picture at another height, JPEG again."""
+    """Resize a JPEG picture to a height in pixels."""
     picture = cv2.imdecode(np.frombuffer(jpeg, dtype=np.uint8), cv2.IMREAD_COLOR)
     assert picture is not None  # made by `strip`
     width = round(picture.shape[1] * height / picture.shape[0])
@@ -116,7 +121,7 @@ def shrunk(jpeg: bytes, height: int) -> bytes:
 
 
 def _warmed(face: np.ndarray, warmth: np.ndarray) -> np.ndarray:
-    """(size, size, 3) BGR: the grey face, a colour laid over it that grows with the warmth."""
+    """Return (size, size, 3) BGR: the grey face with a heat map over it, more opaque where it is hotter."""
     colour = cv2.applyColorMap((255 * warmth).astype(np.uint8), cv2.COLORMAP_INFERNO)
     share = _STRENGTH * warmth[..., None]
     return ((1 - share) * face[..., None] + share * colour).astype(np.uint8)

@@ -18,13 +18,13 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Item:
-    """One thing to score; it gets one row.
+    """One clip to score; it gets one row of the results.
 
     Args:
-        clip: named as the user would name it.
-        root: tree it must lie in, links not followed; None: the user named it.
-        refused: why it is not even looked at.
-        digest: of its content, where that has just been taken; empty: it is still to be.
+        clip: the clip, with an id that the user recognises.
+        root: folder in which the file must be, without following links; None: the user named the file itself.
+        refused: error because of which the file is not opened; None if it is opened.
+        digest: content digest; empty if not computed yet.
     """
 
     clip: Clip
@@ -35,10 +35,10 @@ class Item:
 
 @dataclass(frozen=True)
 class PassedOver:
-    """A file or folder inside a named folder that is no clip.
+    """A file or folder inside a named folder that is not a clip.
 
     Args:
-        path: as the user would name it.
+        path: path that the user recognises.
         reason: `not a video`, `hidden` ...
     """
 
@@ -47,11 +47,11 @@ class PassedOver:
 
 
 def collect(paths: Sequence[str | Path], *, follow_links: bool = False) -> list[Item]:
-    """The clips of some paths, in the order given, a folder's in the order of their names.
+    """Find the clips in some paths, in the given order; clips of a folder are sorted by name.
 
-    A named file is taken whatever it is called, or not there: it gets a row that says so. What is a clip in a folder,
-    `clips.media` says; `passed_over` names the rest. A .csv is a manifest. With `follow_links`, folders that are links
-    are walked through, once each.
+    A file that the user names is always an item, even if it does not exist; its row then has the reason. In a folder,
+    `clips.media` decides which files are clips; `passed_over` lists the others. A .csv file is a manifest. With
+    `follow_links`, links to folders are followed, each folder once.
 
     Raises:
         DataError: a manifest cannot be read, or there is nothing to score.
@@ -67,25 +67,25 @@ def collect(paths: Sequence[str | Path], *, follow_links: bool = False) -> list[
 
 
 def passed_over(paths: Sequence[str | Path], *, follow_links: bool = False) -> list[PassedOver]:
-    """The files in the folders among `paths` that `collect` takes no clip from, each with its reason."""
+    """List the files in the folders among `paths` that are not clips, each with its reason."""
     return [found for found in _all(paths, follow_links) if isinstance(found, PassedOver)]
 
 
 def named(name: str) -> Item:
-    """The one clip that a path names, whatever is there: a video, a folder of frames, nothing."""
+    """Return the item of one path, which may be a video, a folder of frames, or missing."""
     if "://" in name or "\0" in name:
         error = ClipError(ClipStatus.REJECTED, "it is an address, not a file")
         return Item(Clip(id=name, path=Path(name.replace("\0", " "))), refused=error)
     path = Path(name).expanduser()
     try:
-        path = path.resolve()  # a link that the user names is meant
+        path = path.resolve()  # a link is followed if the user names it
     except (OSError, RuntimeError):
         path = path.absolute()
     return Item(Clip(id=name or ".", path=path))
 
 
 def printable(text: str) -> str:
-    """`text` as UTF-8 can hold it; bytes of a file name that are none are shown as `\\xNN`."""
+    """Return `text` as valid UTF-8; invalid bytes of a file name become `\\xNN`."""
     return os.fsencode(text).decode("utf-8", "backslashreplace")
 
 
@@ -106,7 +106,7 @@ def _expand(name: str, follow_links: bool) -> Iterator[Item | PassedOver]:
 
 
 def _of_manifest(path: Path) -> list[Item]:
-    """An item a row, in the order of the file; a row whose path is refused keeps its place, id and label."""
+    """Return one item per row of a manifest, in order; a row with an invalid path is an item with an error."""
     refused: list[tuple[int, Item]] = []
 
     def refuse(place: int, clip: Clip, why: DataError) -> None:

@@ -1,4 +1,5 @@
-"""ClipScorer: a clip's faces -> features and descriptors -> scores -> calibrated verdict. Test and service share it."""
+"""`ClipScorer`: faces of a clip -> features and descriptors -> scores -> calibrated prediction, in tests and
+service."""
 
 from __future__ import annotations
 
@@ -25,7 +26,8 @@ from fer_core.features.descriptors.motion import displacement, is_still
 from fer_core.features.inputs import ClipInputs
 from fer_core.features.store import FeatureStore
 from fer_core.models.base import FrameView
-from fer_core.models.bundle import ModelBundle, subject_digest
+from fer_core.models.bundle import ModelBundle, was_trained_on
+from fer_core.models.svm import SupportVectorsClassifier
 from fer_core.models.verdict import apply_temperature, judge
 from fer_core.preprocess.batch import ClipFaces, preprocess_batch
 from fer_core.preprocess.changes import Change
@@ -40,11 +42,12 @@ SCORING_VERSION = 7  # raised whenever the same faces and model give another row
 _THUMBNAIL = 64
 STILL_FACE = "abstained: nothing moved; this model needs a clip that starts with a neutral face"
 FADING_FACE = "abstained: the clip seems to begin with an expression; this model needs a neutral start"
-ABOVE_CHANCE = 0.05  # of the way from chance to certainty: who says the same of every clip is just above chance
+LONG_S = 30.0  # seconds from which a clip's row carries a warning
+ABOVE_CHANCE = 0.05  # share of the way from chance to 1: constant predictions are slightly above chance
 
 
 def least_confidence(n_classes: int) -> float:
-    """Probability below which a verdict is no better than chance, so that the model abstains."""
+    """Return the confidence below which a prediction is no better than chance, so that the model abstains."""
     chance = 1 / n_classes
     return chance + ABOVE_CHANCE * (1 - chance)
 
@@ -54,11 +57,12 @@ class Scores:
     """The model's scores of a clip's faces.
 
     Args:
-        frames: (n, k) scores of the used frames; a model that judges clips whole gives each the clip's.
+        frames: (n, k) scores of the used frames; with a whole-clip model, all are the clip's scores.
         probabilities: (k,) calibrated scores of the clip, sum 1.
-        index: column of the verdict.
-        inputs: what the model has read. view: what single frames say, and count; None of a model that joins none.
-        flags: words on what was particular about judging it.
+        index: index of the predicted class.
+        inputs: the inputs that the model read.
+        view: scores and weights of single frames; None for a model that does not combine frames.
+        flags: see `ClipClassifier.flags`.
     """
 
     frames: np.ndarray
@@ -71,25 +75,29 @@ class Scores:
 
 @dataclass(frozen=True)
 class ClipScore:
-    """One row of a result, complete whatever became of the clip.
+    """One row of the results; every clip gets one, also if it cannot be scored.
 
     Args:
-        clip: as it was named; `path`: where it is; `label`: the truth where a manifest tells it.
-        trained_on: whether the model was trained on the person it shows; None where that is not known.
-        status: `ok`, `low_quality`, or why there is no verdict; `reason` says it in words.
-        emotion: the verdict; None without one.
-        probabilities: (k,) calibrated, columns in the model's class order; None without a verdict.
-        abstained: too uncertain, or of too low quality, to be acted upon.
-        n_used, n_selected, n_frames: frames with a face, selected, decoded.
+        clip: id of the clip.
+        path: path of the file.
+        label: true class, if a manifest names it.
+        trained_on: True if the model was trained on the clip's subject; None if unknown.
+        status: `ok`, `low_quality`, or the kind of error.
+        reason: explanation of the status; empty if it is `ok`.
+        emotion: predicted class; None without a prediction.
+        probabilities: (k,) calibrated, in the model's class order; None without a prediction.
+        abstained: True if the prediction is too uncertain, or the clip's quality too low.
+        n_used, n_selected, n_frames: numbers of frames with a face, selected, and decoded.
         flags: of preprocessing (`several_faces`, `truncated` ...).
-        digest: of the clip's content; empty where it could not be read.
-        ledger: every selected frame. frame_scores, frame_shares: (n_used, k) scores of those used, and (n_used,) their
-            shares in the verdict; None of a model that does not join frames.
-        thumbnail: JPEG of the most telling face, else of the last; empty without one.
-        decisive: places among the used frames of those that are explained; explanation: JPEG of their faces, side by
-            side, warm where the verdict's class was found, and of what moved, for a model that reads motion. Both empty
-            unless asked for.
-        seconds: wall clock spent on it.
+        digest: content digest of the clip; empty if it could not be read.
+        ledger: all selected frames.
+        frame_scores: (n_used, k) scores of the used frames; None for a model that does not combine frames.
+        frame_shares: (n_used,) weights of these frames; None likewise.
+        thumbnail: JPEG of the face with the largest margin, or of the last face; empty without a face.
+        decisive: indices, among the used frames, of the explained frames; empty unless requested.
+        explanation: JPEG of their faces with Grad-CAM heat maps, and of the moved points for a model that reads motion;
+            empty unless requested.
+        seconds: wall-clock time.
     """
 
     clip: str
@@ -117,7 +125,7 @@ class ClipScore:
 
     @property
     def confidence(self) -> float:
-        """Calibrated probability of the verdict; NaN without one."""
+        """Calibrated probability of the predicted class; NaN without a prediction."""
         if self.probabilities is None or self.emotion is None:
             return float("nan")
         return float(self.probabilities[self.classes.index(self.emotion)])
@@ -127,13 +135,13 @@ class ClipScorer:
     """A loaded model that scores clips.
 
     Args:
-        bundle: a model that was read and found sound.
-        cfg: overrides of its rule, frames, face search and threshold.
-        limits: what one clip may cost; files are decoded in child processes under them.
-        store_root: where faces and features are kept for the next time; None: nowhere.
-        name, version: of the registered model, for the record.
+        bundle: the model.
+        cfg: settings that replace the model's rule, number of frames, face detection and abstention threshold.
+        limits: limits of one clip; files are decoded in child processes with these limits.
+        store_root: folder in which faces and features are stored for later; None: they are not stored.
+        name, version: of the registered model, for the results.
     Raises:
-        ConfigError: the model has no such choice of rules, or nothing that Grad-CAM could show.
+        ConfigError: the model cannot be used with this rule, or cannot be explained.
     """
 
     def __init__(
@@ -158,24 +166,24 @@ class ClipScorer:
         self.abstain_below = max(cfg.abstain_below, facts.abstain_below, least_confidence(len(facts.classes)))
         self.needs_course = of_course(bundle.classifier.descriptors)
         self.preprocess = _overridden(facts.preprocess, cfg)
-        if self.needs_course and self.preprocess.apex == "given":  # files of users do not say where their apex is
+        if self.needs_course and self.preprocess.apex == "given":  # users' files do not come with an apex
             self.preprocess = self.preprocess.model_copy(update={"apex": "estimate"})
         self._store_root = store_root
-        self._warm = WarmChildren(self.limits)  # a child's start takes longer than most clips
+        self._warm = WarmChildren(self.limits)  # starting a child process takes longer than most clips
         self._features = None if store_root is None else FeatureStore(store_root)
 
     def trained_on(self, clip: Clip) -> bool | None:
-        """True if the model was trained on the person that a clip shows; None for a clip that names nobody."""
-        return subject_digest(clip.subject) in self.bundle.facts.subjects if clip.subject else None
+        """True if the model was trained on the clip's subject; None if the subject is unknown."""
+        return was_trained_on(self.bundle.facts, clip.subject) if clip.subject else None
 
     @property
-    def judges_by(self) -> str:
-        """The rule that joins frames, or `whole_clip`."""
-        return self.rule if self.bundle.classifier.judges_frames else "whole_clip"
+    def joined_by(self) -> str:
+        """The rule that combines frames, or `whole_clip`."""
+        return self.rule if self.bundle.classifier.scores_frames else "whole_clip"
 
     @property
     def _sees_motion_only(self) -> bool:
-        """True if it reads only how a face changes, so that it needs a clip that starts neutral."""
+        """True if the model reads only motion, so that the clip must start with a neutral face."""
         read = self.bundle.classifier
         return not read.reads_features and all(DESCRIPTORS[name].of_course for name in read.descriptors)
 
@@ -184,7 +192,7 @@ class ClipScorer:
         return self.bundle.classes
 
     def key(self, digest: str, apex: int = -1) -> str:
-        """Key of the row of a clip's content: all that the row depends on, and nothing else."""
+        """Return the key of a clip's row, made from everything that the row depends on."""
         return cache_key(
             faces=faces_key(digest, apex, self.preprocess),
             descriptors=[DESCRIPTORS[name].identity for name in self.bundle.classifier.descriptors],
@@ -196,16 +204,16 @@ class ClipScorer:
         )
 
     def key_of(self, clip: Clip, digest: str) -> str:
-        """`key`, for the apex that the clip is cut at."""
+        """Return `key` with the apex at which the clip is cut."""
         return self.key(digest, cut_at(clip, self.preprocess))
 
     def judge(self, faces: Faces, course: Faces | None = None) -> Scores:
-        """The model's scores of at least one face.
+        """Predict a clip from its faces, of which there must be at least one.
 
         Args:
-            course: those of the clip's whole course; needed where the model `needs_course`.
+            course: faces of the clip's whole course; required if `needs_course`.
         Raises:
-            ClipError: they are not numbers (crashed).
+            ClipError: the scores are not finite (crashed).
         """
         bundle = self.bundle
         shown: dict[Source, np.ndarray] = {"expression": faces.pixels}
@@ -216,7 +224,7 @@ class ClipScorer:
             offsets=np.array([0, len(faces.pixels)]),
             described=describe(bundle.classifier.descriptors, shown),
         )
-        view, by_frames = bundle.classifier.frames_in(inputs, 0), bundle.classifier.judges_frames
+        view, by_frames = bundle.classifier.frames_in(inputs, 0), bundle.classifier.scores_frames
         scores = view.scores if view is not None and by_frames else bundle.frame_scores(inputs)
         if not np.isfinite(scores).all():
             raise ClipError(ClipStatus.CRASHED, "the model's scores are not numbers")
@@ -231,7 +239,7 @@ class ClipScorer:
         )
 
     def _features_of(self, faces: Faces) -> np.ndarray:
-        """(n, d) float16; d = 0 for a model without convolutions. Raises ClipError when they give no numbers."""
+        """Return (n, d) float16 features; d = 0 without a backbone. Raises ClipError if they are not finite."""
         backbone = self.bundle.backbone
         if backbone is None:
             return np.empty((len(faces.pixels), 0), dtype=np.float16)
@@ -243,7 +251,7 @@ class ClipScorer:
             raise ClipError(ClipStatus.CRASHED, str(exc)) from exc
 
     def score(self, clip: str | Path | Clip) -> ClipScore:
-        """The row of one clip: a video file, a frame folder, or a Clip. Never raises for what is in the file."""
+        """Score one clip: a video file, a folder of frames, or a Clip. The content of a file never raises an error."""
         item = Item(clip) if isinstance(clip, Clip) else named(str(clip))
         return next(self.score_many([item]))
 
@@ -253,11 +261,11 @@ class ClipScorer:
         progress: Callable[[int, int], None] | None = None,
         change: Change | None = None,
     ) -> Iterator[ClipScore]:
-        """One row an item, in order.
+        """Yield one row per item, in order.
 
         Args:
-            progress: called with (items done, items in all).
-            change: made of every clip before it is scored.
+            progress: called with (items done, all items).
+            change: change applied to every clip before it is scored.
         Raises:
             StoreError: faces or features cannot be stored.
         """
@@ -280,7 +288,7 @@ class ClipScorer:
     def _made(
         self, items: Sequence[Item], store: FacesStore, root: Path | None, change: Change | None
     ) -> Iterator[tuple[ClipFaces, ClipFaces | None]]:
-        """Faces of each clip and, where the model reads it, of its whole course."""
+        """Yield the faces of each clip and, if the model reads them, those of its whole course."""
         clips = [item.clip for item in items]
         known = {item.clip.path: item.digest for item in items if item.digest}
 
@@ -295,7 +303,7 @@ class ClipScorer:
 
     @contextlib.contextmanager
     def _faces_store(self) -> Iterator[FacesStore]:
-        """The workspace's, or one that is gone afterwards: a service must not fill a disk."""
+        """Return the workspace's store, or a temporary one, because a service must not fill the disk."""
         if self._store_root is not None:
             yield FacesStore(self._store_root)
             return
@@ -318,7 +326,7 @@ class ClipScorer:
         chosen, explanation = self._explained(faces, whole.faces if whole else None, scores)
         return ClipScore(
             status=ClipStatus.LOW_QUALITY if low else ClipStatus.OK,
-            reason=_why_low(faces) if low else unfit,
+            reason=_why_low(faces) if low else unfit or _why_long(faces),
             emotion=self.classes[scores.index],
             probabilities=scores.probabilities,
             abstained=low or bool(unfit) or float(scores.probabilities[scores.index]) < self.abstain_below,
@@ -332,17 +340,20 @@ class ClipScorer:
         )
 
     def _unfit(self, scores: Scores, course: Faces | None) -> str:
-        """Return why a model of motion abstains: the clip has no neutral start. Empty where it need not."""
+        """Return why a model of motion abstains: the clip has no neutral start. Empty if it does not abstain."""
         if course is None:
             return ""
         if self._sees_motion_only and not _moves(course):
             return STILL_FACE
-        motion, neutral = motion_of(self.bundle), self.classes[scores.index] == Emotion.NEUTRAL
-        fades = motion is not None and motion.fades(scores.inputs.described[motion.record.descriptor])[0]
-        return FADING_FACE if fades and not neutral else ""
+        if self.classes[scores.index] == Emotion.NEUTRAL:
+            return ""
+        described = scores.inputs.described
+        changes = (part for part in self.bundle.classifier.parts if isinstance(part, SupportVectorsClassifier))
+        signed = (part for part in changes if DESCRIPTORS[part.record.descriptor].signed)
+        return FADING_FACE if any(part.fades(described[part.record.descriptor])[0] for part in signed) else ""
 
     def _explained(self, faces: Faces, course: Faces | None, scores: Scores) -> tuple[tuple[int, ...], bytes]:
-        """Places of the decisive frames, and the picture of what the verdict rests on; both empty unless asked for."""
+        """Return the indices of the decisive frames, and the JPEG that explains them; both empty unless requested."""
         if not self.explain:
             return (), b""
         chosen, pictures = np.empty(0, dtype=int), list[np.ndarray]()
@@ -377,7 +388,7 @@ class ClipScorer:
 
 
 def _check_choices(bundle: ModelBundle, cfg: ScoreConfig) -> None:
-    """Refuse what the model cannot do. Raises ConfigError."""
+    """Raise ConfigError for settings that this model does not support."""
     if cfg.rule not in ("auto", *bundle.classifier.rules):
         raise ConfigError(
             f"score.rule is '{cfg.rule}', which joins frames; this model judges a clip whole. Leave it at auto"
@@ -390,7 +401,7 @@ def _check_choices(bundle: ModelBundle, cfg: ScoreConfig) -> None:
 
 
 def _overridden(preprocess: PreprocessConfig, cfg: ScoreConfig) -> PreprocessConfig:
-    """The model's own preprocessing but for what is asked otherwise."""
+    """Return the model's preprocessing settings, with the changes that `cfg` requests."""
     changes: dict[str, Any] = {}
     if cfg.face_mode != "auto":
         changes["face"] = preprocess.face.model_copy(update={"mode": cfg.face_mode})
@@ -400,7 +411,7 @@ def _overridden(preprocess: PreprocessConfig, cfg: ScoreConfig) -> PreprocessCon
 
 
 def _moves(course: Faces) -> bool:
-    """True if a face changes along a clip's course."""
+    """True if the face moves in the clip."""
     return not is_still(displacement(course.pixels)[None])[0]
 
 
@@ -410,6 +421,14 @@ def _why_low(faces: Faces) -> str:
     if 2 * faces.n_used < faces.n_selected:
         return f"a face in {faces.n_used} of its {faces.n_selected} selected frames; needs half of them"
     return ", ".join(flag.replace("_", " ") for flag in faces.flags if flag != "low_quality") or "low quality"
+
+
+def _why_long(faces: Faces) -> str:
+    """Return a warning for a long clip, whose second half rarely shows one expression; else empty."""
+    seconds = float(np.nanmax(faces.ledger.time_s, initial=0.0))
+    if seconds < LONG_S:
+        return ""
+    return f"it is {seconds:.0f} s long; one verdict over its second half is doubtful: cut it into single expressions"
 
 
 def _jpeg(face: np.ndarray) -> bytes:

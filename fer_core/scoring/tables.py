@@ -1,4 +1,4 @@
-"""The rows of a batch as files: `verdicts.csv` for people, `verdicts.parquet` and `frames.parquet` for programs."""
+"""Write the rows of a batch: `verdicts.csv` for reading, `verdicts.parquet` and `frames.parquet` for programs."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from fer_core.store import write_atomic
 
 
 def write_tables(rows: Sequence[ClipScore], scorer: ClipScorer, out: Path) -> None:
-    """Write the three tables into `out`, each whole or not at all. Raises StoreError when the disk refuses."""
+    """Write the three tables into `out`, each completely or not at all. Raises StoreError if this fails."""
     records = [record(row, scorer) for row in rows]
     write_atomic(out / "verdicts.csv", _csv(records).encode())
     write_table(pa.Table.from_pylist(records, schema=_verdict_schema(scorer.classes)), out / "verdicts.parquet")
@@ -28,19 +28,19 @@ def write_tables(rows: Sequence[ClipScore], scorer: ClipScorer, out: Path) -> No
 
 
 def write_explanations(rows: Sequence[ClipScore], out: Path) -> None:
-    """Write the explained faces of every clip that has them. Raises StoreError when the disk refuses."""
+    """Write the explanations of all clips that have one. Raises StoreError if this fails."""
     for row in rows:
         if row.explanation:
             write_atomic(out / _explanation(row), row.explanation)
 
 
 def _explanation(row: ClipScore) -> str:
-    """Path within the folder of results: named by content, since names of clips may be anything."""
+    """Return the path in the results folder, named by content, because names of clips may not be valid file names."""
     return f"explanations/{row.digest[:16]}.jpg" if row.explanation else ""
 
 
 def record(row: ClipScore, scorer: ClipScorer) -> dict[str, Any]:
-    """A row as named values; None where there is none."""
+    """Return a row as column -> value; None for a missing value."""
     probabilities = [None] * len(row.classes) if row.probabilities is None else row.probabilities.tolist()
     return {
         "clip": printable(row.clip),
@@ -57,7 +57,7 @@ def record(row: ClipScore, scorer: ClipScorer) -> dict[str, Any]:
         "frames_total": row.n_frames,
         "flags": " ".join(row.flags),
         "reason": printable(row.reason),
-        "rule": scorer.judges_by,
+        "rule": scorer.joined_by,
         "model": scorer.name,
         "model_version": scorer.version,
         "model_digest": scorer.bundle.digest,
@@ -96,7 +96,7 @@ def _verdict_schema(classes: Classes) -> pa.Schema:
 
 
 def _frames(rows: Sequence[ClipScore], classes: Classes) -> pa.Table:
-    """One row a selected frame; scores and its share in the verdict are null where it has no face, or is not scored."""
+    """Make the table with one row per selected frame; scores and weight are null for a frame that is not scored."""
     looked_at = [(row, row.ledger) for row in rows if row.ledger is not None]
     table = frame_table((printable(row.clip), ledger) for row, ledger in looked_at)
     scores = np.full((len(table), len(classes)), np.nan)

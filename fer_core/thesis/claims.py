@@ -1,4 +1,4 @@
-"""The thesis's claims beside its accuracies, and a reproduction's answer to each claim."""
+"""The claims of the thesis besides its accuracies, each compared with the results of a reproduction."""
 
 from __future__ import annotations
 
@@ -21,9 +21,10 @@ class Claim:
     """One claim, answered.
 
     Args:
-        claim: in the thesis's sense. source: where it says so.
-        answer: one sentence about these clips.
-        columns, rows: the numbers, as a table of texts.
+        claim: the claim of the thesis.
+        source: section of the thesis.
+        answer: one sentence about the results on these clips.
+        columns, rows: the results, as a table of strings.
     """
 
     claim: str
@@ -34,7 +35,7 @@ class Claim:
 
 
 def answer_claims(found: Reproduction) -> tuple[Claim, ...]:
-    """Every claim that the implementations tested can answer."""
+    """Return all claims that can be answered from the tested implementations."""
     answered: Sequence[Callable[[Reproduction], Claim | None]] = (
         _mean_beats_vote, _fear_for_surprise, _changes_help, _weak_and_strong, _gap,
     )  # fmt: skip
@@ -42,13 +43,13 @@ def answer_claims(found: Reproduction) -> tuple[Claim, ...]:
 
 
 def points(value: float) -> str:
-    """A difference of shares in signed points."""
+    """Format a difference of shares in percentage points, with sign."""
     text = f"{100 * value:+.1f}"
     return "0.0" if text in ("+0.0", "-0.0") else text.replace("-", "\N{MINUS SIGN}")
 
 
 def format_difference(difference: Difference) -> str:
-    """A difference with its interval."""
+    """Format a difference with its interval."""
     return f"{points(difference.value)} [{points(difference.low)}, {points(difference.high)}]"
 
 
@@ -177,7 +178,7 @@ def _above(outcome: Outcome) -> int:
 
 
 def _tally(ours: Sequence[Difference]) -> str:
-    """Counts of positive and negative differences, and of those beyond chance, in words."""
+    """Return a sentence with the numbers of positive and negative differences, and of those beyond chance."""
     up, down = sum(d.value > 0 for d in ours), sum(d.value < 0 for d in ours)
     sure, surely_down = sum(d.low > 0 for d in ours), sum(d.high < 0 for d in ours)
     text = f"Here in {up} of {len(ours)}" + (f", the reverse in {down}" if down else "")

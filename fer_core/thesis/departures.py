@@ -13,12 +13,12 @@ Difference = tuple[str, str, str]
 
 
 def departures(found: Reproduction) -> list[Difference]:
-    """(what, thesis, here), the same lines for every reproduction: what agrees is worth reading too."""
+    """Return rows (property, thesis, here), also for properties that agree."""
     return [*_data(found), *_network(found), *_training(found)]
 
 
 def fc_start(outcome: Outcome) -> str:
-    """The start of the FC layers (ImageNet or random weights), in words."""
+    """Describe the initial weights of the FC layers: ImageNet or random."""
     if not len(outcome.history):
         return "–"
     hidden = len(outcome.train.widths)
@@ -69,7 +69,7 @@ def _constants(name: str, mean: Sequence[float], std: Sequence[float]) -> str:
 
 
 def _normalization(name: str) -> str:
-    """The constants that the code used."""
+    """Describe the normalisation constants that the code used."""
     used = NORMALIZATIONS[name]
     title = {"imagenet": "eq. 3.5", "features": "the checkpoint's own"}.get(name, name)
     return "none: [0, 1] as it is" if name == "unit" else _constants(title, used.mean, used.std)
@@ -121,7 +121,7 @@ def _weights(found: Reproduction) -> str:
 
 
 def _each(outcomes: Iterable[Outcome], what: Callable[[Outcome], str]) -> str:
-    """One text when all agree, else one a number."""
+    """Return one string if all implementations agree, else one for each number."""
     said = {o.number: what(o) for o in outcomes}
     if len(set(said.values())) <= 1:
         return next(iter(said.values()), "")

@@ -1,7 +1,7 @@
-"""One fit on the manifest's own sides: trained on its training clips, stopped on its validation clips, as the thesis
-did; in a process and folder of its own, like a trial.
+"""One fit like in the thesis: trained on the train clips of the manifest, with early stopping on its validation clips.
 
-The folder holds `fit.json` (what to do), `epochs` (how far it is), `result.json`, and the fitted head.
+It runs in its own process and folder, like a trial. The folder contains `fit.json` (specification), `epochs`
+(progress), `result.json`, and the fitted head.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from fer_core.training.history import Epoch, History
 log = logging.getLogger(__name__)
 
 _SPEC, _RESULT, _HEAD, _EPOCHS = "fit.json", "result.json", "head.safetensors", "epochs"
-MODEL = "model"  # subfolder of the model that was made of the head
+MODEL = "model"  # subfolder with the model made from the head
 _POLL_S = 1.0
 
 
@@ -49,7 +49,7 @@ class HoldoutSpec(Settings):
 
 
 class HoldoutResult(Settings):
-    """Result of a fit: `complete`, or `failed` and why."""
+    """Result of a fit: `complete`, or `failed` with a reason."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=True, ser_json_inf_nan="constants")
 
@@ -69,7 +69,7 @@ class HoldoutResult(Settings):
 
 @dataclass(frozen=True)
 class HoldoutSplit:
-    """Places of the clips fitted and stopped on, and what the latter are, in words."""
+    """Positions of the clips for training and early stopping, and a description of the latter."""
 
     fit: np.ndarray
     stop: np.ndarray
@@ -77,10 +77,10 @@ class HoldoutSplit:
 
 
 def holdout_split(table: FeatureTable, manifest: Manifest, cfg: TrainConfig) -> HoldoutSplit:
-    """The manifest's training and validation clips; where it has no validation side, a share of the training people.
+    """Return the manifest's train and validation clips; without validation clips, hold out some training subjects.
 
     Raises:
-        DataError: there is no validation side, and one subject only.
+        DataError: there are no validation clips, and only one subject.
     """
     side = {clip.id: clip.split for clip in manifest.clips}
     fitted = np.flatnonzero([side[c] is Split.TRAIN for c in table.clip_ids])
@@ -108,14 +108,15 @@ def fit_holdout(
     fc: Path | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> tuple[HoldoutResult, Path]:
-    """The fit, in a process of its own, and its folder; read back when done before, resumed when interrupted.
+    """Run the fit in its own process; return its result and folder. Reuse a finished fit, and resume an interrupted
+    one.
 
-    A fit that diverges, or whose process dies, is a failed result.
+    If the fit diverges or its process dies, the result is `failed`.
 
     Args:
-        parent: holds a folder for every fit.
-        fc: stored FC layers of the backbone to start from.
-        progress: called with (epochs done, most epochs) while the fit runs.
+        parent: folder that contains a folder for every fit.
+        fc: file of the backbone's FC layers from which the head starts.
+        progress: called with (epochs done, largest number of epochs) during the fit.
     """
     places = {"fit": sides.fit.tolist(), "stop": sides.stop.tolist()}
     identity = cache_key(table=table.key, train=train.model_dump(mode="json"), fc=fc.stem if fc else "", **places)
@@ -131,14 +132,14 @@ def fit_holdout(
         progress(_epochs_done(folder), train.epochs)
     try:
         return future.result(), folder
-    except Exception as exc:  # the child was killed, out of memory perhaps: the other implementations go on
+    except Exception as exc:  # for example out of memory; the other implementations continue
         log.warning("the fit's process ended without a result (%s: %s)", type(exc).__name__, exc)
         reason = f"its process ended without a result ({type(exc).__name__})"
         return HoldoutResult(state="failed", reason=reason), folder
 
 
 def run_holdout(folder: Path) -> HoldoutResult:
-    """The fit described in `folder`; its result and head are also written there. What the child process does."""
+    """Run the fit in `folder` and write its result and head there. The child process calls this."""
     spec = HoldoutSpec.model_validate_json((folder / _SPEC).read_text())
     table = load_table(spec.table)
     seen: list[Epoch] = []
@@ -162,7 +163,7 @@ def run_holdout(folder: Path) -> HoldoutResult:
         result = HoldoutResult(
             state="complete",
             history=tuple(fitted.history.to_rows()) if fitted.history else (),
-            steps=round(fitted.chosen["steps"]),
+            steps=round(fitted.selected["steps"]),
             pretrained=fitted.pretrained,
             n_weights=fitted.classifier.n_parameters,
             threads=fitted.threads,
@@ -173,7 +174,7 @@ def run_holdout(folder: Path) -> HoldoutResult:
 
 
 def head_of(folder: Path, table: FeatureTable, train: TrainConfig) -> Head:
-    """The head of a complete fit."""
+    """Load the head of a complete fit."""
     with torch.device("meta"):
         head = Head(table.n_features, train.widths, len(table.classes), train.dropout)
     head.load_state_dict(load_file(folder / _HEAD), strict=True, assign=True)
@@ -181,12 +182,12 @@ def head_of(folder: Path, table: FeatureTable, train: TrainConfig) -> Head:
 
 
 def drop_head(folder: Path) -> None:
-    """Remove the head: a model that holds it lies beside it by now, and a wide one has half a gigabyte."""
+    """Remove the head's file (up to half a gigabyte), after a model that contains the head was written."""
     (folder / _HEAD).unlink(missing_ok=True)
 
 
 def _done(folder: Path) -> HoldoutResult | None:
-    """The result of an earlier fit, if what it made is still there."""
+    """Return the result of an earlier fit, if its head or model still exists; else None."""
     result = read_note(folder / _RESULT, HoldoutResult)
     if result is None:
         return None

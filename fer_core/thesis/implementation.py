@@ -1,5 +1,6 @@
-"""An implementation of the thesis, run as the thesis ran it: fitted on the training side, stopped on the validation
-side, tested once. It is no candidate: nothing is searched, cross-validated, calibrated or registered.
+"""Run an implementation of the thesis like the thesis: train, stop early on the validation clips, and test once.
+
+The result is not a candidate: nothing is searched, cross-validated, calibrated or registered.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from fer_core.evaluation.metrics import RULES, Evaluation
 from fer_core.experiments.search.space import THESIS_SETTINGS
 from fer_core.experiments.test_set import evaluate_on_test_set, test_clips
 from fer_core.features.backbone import Backbone
-from fer_core.models.bundle import ModelBundle, read_bundle, subject_digest, write_bundle
+from fer_core.models.bundle import ModelBundle, read_bundle, training_subjects, write_bundle
 from fer_core.models.fc_head import HeadClassifier
 from fer_core.models.record import ModelFacts
 from fer_core.runtime import describe_environment
@@ -34,7 +35,7 @@ from fer_core.workspace import Workspace
 log = logging.getLogger(__name__)
 
 SETTINGS = tuple(THESIS_SETTINGS)
-_NOT_ITS = ("epochs", "seed", "device", "threads")  # which the thesis does not decide, or the page says by themselves
+_NOT_ITS = ("epochs", "seed", "device", "threads")  # not defined by the thesis, or shown separately on the page
 _OF_THE_RUN = ("workspace", "manifest", "preprocess", "limits", "search", "tracking")
 
 
@@ -47,16 +48,16 @@ def configure(
     shrink: int = 1,
     overrides: Sequence[str] = (),
 ) -> RunConfig:
-    """The settings of implementation `number`: as packaged, then the setting's, then the overrides.
+    """Return the settings of implementation `number`: the packaged file, then `setting`, then the overrides.
 
     Args:
-        base: gives what the thesis does not decide: workspace, manifest, preprocessing, limits, folds, tracking.
+        base: settings that the thesis does not define: workspace, manifest, preprocessing, limits, folds, tracking.
         setting: `table-4.1` or `section-4.2.2`.
         fixed_epochs: train for the thesis's number of epochs instead of stopping by its rule.
-        shrink: divide the FC widths by it, for machines too small for 4096.
-        overrides: `train.…=…`, `backbone.…=…` and `split.…=…`, for all implementations alike.
+        shrink: divide the FC widths by this number, for machines that are too small for 4096.
+        overrides: `train.…=…`, `backbone.…=…` and `split.…=…`, for all implementations.
     Raises:
-        ConfigError: there is no such number or setting, or an override is none.
+        ConfigError: there is no such number or setting, or an override is invalid.
     """
     if f"thesis-{number}" not in PRESETS or setting not in THESIS_SETTINGS or shrink < 1:
         raise ConfigError(
@@ -76,16 +77,16 @@ def configure(
 
 
 def model_of(folder: Path, table: FeatureTable, backbone: Backbone, cfg: RunConfig) -> ModelBundle:
-    """The model of a complete fit, in two files beside it; its head alone is not kept."""
+    """Write the model of a complete fit in two files, and remove its separate head file."""
     if (folder / MODEL).is_dir():
         try:
             return read_bundle(folder / MODEL, device=backbone.device)
-        except RegistryError as exc:  # of a run that was killed here
+        except RegistryError as exc:  # left by a killed run
             log.warning("the model is written again (%s)", exc)
     facts = ModelFacts(
         classes=table.classes,
         preprocess=cfg.preprocess,
-        subjects=tuple(sorted({subject_digest(s) for s in table.subjects})),
+        subjects=training_subjects(table.subjects),
         data_fingerprint=table.note["fingerprint"],
         synthetic=table.synthetic,
         versions=describe_environment(),
@@ -107,12 +108,15 @@ def run_implementation(
     executor: Executor,
     progress: Callable[[int, int], None] | None = None,
 ) -> tuple[Outcome, ModelBundle | None]:
-    """An implementation fitted and tested; one that cannot be trained is an outcome that says so.
+    """Train and test an implementation. If it cannot be trained, the outcome contains the reason.
 
     Args:
-        cfg: see `configure`. table: train and validation clips. rows: usable clips, those of the test set too.
+        cfg: see `configure`.
+        table: train and validation clips.
+        rows: rows of the usable clips, with those of the test set.
     Raises:
-        DataError: the table holds a person or recording of the test set. StoreError: the disk refuses.
+        DataError: the table contains a subject or clip of the test set.
+        StoreError: the files cannot be written.
     """
     sides = holdout_split(table, manifest, cfg.train)
     parent, table_path = workspace.root / "implementations", workspace.features.tables.path(table.key)
@@ -154,10 +158,11 @@ def reproduction_of(
     shrink: int,
     own_split: bool,
 ) -> Reproduction:
-    """The outcomes of implementations on the same clips, with what a page about them tells.
+    """Combine the outcomes of implementations on the same clips with the facts that the page shows.
 
     Args:
-        cfg: of any of them. own_split: the manifest came with its split.
+        cfg: settings of any of them.
+        own_split: True if the manifest has a split column.
     """
     test, _ = test_clips(manifest, rows)
     sides = holdout_split(table, manifest, cfg.train)

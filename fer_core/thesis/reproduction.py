@@ -1,4 +1,4 @@
-"""The thesis, reproduced: what its four implementations give here, and all that a page about it needs to know."""
+"""The reproduction of the thesis: results of its four implementations, and the facts that the page shows."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from fer_core.published import BY_NUMBER, MEAN, VOTE, Implementation
 from fer_core.training.history import History
 
 THESIS_RULES: tuple[Rule, ...] = (VOTE, MEAN)
-WINDOW = 5  # epochs averaged when two curves are compared
+WINDOW = 5  # number of epochs averaged when two curves are compared
 
 
 @dataclass(frozen=True)
@@ -24,15 +24,17 @@ class Outcome:
     """Result of one implementation here.
 
     Args:
-        number: 1 ... 4. train: its setting.
-        history: every epoch run, up to the divergence of one that diverged.
-        pretrained: places of the FC layers that started from ImageNet weights.
-        n_weights, threads, device, seconds: of the fit.
-        tests: rule -> evaluation on the test clips; empty when there is none, and `reason` says why.
-        verdicts: rule -> (n,) columns, in the order of the reproduction's labels.
-        opening, openings: which look at this test set it was, and how many there are by now.
-        out_of_fold: rule -> evaluation by cross-validation; empty when that was not asked for.
-        run: its MLflow run.
+        number: 1 ... 4.
+        train: its training settings.
+        history: all epochs; of a diverged fit, those before it diverged.
+        pretrained: indices of the FC layers that started from ImageNet weights.
+        n_weights, threads, device: number of parameters, torch threads and device of the fit.
+        tests: rule -> evaluation on the test clips; empty if there is none (see `reason`).
+        verdicts: rule -> (n,) predicted classes, in the order of the reproduction's labels.
+        opening, openings: number of this opening of the test set, and of all openings so far.
+        out_of_fold: rule -> evaluation by cross-validation; empty unless requested.
+        reason: why there is no test result; else empty.
+        run: id of its MLflow run.
     """
 
     number: int
@@ -60,19 +62,20 @@ class Outcome:
 
     @property
     def seconds(self) -> float:
-        """Of all its epochs, whichever process ran them."""
+        """Wall-clock time of all epochs, also of those in earlier processes."""
         return sum(self.history.column("seconds"))
 
     @property
     def one_answer(self) -> str | None:
-        """The emotion it gives to every test clip, when it has learnt nothing else."""
+        """The emotion that it predicts for every test clip; None if it predicts more than one."""
         if not self.tested:
             return None
         given = np.flatnonzero(self.tests[MEAN].confusion.sum(axis=0))
         return self.tests[MEAN].classes[given[0]] if len(given) == 1 else None
 
     def gap(self) -> tuple[float, float, float] | None:
-        """Training, validation accuracy and their gap, means of the last epochs; None without a validation set."""
+        """Training accuracy, validation accuracy and their difference, as means of the last epochs; None without
+        validation."""
         train, validation = (
             float(np.mean(self.history.column(name)[-WINDOW:])) if len(self.history) else float("nan")
             for name in ("train_accuracy", "validation_accuracy")
@@ -82,14 +85,17 @@ class Outcome:
 
 @dataclass(frozen=True)
 class DataFacts:
-    """The clips and people that were trained and tested on.
+    """The clips and subjects for training and testing.
 
     Args:
-        fingerprint: of clips and split. datasets: their names.
-        clips: side -> clips of each class, in the order of `SIX`. people: side -> subjects.
-        frames: training frames of each class, as Table 4.2 counts them.
-        own_split: the manifest brought its split, so `split` did not decide it.
-        stopped_on: what training was stopped on, in words.
+        fingerprint: fingerprint of clips and split.
+        datasets: names of the databases.
+        synthetic: True if any face was drawn or rendered.
+        clips: split -> number of clips of each class, in the order of `SIX`.
+        people: split -> number of subjects.
+        frames: number of training frames of each class, counted as in Table 4.2.
+        own_split: True if the manifest has its own split, so that `split` was not used.
+        stopped_on: description of the clips for early stopping.
     """
 
     fingerprint: str
@@ -104,15 +110,17 @@ class DataFacts:
 
 @dataclass(frozen=True)
 class Reproduction:
-    """All four, or those asked for, on the same clips.
+    """Results of all four implementations, or of the requested ones, on the same clips.
 
     Args:
-        setting: `table-4.1` or `section-4.2.2`. changed: fields of `train` that are not that setting's.
-        fixed_epochs: trained for the thesis's epochs instead of its rule.
-        shrink: what the FC widths were divided by; 1: the thesis's own.
-        outcomes: in order. labels, subjects: (n,) of the test clips.
-        backbone, normalization: the convolutions, and the input they were given.
-        environment: of the machine.
+        setting: `table-4.1` or `section-4.2.2`.
+        changed: fields of `train` with other values than in this setting.
+        fixed_epochs: True if trained for the thesis's numbers of epochs instead of by its stopping rule.
+        shrink: divisor of the FC widths; 1: the widths of the thesis.
+        outcomes: results in the order of their numbers.
+        labels, subjects: (n,) true class and subject of the test clips.
+        backbone, normalization: the backbone, and the normalisation of its input.
+        environment: versions and hardware.
     """
 
     setting: str
@@ -134,27 +142,27 @@ class Reproduction:
         return tuple(o for o in self.outcomes if o.tested)
 
     def outcome(self, number: int) -> Outcome | None:
-        """The tested outcome of a number."""
+        """Return the outcome of implementation `number`, if it was tested."""
         return next((o for o in self.tested if o.number == number), None)
 
     def rule_difference(self, outcome: Outcome) -> Difference:
-        """Mean recall by mean scores minus by majority vote, of one implementation."""
+        """Return the mean recall by mean scores minus that by majority vote, for one implementation."""
         return self._difference(outcome.verdicts[MEAN], outcome.verdicts[VOTE])
 
     def network_difference(self, number: int, other: int) -> Difference | None:
-        """Mean recall of one implementation minus another's, by mean scores; None unless both were tested."""
+        """Return the difference in mean recall of two implementations, by mean scores; None unless both were tested."""
         a, b = self.outcome(number), self.outcome(other)
         return self._difference(a.verdicts[MEAN], b.verdicts[MEAN]) if a and b else None
 
     def taken_for(self, outcome: Outcome, rule: Rule, truth: str, verdict: str) -> Interval:
-        """Share of the test clips of one emotion that an implementation takes for another."""
+        """Return the share of test clips of emotion `truth` that an implementation predicts as `verdict`."""
         return taken_for(outcome.verdicts[rule], self.labels, self.subjects, truth, verdict)
 
     def _difference(self, a: np.ndarray, b: np.ndarray) -> Difference:
         return paired_difference(a, b, self.labels, self.subjects, len(SIX))
 
     def to_json(self) -> dict[str, Any]:
-        """JSON-able numbers, the thesis's beside ours."""
+        """Return JSON-able results, with those of the thesis."""
         return {
             "setting": self.setting,
             "fixed_epochs": self.fixed_epochs,

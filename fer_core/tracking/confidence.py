@@ -24,13 +24,14 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Confidence:
-    """Quality of a rule's confidence, from out-of-fold clip scores, each calibrated on other people's clips.
+    """Quality of a rule's confidence, from out-of-fold clip scores, each calibrated on clips of other subjects.
 
     Args:
         before, after: reliability of the scores, uncalibrated and calibrated.
-        metrics: the numbers of both, and of what follows.
-        curve: of abstaining. sets: one a coverage, those there are clips enough for.
-        groups: column -> value -> evaluation, of the manifest's `group_*` columns and the databases.
+        metrics: name in MLflow -> value, of all results here.
+        curve: accuracy as a function of coverage.
+        sets: prediction sets, one for each coverage for which there are enough clips.
+        groups: column -> value -> evaluation, for the databases and the `group_*` columns of the manifest.
     """
 
     before: Reliability
@@ -41,12 +42,14 @@ class Confidence:
     groups: Mapping[str, Mapping[str, Evaluation]]
 
 
-def judge_confidence(table: FeatureTable, scores: np.ndarray, rule: Rule, coverages: Sequence[float]) -> Confidence:
-    """The numbers of out-of-fold scores by one rule.
+def evaluate_confidence(table: FeatureTable, scores: np.ndarray, rule: Rule, coverages: Sequence[float]) -> Confidence:
+    """Evaluate the confidence of out-of-fold scores by one rule.
 
     Args:
-        table: of the clips. scores: (N, k) of their frames, each by a model that never saw its subject.
-        coverages: that prediction sets are made for.
+        table: the table of the clips.
+        scores: (N, k) out-of-fold frame scores.
+        rule: how the frame scores are combined.
+        coverages: coverages of the prediction sets.
     """
     clips = np.arange(table.n_clips)
     verdicts, raw = clip_verdicts(scores, table.offsets, clips, rule)
@@ -56,7 +59,7 @@ def judge_confidence(table: FeatureTable, scores: np.ndarray, rule: Rule, covera
     for coverage in coverages:
         try:
             sets.append(prediction_sets(calibrated, table.labels, table.subjects, table.classes, coverage))
-        except DataError as exc:  # too few people or clips: of the numbers here the only one that can be without
+        except DataError as exc:  # too few subjects or clips; the other results are still valid
             log.warning("%s", exc)
     auroc = confidence_auroc(calibrated, table.labels)
     metrics: dict[str, float] = {"abstention/mean_risk": curve.mean_risk, "abstention/auroc": auroc}
@@ -80,12 +83,12 @@ def judge_confidence(table: FeatureTable, scores: np.ndarray, rule: Rule, covera
 
 
 def log_confidence(run: Run, table: FeatureTable, scores: np.ndarray, rule: Rule) -> Confidence:
-    """`judge_confidence` at the coverages of `tracking`, and its numbers and pictures into the run of a candidate.
+    """Evaluate the confidence at `tracking.coverages`, and log metrics and figures to the run of a candidate.
 
     Raises:
-        TrackingError: MLflow refuses or has gone.
+        TrackingError: MLflow reports an error or cannot be reached.
     """
-    found = judge_confidence(table, scores, rule, run.tracking.cfg.coverages)
+    found = evaluate_confidence(table, scores, rule, run.tracking.cfg.coverages)
     run.log_metrics(found.metrics)
     run.log_figure(reliability_figure({"before": found.before, "after": found.after}), "figures/reliability.png")
     run.log_figure(coverage_figure(found.curve, "Out of fold, abstaining"), "figures/abstention.png")

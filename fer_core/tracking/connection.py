@@ -1,4 +1,4 @@
-"""The way to MLflow: a server, or the SQLite file in the workspace that stands in for one."""
+"""Connect to MLflow: to a server, or to the SQLite file in the workspace if there is no server."""
 
 from __future__ import annotations
 
@@ -24,13 +24,14 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 PROBE_S = 5.0
-# MLflow's own defaults (7 retries, factor 2) block 246 s on a server that is away; these take 7.
+TRACKING_URI = "MLFLOW_TRACKING_URI"
+# With MLflow's defaults (7 retries, factor 2), a server that does not answer blocks for 246 s; with these, for 7 s.
 _PATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3", "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1"}
 _SILENCE = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "DO_NOT_TRACK": "true",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
-    "MLFLOW_CONFIGURE_LOGGING": "false",  # its own handler prints tracebacks of errors that it raises as well
+    "MLFLOW_CONFIGURE_LOGGING": "false",  # its own handler prints tracebacks of errors that it also raises
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",  # standard output is for `--json`
 }
 _NAME = re.compile(r"\w[\w .,:+=()@-]{0,199}")
@@ -38,14 +39,14 @@ _NAME = re.compile(r"\w[\w .,:+=()@-]{0,199}")
 
 @dataclass(frozen=True)
 class Tracking:
-    """An open way to MLflow.
+    """An open connection to MLflow.
 
     Args:
-        client: of tracking and registry.
-        uri: tracking URI; may hold a password, so show `shown_uri` instead.
-        experiment_id: where new runs go.
-        cfg: names, and what is recorded.
-        workspace: for what is kept beside MLflow.
+        client: client for tracking and registry.
+        uri: tracking URI; may contain a password, so show `shown_uri` instead.
+        experiment_id: experiment of new runs.
+        cfg: settings of tracking.
+        workspace: folder for files that are not sent to MLflow.
     """
 
     client: MlflowClient
@@ -56,24 +57,25 @@ class Tracking:
 
     @property
     def shown_uri(self) -> str:
-        """`uri` without user and password."""
+        """Return `uri` without user and password."""
         return without_secrets(self.uri)
 
     def run_url(self, run_id: str) -> str:
-        """Page of a run; empty when there is no server to show one."""
+        """Return the URL of a run's page; '' without a server."""
         if not _is_server(self.uri):
             return ""
         return f"{without_secrets(self.uri.rstrip('/'))}/#/experiments/{self.experiment_id}/runs/{run_id}"
 
 
 def connect(cfg: TrackingConfig, workspace: Path) -> Tracking:
-    """A checked way to MLflow, its experiment made when it is not there, the runs of killed processes in it ended.
+    """Return a checked connection to MLflow.
 
-    `uri: auto` is SQLite in the workspace (`mlflow.db`, artifacts beside it), the files that `ferflow up` serves.
+    The experiment is created if it does not exist. Runs in it whose process has died are ended. `uri: auto` is SQLite
+    in the workspace (`mlflow.db`, artifacts beside it), the same files that `ferflow up` serves.
 
     Raises:
-        TrackingError: no answer from the server (after seconds), it refuses us, a name or the URI is unfit, or the
-            workspace was moved and is not relocated.
+        TrackingError: the server does not answer (after seconds) or refuses the request, a name or the URI is not
+            accepted, or the workspace was moved and not relocated.
     """
     check_name(cfg.experiment, "experiment")
     uri = f"sqlite:///{workspace / 'mlflow.db'}" if cfg.uri == "auto" else with_driver(cfg.uri)
@@ -85,17 +87,18 @@ def connect(cfg: TrackingConfig, workspace: Path) -> Tracking:
         )
     for name, value in {**_PATIENCE, **_SILENCE}.items():
         os.environ.setdefault(name, value)
-    from fer_core.tracking.running import end_dead_runs  # imports MLflow, whose silence is set by now
+    from fer_core.tracking.running import end_dead_runs  # imports MLflow, so the variables must be set before
 
     if _is_server(uri):
         _probe(uri)
     elif scheme == "postgresql":
-        # with pooled connections each of them would fail once after a restart
+        # each pooled connection would fail once after a restart of the database
         os.environ.setdefault("MLFLOW_SQLALCHEMYSTORE_POOLCLASS", "NullPool")
         _reach(uri)
         wait_for_restarts()
     if cfg.uri == "auto":
         check_in_place(workspace)
+        check_schema(workspace)
     local = None if _is_server(uri) else workspace / ARTIFACTS
     with _one_at_a_time(workspace, locked=local is not None), mlflow_errors(f"MLflow at {without_secrets(uri)}"):
         client = _client(uri)
@@ -104,11 +107,52 @@ def connect(cfg: TrackingConfig, workspace: Path) -> Tracking:
     return Tracking(client, uri, experiment_id, cfg, workspace)
 
 
-def check_name(text: str, what: str) -> str:
-    """`text`, fit to name a run, model or experiment: no separators, no `..`, no control characters, at most 200.
+def check_schema(workspace: Path) -> str:
+    """Return the schema version of the workspace's MLflow database; '' if there is no database yet.
 
     Raises:
-        TrackingError: it is not.
+        TrackingError: another version of MLflow made it, or it is not a database of MLflow.
+    """
+    import sqlite3
+
+    import mlflow
+    from alembic.script import ScriptDirectory
+    from alembic.util import CommandError
+    from mlflow.store.db.utils import _get_alembic_config
+
+    database = workspace / "mlflow.db"
+    if not database.is_file():
+        return ""
+    try:
+        with contextlib.closing(sqlite3.connect(f"{database.as_uri()}?mode=ro", uri=True)) as connection:
+            found = str((connection.execute("SELECT version_num FROM alembic_version").fetchone() or ("none",))[0])
+    except sqlite3.Error as exc:
+        raise TrackingError(f"{database} is no database of MLflow ({exc}); move it away, or restore a copy") from exc
+    migrations = ScriptDirectory.from_config(_get_alembic_config("sqlite://"))
+    if found == migrations.get_current_head():
+        return found
+    try:
+        older = migrations.get_revision(found) is not None
+    except CommandError:
+        older = False
+    remedy = (
+        f"copy it, then run: mlflow db upgrade sqlite:///{database}"
+        if older
+        else "install the MLflow that made it, or choose another workspace"
+    )
+    raise TrackingError(
+        f"{database} was made by {'an older' if older else 'another, probably newer'} MLflow (its schema is {found}, "
+        f"that of the installed MLflow {mlflow.__version__} is {migrations.get_current_head()}); {remedy}"
+    )
+
+
+def check_name(text: str, what: str) -> str:
+    """Return `text` if it may name a run, model or experiment.
+
+    A name has at most 200 characters, and no separators, `..` or control characters.
+
+    Raises:
+        TrackingError: the name is not accepted.
     """
     if not _NAME.fullmatch(text) or ".." in text:
         raise TrackingError(
@@ -119,7 +163,7 @@ def check_name(text: str, what: str) -> str:
 
 
 def without_secrets(text: str) -> str:
-    """A URL with user and passwords replaced by `***`; any other text as it is."""
+    """Return a URL with user and passwords replaced by `***`; any other text as it is."""
     if "://" not in text:
         return text
     parts = urlsplit(text)
@@ -130,7 +174,7 @@ def without_secrets(text: str) -> str:
 
 @contextlib.contextmanager
 def mlflow_errors(where: str, error: type[FerError] = TrackingError) -> Iterator[None]:
-    """Raise errors of MLflow and its store as one sentence."""
+    """Raise errors of MLflow and its database again as an `error` of one sentence that begins with `where`."""
     from mlflow.exceptions import MlflowException
     from requests import RequestException
     from sqlalchemy.exc import SQLAlchemyError
@@ -164,9 +208,9 @@ def _probe(uri: str) -> None:
         raise TrackingError(f"MLflow at {shown} is not well (GET /health gave {status}); {remedy}")
 
 
-@functools.cache  # of those reached; one found away is tried again
+@functools.cache  # only success is cached; a failed check is repeated
 def _reach(uri: str) -> None:
-    """Once in a process: later calls wait for a database that is being restarted."""
+    """Check the database once per process, because later calls should wait while it restarts."""
     check_database(uri, "tracking.uri", TrackingError)
 
 
@@ -174,9 +218,13 @@ def _client(uri: str) -> MlflowClient:
     import mlflow
     from mlflow import MlflowClient
 
-    # MLflow's own registry asks the process's URI for a logged model, and would make a store in the current folder
+    # MLflow's registry looks up a logged model at the process's URI; unset, it would make a store in the current folder
+    given = os.environ.get(TRACKING_URI)
     mlflow.set_tracking_uri(uri)
     mlflow.set_registry_uri(uri)
+    os.environ.pop(TRACKING_URI, None)  # set by MLflow above; the user's value is restored below
+    if given is not None:
+        os.environ[TRACKING_URI] = given
     for noisy in ("alembic", "mlflow.store.db.utils"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     if uri.startswith("sqlite"):
@@ -185,12 +233,12 @@ def _client(uri: str) -> MlflowClient:
 
 
 def _one_at_a_time(workspace: Path, locked: bool) -> contextlib.AbstractContextManager[object]:
-    """A database's tables are made by whoever comes first; two at once would both fail."""
+    """Return a lock under which one process creates the database's tables; two at the same time would both fail."""
     return FileLock(workspace / ".mlflow.lock") if locked else contextlib.nullcontext()
 
 
 def _make_tables(uri: str) -> None:
-    """Make SQLite's file with MLflow's tables, under another name first: left half made by a kill, it stays so."""
+    """Create the SQLite file with MLflow's tables under a temporary name; a kill then leaves no incomplete database."""
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
     from sqlalchemy import make_url
 

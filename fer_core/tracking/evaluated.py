@@ -1,4 +1,4 @@
-"""The results of `ferflow evaluate`, kept with the version: tags that the gate reads, and a line of its description."""
+"""Keep the results of `ferflow evaluate` with the version: tags for the promotion gate, and a description line."""
 
 from __future__ import annotations
 
@@ -11,12 +11,15 @@ RUN, MEAN_RECALL, STAYS = "evaluation.run", "evaluation.mean_recall", "evaluatio
 
 
 def note_evaluation(tracking: Tracking, version: int, run_id: str, found: VersionEvaluation) -> None:
-    """Keep with a version what an evaluation found.
+    """Write the results of an evaluation to the tags and the description of a version.
 
     Args:
-        run_id: of the evaluation.
+        version: the evaluated version.
+        run_id: run of the evaluation.
+        found: results of the evaluation.
     Raises:
-        RegistryError: there is no such version. TrackingError: MLflow refuses.
+        RegistryError: the version does not exist.
+        TrackingError: MLflow refuses the request.
     """
     name, client = tracking.cfg.model, tracking.client
     before, numbers = registered_version(tracking, version).description or "", found.evaluation
@@ -36,11 +39,12 @@ def note_evaluation(tracking: Tracking, version: int, run_id: str, found: Versio
 
 
 def least_stays(tracking: Tracking, version: int) -> float:
-    """Smallest share of a version's verdicts that stayed under a change, in its newest `evaluate --stress`; NaN
-    without one.
+    """Return the smallest share of verdicts that stayed under a change, from the version's tag; NaN without one.
+
+    The tag is from the latest `ferflow evaluate --stress`.
 
     Raises:
-        RegistryError: there is no such version, or its tag is no number.
+        RegistryError: the version does not exist, or its tag is not a number.
     """
     text = registered_version(tracking, version).tags.get(STAYS, "nan")
     try:

@@ -1,4 +1,4 @@
-"""A model's two files -> an MLflow model folder: models-from-code, the library beside it, no pickle anywhere."""
+"""Pack a model's two files into an MLflow model folder, as model from code with the library and without pickles."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from fer_core.tracking import pyfunc as door
 if TYPE_CHECKING:
     from mlflow.models import ModelSignature
 
-# Everything that scoring imports; a test compares it with what a fresh process really loads.
+# All packages that scoring imports; a test compares them with those that a new process loads.
 REQUIREMENTS = (
     "mlflow", "torch", "torchvision", "opencv-python-headless", "av", "numpy", "scipy", "pandas", "pydantic", "pyyaml",
     "safetensors", "efficientnet-lite-pytorch", "platformdirs",
@@ -25,9 +25,9 @@ REQUIREMENTS = (
 
 
 def pack(folder: Path, bundle: ModelBundle, target: Path, name: str) -> Path:
-    """Write the MLflow model of the bundle in `folder` to `target`, which must not exist; returns it.
+    """Write the MLflow model of the bundle in `folder` to `target`, which must not exist; return `target`.
 
-    The signature is given, not inferred: an input example would be scored while packing, and kept.
+    The signature is given and not inferred, because MLflow would score and save the input example.
     """
     import mlflow.pyfunc
 
@@ -51,13 +51,13 @@ def pack(folder: Path, bundle: ModelBundle, target: Path, name: str) -> Path:
 
 
 def _requirements(bundle: ModelBundle) -> tuple[str, ...]:
-    """The packages that scoring with this model imports."""
+    """Return the packages that scoring with this model imports."""
     of_a_file = bundle.backbone is not None and bundle.backbone.onnx is not None
     return (*REQUIREMENTS, *(("onnx", "onnxruntime") if of_a_file else ()))
 
 
 def _forget_where(target: Path) -> None:
-    """Take this machine's paths out of `MLmodel`; loading looks at names inside the model only."""
+    """Remove the paths of this machine from `MLmodel`; loading uses only names inside the model."""
     description = target / "MLmodel"
     content = yaml.safe_load(description.read_text())
     flavor = content["flavors"]["python_function"]

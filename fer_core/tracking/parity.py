@@ -1,4 +1,4 @@
-"""Proof that a packed model, loaded as MLflow loads it in a process of its own, scores as the model did here."""
+"""Check that a packed model, loaded by MLflow in a new process, predicts the same scores as the model here."""
 
 from __future__ import annotations
 
@@ -31,17 +31,17 @@ print("\\nrow " + rows.iloc[0].to_json())
 
 
 def prove_parity(packed: Path, bundle: ModelBundle) -> float:
-    """The largest difference between a fresh process's probabilities of a drawn clip and ours, at most 1e-4.
+    """Return the largest difference in probabilities between a new process and this one, for a drawn clip.
 
     Raises:
-        RegistryError: the verdicts differ, or the packed model does not load.
+        RegistryError: the predictions differ, the difference is too large, or the packed model does not load.
     """
     with tempfile.TemporaryDirectory(prefix="ferflow-parity-") as folder:
         clip = Path(folder) / "drawn.mp4"
         _draw(clip)
         ours = ClipScorer(bundle).score(clip)
         try:
-            # -P and another folder: the process sees neither this checkout nor what lies in the current one
+            # -P and another folder, so that the process imports neither this checkout nor files of the current folder
             child = subprocess.run(
                 [sys.executable, "-P", "-c", _CHILD, str(packed), str(clip)],
                 cwd=folder, capture_output=True, text=True, timeout=_LIMIT_S, stdin=subprocess.DEVNULL, check=True,
@@ -64,7 +64,7 @@ def prove_parity(packed: Path, bundle: ModelBundle) -> float:
 
 
 def _draw(path: Path) -> None:
-    """A drawn face that smiles: a clip that is always at hand and shows nobody."""
+    """Write a clip of a drawn smiling face, which is always available and shows no real person."""
     from fer_core.clips.synthetic import draw_clip
 
     pictures = list(draw_clip(0, 0, Emotion.HAPPINESS))

@@ -1,4 +1,4 @@
-"""Promotion and rollback: an alias of the registry moves last, after the version's files were loaded and checked."""
+"""Promotion and rollback. The registry's alias is moved only after the version's files were loaded and checked."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-LOCK_S = 120  # after which a promotion that was killed no longer keeps others out; a living one takes seconds
+LOCK_S = 120  # seconds after which the lock of a killed promotion is ignored; a promotion takes a few seconds
 
 
 def promote(tracking: Tracking, version: int, *, replacing: int | None, note: str = "") -> None:
-    """Make a version the champion, its files loaded and checked before any alias moves.
+    """Make a version the champion, after its files were loaded and checked.
 
     Args:
-        replacing: the champion that the version was judged against; None: there was none.
-        note: the gate's verdict, kept as a tag.
+        replacing: the champion that the gate compared the version with; None: there was none.
+        note: decision of the gate, saved as a tag.
     Raises:
-        RegistryError: its files are not what was registered, another promotion is under way, or the champion is no
-            longer the one it was judged against.
+        RegistryError: the files are not the registered ones, another promotion is running, or the champion is not
+            `replacing` any more.
     """
     load_version(tracking, version)
     name, client = tracking.cfg.model, tracking.client
@@ -55,12 +55,12 @@ def promote(tracking: Tracking, version: int, *, replacing: int | None, note: st
 
 
 def rollback(tracking: Tracking) -> tuple[int, int]:
-    """Make the previous champion champion again; the two change places.
+    """Exchange the champion and the previous champion.
 
     Returns:
-        The champion's version now, and the one that was.
+        The version of the new champion, and that of the old one.
     Raises:
-        RegistryError: there is no previous one, or its files are not what was registered.
+        RegistryError: there is no previous champion, or its files are not the registered ones.
     """
     name, client = tracking.cfg.model, tracking.client
     with _alone(tracking):
@@ -77,7 +77,7 @@ def rollback(tracking: Tracking) -> tuple[int, int]:
 
 
 def _check_champion(tracking: Tracking, version: int) -> None:
-    """Whoever moves the alias by other means takes no lock."""
+    """Check that the champion is still `version`; other programs may move the alias without the lock."""
     if (now := champion_version(tracking)) != version:
         raise RegistryError(
             f"version {version} was made champion, but at once {f'version {now}' if now else 'nobody'} took its place; "
@@ -87,13 +87,13 @@ def _check_champion(tracking: Tracking, version: int) -> None:
 
 @contextmanager
 def _alone(tracking: Tracking) -> Iterator[None]:
-    """One promotion at a time, of all workspaces that share the registry.
+    """Lock promotions in all workspaces that share the registry.
 
-    The lock is a registered model: its name is unique in the registry's database, so only one of those who make it
-    at the same moment gets it.
+    The lock is a registered model. Its name is unique in the registry's database, so only one of several simultaneous
+    attempts to create it succeeds.
 
     Raises:
-        RegistryError: another promotion is under way, or took over because this one took longer than `LOCK_S`.
+        RegistryError: another promotion is running, or this one took longer than `LOCK_S` and lost the lock.
     """
     from mlflow.exceptions import MlflowException
 

@@ -1,7 +1,8 @@
 """The model as MLflow serves it: `mlflow.pyfunc.load_model("models:/face-emotion@champion").predict(...)`.
 
-MLflow runs this file when a model is logged and when it is loaded; the library comes with the model, under `code/`.
-Whoever loads a model this way trusts the registry's artifacts to be code; `registry.load_champion` does not need to.
+MLflow runs this file when a model is logged and when it is loaded; the library is stored with the model, in `code/`.
+Loading a model this way runs code from the registry, so the registry must be trusted. `registry.load_champion` does
+not.
 """
 
 from __future__ import annotations
@@ -22,27 +23,27 @@ if TYPE_CHECKING:
     from fer_core.scoring.inputs import Item
     from fer_core.scoring.scorer import ClipScore
 
-# What the verdicts depend on: OpenCV 5 has no Viola-Jones, older decoders and loaders have holes.
+# Packages that the verdicts depend on: OpenCV 5 has no Viola-Jones; older decoders and loaders have security holes.
 FLOORS = {"cv2": (4, 12), "av": (18, 1), "torch": (2, 10), "safetensors": (0, 5)}
 CEILINGS = {"cv2": (5,)}
 FORMAT = 3
-PARAMS = {"frames": ("auto", "all")}  # of predict: name -> choices, the default first; see `ScoreConfig`
-ROOT = "FERFLOW_SCORE_ROOT"  # folder below which `path` may lie
+PARAMS = {"frames": ("auto", "all")}  # parameters of predict: name -> choices, the default first; see `ScoreConfig`
+ROOT = "FERFLOW_SCORE_ROOT"  # folder that must contain every `path`
 NEEDS = 'a DataFrame or a list of dicts with a column "path" (of files on this machine) or "video" (bytes)'
 
 
 class EmotionModel(PythonModel):
-    """Clips in, a row each out: path, status, emotion, confidence, a probability an emotion, and why."""
+    """The MLflow model: clips in, one row each out with path, status, emotion, confidence, probabilities and reason."""
 
     def load_context(self, context: Any) -> None:
-        """Read the model's two files, every check of `read_bundle` passed, by the library of the same format.
+        """Read the model's two files with all checks of `read_bundle`.
 
-        A GPU is used when there is one; `load_model(…, model_config={"device": "cpu"})` says otherwise.
+        The library must have the same record format as the model. A GPU is used if there is one, unless the model is
+        loaded with `load_model(…, model_config={"device": "cpu"})`.
 
         Raises:
-            ConfigError: the device asked for is not there.
-            RuntimeError: a package is too old or too new, or another ferflow was imported before and reads no such
-                model.
+            ConfigError: the named device does not exist.
+            RuntimeError: a package is too old or too new, or another ferflow, imported before, cannot read this model.
         """
         try:
             from fer_core.runtime import prepare_torch
@@ -72,15 +73,15 @@ class EmotionModel(PythonModel):
         }
 
     def predict(self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:
-        """One row a clip, in order; a clip that cannot be scored has a status and a reason.
+        """Return one row per clip, in order; a clip that cannot be scored has a status and a reason.
 
         Args:
-            model_input: rows with `path`, a video file or frame folder, or `video`, a video file's bytes. Where
-                FERFLOW_SCORE_ROOT names a folder, paths are relative to it and lead nowhere else; a server on which
-                it is not set reads no paths at all.
+            model_input: rows with `path`, a video file or frame folder, or `video`, the bytes of a video file. If
+                FERFLOW_SCORE_ROOT names a folder, paths are relative to it and must not lead out of it. A server
+                without this variable reads no paths.
             params: `frames`: `all` reads every selected frame of a clip, `auto` as many as in training.
         Raises:
-            MlflowException: input or params are something else.
+            MlflowException: input or params have another form.
         """
         scorer = self.scorers[_checked(params or {})["frames"]]
         with tempfile.TemporaryDirectory(prefix="ferflow-clips-") as folder:
@@ -92,7 +93,11 @@ class EmotionModel(PythonModel):
 
 
 def check_packages() -> None:
-    """Raise RuntimeError when a package that decodes or loads is outside its known range."""
+    """Check the versions of the packages that decode clips and load models.
+
+    Raises:
+        RuntimeError: a package is outside its supported range.
+    """
     import importlib
 
     for name in FLOORS:
@@ -106,7 +111,7 @@ def check_packages() -> None:
 
 
 def output_columns(classes: Any) -> list[str]:
-    """Columns of a prediction."""
+    """Return the column names of a prediction."""
     return ["path", "status", "emotion", "confidence", *map(str, classes), "abstained", "frames", "reason"]
 
 
@@ -114,7 +119,9 @@ _REMEDY = "load the model in a fresh process, before any other ferflow is import
 
 
 def _checked(params: dict[str, Any]) -> dict[str, Any]:
-    """Every param, as given or by default. MLflow drops what the signature does not name, so its caller is asked.
+    """Return the value of every parameter, given or default.
+
+    MLflow drops parameters that the signature does not name, so the caller's own arguments are read from its frame.
 
     Raises:
         MlflowException: a name or a value is unknown.
@@ -152,12 +159,12 @@ def _item(row: dict[str, Any], place: Path, max_bytes: int) -> Item:
 
 
 def _served() -> bool:
-    """True in MLflow's scoring server, whose clients must not read this machine's files."""
+    """Return True in MLflow's scoring server, whose clients must not read this machine's files."""
     return os.environ.get("_MLFLOW_IS_IN_SERVING_ENVIRONMENT", "").lower() in ("true", "1")
 
 
 def _of_path(path: str) -> Item:
-    """The clip at a path, refused where whoever asks may not read it, whether it is there or not."""
+    """Return the clip at a path; it is refused if the client may not read the path, whether or not the file exists."""
     from fer_core.errors import ClipError, ClipStatus
     from fer_core.scoring.inputs import named
 

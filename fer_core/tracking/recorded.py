@@ -1,4 +1,4 @@
-"""Runs read back: what a run was asked, on which data, what it gave; and two runs held against each other."""
+"""Read the settings, data and results of recorded runs, and compare two runs."""
 
 from __future__ import annotations
 
@@ -17,20 +17,22 @@ if TYPE_CHECKING:
     from mlflow.entities import Run as MlflowRun
 
 Kind = Literal["trial", "candidate", "implementation"]
-DIGESTS = ("scores_digest", "weights_sha256")  # tags: equal ones prove every bit of what they are of equal
+DIGESTS = ("scores_digest", "weights_sha256")  # tags; equal digests mean equal bytes
 _TIMES = ("seconds", "ms_per_clip")
 _LARGEST_CONFIG = 1024**2
 
 
 @dataclass(frozen=True)
 class Recorded:
-    """A run that can be run again.
+    """A recorded run that can be repeated.
 
     Args:
-        id, name: of the run. kind: what it was.
-        config: as it was resolved then, `workspace` and `tracking` of its time.
-        fingerprint: of its data. threads: that its fit used; 0: not recorded.
-        environment: versions, hardware and commit of its time.
+        id, name: id and name of the run.
+        kind: kind of run.
+        config: its settings, with its `workspace` and `tracking`.
+        fingerprint: fingerprint of its data.
+        threads: number of torch threads of its fit; 0: not recorded.
+        environment: versions, hardware and commit.
     """
 
     id: str
@@ -43,11 +45,11 @@ class Recorded:
 
 
 def read_recorded(tracking: Tracking, run_id: str) -> Recorded:
-    """A trial, a candidate or an implementation of the thesis.
+    """Read the run of a trial, a candidate or an implementation of the thesis.
 
     Raises:
-        TrackingError: there is no such run, it is of another kind, or its settings or data were not recorded.
-        ConfigError: its settings are none that this version reads.
+        TrackingError: there is no such run, it has another kind, or its settings or data were not recorded.
+        ConfigError: this version cannot read its settings.
     """
     run = _get(tracking, run_id)
     tags = run.data.tags
@@ -70,11 +72,13 @@ def read_recorded(tracking: Tracking, run_id: str) -> Recorded:
 
 @dataclass(frozen=True)
 class Compared:
-    """One number, or the values of a curve, in both runs.
+    """One metric, or the values of one curve, in both runs.
 
     Args:
-        then, now: the last value. worst: largest difference of any; NaN when one lacks values the other has.
-        n: values compared.
+        name: name of the metric.
+        then, now: last value in each run.
+        worst: largest difference of all values; NaN if a value is missing in one run.
+        n: number of values compared.
     """
 
     name: str
@@ -90,11 +94,12 @@ class Compared:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two runs, number by number; times are left out, and so is what only one of them was asked.
+    """Comparison of all metrics of two runs, without times and without settings of only one run.
 
     Args:
-        digests: name of a digest -> whether it is the same in both.
-        environment: what differs between the machines: name -> (then, now).
+        numbers: the metrics.
+        digests: name of a digest -> True if it is equal in both runs.
+        environment: differences between the environments: name -> (then, now).
     """
 
     numbers: tuple[Compared, ...]
@@ -103,17 +108,17 @@ class Comparison:
 
     @property
     def identical(self) -> bool:
-        """True if every value agrees in every bit."""
+        """True if all values are exactly equal."""
         return bool(self.numbers) and all(c.identical for c in self.numbers) and all(self.digests.values())
 
     @property
     def worst(self) -> Compared:
-        """The number that differs most; NaN counts most of all."""
+        """The metric with the largest difference; NaN counts as larger than any number."""
         return max(self.numbers, key=lambda c: (c.worst != c.worst, c.worst))
 
     @property
     def sentence(self) -> str:
-        """The answer in one line."""
+        """The result in one sentence."""
         n = sum(c.n for c in self.numbers)
         if self.identical:
             proof = f", and by its {', '.join(self.digests)}" if self.digests else ""
@@ -129,7 +134,7 @@ class Comparison:
         )
 
     def to_json(self) -> dict[str, Any]:
-        """JSON-able."""
+        """Return JSON-able values."""
         return {
             "identical": self.identical,
             "sentence": self.sentence,
@@ -140,10 +145,10 @@ class Comparison:
 
 
 def compare_runs(tracking: Tracking, then: str, now: str) -> Comparison:
-    """A run held against another that repeats it.
+    """Compare a run with another run that repeats it.
 
     Raises:
-        TrackingError: a run is missing, or they have no number in common.
+        TrackingError: a run is missing, or they have no common metric.
     """
     first, second = _get(tracking, then), _get(tracking, now)
     shared = sorted(first.data.metrics.keys() & second.data.metrics.keys())
@@ -212,7 +217,7 @@ def _kind(run: MlflowRun) -> Kind:
 
 
 def _config(tracking: Tracking, run: MlflowRun, kind: Kind) -> RunConfig:
-    """Whole settings; a trial's own are its `train` section, the rest is its parent's."""
+    """Return all settings of a run; for a trial, `train` is its own and the rest is from its parent run."""
     run_id = run.info.run_id
     if kind != "trial":
         return load_from(tracking, run_id)
@@ -223,10 +228,10 @@ def _config(tracking: Tracking, run: MlflowRun, kind: Kind) -> RunConfig:
 
 
 def load_from(tracking: Tracking, run_id: str, under: str = "") -> RunConfig:
-    """The settings in a run's config.yaml.
+    """Load the settings in a run's config.yaml.
 
     Args:
-        under: section that the file is, when it is not all of them.
+        under: name of the section, if the file contains only one section.
     """
     with tempfile.TemporaryDirectory(prefix="ferflow-config-") as folder:
         with mlflow_errors(f"settings of run {run_id}"):

@@ -1,7 +1,7 @@
-"""The model registry: versions of `face-emotion`, who is champion, and how one is loaded without running it.
+"""The model registry: register versions of `face-emotion`, find the champion, and load versions without running code.
 
-A version is a pyfunc model whose artifacts are the two files of `model.bundle`; their SHA-256 are tags of the version,
-so that whoever can write artifacts, but not the registry, cannot slip in another model. Aliases: `champion` serves,
+A version is a pyfunc model whose artifacts are the two files of `models.bundle`. Their SHA-256 are tags of the version,
+so a model cannot be replaced by somebody who can write artifacts but not the registry. Aliases: `champion` serves,
 `previous` is what it replaced, `challenger` is the newest candidate. `promotion.py` moves them.
 """
 
@@ -38,7 +38,7 @@ _HASH = "sha256."  # tag of a file's hash
 
 @dataclass(frozen=True)
 class RegisteredModel:
-    """A version that was downloaded and found to be what was registered."""
+    """A downloaded version whose files are those that were registered."""
 
     name: str
     version: int
@@ -47,16 +47,17 @@ class RegisteredModel:
 
 
 def register(
-    tracking: Tracking, bundle: ModelBundle, folder: Path, run_id: str, standing: OutOfFoldRecord | None = None
+    tracking: Tracking, bundle: ModelBundle, folder: Path, run_id: str, record: OutOfFoldRecord | None = None
 ) -> int:
-    """Make a version of a model, proven to score the same in a fresh process; it becomes `challenger`.
+    """Register a model as a new version with alias `challenger`, after checking its scores in a new process.
 
     Args:
-        bundle: the model; `folder`: its two files.
+        bundle: the model.
+        folder: folder of its two files.
         run_id: the run that made it.
-        standing: its out-of-fold record, which the gate compares; logged to the run.
+        record: its out-of-fold record, which the gate compares; it is logged to the run.
     Returns:
-        The version's number.
+        The number of the version.
     Raises:
         RegistryError: the files changed, or a fresh process gives other scores.
         TrackingError: MLflow refuses.
@@ -69,8 +70,8 @@ def register(
         worst = prove_parity(packed, bundle)
         for compiled in list(packed.rglob("__pycache__")):  # left by the proof; bytecode names this machine's paths
             shutil.rmtree(compiled)
-        if standing is not None:
-            Run(tracking, run_id).log_json(standing.to_json(), STANDING)
+        if record is not None:
+            Run(tracking, run_id).log_json(record.to_json(), STANDING)
         tags = {f"{_HASH}{file}": digest for file, digest in bundle.hashes.items()}
         tags |= {
             "model_digest": bundle.digest,
@@ -95,12 +96,12 @@ def register(
 
 
 def champion_version(tracking: Tracking) -> int | None:
-    """The champion's number; None when there is none. Raises TrackingError when MLflow is away."""
+    """Return the champion's version; None if there is none. Raises TrackingError if MLflow cannot be reached."""
     return alias_version(tracking, CHAMPION)
 
 
 def challenger_version(tracking: Tracking) -> int:
-    """The newest candidate's number.
+    """Return the version of the newest candidate.
 
     Raises:
         RegistryError: there is none.
@@ -114,7 +115,7 @@ def challenger_version(tracking: Tracking) -> int:
 
 
 def version_to_promote(tracking: Tracking) -> int:
-    """The newest candidate's number; the champion's where no other version is a candidate.
+    """Return the version of the newest candidate; if there is none, that of the champion.
 
     Raises:
         RegistryError: there is neither.
@@ -126,12 +127,12 @@ def version_to_promote(tracking: Tracking) -> int:
 
 
 def load_champion(tracking: Tracking, device: torch.device | None = None) -> RegisteredModel:
-    """The champion, its two files checked against the registry, nothing in them executed.
+    """Load the champion. Its files are checked against the registry, and nothing in them is executed.
 
     Args:
-        device: of the convolutions; None: the CPU.
+        device: device of the backbone; None: the CPU.
     Raises:
-        RegistryError: there is none, or its files are not what was registered.
+        RegistryError: there is no champion, or its files are not the registered ones.
     """
     version = champion_version(tracking)
     if version is None:
@@ -144,17 +145,17 @@ def load_champion(tracking: Tracking, device: torch.device | None = None) -> Reg
 
 
 def load_version(tracking: Tracking, version: int, device: torch.device | None = None) -> RegisteredModel:
-    """Any version, likewise; kept in the workspace, checked again at every load.
+    """Load a version like `load_champion`. The workspace keeps a copy, which is checked at every load.
 
     Raises:
-        RegistryError: there is no such version, or its files are not what was registered.
+        RegistryError: there is no such version, or its files are not the registered ones.
     """
     name = tracking.cfg.model
     found = registered_version(tracking, version)
     hashes = {file: found.tags.get(f"{_HASH}{file}", "") for file in FILES}
     if not all(hashes.values()):
         raise RegistryError(f"version {version} of '{name}' has no hashes of its files; it was not made by ferflow")
-    kept = tracking.workspace / "models" / "registered" / bundle_digest(hashes)  # no text of MLflow's names a folder
+    kept = tracking.workspace / "models" / "registered" / bundle_digest(hashes)  # no MLflow text in the name
     if kept.is_dir():
         try:
             return RegisteredModel(name, version, read_bundle(kept, hashes, device), kept)
@@ -172,7 +173,7 @@ def load_version(tracking: Tracking, version: int, device: torch.device | None =
 
 
 def load_out_of_fold_record(tracking: Tracking, version: int) -> OutOfFoldRecord | None:
-    """The out-of-fold record of a version; None when it was registered without one.
+    """Load the out-of-fold record of a version; None if it was registered without one.
 
     Raises:
         RegistryError: there is no such version, or its record is damaged.
@@ -191,7 +192,7 @@ def load_out_of_fold_record(tracking: Tracking, version: int) -> OutOfFoldRecord
 
 
 def alias_version(tracking: Tracking, alias: str) -> int | None:
-    """The version an alias is on. `search_model_versions` returns no aliases (mlflow#16734), so it is asked for."""
+    """Return the version with an alias; `search_model_versions` does not return aliases (mlflow#16734)."""
     from mlflow.exceptions import MlflowException
 
     with mlflow_errors(f"alias '{alias}' of '{tracking.cfg.model}'"):
@@ -204,7 +205,7 @@ def alias_version(tracking: Tracking, alias: str) -> int | None:
 
 
 def registered_version(tracking: Tracking, version: int) -> ModelVersion:
-    """MLflow's entry of a version. Raises RegistryError when there is none."""
+    """Return MLflow's entry of a version. Raises RegistryError if there is none."""
     from mlflow.exceptions import MlflowException
 
     name, client = tracking.cfg.model, tracking.client

@@ -1,5 +1,7 @@
-"""A workspace that was moved or copied: MLflow's database names every artifact by its whole address, so it still points
-into the old folder, where a new run would write. Noticed when the workspace is opened, mended by `relocate`.
+"""Repair a workspace that was moved or copied.
+
+MLflow's database stores absolute addresses of all artifacts, so it still points to the old folder, and new runs would
+write there. `check_in_place` detects this when the workspace is opened; `relocate` repairs it.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ _COLUMNS = ("artifact_location", "artifact_uri", "source", "storage_location")  
 
 
 def check_in_place(workspace: Path) -> None:
-    """Refuse a workspace whose runs would be written elsewhere.
+    """Check that the runs of a workspace are written into it.
 
     Raises:
         TrackingError: it was moved or copied, and not relocated since.
@@ -32,10 +34,10 @@ def check_in_place(workspace: Path) -> None:
 
 
 def former_places(workspace: Path) -> list[Path]:
-    """The folders that its experiments lie in and that the workspace was moved or copied from.
+    """Return the folders from which the workspace was moved or copied, by the addresses of its experiments.
 
-    A folder that is still there is one only if its own database has the same experiment. Else it is a workspace that
-    records its runs here.
+    If such a folder still exists, it counts only if its own database has the same experiment. Otherwise it is another
+    workspace that records its runs here.
     """
     found = set()
     for experiment in _experiments(workspace):
@@ -48,7 +50,7 @@ def former_places(workspace: Path) -> list[Path]:
 
 
 def _experiments(workspace: Path) -> list[tuple[str, int]]:
-    """(artifact location, time of creation) of each; none where there is no database."""
+    """Return (artifact location, time of creation) of each experiment; empty without a database."""
     database = workspace / "mlflow.db"
     if not database.is_file():
         return []
@@ -62,10 +64,10 @@ def _experiments(workspace: Path) -> list[tuple[str, int]]:
 
 
 def relocate(workspace: Path) -> list[Path]:
-    """Point all that MLflow's database records in former places to the workspace, all or nothing.
+    """Change all addresses of former folders in MLflow's database to the workspace, in one transaction.
 
     Returns:
-        The former places; none: there was nothing to mend.
+        The former folders; empty if there was nothing to repair.
     Raises:
         TrackingError: the database cannot be written.
     """
@@ -95,7 +97,7 @@ def relocate(workspace: Path) -> list[Path]:
 
 
 def _addresses(connection: sqlite3.Connection) -> Iterator[tuple[str, str]]:
-    """(table, column) of every artifact address."""
+    """Yield (table, column) of all artifact addresses."""
     tables = [name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
     for table in tables:
         columns = {row[1] for row in connection.execute(f"PRAGMA table_info({table})")}
@@ -103,7 +105,7 @@ def _addresses(connection: sqlite3.Connection) -> Iterator[tuple[str, str]]:
 
 
 def _root_of(location: str) -> Path | None:
-    """The workspace that an experiment's artifacts lie in; None: they lie in none, by somebody's choice."""
+    """Return the workspace that contains an experiment's artifacts; None if they are outside of any workspace."""
     parts = urlsplit(location)
     if parts.scheme not in ("", "file"):
         return None
@@ -112,5 +114,5 @@ def _root_of(location: str) -> Path | None:
 
 
 def _same(place: Path, workspace: Path) -> bool:
-    """True if two paths lead to one folder, by a link or another spelling."""
+    """True if two paths are the same folder, also by a link or another spelling."""
     return place == workspace or (place.exists() and workspace.exists() and place.samefile(workspace))

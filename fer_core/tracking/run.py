@@ -1,8 +1,8 @@
-"""Runs in MLflow: what was asked, on which data, how every epoch went, what came of it.
+"""Runs in MLflow: settings, data, numbers of every epoch, and results.
 
-Explicit run ids, no active run: trials in many processes each write their own. Training fills a `History` and
-evaluation an `Evaluation` without knowing of MLflow; both are sent from here, and can be sent again: values keep their
-own times, so MLflow stores them once.
+Run ids are passed explicitly and no run is active, because trials in many processes each write their own run. Training
+fills a `History` and evaluation an `Evaluation`, without MLflow; this module sends both. They can be sent again: values
+keep their own times, so MLflow stores each once.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ __all__ = ["Run", "Tracking", "connect", "continue_run", "find_run", "start_run"
 log = logging.getLogger(__name__)
 
 CURVES = ("loss", "train_accuracy", "validation_loss", "validation_accuracy")
-_PARAM_LIMIT = 6000  # MLflow cuts longer values off in silence
+_PARAM_LIMIT = 6000  # MLflow truncates longer values without an error
 _TAG_LIMIT = 5000
 _DIGEST_LIMIT = 36
 _TOKEN = "ferflow.token"  # tag
@@ -46,10 +46,10 @@ Status = Literal["FINISHED", "FAILED", "KILLED"]
 
 
 def start_run(tracking: Tracking, name: str, *, parent: str = "", tags: Mapping[str, str] | None = None) -> Run:
-    """A new run, a child of `parent` when that is given, tagged with commit, versions and this process.
+    """Start a run, as a child of `parent` if given, and tag it with commit, versions and this process.
 
     Raises:
-        TrackingError: the name is unfit, MLflow refuses, or the id that it gives is none.
+        TrackingError: the name is not accepted, MLflow refuses the request, or it returns an invalid run id.
     """
     check_name(name, "run")
     described = {f"env.{key}": value for key, value in describe_environment().items()}
@@ -58,7 +58,7 @@ def start_run(tracking: Tracking, name: str, *, parent: str = "", tags: Mapping[
         every = {**described, **_owned(parent), **(tags or {})}
         every = {k: v[:_TAG_LIMIT] for k, v in every.items() if v}
         run_id = str(tracking.client.create_run(tracking.experiment_id, run_name=name, tags=every).info.run_id)
-    if not re.fullmatch("[0-9a-f]{32}", run_id):  # files are named after it
+    if not re.fullmatch("[0-9a-f]{32}", run_id):  # file names contain it
         raise TrackingError(f"MLflow named run '{name}' {run_id[:60]!r}; a run id is 32 hex digits. Check tracking.uri")
     return Run(tracking, run_id)
 
@@ -66,16 +66,19 @@ def start_run(tracking: Tracking, name: str, *, parent: str = "", tags: Mapping[
 def continue_run(
     tracking: Tracking, note: Path, name: str, *, parent: str = "", tags: Mapping[str, str] | None = None
 ) -> Run:
-    """The run that was begun for `note` before, even by a process that died, running again; else a new one.
+    """Return the run that was started for `note`, running again, or start a new one.
 
-    The note holds a token that the run is tagged with. It is written first, so that a process killed at any moment
-    leaves one run at most. Where MLflow has no such run (it was deleted, or is in another database), one is begun.
+    The run may have been started by a process that died. The note contains a token, and the run has a tag with it. The
+    note is written first, so a process killed at any moment leaves at most one run. A new run is started if MLflow has
+    no such run (it was deleted, or is in another database).
 
     Args:
         note: file beside the work that the run records.
-        parent: as for a new run; it becomes that of the run found, too.
+        name: name of a new run.
+        parent: parent of the run, whether it is new or found.
+        tags: tags of a new run.
     Raises:
-        TrackingError: the name is unfit, or MLflow refuses.
+        TrackingError: the name is not accepted, or MLflow refuses the request.
     """
     if found := find_run(tracking, note):
         run = Run(tracking, found)
@@ -91,7 +94,11 @@ def continue_run(
 
 
 def find_run(tracking: Tracking, note: Path) -> str:
-    """Id of the run begun for `note`; empty when there is none."""
+    """Return the id of the run started for `note`; '' if there is none.
+
+    Raises:
+        TrackingError: MLflow refuses the request.
+    """
     token = note.read_text(errors="replace") if note.is_file() else ""
     if not re.fullmatch("[0-9a-f]{32}", token):
         return ""
@@ -108,15 +115,18 @@ def _owned(parent: str) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class Run:
-    """One run. As a context it ends FINISHED, FAILED on an exception (which an MLflow that refuses does not hide),
-    KILLED on Ctrl-C. Every method may raise TrackingError when MLflow refuses or has gone."""
+    """One run. Every method that calls MLflow raises TrackingError if MLflow refuses the request or does not answer.
+
+    As a context, it ends the run as FINISHED, as FAILED after an exception, or as KILLED after Ctrl-C. If MLflow
+    refuses to end it, the original exception is still raised.
+    """
 
     tracking: Tracking
     id: str
 
     @property
     def url(self) -> str:
-        """Its page; empty without a server."""
+        """Return the URL of the run's page; '' without a server."""
         return self.tracking.run_url(self.id)
 
     def __enter__(self) -> Self:
@@ -134,20 +144,20 @@ class Run:
             log.warning("%s", refused)
 
     def finish(self, status: Status = "FINISHED") -> None:
-        """End the run."""
+        """End the run with `status`."""
         with mlflow_errors(f"ending run {self.id}"):
             self.tracking.client.set_terminated(self.id, status=status)
 
     def rename(self, name: str) -> None:
-        """Give the run another name."""
+        """Change the name of the run."""
         with mlflow_errors(f"run {self.id}"):
             self.tracking.client.update_run(self.id, name=check_name(name, "run"))
 
     def log_config(self, config: BaseModel) -> None:
-        """Settings as parameters (`train.lr`) and, whole, as `config.yaml`; passwords in URLs are left out.
+        """Log the settings as parameters (`train.lr`) and together as `config.yaml`, without passwords in URLs.
 
-        MLflow lets no parameter change. A setting that differs from the one a continued run began with becomes a tag of
-        the same name, whose newest value counts.
+        MLflow parameters cannot change. When a continued run has another value for a setting, the value is logged as a
+        tag of the same name, and its newest value is valid.
         """
         from mlflow.entities import Param
 
@@ -162,7 +172,7 @@ class Run:
             self.tracking.client.log_text(self.id, yaml.safe_dump(data, sort_keys=False), "config.yaml")
 
     def set_tags(self, tags: Mapping[str, str]) -> None:
-        """Tags; the newest value counts."""
+        """Set tags; a tag that exists gets the new value."""
         from mlflow.entities import RunTag
 
         with mlflow_errors(f"run {self.id}"):
@@ -171,10 +181,14 @@ class Run:
     def log_data(
         self, name: str, fingerprint: str, *, synthetic: bool, source: str = "", context: str = "train"
     ) -> None:
-        """The data as a dataset input, its whole fingerprint as a tag.
+        """Log the data as a dataset input, and its full fingerprint as a tag.
 
         Args:
-            name: of the manifest. source: where it is, for a reader. context: what it was used for.
+            name: name of the manifest.
+            fingerprint: `manifest.fingerprint` of it.
+            synthetic: True if any face is drawn or rendered.
+            source: path or URL of the manifest, for information.
+            context: use of the data, such as `train`.
         """
         from mlflow.entities import Dataset, DatasetInput, InputTag
 
@@ -186,7 +200,12 @@ class Run:
         self.set_tags({"data_fingerprint": fingerprint, "synthetic": str(synthetic).lower()})
 
     def log_metrics(self, metrics: Mapping[str, float], *, step: int = 0, at_ms: int = 0) -> None:
-        """Numbers; NaN is left out. The same `at_ms` makes sending twice harmless; 0: now."""
+        """Log numbers, without those that are NaN.
+
+        Args:
+            step: step of all numbers.
+            at_ms: time stamp in milliseconds, 0 for now; numbers sent again with the same time are stored once.
+        """
         from mlflow.entities import Metric
 
         at = at_ms or int(time.time() * 1000)
@@ -196,10 +215,10 @@ class Run:
             )
 
     def log_history(self, history: History, prefix: str = "") -> None:
-        """Loss and accuracies of every epoch, with the epochs' own times.
+        """Log loss and accuracies of every epoch, with the epochs' own times.
 
         Args:
-            prefix: put before every name, `fold0/` for instance.
+            prefix: prefix of every name, such as `fold0/`.
         """
         from mlflow.entities import Metric
 
@@ -213,7 +232,7 @@ class Run:
             self.tracking.client.log_batch(self.id, metrics=metrics)
 
     def log_evaluation(self, evaluation: Evaluation, prefix: str = "", *, at_ms: int = 0) -> None:
-        """Mean recall and accuracy with the ends of their intervals, and the recall of every class."""
+        """Log mean recall and accuracy with the ends of their intervals, and the recall of every class."""
         numbers = {
             f"{prefix}{name}{end}": getattr(interval, part)
             for name, interval in (("mean_recall", evaluation.mean_recall), ("accuracy", evaluation.accuracy))
@@ -226,12 +245,13 @@ class Run:
         self.log_metrics(numbers, at_ms=at_ms)
 
     def log_confusion(self, evaluation: Evaluation, name: str, title: str = "") -> None:
-        """The confusion matrix: a figure, its numbers as JSON, and in the image grid that compares runs.
+        """Log the confusion matrix as a figure, as JSON, and as an image for MLflow's comparison of runs.
 
         Args:
-            name: of the files and of the image, one word.
+            name: name of the files and of the image, one word.
+            title: title of the figure; the name when empty.
         """
-        from fer_core.reports.plots import confusion_figure, figure_pixels  # scoring does without matplotlib
+        from fer_core.reports.plots import confusion_figure, figure_pixels  # scoring should not import matplotlib
 
         figure = confusion_figure(evaluation, title or name)
         self.log_figure(figure, f"figures/{name}.png")
@@ -240,15 +260,17 @@ class Run:
             self.tracking.client.log_image(self.id, figure_pixels(figure), key=name, step=0)
 
     def log_figure(self, figure: Figure, path: str) -> None:
-        """A figure as .png or .svg. For pictures of faces there is `log_faces`."""
+        """Log a figure as .png or .svg. Figures with faces need `log_faces`."""
         with mlflow_errors(f"run {self.id}"):
             self.tracking.client.log_figure(self.id, figure, path)
 
     def log_faces(self, figure: Figure, path: str, *, redistribute: bool) -> bool:
-        """A figure that shows faces, unless their database forbids passing them on and the settings do not override it.
+        """Log a figure that shows faces, if their databases or `tracking.upload_faces` allow it.
 
+        Args:
+            redistribute: True if the databases allow their pictures to be passed on.
         Returns:
-            Whether it was uploaded.
+            True if the figure was uploaded.
         """
         allowed = redistribute or self.tracking.cfg.upload_faces
         if allowed:
@@ -258,11 +280,11 @@ class Run:
         return allowed
 
     def log_json(self, value: Any, path: str) -> None:
-        """A JSON artifact; NaN is refused."""
+        """Log a JSON artifact. Raises ValueError for NaN."""
         self.log_text(json.dumps(value, indent=1, allow_nan=False), path)
 
     def log_text(self, text: str, path: str) -> None:
-        """A text artifact (Markdown, HTML, YAML)."""
+        """Log a text artifact (Markdown, HTML, YAML)."""
         with mlflow_errors(f"run {self.id}"):
             self.tracking.client.log_text(self.id, text, path)
 

@@ -1,4 +1,4 @@
-"""Note the process that a run belongs to; end the runs whose process died before it could."""
+"""Record the process of each run, and end runs whose process has died."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 PROCESS = "ferflow.process"  # tag
-_CLOCK_S = 2  # by which a process's start time, as the system tells it, may move
+_CLOCK_S = 2  # seconds by which the reported start time of a process may vary
 
 
 def this_process() -> str:
-    """Host, process id and start time in seconds: what tells this process from all others."""
+    """Return host, process id and start time in seconds, which identify this process."""
     return f"{socket.gethostname()} {psutil.Process().pid} {psutil.Process().create_time():.0f}"
 
 
 def has_died(process: str) -> bool:
-    """True if a process of this host has ended; False for those of other hosts, which cannot be seen from here."""
+    """True if a process of this host has ended; False for processes of other hosts, which cannot be checked."""
     host, _, rest = process.partition(" ")
     pid, _, started = rest.partition(" ")
     if host != socket.gethostname() or not (pid.isdecimal() and started.isdecimal()):
@@ -36,7 +36,7 @@ def has_died(process: str) -> bool:
 
 
 def end_dead_runs(client: MlflowClient, experiment_id: str) -> int:
-    """End, as KILLED, the runs still RUNNING whose process on this host has died. Returns how many."""
+    """Set RUNNING runs to KILLED if their process on this host has died. Returns their number."""
     ended = 0
     for run in client.search_runs([experiment_id], "attributes.status = 'RUNNING'"):
         if has_died(run.data.tags.get(PROCESS, "")):

@@ -1,4 +1,4 @@
-"""Training subjects of a registered model."""
+"""Find the versions of a registered model that were trained on a subject."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from fer_core.tracking.registry import load_out_of_fold_record
 
 
 def versions_trained_on(tracking: Tracking, subject: str) -> tuple[list[int], list[int]]:
-    """Versions of the registered model whose out-of-fold record names the subject, and those without a record.
+    """Return the versions whose out-of-fold record contains the subject, and the versions without a record.
 
     Raises:
-        TrackingError: MLflow refuses.
+        TrackingError: MLflow refuses the request.
     """
     known = subject_digest(subject)
     with mlflow_errors(f"versions of '{tracking.cfg.model}'"):
@@ -20,11 +20,11 @@ def versions_trained_on(tracking: Tracking, subject: str) -> tuple[list[int], li
     trained, unknown = [], []
     for version in sorted(int(v.version) for v in found):
         try:
-            standing = load_out_of_fold_record(tracking, version)
+            record = load_out_of_fold_record(tracking, version)
         except RegistryError:
-            standing = None
-        if standing is None:
+            record = None
+        if record is None:
             unknown.append(version)
-        elif known in standing.subjects:
+        elif known in record.subjects:
             trained.append(version)
     return trained, unknown

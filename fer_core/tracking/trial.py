@@ -1,4 +1,4 @@
-"""A trial that records itself: `run_trial`, and its curves and numbers in a child run of the study's."""
+"""Run a trial and log its curves and metrics to a child run of the study's run."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ from fer_core.tracking.run import Run, Status, Tracking, connect, continue_run, 
 
 log = logging.getLogger(__name__)
 
-_RUN, _SENT = "mlflow-run", "mlflow-sent"  # the latter names the run of the study that it was sent under
+_RUN, _SENT = "mlflow-run", "mlflow-sent"  # the second file contains the id of the study's run
 _STATUS: Mapping[str, Status] = {"complete": "FINISHED", "pruned": "KILLED", "failed": "FAILED"}
 PICTURED: tuple[Rule, ...] = ("majority_vote", "mean_scores")  # the thesis's two rules
 
 
 def tracked_trial(cfg: TrackingConfig, workspace: Path, folder: Path) -> TrialResult:
-    """Run the trial in `folder` and record it; a server that has gone does not end it, see `send_trial`."""
+    """Run the trial in `folder` and log it. If MLflow cannot be reached, the trial continues; see `send_trial`."""
     run = None
     try:
         run = _open(connect(cfg, workspace), folder)
@@ -56,17 +56,17 @@ def tracked_trial(cfg: TrackingConfig, workspace: Path, folder: Path) -> TrialRe
 
 
 def send_trial(tracking: Tracking, folder: Path, parent: str = "") -> bool:
-    """Record a finished trial; nothing is sent twice, and an interrupted sending is made whole.
+    """Log a finished trial. Nothing is logged twice, and interrupted logging is completed.
 
-    A pruned trial was judged on some of the folds: its numbers stand under `first_folds/`, and its run ends KILLED, so
-    that no list of runs ranks them among those of complete trials.
+    A pruned trial was evaluated on some folds only. Its metrics are named `first_folds/…` and its run ends as KILLED,
+    so that they are not compared with those of complete trials.
 
     Args:
-        parent: run of the study; empty: the one that the trial was started under.
+        parent: run of the study; empty: the run under which the trial was started.
     Returns:
-        Whether anything was sent.
+        True if anything was logged.
     Raises:
-        TrackingError: MLflow is away.
+        TrackingError: MLflow cannot be reached.
     """
     result = read_result(folder)
     if result is None:
@@ -112,12 +112,12 @@ def send_trial(tracking: Tracking, folder: Path, parent: str = "") -> bool:
 
 
 def scores_digest(folder: Path) -> str:
-    """Digest of a complete trial's out-of-fold scores: two trials with the same one agree in every bit."""
+    """Return a digest of a complete trial's out-of-fold scores; equal digests mean equal scores."""
     return hashlib.blake2b(out_of_fold_scores(folder).tobytes(), digest_size=16).hexdigest()
 
 
 def out_of_fold_evaluations(folder: Path) -> Mapping[str, Evaluation]:
-    """Rule -> evaluation of the trial's out-of-fold scores, over the clips of the folds it finished."""
+    """Return rule -> evaluation of the trial's out-of-fold scores, on the clips of its finished folds."""
     spec = read_spec(folder)
     table, scores = load_table(spec.table), out_of_fold_scores(folder)
     judged = np.flatnonzero(np.isfinite(scores[table.offsets[:-1]]).all(axis=1))
@@ -130,19 +130,19 @@ def out_of_fold_evaluations(folder: Path) -> Mapping[str, Evaluation]:
 
 
 def _ranking(folder: Path) -> Ranking:
-    """Ranking quality of a complete trial's confidence, by the rule that trials are compared by."""
+    """Return the quality of a complete trial's confidence, by the rule that compares trials."""
     table = load_table(read_spec(folder).table)
     _, scores = clip_verdicts(out_of_fold_scores(folder), table.offsets, np.arange(table.n_clips), OBJECTIVE)
     return ranking(scores, table.labels, table.subjects)
 
 
 def trial_run(tracking: Tracking, folder: Path) -> str:
-    """Id of the trial's MLflow run; empty while it has none."""
+    """Return the id of the trial's MLflow run; empty if it has none."""
     return find_run(tracking, folder / _RUN)
 
 
 def _end_failed(run: Run) -> None:
-    """End the run; that MLflow has gone must not hide what the trial failed of."""
+    """End the run; an error of MLflow must not hide the error of the trial."""
     try:
         run.finish("FAILED")
     except TrackingError as exc:
@@ -150,7 +150,7 @@ def _end_failed(run: Run) -> None:
 
 
 def _open(tracking: Tracking, folder: Path, parent: str = "") -> Run:
-    """The trial's run: the one begun for it before, even by a process that died, else a new one."""
+    """Return the trial's run: the one that was started before, also by a process that died, or a new one."""
     spec = read_spec(folder)
     table = load_table(spec.table)
     run = continue_run(tracking, folder / _RUN, _name(spec), parent=parent or spec.parent_run)

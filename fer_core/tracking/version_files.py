@@ -1,4 +1,4 @@
-"""The files of a registered version, fetched from MLflow's store; whatever does not belong to them is refused."""
+"""Download the files of a registered version from MLflow's store; any other file is an error."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _TOP_LEVEL = {
 
 @contextmanager
 def downloaded_files(tracking: Tracking, version: ModelVersion) -> Iterator[Path]:
-    """The two files of a version in a folder of the workspace; the version holds nothing that does not belong."""
+    """Download a version into the workspace and yield the folder of its two files, after checking the list of files."""
     where = f"version {version.version} of '{version.name}'"
     parent = tracking.workspace / "models"
     parent.mkdir(parents=True, exist_ok=True)
@@ -48,7 +48,7 @@ def downloaded_files(tracking: Tracking, version: ModelVersion) -> Iterator[Path
 
 
 def _refuse_address(where: str, source: str) -> None:
-    """Refuse files at an address of the version's own choosing: asking there tells anybody of this machine."""
+    """Raise an error for files at any web address, because a request there would reveal this machine."""
     if urlsplit(source).scheme in ("http", "https", "ftp", "sftp"):
         raise RegistryError(
             f"{where} says that its files are at {without_secrets(source)[:200]}, which is not MLflow's store; "
@@ -58,7 +58,8 @@ def _refuse_address(where: str, source: str) -> None:
 
 @contextmanager
 def _fetching(where: str) -> Iterator[None]:
-    """Whatever a store answers, in one sentence; each kind (s3, gs ...) has a package with errors of its own."""
+    """Raise all errors of a store as one sentence; each kind of store (s3, gs ...) has a package with its own
+    errors."""
     try:
         with mlflow_errors(where, RegistryError):
             yield

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from fer_core.model_names import compared_names
-from flows.commands.runs import FITS, backbone_checked, corpus_checked, run_flow, settled
+from flows.commands.runs import FITS, backbone_checked, dataset_checked, run_flow, settled
 from flows.commands.session import Session, command
 
 
@@ -20,19 +20,21 @@ def compare(
         list[str] | None,
         typer.Argument(
             metavar="MODEL...",
-            help=f"{' '.join(compared_names())}; the first is what the others are held against. None: all.",
+            help=f"{' '.join(compared_names())}; the others are compared with the first. None: all.",
             show_default=False,
         ),
     ] = None,
     epochs: Annotated[
-        int, typer.Option(min=0, help="Most epochs of the networks over clips; 0: those of their recipes.")
+        int, typer.Option(min=0, help="Largest number of epochs of networks over clips; 0: as in their recipes.")
     ] = 0,
     external: Annotated[
         Path | None,
-        typer.Option("--external", metavar="CSV", help="Manifest of other people's clips, judged by each model too."),
+        typer.Option(
+            "--external", metavar="CSV", help="Manifest of clips of other people; every model is evaluated on them too."
+        ),
     ] = None,
 ) -> dict[str, Any]:
-    """Compare models on the training subjects, each clip scored out of fold: one table, one figure."""
+    """Compare models on the training subjects. Each clip is predicted out of fold. Writes a table and a figure."""
     from fer_core.dataset.load import labelled_clips
     from fer_core.models.registry import joint_requirements, models_of
 
@@ -40,7 +42,7 @@ def compare(
     chosen = models_of(models or compared_names(), config.train)  # refuse an unknown name before anything is done
     if external:
         labelled_clips(external, None)  # a file that cannot be read is refused first
-    manifest = corpus_checked(config, folded=True)
+    manifest = dataset_checked(config, folded=True)
     if external:
         labelled_clips(external, manifest.classes)
     backbone_checked(config, joint_requirements(chosen))

@@ -1,4 +1,4 @@
-"""`ferflow config`: the settings as YAML, every key with its meaning and bounds."""
+"""`ferflow config`: print the settings as YAML, every key with its meaning and bounds."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _BOUNDS = {
 
 @command()
 def config(session: Session) -> dict[str, Any]:
-    """Print the settings: the defaults, or what --config and --set make of them. Feed it back with --config."""
+    """Print all settings, with the changes by --config and --set. The output can be used with --config."""
     session.say_lines(documented(session.config))
     return session.config.model_dump(mode="json")
 

@@ -37,7 +37,9 @@ def scan(
             show_default=False,
         ),
     ],
-    root: Annotated[Path, typer.Argument(help="Its folder; for manifest, the CSV file.", show_default=False)],
+    root: Annotated[
+        Path, typer.Argument(help="Folder of the database; for manifest, the CSV file.", show_default=False)
+    ],
     out: Annotated[
         Path | None, typer.Option("--out", metavar="CSV", help="Manifest to write. Needed, except with --dry-run.")
     ] = None,
@@ -53,7 +55,7 @@ def scan(
         str,
         typer.Option(
             metavar="FILE",
-            help="For folder and manifest: what your words for labels mean, as CSV lines 'word,label' or YAML.",
+            help="For folder and manifest: translation of your label words, as CSV lines 'word,label' or YAML.",
         ),
     ] = "",
     labels_from: Annotated[
@@ -145,12 +147,14 @@ def merge(
     session: Session,
     manifests: Annotated[list[Path], typer.Argument(metavar="CSV...", help="The manifests.", show_default=False)],
     out: Out,
-    per_source: Annotated[int | None, typer.Option(min=1, help="Keep at most so many clips of each database.")] = None,
+    per_source: Annotated[
+        int | None, typer.Option(min=1, help="Keep at most this many clips of each database.")
+    ] = None,
     per_class: Annotated[
-        int | None, typer.Option(min=1, help="Keep at most so many clips of each emotion of each database.")
+        int | None, typer.Option(min=1, help="Keep at most this many clips of each emotion of each database.")
     ] = None,
     balance: Annotated[bool, typer.Option("--balance", help=_BALANCE)] = False,
-    seed: Annotated[int, typer.Option(min=0, help="Another number keeps other clips, where some must go.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed for choosing which clips are left out.")] = 0,
 ) -> dict[str, Any]:
     """Join several manifests into one; each clip is kept once. Large databases can be thinned."""
     from fer_core.clips.combine import merge as merge_manifests
@@ -185,11 +189,13 @@ def split(
     ] = False,
     people: Annotated[
         bool,
-        typer.Option(help="Compare faces, to find one person under two ids. A second for each of two clips a person."),
+        typer.Option(
+            help="Compare faces to find persons with two ids. Takes about a second for each of two clips per person."
+        ),
     ] = True,
     follow_links: FollowLinks = False,
 ) -> dict[str, Any]:
-    """Divide the clips into train, validation and test, so that no person is on two sides.
+    """Split the clips into train, validation and test, so that no person is in two of them.
 
     The settings split.* say how. Refused where two files on two sides hold the same recording.
     """
@@ -198,7 +204,7 @@ def split(
     from fer_core.clips.split_record import write_split
     from fer_core.clips.splits import every_split
     from fer_core.clips.splits import split as split_manifest
-    from fer_core.preprocess.perceptual_hash import look_at
+    from fer_core.preprocess.perceptual_hash import hash_clips
 
     cfg, limits = session.config.split, session.following(follow_links).limits
     official = cfg.scheme == "official"  # whose sides are in the manifest, for people nobody named
@@ -213,7 +219,7 @@ def split(
     splits = every_split(clips, cfg) if every else [split_manifest(clips, cfg)]
     store = session.workspace / "store"
     with session.progress("Looking at clips") as progress:
-        seen = look_at(clips.clips, limits, store, progress)
+        seen = hash_clips(clips.clips, limits, store, progress)
     report = check_leaks(splits[0], seen.digests, seen.hashes, cfg.allow_pairs)
     report.refuse()
     alike = _lookalikes(session, clips, limits, store) if people else []
@@ -244,7 +250,7 @@ def diff(
     before: Annotated[Path, typer.Argument(metavar="BEFORE", help="The older manifest.", show_default=False)],
     after: Annotated[Path, typer.Argument(metavar="AFTER", help="The newer manifest.", show_default=False)],
 ) -> dict[str, Any]:
-    """Show what differs between two manifests: clips, their content, labels, subjects and sides."""
+    """Show the differences between two manifests: clips, content, labels, subjects and splits."""
     from fer_core.clips.combine import diff as diff_manifests
     from fer_core.clips.manifest import content_digests, fingerprint, read_manifest
 
@@ -276,9 +282,9 @@ def diff(
 @command(reads=("limits",))
 def synth(
     session: Session,
-    out: Annotated[Path, typer.Argument(help="Folder to draw into.", show_default=False)],
-    subjects: Annotated[int, typer.Option(min=1, help="How many people; each has six clips.")] = 24,
-    seed: Annotated[int, typer.Option(min=0, help="Another number draws other people.")] = 0,
+    out: Annotated[Path, typer.Argument(help="Folder for the clips.", show_default=False)],
+    subjects: Annotated[int, typer.Option(min=1, help="Number of people; each has six clips.")] = 24,
+    seed: Annotated[int, typer.Option(min=0, help="Seed; another seed draws other people.")] = 0,
 ) -> dict[str, Any]:
     """Draw people whose faces move from neutral to an emotion: videos and folders of frames, with a manifest."""
     from fer_core.clips.synthetic import synthesize

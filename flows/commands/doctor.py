@@ -36,15 +36,15 @@ def doctor(
     session: Session,
     relocate: Annotated[
         bool,
-        typer.Option("--relocate", help="After the workspace was moved or copied: point its records to where it is."),
+        typer.Option("--relocate", help="Correct the records of a workspace that was moved or copied."),
     ] = False,
 ) -> dict[str, Any]:
-    """Check packages, face detector, weights, Prefect, workspace and GPU; say what to mend."""
+    """Check packages, face detector, weights, Prefect, workspace and GPU, and say how to repair what is wrong."""
     if relocate:
         _relocate(session)
     findings = []
-    for check in (_packages, _detector, _weights, _prefect, _workspace, _place, _gpu):
-        for finding in _told(check, session):
+    for check in (_packages, _detector, _weights, _prefect, _workspace, _tracking, _place, _gpu):
+        for finding in _findings(check, session):
             findings.append(finding)
             session.say(f"{finding.state:<5} {finding.what}: {finding.found}")
             if finding.remedy:
@@ -55,7 +55,7 @@ def doctor(
     return {"ok": not bad, "findings": [asdict(f) for f in findings]}
 
 
-def _told(check: Callable[[Session], Iterator[Finding]], session: Session) -> Iterator[Finding]:
+def _findings(check: Callable[[Session], Iterator[Finding]], session: Session) -> Iterator[Finding]:
     """The findings of a check; what the library refuses is one too."""
     try:
         yield from check(session)
@@ -97,6 +97,11 @@ def _detector(session: Session) -> Iterator[Finding]:
     cascade = Path(cv2.__file__).parent / "data" / "haarcascade_frontalface_default.xml"
     empty = not cascade.is_file() or cv2.CascadeClassifier(str(cascade)).empty()
     yield Finding("face detector", "bad" if empty else "ok", str(cascade), remedy if empty else "")
+    if session.config.preprocess.face.detector == "blazeface":
+        from fer_core.features.known_weights import is_present
+
+        fetch = "" if is_present("blazeface") else "ferflow weights fetch blazeface"
+        yield Finding("face detector", "bad" if fetch else "ok", "blazeface", fetch)
 
 
 def _weights(session: Session) -> Iterator[Finding]:
@@ -150,6 +155,16 @@ def _workspace(session: Session) -> Iterator[Finding]:
     yield Finding("workspace", "note" if short else "ok", f"{folder}, {free:.0f} GB free", remedy)
     servers = running(folder)
     yield Finding("servers", "ok", f"{servers.mlflow}, {servers.prefect}" if servers else "none run; none are needed")
+
+
+def _tracking(session: Session) -> Iterator[Finding]:
+    """Where runs go, and whether this MLflow can read the workspace's database."""
+    from fer_core.tracking.connection import check_schema
+    from flows.support.environment import where_runs_go
+
+    yield Finding("runs go to", "ok", where_runs_go(session.config))
+    if schema := check_schema(session.workspace):
+        yield Finding("MLflow's database", "ok", f"schema {schema}, that of the installed MLflow")
 
 
 def _place(session: Session) -> Iterator[Finding]:

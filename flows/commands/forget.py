@@ -16,10 +16,13 @@ if TYPE_CHECKING:
 @command(reads=("manifest", "tracking"))
 def forget(
     session: Session,
-    subject: Annotated[str, typer.Argument(help="As the manifest spells it: <dataset>:<id>.", show_default=False)],
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would go and what would stay.")] = False,
+    subject: Annotated[str, typer.Argument(help="Subject as in the manifest: <dataset>:<id>.", show_default=False)],
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only list what would be removed and what would stay.")
+    ] = False,
 ) -> dict[str, Any]:
-    """Remove a person's faces, features, verdicts, tables and rows of the manifest; list the models trained on them."""
+    """Remove a person's faces, features, predictions, tables and manifest rows; list the models trained on the
+    person."""
     from fer_core.housekeeping.forget import forget as forget_subject
     from fer_core.workspace import Workspace
     from flows.support.environment import settle

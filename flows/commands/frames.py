@@ -17,7 +17,7 @@ def frames(
     out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder of the frame folders.", show_default=False)],
     follow_links: FollowLinks = False,
 ) -> dict[str, Any]:
-    """Write videos out as folders of frames, 0000001.jpg and on; a run that was stopped goes on where it was."""
+    """Write videos as folders of frames (0000001.jpg, …). An interrupted run resumes."""
     from fer_core.errors import DataError
     from fer_core.preprocess.extract import extract_batch
     from fer_core.scoring.inputs import collect

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from flows.commands.runs import backbone_checked, corpus_checked, run_flow, settled
+from flows.commands.runs import FITS, backbone_checked, dataset_checked, run_flow, settled
 from flows.commands.session import Session, command
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ SET_HERE = ("workspace", "limits", "tracking")  # what of the settings a run tha
 DECIDED = ("train", "backbone", "split")  # by the thesis, unless the user sets them
 
 
-@command()
+@command(reads=FITS)
 def reproduce(
     session: Session,
     what: Annotated[
@@ -33,7 +33,7 @@ def reproduce(
         ),
     ],
     manifest: Annotated[
-        Path | None, typer.Option("--manifest", metavar="CSV", help="Clips; else the run's own.")
+        Path | None, typer.Option("--manifest", metavar="CSV", help="Manifest of the clips; default: that of the run.")
     ] = None,
     setting: Annotated[
         Setting | None,
@@ -44,18 +44,22 @@ def reproduce(
     ] = False,
     cross_validate: Annotated[
         bool,
-        typer.Option("--cross-validate", help="Judge by folds of people too, several times the work; thesis only."),
+        typer.Option(
+            "--cross-validate", help="Also cross-validate by subject, which takes several times as long; thesis only."
+        ),
     ] = False,
     shrink: Annotated[
-        int | None, typer.Option("--shrink", min=1, help="Divide the FC widths, for a rehearsal; thesis only.")
+        int | None,
+        typer.Option("--shrink", min=1, help="Divide the FC widths by this number, for a quick test; thesis only."),
     ] = None,
     only: Annotated[
-        list[int] | None, typer.Option("--only", min=1, max=4, help="An implementation; repeatable; thesis only.")
+        list[int] | None,
+        typer.Option("--only", min=1, max=4, help="Number of an implementation; may be repeated; thesis only."),
     ] = None,
     out: Annotated[Path | None, typer.Option("--out", metavar="DIR", help="Folder of the page; thesis only.")] = None,
 ) -> dict[str, Any]:
-    """Run the thesis's four implementations and write the page that holds them against its numbers; or run a recorded
-    trial, candidate or implementation again and say what differs."""
+    """Run the thesis's four implementations and compare them with its results on a page; or repeat a recorded trial,
+    candidate or implementation and show what differs."""
     if what != THESIS:
         options = {
             "--setting": setting, "--fixed-epochs": fixed_epochs, "--cross-validate": cross_validate,
@@ -133,11 +137,11 @@ def _check(config: RunConfig, setting: str, overrides: list[str], cross_validate
     from fer_core.thesis.implementation import configure
 
     first = configure(1, config, setting, overrides=overrides)
-    corpus_checked(first, folded=cross_validate, complete=True)
+    dataset_checked(first, folded=cross_validate, complete=True)
     backbone_checked(first, requirements_of(first.train))
 
 
-@command()
+@command(reads=FITS)
 def cross_database(
     session: Session,
     manifest: Annotated[
@@ -147,7 +151,7 @@ def cross_database(
         Path | None, typer.Option("--out", metavar="DIR", help="Folder of figure, table and numbers.")
     ] = None,
 ) -> dict[str, Any]:
-    """Train on each database and test on each other, with intervals; the test set stays shut."""
+    """Train on each database and test on every other, with intervals. The test set is not used."""
     from fer_core.dataset.load import load_dataset, trained_on
     from fer_core.experiments.cross_database import several
     from fer_core.models.registry import requirements_of

@@ -38,9 +38,10 @@ AT_ONCE = 16  # clips scored without a flow when no server runs; a second each o
 
 @command(preset="demo")
 def demo(
-    session: Session, subjects: Annotated[int, typer.Option(min=4, help="People to draw; six clips each.")] = 24
+    session: Session,
+    subjects: Annotated[int, typer.Option(min=4, help="Number of drawn people; each has six clips.")] = 24,
 ) -> dict[str, Any]:
-    """The whole way on drawn faces: clips, faces, a small search, a champion, a scored folder."""
+    """Run all steps on drawn faces: clips, faces, a small search, a champion, a scored folder."""
     from flows.support.environment import check_local
 
     config = settled(session)
@@ -61,7 +62,8 @@ def demo(
 def preprocess(
     session: Session,
     frames_table: Annotated[
-        Path | None, typer.Option("--frames-table", metavar="FILE", help="Write every selected frame, .parquet or .csv")
+        Path | None,
+        typer.Option("--frames-table", metavar="FILE", help="Write a table of all selected frames, .parquet or .csv"),
     ] = None,
     follow_links: FollowLinks = False,
 ) -> dict[str, Any]:
@@ -71,7 +73,7 @@ def preprocess(
     if frames_table:
         check_table_path(frames_table)
     config = settled(session, follow_links)
-    corpus_checked(config)
+    dataset_checked(config)
     table = str(frames_table.expanduser().absolute()) if frames_table else ""
     return run_flow(session, "flows.preprocess", "preprocess_flow", config, frames_table=table)
 
@@ -81,10 +83,12 @@ def card(
     session: Session,
     manifest: Annotated[Path, typer.Argument(metavar="CSV", help="Manifest.", show_default=False)],
     out: Annotated[Path, typer.Option("--out", metavar="HTML", help="Page to write.")] = Path("card.html"),
-    no_faces: Annotated[bool, typer.Option("--no-faces", help="No pictures of people, so that it can go out.")] = False,
+    no_faces: Annotated[
+        bool, typer.Option("--no-faces", help="Without pictures of people, so that the page can be shared.")
+    ] = False,
     follow_links: FollowLinks = False,
 ) -> dict[str, Any]:
-    """Write the data card of a manifest: one page of its classes, people, faces found, and what to beware of."""
+    """Write the data card of a manifest: a page with its classes, people, detected faces, and warnings."""
     from fer_core.clips.manifest import read_manifest
 
     classes = session.config.class_list
@@ -96,7 +100,7 @@ def card(
 
 @command(reads=FITS)
 def search(session: Session) -> dict[str, Any]:
-    """Search settings by subject-grouped cross-validation; every trial is an MLflow run."""
+    """Search the best settings by cross-validation grouped by subject. Every trial is an MLflow run."""
     from fer_core.experiments.search.storage import check_storage
     from fer_core.models.registry import requirements_of
     from flows.support.environment import check_local
@@ -104,7 +108,7 @@ def search(session: Session) -> dict[str, Any]:
     check_storage(session.config.search.storage)
     config = settled(session)
     check_local(config, "a search")
-    corpus_checked(config, folded=True)
+    dataset_checked(config, folded=True)
     backbone_checked(config, requirements_of(config.train, config.search))
     result = run_flow(session, "flows.search", "search_flow", config)
     session.say(f"Next, a candidate of the chosen setting: ferflow train --trial {result['trial']}{_same(session)}")
@@ -114,7 +118,7 @@ def search(session: Session) -> dict[str, Any]:
 @command(reads=(*FITS, "score.abstain_below"))
 def train(
     session: Session,
-    trial: Annotated[str, typer.Option(metavar="DIR", help="Folder of a trial whose setting is used.")] = "",
+    trial: Annotated[str, typer.Option(metavar="DIR", help="Folder of a trial whose settings are used.")] = "",
     model: Annotated[
         str,
         typer.Option(
@@ -124,7 +128,7 @@ def train(
         ),
     ] = "",
 ) -> dict[str, Any]:
-    """Judge one setting out of fold, fit it on all training subjects, and register it as a candidate."""
+    """Cross-validate one model, fit it on all training subjects, and register it as a candidate."""
     from fer_core.config import load_config
     from fer_core.experiments.search.trial import complete_result
     from fer_core.models.registry import requirements_of
@@ -140,12 +144,12 @@ def train(
     train = complete_result(Path(trial)).train if trial else config.train
     if model:
         train = train.with_model(model)
-    corpus_checked(config, folded=not trial)
+    dataset_checked(config, folded=not trial)
     backbone_checked(config, requirements_of(train))
     return run_flow(session, "flows.train", "train_flow", config, trial=trial, model=model or None)
 
 
-@command()
+@command(reads=(*DATA, "backbone", "tracking", "train.device"))
 def adopt(
     session: Session,
     networks: Annotated[
@@ -155,15 +159,16 @@ def adopt(
         ),
     ],
     relative: Annotated[
-        str, typer.Option(help="neutral: read a clip against the person's own neutral face; none: as it is.")
+        str, typer.Option(help="neutral: subtract the person's neutral face; none: do not.")
     ] = "neutral",
 ) -> dict[str, Any]:
-    """Register networks' own classifier, nothing trained; judged and calibrated where the manifest has labels."""
+    """Register pretrained emotion networks without training; evaluate and calibrate them if the manifest has labels."""
     from fer_core.experiments.adoption import adopted_backbone
 
     if relative not in ("none", "neutral"):
         raise ConfigError(f"--relative is none or neutral; got '{relative}'")
     config = settled(session)
+    detector_checked(config)
     adopted_backbone(networks, config.backbone.onnx)  # missing weights come to light before a server starts
     return run_flow(session, "flows.adopt", "adopt_flow", config, networks=networks, relative=relative)
 
@@ -173,7 +178,7 @@ def promote(
     session: Session,
     version: Annotated[int, typer.Option(min=0, help="Version of the registered model; 0: the newest.")] = 0,
 ) -> dict[str, Any]:
-    """Put a version through the gate and make it champion."""
+    """Check a version by the gate and make it champion if it passes."""
     from fer_core.tracking.connection import connect
     from fer_core.tracking.registry import load_out_of_fold_record, version_to_promote
 
@@ -190,7 +195,7 @@ def promote(
 
 @command(reads=("tracking",))
 def rollback(session: Session) -> dict[str, Any]:
-    """Make the previous champion champion again; the two change places."""
+    """Make the previous champion the champion again, and the champion the previous one."""
     from fer_core.tracking.connection import connect
     from fer_core.tracking.promotion import rollback as roll_back
 
@@ -221,7 +226,7 @@ def score(
     ] = None,
     follow_links: FollowLinks = False,
 ) -> dict[str, Any]:
-    """Score videos with the champion: verdicts.csv, verdicts.parquet and report.html, one row a clip whatever it is."""
+    """Score videos with the champion: verdicts.csv, verdicts.parquet and report.html, one row per clip."""
     from fer_core.scoring.batch import new_folder
     from fer_core.scoring.inputs import collect
     from fer_core.workspace import Workspace
@@ -257,7 +262,8 @@ def _tell_verdicts(session: Session, batch: Batch) -> None:
         if row.emotion is None:
             session.say(f"{row.clip}: {row.status.value}: {row.reason}")
         else:
-            doubt = f"; abstained: {row.reason.removeprefix('abstained: ') or 'uncertain'}" if row.abstained else ""
+            why = row.reason.removeprefix("abstained: ")
+            doubt = f"; abstained: {why or 'uncertain'}" if row.abstained else f"; {why}" if why else ""
             session.say(f"{row.clip}: {row.emotion}, {row.confidence:.0%}{doubt}")
 
 
@@ -274,7 +280,7 @@ def evaluate(
         Path | None, typer.Option("--out", metavar="HTML", help="Page to write; default: in the workspace.")
     ] = None,
 ) -> dict[str, Any]:
-    """Compare a version's verdicts with the labels of people it was not trained on; a page and an MLflow run."""
+    """Evaluate a version on labelled clips of people that it was not trained on; writes a page and an MLflow run."""
     from fer_core.dataset.load import labelled_clips
     from flows.support.champion import version_scorer
     from flows.support.environment import check_local
@@ -296,17 +302,26 @@ def settled(session: Session, follow_links: bool = False) -> RunConfig:
     return prepare(session.following(follow_links))
 
 
-def corpus_checked(config: RunConfig, folded: bool = False, complete: bool = False) -> Manifest:
+def dataset_checked(config: RunConfig, folded: bool = False, complete: bool = False) -> Manifest:
     """Return the clips of a run; refuse now a split, classes or folds that the flow would refuse after its start."""
     from fer_core.dataset.load import check_classes, check_folds, load_dataset
     from fer_core.workspace import Workspace
 
+    detector_checked(config)
     manifest = load_dataset(config, Workspace.open(config.workspace))
     if folded:
         check_folds(manifest, config.search)
     elif complete:
         check_classes(manifest)
     return manifest
+
+
+def detector_checked(config: RunConfig) -> None:
+    """Refuse a face detector whose weights were not fetched, before a server starts."""
+    if config.preprocess.face.detector == "blazeface":
+        from fer_core.preprocess.blazeface import check_weights
+
+        check_weights()
 
 
 def backbone_checked(config: RunConfig, wanted: FeatureRequirements) -> None:
@@ -318,13 +333,16 @@ def backbone_checked(config: RunConfig, wanted: FeatureRequirements) -> None:
 
 def run_flow(session: Session, module: str, flow: str, config: RunConfig, **arguments: Any) -> dict[str, Any]:
     """Run a flow in this process, on a running server or a temporary one, and tell its result."""
+    from flows.support.environment import check_prefect, where_runs_go
     from flows.support.progress import watched_by
     from flows.support.temporary import temporary_server
 
     running = os.environ.get("PREFECT_API_URL")
+    if running:
+        check_prefect(running)
     where = running or "a temporary one, 10 s to start; 'ferflow up' keeps one running"
-    session.note(f"Workspace {config.workspace}; Prefect server: {where}")
-    with _disk_full_told(Path(config.workspace)), nullcontext() if running else temporary_server():
+    session.note(f"Workspace {config.workspace}; runs go to {where_runs_go(session.config)}; Prefect server: {where}")
+    with _full_disk_explained(Path(config.workspace)), nullcontext() if running else temporary_server():
         run = getattr(import_module(module), flow)
         session.show_logs()  # Prefect has set up its own
         with session.bars() as move, watched_by(move):
@@ -334,7 +352,7 @@ def run_flow(session: Session, module: str, flow: str, config: RunConfig, **argu
 
 
 @contextmanager
-def _disk_full_told(workspace: Path) -> Iterator[None]:
+def _full_disk_explained(workspace: Path) -> Iterator[None]:
     """Report any failure on a full disk as a full disk; Prefect, MLflow and Optuna each raise another error for it.
 
     Raises:

@@ -110,7 +110,7 @@ def _already(workspace: Path) -> str:
 
 @command(reads=())
 def status(session: Session) -> dict[str, Any]:
-    """Tell which servers of the workspace run, and where."""
+    """Show which servers of the workspace are running, and their addresses."""
     from mlflow_server import address
 
     workspace = session.workspace

@@ -40,7 +40,7 @@ Overrides = Annotated[
     list[str] | None, typer.Option("--set", metavar="SECTION.FIELD=VALUE", help="One setting; may be repeated.")
 ]
 Workspace = Annotated[
-    str, typer.Option("--workspace", metavar="DIR", help="Folder of everything made; default $FERFLOW_WORKSPACE.")
+    str, typer.Option("--workspace", metavar="DIR", help="Folder of all results; default $FERFLOW_WORKSPACE.")
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON object on stdout; the rest goes to stderr.")]
 FollowLinks = Annotated[bool, typer.Option("--follow-links", help="Follow symbolic links inside folders.")]

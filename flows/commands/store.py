@@ -32,7 +32,7 @@ def store(
     ] = None,
     yes: Annotated[bool, typer.Option("--yes", help="Remove without asking.")] = False,
 ) -> dict[str, Any]:
-    """List what is stored by size; remove some of it, after a question. Whatever is missed is made again."""
+    """List what is stored by size; remove some of it after confirmation. Removed files are made again when needed."""
     from fer_core.housekeeping.prune import RESULTS, files_of, removable, remove
     from fer_core.workspace import Workspace
 

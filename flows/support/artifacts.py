@@ -1,4 +1,4 @@
-"""Our values as Prefect artifacts: tables, Markdown, pictures, and a bar that moves while work goes on."""
+"""Show values as Prefect artifacts: tables, Markdown, pictures, and progress bars."""
 
 from __future__ import annotations
 
@@ -20,29 +20,38 @@ from flows.support.progress import report
 
 
 def artifact_key(text: str) -> str:
-    """`text` as Prefect wants keys: lower-case letters, digits and dashes."""
+    """Return `text` as a valid Prefect key: lower-case letters, digits and dashes."""
     return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
 
 
 def show_table(key: str, rows: Sequence[Mapping[str, Any]], description: str) -> None:
-    """Rows with the same columns, as a table on the run's page; the UI takes text in cells for Markdown."""
+    """Show rows with the same columns as a table on the run's page.
+
+    Text in cells is escaped, because the UI reads it as Markdown.
+    """
     cells = [{name: markdown_text(v) if isinstance(v, str) else v for name, v in row.items()} for row in rows]
     create_table_artifact(cells, key=artifact_key(key), description=description)
 
 
 def show_markdown(key: str, markdown: str, description: str = "") -> None:
-    """Text with headings, links and small tables."""
+    """Show Markdown text on the run's page."""
     create_markdown_artifact(markdown, key=artifact_key(key), description=description)
 
 
 def show_picture(key: str, png: bytes, title: str) -> None:
-    """A picture, inside Markdown: the UI draws data URIs there, and an image artifact only from a URL it can fetch."""
+    """Show a picture on the run's page, as a data URI in Markdown.
+
+    An image artifact would need a URL that the UI can load.
+    """
     data = base64.b64encode(png).decode()
     create_markdown_artifact(f"![{title}](data:image/png;base64,{data})", key=artifact_key(key), description=title)
 
 
 def progress_bar(key: str, description: str) -> Callable[[int, int], None]:
-    """A bar on the run's page, moved by the callback: (done, total). Moves under a percent are not sent."""
+    """Show a progress bar on the run's page, and return the callback that moves it: (done, total).
+
+    Changes below one percent are not sent.
+    """
     artifact = cast(UUID, create_progress_artifact(0.0, key=artifact_key(key), description=description))
     shown = 0.0
 

@@ -1,4 +1,4 @@
-"""Shared by direct scoring and the flow `score`: the champion, and the counts of a scored batch."""
+"""Load the champion or another version for scoring, and count a scored batch; used with and without Prefect."""
 
 from __future__ import annotations
 
@@ -20,18 +20,20 @@ from fer_core.tracking.run import connect
 
 
 def champion_scorer(config: RunConfig) -> ClipScorer:
-    """The champion, checked and ready; arguments and errors as of `version_scorer`."""
+    """Return a scorer for the champion, checked and loaded; arguments and errors as in `version_scorer`."""
     return version_scorer(config, 0)
 
 
 def version_scorer(config: RunConfig, version: int) -> ClipScorer:
-    """A registered version, checked and ready.
+    """Return a scorer for a registered version, checked and loaded.
 
     Args:
-        config: settled, see `environment.settle`. version: its number; 0: the champion's.
+        config: prepared by `environment.settle`.
+        version: number of the version; 0 for the champion.
     Raises:
-        ConfigError: the device asked for is not there.
-        RegistryError: there is none, or it is not what was registered. TrackingError: MLflow is away.
+        ConfigError: the named device does not exist.
+        RegistryError: the version does not exist, or its files were changed after registration.
+        TrackingError: MLflow does not answer.
     """
     device = resolve_device(config.score.device, "score.device")
     workspace = Path(config.workspace)
@@ -46,17 +48,21 @@ def version_scorer(config: RunConfig, version: int) -> ClipScorer:
 def score_into(
     scorer: ClipScorer, items: list[Item], out: Path, store: Path, progress: Callable[[int, int], None] | None = None
 ) -> Batch:
-    """A row for every item, tables and the report in `out`; see `score_batch`."""
+    """Score every item, and write tables and report to `out`; see `score_batch`."""
     batch = score_batch(scorer, items, out, store, progress)
     write_report(batch.rows, scorer, out / "report.html")
     return batch
 
 
 def account_for(paths: Sequence[str | Path], config: RunConfig, out: Path) -> dict[str, Any]:
-    """The files in the folders among `paths` that are no clips, by reason; `passed_over.csv` in `out` names each.
+    """Return the number of files in folders among `paths` that are not clips, by reason; `passed_over.csv` lists them.
 
+    Args:
+        paths: the inputs of the batch.
+        config: settings; `limits.follow_links` is used.
+        out: folder for `passed_over.csv`.
     Raises:
-        StoreError: it cannot be written.
+        StoreError: the file cannot be written.
     """
     rows = passed_over(paths, follow_links=config.limits.follow_links)
     table = out / "passed_over.csv"
@@ -68,7 +74,7 @@ def account_for(paths: Sequence[str | Path], config: RunConfig, out: Path) -> di
 
 
 def summarize(scorer: ClipScorer, batch: Batch) -> dict[str, Any]:
-    """The batch in counts."""
+    """Return the counts of the batch."""
     agreement = batch.agreement
     return {
         "clips": len(batch.rows),

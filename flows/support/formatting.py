@@ -1,4 +1,4 @@
-"""Results of flows as people read them, on the terminal and on a run's page."""
+"""Format results of flows for people, on the terminal and on a run's page."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from typing import Any
 
 
 def format_result(name: str, value: Any) -> str:
-    """A value of a flow's result: numbers rounded, a recall with its interval in %, an evaluation by its recall."""
+    """Return a value of a flow's result as text: numbers rounded, recall with interval in %, evaluations by recall."""
     if name in ("mean_recall", "accuracy"):
         mean, low, high = (100 * v for v in value)
         return f"{mean:.1f} % [{low:.1f}, {high:.1f}]"
-    if isinstance(value, Mapping) and "confusion" in value:  # an evaluation: the whole is in --json and in MLflow
+    if isinstance(value, Mapping) and "confusion" in value:  # an evaluation; --json and MLflow have all of it
         return format_result("mean_recall", value["mean_recall"])
     if isinstance(value, Mapping):
         return ", ".join(f"{k} {format_result(str(k), v)}" for k, v in value.items())

@@ -1,4 +1,4 @@
-"""The first steps of every flow on labelled clips: dataset, faces, features; tasks over batches of clips."""
+"""The first steps of every flow on labelled clips: dataset, faces, features, each in tasks over batches of clips."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from fer_core.dataset.leak_gate import refuse_leaks
 from fer_core.dataset.load import check_classes, check_folds, load_dataset, trained_on
 from fer_core.dataset.prepare import ClipRow, data_fingerprint, keep_usable, prepare_clips
 from fer_core.dataset.table import FeatureRequirements, FeatureTable, store_features, training_table
-from fer_core.evaluation.latency import measure_costs
+from fer_core.evaluation.latency import measure_latency
 from fer_core.features.backbone import Backbone, load_backbone, one_network
 from fer_core.features.descriptors.descriptor import course_config
 from fer_core.preprocess.landmarks import require_landmarks
@@ -27,17 +27,19 @@ from fer_core.workspace import Workspace
 from flows.support.artifacts import progress_bar
 from flows.support.runner import run_batches
 
-BATCH = 64  # clips a task; a task costs Prefect some 10 ms, a clip some 300
+BATCH = 64  # clips per task; Prefect takes some 10 ms per task, preprocessing some 300 ms per clip
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """A dataset whose faces are stored.
+    """A dataset with its faces in the store.
 
     Args:
-        manifest: labelled and split. rows: one per clip. usable: those that can be trained on or tested with.
-        fingerprint: of the usable clips and their split.
-        course: of the usable clips' whole course, where a model asks for it.
+        manifest: labelled and split.
+        rows: one per clip.
+        usable: rows of the clips that can be used for training or tests.
+        fingerprint: fingerprint of the usable clips and their split.
+        course: rows of the usable clips' whole course, if a model reads it.
     """
 
     manifest: Manifest
@@ -49,7 +51,7 @@ class Prepared:
 
 @task(task_run_name="faces of clips {first}-{last}", cache_policy=NO_CACHE, persist_result=False)
 def faces_of(clips: Sequence[Clip], config: RunConfig, first: int, last: int) -> list[dict[str, Any]]:
-    """Faces of one batch of clips into the store; a JSON-able row a clip."""
+    """Store the faces of one batch of clips; return a JSON-able row per clip."""
     rows = prepare_clips(clips, config.preprocess, config.limits, Workspace.open(config.workspace))
     used, selected = sum(r.n_used for r in rows), sum(r.n_selected for r in rows)
     cached = sum(r.cached for r in rows)
@@ -68,7 +70,7 @@ def features_of(
     first: int,
     last: int,
 ) -> int:
-    """Features of one batch of clips into the store; how many frames had to be computed."""
+    """Store the features of one batch of clips; return the number of frames that had to be computed."""
     workspace = Workspace.open(config.workspace)
     computed = store_features(rows, backbone_of(config), workspace, extra=extra, trained=trained)
     get_run_logger().info("clips %d-%d: features of %d frames computed", first, last, computed)
@@ -77,12 +79,15 @@ def features_of(
 
 @dataclass(frozen=True)
 class TrainingData:
-    """All that fits read of a manifest, stored.
+    """The stored data of a manifest for all fits.
 
     Args:
-        prepared: the clips and their faces. required: what fits read of them.
-        table: the training clips' features and descriptors; table_path: where it is stored, for other processes.
-        backbone: None where nothing of it is read. fc, block: its stored layers that a head starts from.
+        prepared: the clips and their faces.
+        required: the features that the fits read.
+        table: features and descriptors of the training clips.
+        table_path: file of the table, for other processes.
+        backbone: None if no fit reads its features.
+        fc, block: files of the backbone's layers that a head starts from.
     """
 
     prepared: Prepared
@@ -93,10 +98,10 @@ class TrainingData:
     fc: Path | None
     block: Path | None
 
-    def costs(self, config: RunConfig) -> dict[str, float]:
-        """Milliseconds a clip of what models read, measured; see `measure_costs`."""
+    def latency(self, config: RunConfig) -> dict[str, float]:
+        """Return the measured milliseconds per clip of each part that models read; see `measure_latency`."""
         workspace, prepared = Workspace.open(config.workspace), self.prepared
-        return measure_costs(prepared.usable, prepared.course, workspace, self.backbone, self.required)
+        return measure_latency(prepared.usable, prepared.course, workspace, self.backbone, self.required)
 
 
 def prepare(
@@ -106,13 +111,14 @@ def prepare(
     folded: bool = False,
     narrow: Callable[[Prepared], Prepared] | None = None,
 ) -> TrainingData:
-    """From a manifest to the table that fits read: faces, features and descriptors, each made once and stored.
+    """Return the table that fits read, from a manifest; faces, features and descriptors are computed once and stored.
 
-    Missing weights come to light before any work. Call it inside a flow.
+    Call it inside a flow. Missing weights raise before any work.
 
     Args:
-        required: by the fits to come. folded: they are judged by `search.folds`.
-        narrow: leaves some of the clips out, before anything but faces is made, and adds the course of the others.
+        required: the features that the fits will read.
+        folded: True if `search.folds` will evaluate the fits.
+        narrow: removes some clips before features are computed, and adds the whole course of the others.
     """
     backbone = backbone_for(config, required)
     if required.points:
@@ -124,7 +130,7 @@ def prepare(
 def prepare_table(
     config: RunConfig, prepared: Prepared, required: FeatureRequirements, backbone: Backbone | None
 ) -> TrainingData:
-    """The table of clips whose faces are stored."""
+    """Return the table of clips whose faces are stored."""
     prepare_features(config, prepared, required)
     table, features = table_of(config, prepared, required), Workspace.open(config.workspace).features
     fc, block = features.stored_layers(backbone, block=bool(table.maps))
@@ -139,12 +145,14 @@ def prepare_faces(
     complete: bool = False,
     fitted: bool = True,
 ) -> Prepared:
-    """The dataset of a run, its faces stored, batch by batch; unusable clips set aside. Call it inside a flow.
+    """Store the faces of a run's dataset batch by batch, and return the dataset; call it inside a flow.
 
     Args:
-        wanted: by the fits to come; where that is a clip's whole course, a clip without a face in it is unusable too.
-        folded: they are judged by `search.folds`. complete: they need every class of the run. fitted: see
-            `load_dataset`.
+        wanted: the features that the fits will read. If they read a clip's whole course, a clip whose course has no
+            face is unusable too.
+        folded: True if `search.folds` will evaluate the fits.
+        complete: True if the fits need every class of the run.
+        fitted: see `load_dataset`.
     """
     workspace = Workspace.open(config.workspace)
     manifest = load_dataset(config, workspace, fitted=fitted)
@@ -162,7 +170,10 @@ def prepare_faces(
 def with_course(
     clips: Sequence[Clip], usable: list[ClipRow], config: RunConfig, wanted: FeatureRequirements
 ) -> tuple[list[ClipRow], list[ClipRow]]:
-    """Usable rows and, where a model reads it, the rows of the same clips' whole course; both or none of a clip."""
+    """Return the usable rows and, if a model reads it, the rows of the same clips' whole course.
+
+    A clip is in both lists or, if its course cannot be used, in neither.
+    """
     if not wanted.course:
         return usable, []
     whole = config.model_copy(update={"preprocess": course_config(config.preprocess)})
@@ -173,7 +184,7 @@ def with_course(
 
 
 def face_rows(clips: Sequence[Clip], config: RunConfig) -> list[ClipRow]:
-    """Faces of all clips into the store, batch by batch; one row a clip, in order, whatever became of it."""
+    """Store the faces of all clips batch by batch; return one row per clip, in order, also for clips that failed."""
     move = progress_bar("faces", f"Faces of {len(clips)} clips")
     batches = [(clips[i : i + BATCH], config, i + 1, min(i + BATCH, len(clips))) for i in range(0, len(clips), BATCH)]
     rows: list[ClipRow] = []
@@ -184,10 +195,10 @@ def face_rows(clips: Sequence[Clip], config: RunConfig) -> list[ClipRow]:
 
 
 def prepare_features(config: RunConfig, prepared: Prepared, extra: FeatureRequirements = FeatureRequirements()) -> int:  # noqa: B008  frozen
-    """Features of the usable clips, stored, batch by batch; how many frames had to be computed.
+    """Store the features of the usable clips batch by batch; return the number of frames that had to be computed.
 
     Args:
-        extra: what the fits to come will read; views and maps are of the training side alone.
+        extra: the features that the fits will read; views and maps are computed for the training side only.
     """
     if not extra.backbone:
         return 0
@@ -202,7 +213,7 @@ def prepare_features(config: RunConfig, prepared: Prepared, extra: FeatureRequir
 
 
 def table_of(config: RunConfig, prepared: Prepared, extra: FeatureRequirements) -> FeatureTable:
-    """The table that fits read; see `training_table`."""
+    """Return the table that the fits read; see `training_table`."""
     workspace = Workspace.open(config.workspace)
     return training_table(
         prepared.manifest, prepared.usable, backbone_for(config, extra), config.preprocess, workspace,
@@ -211,12 +222,12 @@ def table_of(config: RunConfig, prepared: Prepared, extra: FeatureRequirements) 
 
 
 def backbone_of(config: RunConfig) -> Backbone:
-    """The backbone of a run, loaded once a process."""
+    """Return the backbone of a run, loaded once per process."""
     return _load(config.backbone, str(resolve_device(config.train.device)))
 
 
 def backbone_for(config: RunConfig, wanted: FeatureRequirements) -> Backbone | None:
-    """The backbone of a run, if any model of the run reads its features or maps; else None."""
+    """Return the backbone of a run if a model reads its features or maps, otherwise None."""
     if not wanted.backbone:
         return None
     backbone = backbone_of(config)

@@ -1,4 +1,4 @@
-"""Progress of running flows, for whoever started them from a terminal; the UI has its own bars (`artifacts.py`)."""
+"""Progress of running flows for the terminal that started them; the UI has its own bars (`artifacts.py`)."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 Watcher = Callable[[str, int, int], None]
-_watchers: list[Watcher] = []  # of the process: tasks report from threads, where a context variable would be lost
+_watchers: list[Watcher] = []  # not a context variable, which threads do not inherit
 
 
 @contextmanager
 def watched_by(watcher: Watcher) -> Iterator[None]:
-    """Call `watcher(what, done, total)` at every move until the end of the block."""
+    """Call `watcher(what, done, total)` at every report of progress until the end of the block."""
     _watchers.append(watcher)
     try:
         yield
@@ -20,6 +20,6 @@ def watched_by(watcher: Watcher) -> Iterator[None]:
 
 
 def report(what: str, done: int, total: int) -> None:
-    """`done` of `total` pieces of `what` are done."""
+    """Report to all watchers that `done` of `total` pieces of `what` are done."""
     for watcher in _watchers:
         watcher(what, done, total)

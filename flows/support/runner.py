@@ -1,7 +1,7 @@
-"""Run batches: here one after the other, each on all cores; or side by side on the workers of a Dask cluster.
+"""Run batches one after the other on all cores of this machine, or in parallel on the workers of a Dask cluster.
 
-A Dask worker needs the workspace and the clips under the same paths, ferflow installed, and the Prefect server in
-reach. What a batch makes is keyed by content, so the bytes are the same wherever it ran.
+A Dask worker needs the workspace and the clips under the same paths, ferflow installed, and access to the Prefect
+server. Results are stored by a key of their content, so they are the same bytes on every machine.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ if TYPE_CHECKING:
     from prefect_dask import DaskTaskRunner
 
 CONNECT_S = 60.0
-LOCAL_WORKERS = 2  # of the cluster that stands in when no address is given
+LOCAL_WORKERS = 2  # workers of the local cluster that is used without an address
 
 
 def run_batches(task: Task[..., Any], calls: Sequence[tuple[Any, ...]], cfg: RunnerConfig) -> Iterator[Any]:
-    """The results of a task for each tuple of arguments, in order. Call it inside a flow.
+    """Yield the results of a task for each tuple of arguments, in order; call it inside a flow.
 
     Raises:
         ConfigError: the extra `dask` is not installed, or no scheduler answers.
@@ -36,7 +36,7 @@ def run_batches(task: Task[..., Any], calls: Sequence[tuple[Any, ...]], cfg: Run
         yield from (task(*arguments) for arguments in calls)
         return
     with _dask(cfg) as runner:
-        # Without the server's address each worker would start a temporary one of its own.
+        # Without the server's address, each worker would start its own temporary server.
         with get_client(sync_client=True) as client, temporary_settings({PREFECT_API_URL: str(client.api_url)}):
             futures = [runner.submit(task, get_call_parameters(task.fn, call, {})) for call in calls]
         yield from (future.result() for future in futures)

@@ -1,8 +1,8 @@
-"""A Prefect server for the length of one command.
+"""A Prefect server that runs for one command.
 
-Prefect would start one itself, in our process group: a Ctrl-C on the terminal ends it first, and the client then asks a
-dead server for minutes. This one has a session of its own, and ends when the pipe to its standard input does. It asks
-for a password as `ferflow up` does, since every user of the machine could reach it.
+Prefect would start a server in our process group, where Ctrl-C in the terminal ends it first; the client then retries
+for minutes. This server has its own session, and ends when its standard input is closed. It requires a password, as
+`ferflow up` does, because every user of the machine could reach it.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ START_S = 120.0  # 8-13 s on an idle machine
 
 @contextmanager
 def temporary_server() -> Iterator[None]:
-    """Flows inside the block run on a server of their own, on the database of $PREFECT_HOME.
+    """Run the flows inside the block on their own server, with the database of $PREFECT_HOME.
 
     Raises:
-        FerError: it does not start.
+        FerError: the server does not start.
     """
     from prefect.events.worker import EventsWorker
     from prefect.logging.handlers import APILogHandler
@@ -59,7 +59,7 @@ def temporary_server() -> Iterator[None]:
         with temporary_settings({PREFECT_API_URL: url, PREFECT_API_AUTH_STRING: auth}):
             yield
     finally:
-        APILogHandler().flush()  # what is still to be sent, would be tried for a minute when the server is gone
+        APILogHandler().flush()  # without the server, unsent lines would be retried for a minute
         EventsWorker.drain_all()
         server.stdin.close()
         try:
@@ -75,7 +75,7 @@ def _end_with_input() -> None:
 
 
 def main() -> None:
-    """Serve until standard input closes."""
+    """Serve until standard input is closed."""
     from mlflow_server.guard import main as serve
 
     threading.Thread(target=_end_with_input, daemon=True).start()

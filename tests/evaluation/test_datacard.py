@@ -18,7 +18,7 @@ from fer_core.config import LimitsConfig, PreprocessConfig
 from fer_core.dataset.prepare import prepare_clips
 from fer_core.emotions import SIX, Emotion
 from fer_core.errors import ClipStatus
-from fer_core.evaluation.datacard import SHEET_CLIPS, ClipFacts, DataCard, data_card, judge_blind, lost, worst
+from fer_core.evaluation.datacard import SHEET_CLIPS, ClipFacts, DataCard, blind_baseline, data_card, lost, worst
 from fer_core.preprocess.faces import FrameStatus
 from fer_core.preprocess.pipeline import preprocess
 from fer_core.published import TABLE_4_2
@@ -157,13 +157,13 @@ def test_judge_that_sees_no_face_finds_a_planted_giveaway_and_nothing_where_ther
         for s in range(30)
         for e in SIX
     ]
-    fair = judge_blind(people)
+    fair = blind_baseline(people)
     assert fair is not None and fair.low < 1 / 6 < fair.high
     dark = [replace(f, brightness=20 * SIX.index(f.clip.emotion) + rng.uniform(0, 15)) for f in people]
-    told = judge_blind(dark)
+    told = blind_baseline(dark)
     assert told is not None and told.value > 0.95
     by_source = [replace(f, clip=replace(f.clip, dataset=str(SIX.index(f.clip.emotion) // 3))) for f in people]
-    merged = judge_blind(by_source)
+    merged = blind_baseline(by_source)
     assert merged is not None and merged.low > 1 / 6
 
 
@@ -178,8 +178,8 @@ def test_judge_that_sees_no_face_finds_a_planted_giveaway_and_nothing_where_ther
 )
 def test_judge_is_not_asked_where_people_cannot_be_kept_apart(change):
     clips = [facts(id=str(i), subject=f"x:{i}", emotion=SIX[i % 6]) for i in range(30)]
-    assert judge_blind(clips) is not None
-    assert judge_blind([change(i, f) for i, f in enumerate(clips)]) is None
+    assert blind_baseline(clips) is not None
+    assert blind_baseline([change(i, f) for i, f in enumerate(clips)]) is None
 
 
 def test_one_recording_of_two_people_is_told(folder, workspace, tmp_path):

@@ -12,7 +12,7 @@ from fer_core.errors import DataError
 from fer_core.evaluation.gate import OutOfFoldRecord, gate
 
 
-def standing(right: float, seed: int = 0, people: int = 30, first: int = 0, fingerprint: str = "f") -> OutOfFoldRecord:
+def record_of(right: float, seed: int = 0, people: int = 30, first: int = 0, fingerprint: str = "f") -> OutOfFoldRecord:
     """Clips of `people` subjects from number `first` on, six each, a share `right` of them judged right."""
     rng = np.random.default_rng(seed)
     labels = np.tile(np.arange(6), people)
@@ -31,7 +31,7 @@ def standing(right: float, seed: int = 0, people: int = 30, first: int = 0, fing
 
 
 def test_first_champion_passes_floors_only():
-    got = gate(standing(0.5), None, PromoteConfig())
+    got = gate(record_of(0.5), None, PromoteConfig())
     assert got.passed and got.difference is None
     assert "no champion" in got.compared
 
@@ -46,7 +46,7 @@ def test_first_champion_passes_floors_only():
     ],
 )
 def test_each_floor_can_fail_and_says_both_numbers(cfg, check):
-    got = gate(standing(0.7), None, PromoteConfig(**cfg))
+    got = gate(record_of(0.7), None, PromoteConfig(**cfg))
     assert not got.passed
     (failed,) = [c for c in got.checks if not c.passed]
     assert failed.name == check and failed.had in got.reason and failed.needs in got.reason
@@ -54,13 +54,13 @@ def test_each_floor_can_fail_and_says_both_numbers(cfg, check):
 
 def test_verdicts_must_stay_under_changes_where_that_is_asked_for():
     cfg = PromoteConfig(min_stays=0.9)
-    assert gate(standing(0.7), None, cfg, 0.95).passed and gate(standing(0.7), None, PromoteConfig(), 0.1).passed
-    assert "verdicts that stay: 83.3 %, needs 90.0 % under each change" in gate(standing(0.7), None, cfg, 0.833).reason
-    assert "verdicts that stay: not measured: ferflow evaluate --stress" in gate(standing(0.7), None, cfg).reason
+    assert gate(record_of(0.7), None, cfg, 0.95).passed and gate(record_of(0.7), None, PromoteConfig(), 0.1).passed
+    assert "verdicts that stay: 83.3 %, needs 90.0 % under each change" in gate(record_of(0.7), None, cfg, 0.833).reason
+    assert "verdicts that stay: not measured: ferflow evaluate --stress" in gate(record_of(0.7), None, cfg).reason
 
 
 def test_a_model_that_always_says_the_same_is_not_promoted():
-    same = replace(standing(0.5), verdicts=(4,) * 180)
+    same = replace(record_of(0.5), verdicts=(4,) * 180)
     got = gate(same, None, PromoteConfig())
     assert [c.name for c in got.checks if not c.passed] == ["above chance", "weakest class"]
     assert "above chance: 16.7 [16.7, 16.7] %, needs an interval above 16.7 %" in got.reason
@@ -68,23 +68,23 @@ def test_a_model_that_always_says_the_same_is_not_promoted():
 
 
 def test_a_model_that_never_finds_one_class_is_not_promoted_however_good_it_is_at_the_others():
-    labels = np.array(standing(1.0).labels)
-    blind = replace(standing(1.0), verdicts=tuple(np.where(labels == 2, 5, labels).tolist()))
+    labels = np.array(record_of(1.0).labels)
+    blind = replace(record_of(1.0), verdicts=tuple(np.where(labels == 2, 5, labels).tolist()))
     failed = [c for c in gate(blind, None, PromoteConfig()).checks if not c.passed]
     assert [(c.name, c.had) for c in failed] == [("weakest class", f"{SIX[2]} 0.0 %")]
 
 
 def test_a_model_at_chance_is_not_promoted_and_one_above_it_is():
-    assert not gate(standing(1 / 6), None, PromoteConfig()).passed
-    assert gate(standing(0.35), None, PromoteConfig()).passed
+    assert not gate(record_of(1 / 6), None, PromoteConfig()).passed
+    assert gate(record_of(0.35), None, PromoteConfig()).passed
 
 
 def test_unknown_time_does_not_pass_a_budget():
-    assert not gate(replace(standing(0.7), ms_per_clip=float("nan")), None, PromoteConfig(max_ms_per_clip=10)).passed
+    assert not gate(replace(record_of(0.7), ms_per_clip=float("nan")), None, PromoteConfig(max_ms_per_clip=10)).passed
 
 
 def test_better_candidate_passes_and_worse_one_does_not():
-    good, bad = standing(0.9, seed=1), standing(0.6, seed=2)
+    good, bad = record_of(0.9, seed=1), record_of(0.6, seed=2)
     better, worse = gate(good, bad, PromoteConfig()), gate(bad, good, PromoteConfig())
     assert better.passed and better.difference.low > 0
     assert not worse.passed and worse.difference.value == pytest.approx(-better.difference.value)
@@ -92,11 +92,11 @@ def test_better_candidate_passes_and_worse_one_does_not():
 
 
 def test_a_model_as_good_as_the_champion_may_replace_it():
-    assert gate(standing(0.8), standing(0.8), PromoteConfig()).passed
+    assert gate(record_of(0.8), record_of(0.8), PromoteConfig()).passed
 
 
 def test_pairs_are_found_whatever_the_order_of_clips():
-    champion, candidate = standing(0.7, seed=1), standing(0.8, seed=2)
+    champion, candidate = record_of(0.7, seed=1), record_of(0.8, seed=2)
     order = np.random.default_rng(0).permutation(len(champion.clips))
     lists = ("clips", "labels", "subjects", "verdicts")
     shuffled = replace(champion, **{n: tuple(getattr(champion, n)[i] for i in order) for n in lists})
@@ -105,33 +105,33 @@ def test_pairs_are_found_whatever_the_order_of_clips():
 
 
 def test_other_data_is_compared_on_the_clips_both_were_judged_on():
-    grown = standing(0.9, seed=1, people=60, fingerprint="grown")
-    got = gate(grown, standing(0.6, seed=2), PromoteConfig())
-    assert got.passed and "the clips both were judged on: 180 clips of 30 subjects" in got.compared
+    grown = record_of(0.9, seed=1, people=60, fingerprint="grown")
+    got = gate(grown, record_of(0.6, seed=2), PromoteConfig())
+    assert got.passed and "the clips that both predicted: 180 clips of 30 subjects" in got.compared
 
 
 def test_too_few_people_in_common_decide_nothing():
-    got = gate(standing(0.9, first=15, fingerprint="g"), standing(0.6), PromoteConfig())
+    got = gate(record_of(0.9, first=15, fingerprint="g"), record_of(0.6), PromoteConfig())
     assert not got.passed and "15 subjects in common, needs the same classes, 20 subjects" in got.reason
 
 
 def test_models_of_other_classes_are_not_compared():
-    got = gate(replace(standing(0.9), classes=SEVEN), standing(0.6), PromoteConfig())
+    got = gate(replace(record_of(0.9), classes=SEVEN), record_of(0.6), PromoteConfig())
     assert not got.passed and "other classes" in got.reason
 
 
 def test_record_survives_json():
-    record = replace(standing(0.8), ms_per_clip=float("nan"))
+    record = replace(record_of(0.8), ms_per_clip=float("nan"))
     again = OutOfFoldRecord.from_json(json.loads(json.dumps(record.to_json(), allow_nan=False)))
     assert replace(again, ms_per_clip=0) == replace(record, ms_per_clip=0)
-    with pytest.raises(DataError, match="no out-of-fold record"):
+    with pytest.raises(DataError, match="not an out-of-fold record"):
         OutOfFoldRecord.from_json({"classes": ["anger"]})
     with pytest.raises(DataError, match="one equal length"):
         replace(record, verdicts=())
 
 
 def test_markdown_shows_every_check_and_the_verdict():
-    got = gate(standing(0.6, seed=2), standing(0.9, seed=1), PromoteConfig(min_mean_recall=0.1))
+    got = gate(record_of(0.6, seed=2), record_of(0.9, seed=1), PromoteConfig(min_mean_recall=0.1))
     text = got.to_markdown()
     assert text.startswith("## Gate: not passed")
     assert text.count("| yes |") == 4 and text.count("**no**") == 1

@@ -24,5 +24,5 @@ class Waiting:
 
 
 def test_waiting_and_a_slow_first_run_cost_nothing_and_what_is_read_is_added():
-    costs = {"features": 100.0, "lbp": 20.0, "not read": 1000.0}
-    assert 120 < ms_per_clip(Waiting(), None, [0], costs) < 130
+    latency = {"features": 100.0, "lbp": 20.0, "not read": 1000.0}
+    assert 120 < ms_per_clip(Waiting(), None, [0], latency) < 130

@@ -55,5 +55,5 @@ def test_a_damaged_record_is_not_started_afresh(tmp_path):
 def test_the_box_stays_shut_for_who_has_seen_its_content():
     tested = {"aa": "subject 'x:1'", "bb": "subject 'x:2'", "cc": "clip 'x:2/fear'"}
     refuse_seen(tested, {"dd", "ee"})
-    with pytest.raises(DataError, match=r"of 3 people and recordings .* seen 1, the first is subject 'x:2'"):
+    with pytest.raises(DataError, match=r"1 of 3 people and recordings .* the first is subject 'x:2'"):
         refuse_seen(tested, {"bb", "dd"})

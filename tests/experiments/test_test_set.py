@@ -77,7 +77,7 @@ def test_a_pipeline_that_stops_or_chooses_on_test_clips_is_caught(corpus):
     for subject in {c.subject for c in manifest.of(Split.TEST).clips}:
         leaking = moved(leaking, subject, Split.VALIDATION)
     before = sorted(workspace.lockbox.glob("*.json"))
-    with pytest.raises(DataError, match=r"lockbox stays shut: of 7 people and recordings .* seen 7, .*s04"):
+    with pytest.raises(DataError, match=r"lockbox stays shut: 7 of 7 people and recordings .* train the model, .*s04"):
         pipeline(workspace, leaking, manifest, rows)
     assert sorted(workspace.lockbox.glob("*.json")) == before
 
@@ -85,7 +85,7 @@ def test_a_pipeline_that_stops_or_chooses_on_test_clips_is_caught(corpus):
 def test_a_split_drawn_anew_after_training_is_caught(corpus):
     workspace, manifest, rows = corpus
     subject = manifest.of(Split.TRAIN).clips[0].subject
-    with pytest.raises(DataError, match=rf"seen 7, the first is subject '{subject}'"):
+    with pytest.raises(DataError, match=rf"shut: 7 of .* the first is subject '{subject}'"):
         pipeline(workspace, manifest, moved(manifest, subject, Split.TEST), rows)
 
 
@@ -95,7 +95,7 @@ def test_a_recording_under_another_name_is_caught(corpus):
     twin = next(i for i, row in enumerate(rows) if row.clip in test)
     copied = [*rows[:twin], dataclasses.replace(rows[twin], digest=known.digest), *rows[twin + 1 :]]
     bundle = small_bundle(workspace.root / "small")
-    with pytest.raises(DataError, match=rf"seen 1, the first is clip '{rows[twin].clip}'"):
+    with pytest.raises(DataError, match=rf"shut: 1 of .* the first is clip '{rows[twin].clip}'"):
         evaluate_on_test_set(bundle, manifest, copied, CFG.preprocess, workspace, seen={known.digest})
 
 

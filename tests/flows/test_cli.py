@@ -259,6 +259,9 @@ def test_config_can_be_fed_back(tmp_path):
         (("preprocess",), "train.lr=0.1"),
         (("data", "card", "a.csv"), "split.test=0.5"),
         (("weights",), "backbone.name=vgg16"),
+        (("adopt", "fer2013"), "train.lr=0.1"),
+        (("reproduce", "thesis"), "promote.force=true"),
+        (("cross-database",), "score.device=cpu"),
     ],
     ids=lambda value: value if isinstance(value, str) else value[0],
 )

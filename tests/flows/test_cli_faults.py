@@ -61,7 +61,7 @@ FAULTS: dict[str, tuple[Fault, str]] = {
     ),
     "66 label of no class": (
         lambda tmp: merge(tmp, manifest(tmp, "a,a.mp4,s1,qqq,x,")),
-        r"line 2: label 'qqq' is unknown; use one of anger, disgust, fear, happiness, sadness, surprise",
+        r"line 2: label 'qqq' is not one of the six; use one of anger, disgust, fear, happiness, sadness, surprise",
     ),
     "67 not UTF-8": (
         lambda tmp: merge(tmp, encoded(tmp, HEADER.encode() + b"a,a.mp4,s1,fear,x,\nb,Ren\xe9.mp4,s2,fear,x,\n")),

@@ -6,11 +6,16 @@ import os
 import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
+from fer_core.config import RunConfig, TrackingConfig
+from fer_core.errors import ConfigError
 from fer_core.runtime import child_environment, n_cores
+from fer_core.tracking.connection import connect
+from flows.support.environment import check_prefect, settle, where_runs_go
 
 ENTRY_POINTS = {
     "command line": [str(Path(sys.executable).parent / "ferflow"), "score", "gone.mp4", "--out", "out"],
@@ -37,3 +42,30 @@ def test_openmp_is_passive_when_torch_is_imported(entry, workspace, tmp_path):
         ("GOMP_SPINCOUNT", "0"),
         ("OMP_NUM_THREADS", str(n_cores())),
     }, done.stderr[-2000:]
+
+
+def test_the_users_tracking_address_comes_after_settings_and_before_the_workspace(tmp_path, monkeypatch):
+    given = RunConfig(workspace=str(tmp_path))
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://mlflow.lab:5000")
+    assert settle(given).tracking.uri == "http://mlflow.lab:5000"
+    assert where_runs_go(given) == "http://mlflow.lab:5000 ($MLFLOW_TRACKING_URI)"
+    set_here = given.model_copy(update={"tracking": TrackingConfig(uri="sqlite:////tmp/own.db")})
+    assert settle(set_here).tracking.uri == "sqlite:////tmp/own.db"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://me:secret@mlflow.lab")
+    with pytest.raises(ConfigError, match=r"\$MLFLOW_TRACKING_URI cannot be used: an address holds no password"):
+        settle(given)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI")
+    assert settle(given).tracking.uri == "auto" and where_runs_go(given).endswith("mlflow.db (in the workspace)")
+
+
+def test_opening_the_workspaces_mlflow_leaves_the_users_variable_alone(tmp_path, monkeypatch):
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    connect(TrackingConfig(), tmp_path)
+    assert "MLFLOW_TRACKING_URI" not in os.environ
+
+
+def test_a_prefect_server_that_is_away_is_one_sentence_within_seconds():
+    started = time.monotonic()
+    with pytest.raises(ConfigError, match=r"\(\$PREFECT_API_URL\) does not answer .* unset PREFECT_API_URL"):
+        check_prefect("http://127.0.0.1:9/api")
+    assert time.monotonic() - started < 15

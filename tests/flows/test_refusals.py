@@ -17,7 +17,7 @@ from flows.reproduce import reproduce_thesis_flow
 from flows.rerun import rerun_flow
 from flows.score import score_flow
 from flows.search import search_flow
-from tests.evaluation.test_gate import standing
+from tests.evaluation.test_gate import record_of
 from tests.flows.test_cli import manifest
 
 
@@ -71,7 +71,8 @@ def test_a_run_is_repeated_by_its_id_and_clips_are_scored_by_their_paths():
 def test_a_no_of_the_gate_is_a_result(config, champion, monkeypatch, prefect_server):
     moved = []
     monkeypatch.setattr("flows.promote.champion_version", lambda tracking: champion)
-    monkeypatch.setattr("flows.promote.load_out_of_fold_record", lambda tracking, version: standing(0.5))
+    monkeypatch.setattr("flows.promote.load_out_of_fold_record", lambda tracking, version: record_of(0.5))
+    monkeypatch.setattr("flows.promote.least_stays", lambda tracking, version: None)
     monkeypatch.setattr("flows.promote.promote", lambda *given, **named: moved.append(given))
     config = config.model_copy(update={"promote": PromoteConfig(min_mean_recall=0.9)})
     found = promote_flow(version=2, config=config)

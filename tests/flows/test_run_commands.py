@@ -11,7 +11,7 @@ from fer_core.config import TrainConfig
 from fer_core.emotions import SIX
 from fer_core.errors import StoreError
 from fer_core.experiments.search.trial import TrialResult
-from flows.commands.runs import _disk_full_told
+from flows.commands.runs import _full_disk_explained
 from tests.flows.test_cli import manifest, run
 
 
@@ -128,5 +128,5 @@ def test_what_fails_on_a_full_disk_is_told_in_one_sentence(tmp_path, monkeypatch
     """Prefect, MLflow and Optuna each fail in a way of their own, with a traceback."""
     monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=free))
     told_so = "the disk that holds the workspace .* is full" if told is StoreError else "500"
-    with pytest.raises(told, match=told_so), _disk_full_told(tmp_path):
+    with pytest.raises(told, match=told_so), _full_disk_explained(tmp_path):
         raise RuntimeError("Server error '500 Internal Server Error'")

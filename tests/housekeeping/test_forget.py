@@ -16,7 +16,7 @@ from fer_core.emotions import Emotion
 from fer_core.errors import DataError
 from fer_core.housekeeping.forget import forget
 from fer_core.models.bundle import subject_digest
-from fer_core.preprocess.perceptual_hash import look_at
+from fer_core.preprocess.perceptual_hash import hash_clips
 from fer_core.store import EntryStore
 from fer_core.workspace import Workspace
 from tests.preprocess.films import face_frames, write_video
@@ -38,7 +38,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_manifest(Manifest(tuple(clips)), tmp_path / "clips.csv")
     workspace = Workspace.open(str(tmp_path / "ws"))
     rows = prepare_clips(clips, PreprocessConfig(), LIMITS, workspace)
-    look_at(clips, LIMITS, workspace.store)
+    hash_clips(clips, LIMITS, workspace.store)
     array = {"x": np.zeros(3, np.float32)}
     for row in rows:
         EntryStore(workspace.store, "features").put(f"f{row.key}", array, {"faces": row.key})

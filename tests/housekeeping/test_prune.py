@@ -21,7 +21,7 @@ from fer_core.errors import DataError
 from fer_core.experiments.search.trial import TrialSpec, write_spec
 from fer_core.features.descriptors.descriptor import course_config
 from fer_core.housekeeping.prune import RESULTS, files_of, removable, remove
-from fer_core.preprocess.perceptual_hash import look_at
+from fer_core.preprocess.perceptual_hash import hash_clips
 from fer_core.store import EntryStore
 from fer_core.workspace import Workspace
 from tests.preprocess.films import face_frames, write_video
@@ -52,7 +52,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
             training_table(Manifest((clip,)), rows, None, cfg, workspace, course=course, extra=WANTED)
             EntryStore(workspace.store, "features").put(f"f{rows[0].key}", ARRAY, {"faces": rows[0].key})
         EntryStore(workspace.store, "verdicts").put(f"v{clip.id}", ARRAY, {"digest": rows[0].digest})
-    look_at(clips, LIMITS, workspace.store)
+    hash_clips(clips, LIMITS, workspace.store)
     EntryStore(workspace.store, "comparisons").put("c", ARRAY, {})
     EntryStore(workspace.store, "fc").put("fc", ARRAY, {"layers": 1})
     return workspace

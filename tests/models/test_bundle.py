@@ -20,7 +20,16 @@ from fer_core.config import PreprocessConfig
 from fer_core.emotions import SEVEN
 from fer_core.errors import RegistryError
 from fer_core.features.backbone import FEATURES, backbone_from_state
-from fer_core.models.bundle import FILES, RECORD, WEIGHTS, read_bundle, subject_digest, write_bundle
+from fer_core.models.bundle import (
+    FILES,
+    RECORD,
+    WEIGHTS,
+    read_bundle,
+    subject_digest,
+    training_subjects,
+    was_trained_on,
+    write_bundle,
+)
 from fer_core.models.fc_head import HeadClassifier, build_head, frame_scores
 from fer_core.models.record import ModelFacts
 from tests.saved_models import lite0, small_bundle
@@ -319,3 +328,11 @@ def test_record_that_is_no_json_is_refused(folder):
     (folder / RECORD).write_bytes(b"\x80\x04" + b"[" * 100_000)
     with pytest.raises(RegistryError, match="not a model record that this version can read"):
         read_bundle(folder)
+
+
+def test_people_a_model_was_trained_on_are_known_by_any_spelling_of_their_names():
+    subjects = training_subjects(["lab:001", "lab:P7"])
+    facts = ModelFacts(preprocess=PreprocessConfig(), synthetic=False, subjects=subjects)
+    assert all(was_trained_on(facts, name) for name in ("lab:001", "lab:1", "lab:1.0", "lab:p07"))
+    assert not any(was_trained_on(facts, name) for name in ("lab:2", "other:001", "lab:P70"))
+    assert subject_digest("lab:001") in subjects and subject_digest("lab:1") not in subjects

@@ -21,7 +21,7 @@ from fer_core.models.base import ClipClassifier, ClipModel, Fits, FitSplit, Fitt
 from fer_core.models.descriptor_model import INNER_FOLDS
 from fer_core.models.fusion import Fusion
 from fer_core.models.registry import model_of
-from fer_core.models.svm import COSTS
+from fer_core.models.svm import COSTS, to_unit_length
 from fer_core.models.temperature import negative_log_likelihood
 from tests.models.conftest import drawn_courses
 
@@ -50,8 +50,8 @@ def test_support_vectors_are_fitted_to_the_whole_training_side_at_the_cost_that_
     recalls = [
         mean_recall(cross_val_predict(support_vectors(cost), rows, labels, cv=inner), labels, 6) for cost in COSTS
     ]
-    assert recalls[COSTS.index(fitted.chosen["cost"])] == max(recalls) > min(recalls)
-    expected = support_vectors(fitted.chosen["cost"]).fit(rows, labels)
+    assert recalls[COSTS.index(fitted.selected["cost"])] == max(recalls) > min(recalls)
+    expected = support_vectors(fitted.selected["cost"]).fit(rows, labels)
     assert np.array_equal(fitted.classifier.coef, expected[-1].coef_)
 
 
@@ -114,6 +114,29 @@ def test_a_fading_expression_is_told_from_a_growing_one_on_new_people(drawn):
     forwards = drawn.described["displacement"][held_out]
     assert fitted.classifier.fades(forwards).mean() < 0.1 and fitted.classifier.fades(backwards).mean() > 0.9
     assert not fitted.classifier.fades(np.zeros_like(forwards)).any(), "a face that keeps still does not fade"
+
+
+def test_a_change_is_read_at_unit_length_where_inner_folds_prefer_it(drawn):
+    rng = np.random.default_rng(0)
+    ways = np.eye(6)[drawn.labels] + 0.1 * rng.normal(size=(drawn.n_clips, 6))
+    faint = np.where(rng.random(drawn.n_clips) < 0.5, 0.02, 1.0)[:, None]
+    rows = np.repeat((faint * ways)[:, :, None], 2, axis=2)
+    table = replace(drawn, described={"displacement": rows})
+    fitted = Fits(table).fitted(model_of(TrainConfig(model="displacement-svm")), FitSplit(FIT, STOP, 0))
+    assert fitted.selected["unit_length"] == 1 and fitted.classifier.record.unit_length
+    unit = replace(table, described={"displacement": to_unit_length(rows.reshape(len(rows), -1)).reshape(rows.shape)})
+    found = fitted.classifier.scores(unit, SCORED)
+    assert np.allclose(found, fitted.classifier.scores(table, SCORED), atol=1e-9)
+    assert mean_recall(found.argmax(axis=1), drawn.labels[SCORED], 6) == 1
+    assert not to_unit_length(np.zeros((1, 3))).any()
+
+
+def test_unit_length_gives_way_to_plain_values_that_are_better_by_more_than_a_standard_error():
+    model = model_of(TrainConfig(model="displacement-svm"))
+    n = len(COSTS)
+    plain_first = [0.90, *[0.80] * (n - 1), 0.91, *[0.80] * (n - 1)]
+    assert model.select(plain_first, n_clips=100) == 0 and model.select(plain_first, n_clips=100_000) == n
+    assert model_of(TrainConfig(model="lbp-svm")).select([0.5, 0.9, 0.8, 0.9, 0.1], n_clips=10) == 1
 
 
 def test_a_descriptor_without_signs_tells_no_fading_expression(hard):

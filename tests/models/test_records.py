@@ -70,6 +70,7 @@ BY_HAND = {  # of 1280 features and six classes; a mean and a scale for each num
     "fan-relation": 2 * 1280 + (1280 + 1) + (2560 + 1) + 6 * (2560 + 1),
     "lstm": 2 * 1280 + 4 * 64 * (1280 + 64 + 2) + 6 * (64 + 1),
     "c3d": 27 * (1 * 8 + 8 * 16 + 16 * 32 + 32 * 64) + 4 * (8 + 16 + 32 + 64) + 6 * (64 * 2 * 3 * 3 + 1),
+    "lbp-change-svm": 2 * 2891 + 15 * (2891 + 1) + 2891,
     "displacement-svm": 2 * 288 + 15 * (288 + 1) + 288,  # and the direction in which expressions grow
 }
 
@@ -92,7 +93,7 @@ def test_frames_of_a_clip_judged_whole_have_its_scores(wide, fitted, model):
     classifier = fitted[model].classifier
     frames = classifier.frame_scores(wide, SCORED).reshape(len(SCORED), -1, 6)
     assert frames.dtype == np.float32
-    if not classifier.judges_frames:
+    if not classifier.scores_frames:
         assert np.array_equal(frames[:, 0], classifier.scores(wide, SCORED).astype(np.float32))
         assert (frames == frames[:, :1]).all()
 
@@ -101,16 +102,16 @@ def test_frames_of_a_clip_judged_whole_have_its_scores(wide, fitted, model):
 def test_a_refit_is_of_all_clips_by_the_median_of_the_folds_steps_and_share_and_chooses_costs_as_they_did(
     wide, fitted, model
 ):
-    folds = tuple({name: factor * value for name, value in fitted[model].chosen.items()} for factor in (0.5, 1, 1))
-    trial = TrialResult(number=0, state="complete", train=setting(model), chosen=folds)
+    folds = tuple({name: factor * value for name, value in fitted[model].selected.items()} for factor in (0.5, 1, 1))
+    trial = TrialResult(number=0, state="complete", train=setting(model), selected=folds)
     whole = refit(wide, trial)
-    again = [name for name in whole.chosen if name.endswith(("cost", "temperature"))]
-    assert {k: v for k, v in whole.chosen.items() if k not in again} == pytest.approx(
-        {k: v for k, v in fitted[model].chosen.items() if k not in again}
+    again = [name for name in whole.selected if name.endswith(("cost", "temperature", "unit_length"))]
+    assert {k: v for k, v in whole.selected.items() if k not in again} == pytest.approx(
+        {k: v for k, v in fitted[model].selected.items() if k not in again}
     )
     every = FitSplit(np.arange(wide.n_clips), np.empty(0, dtype=np.int64), setting(model).seed)
     if model == "lbp-svm":
-        assert whole.chosen == Fits(wide).fitted(model_of(setting(model)), every).chosen
+        assert whole.selected == Fits(wide).fitted(model_of(setting(model)), every).selected
     assert type(whole.classifier) is type(fitted[model].classifier)
     again = refit(wide, trial)
     assert np.array_equal(whole.classifier.scores(wide, SCORED), again.classifier.scores(wide, SCORED))
@@ -142,7 +143,7 @@ def test_the_decision_of_a_class_is_its_smallest_margin_over_another():
 def test_what_speaks_for_a_class_adds_up_to_its_margins(wide, fitted):
     classifier = fitted["displacement-svm"].classifier
     row = wide.described["displacement"][60].reshape(-1)
-    margins = (row - classifier.mean) / classifier.scale @ classifier.coef.T
+    margins = (classifier.rows(row[None])[0] - classifier.mean) / classifier.scale @ classifier.coef.T
     first = sum(margins[:5])  # the five pairs of the first class come first
     assert classifier.speaking_for(row, 0).sum() == pytest.approx(first)
 

@@ -82,7 +82,7 @@ def wait_for(condition: object, seconds: float = 60.0) -> None:
 
 def request(path: Path, store: FacesStore) -> dict[str, object]:
     config = CONFIG.model_dump(mode="json")
-    return {"id": "x", "apex": None, "digest": "", "config": config, "store": str(store.root)}
+    return {"id": "x", "apex": None, "digest": "", "config": config, "change": None, "store": str(store.root)}
 
 
 @linux
@@ -136,6 +136,22 @@ def test_a_clip_that_takes_too_long_is_stopped_and_the_next_one_goes_on(
     assert long.error is not None and long.error.status is ClipStatus.TIMEOUT
     assert long.error.reason == "not done after 2 s (limits.timeout_s)"
     assert short.error is None
+
+
+def test_a_long_clip_has_more_time_for_each_minute_decoded() -> None:
+    answer = [b"ready", b".", b".", b'{"status": "ok"}']
+    child = Child(LimitsConfig(timeout_s=1.0, timeout_per_minute_s=1.0))
+    script = "import sys, time\nfor line in {}:\n    print(line, flush=True); time.sleep(0.8)\n"
+    for lines, hangs in ((answer, False), (answer[:2], True)):
+        code = script.format([line.decode() for line in lines]) + "time.sleep(9)"
+        with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as process:
+            assert child._line(process, 20.0) == b"ready\n"
+            if hangs:
+                with pytest.raises(TimeoutError, match=r"not done after 2 s \(limits.timeout_s, 1 min of it decoded"):
+                    child._timed_answer(process)
+            else:
+                assert child._timed_answer(process) == b'{"status": "ok"}\n'
+            process.kill()
 
 
 def test_a_clip_that_needs_too_much_memory_is_too_large(store: FacesStore, tmp_path: Path) -> None:

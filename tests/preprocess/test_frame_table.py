@@ -30,6 +30,7 @@ def test_every_selected_frame_has_its_row_and_unknown_is_null(tmp_path: Path) ->
         (5, False, "no_face"),
     ]
     assert [rows[0][side] for side in ("x", "y", "width", "height")] == [1, 2, 30, 40]
+    assert [rows[2][name] for name in ("x", "y", "width", "height", "weight")] == [None] * 5
     assert rows[1]["time_s"] is None and rows[0]["weight"] == 5.5
 
 

@@ -121,6 +121,8 @@ def test_unrelated_pictures_are_stills_and_numbered_ones_a_clip(tmp_path):
     for name in (*stills, "film/1.png", "film/2.png"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
+    (tmp_path / "people/wave.gif").write_bytes(b"GIF89a")  # has a row that says how to convert it
+    stills.insert(2, "people/wave.gif")
     found = [item.clip.path.relative_to(tmp_path).as_posix() for item in collect([tmp_path])]
     assert found == ["film", *stills]
 

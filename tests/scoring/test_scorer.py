@@ -15,6 +15,7 @@ from fer_core.models.verdict import apply_temperature, clip_scores, judge
 from fer_core.preprocess.pipeline import preprocess
 from fer_core.scoring.inputs import collect
 from fer_core.scoring.scorer import ClipScorer, least_confidence
+from tests.preprocess.films import face_frames, write_video
 from tests.saved_models import RULES, small_bundle
 from tests.scoring.conftest import LIMITS
 
@@ -164,3 +165,10 @@ def test_clip_after_clip_is_decoded_by_the_same_warm_process(bundle, videos):
     (first,) = children() - others
     assert fresh.score(videos / "half.mp4").emotion and children() - others == {first}
     assert fresh.score(videos / "page.mp4").status is ClipStatus.UNSUPPORTED and children() == others
+
+
+def test_a_long_clip_says_that_one_verdict_over_its_second_half_is_doubtful(scorer, good, tmp_path):
+    assert good.reason == ""
+    write_video(tmp_path / "long.mp4", face_frames(32), rate=1)
+    row = scorer.score(tmp_path / "long.mp4")
+    assert row.status.scored and "31 s long; one verdict over its second half is doubtful" in row.reason

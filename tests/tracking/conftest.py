@@ -65,8 +65,11 @@ def registered(mlflow_url, tmp_path_factory) -> Registered:
 
 @pytest.fixture
 def no_champion(registered):
-    """Whatever a test did to the aliases is undone."""
-    yield
+    """No version is champion; whatever a test does to the aliases is undone."""
     client, name = registered.tracking.client, registered.tracking.cfg.model
+    before = registered.aliases
+    yield
     for alias in registered.aliases:
         client.delete_registered_model_alias(name, alias)
+    for alias, version in before.items():
+        client.set_registered_model_alias(name, alias, str(version))

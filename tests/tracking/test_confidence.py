@@ -12,7 +12,7 @@ from fer_core.errors import ConfigError
 from fer_core.evaluation.metrics import clip_verdicts, evaluate
 from fer_core.experiments.search.trial import TrialSpec, out_of_fold_scores, run_trial, write_spec
 from fer_core.features.store import FeatureStore
-from fer_core.tracking.confidence import judge_confidence, log_confidence
+from fer_core.tracking.confidence import evaluate_confidence, log_confidence
 from fer_core.tracking.run import start_run
 from tests.tables import drawn_table
 
@@ -35,7 +35,7 @@ def trial(tmp_path_factory):
 
 def test_calibration_lowers_the_log_loss_and_everything_is_of_the_same_clips(trial):
     table, folder = trial
-    found = judge_confidence(table, out_of_fold_scores(folder), RULE, (0.8, 0.9, 0.95))
+    found = evaluate_confidence(table, out_of_fold_scores(folder), RULE, (0.8, 0.9, 0.95))
     numbers = found.metrics
     assert numbers["calibration/log_loss_after"] <= numbers["calibration/log_loss_before"]
     assert 0.5 < numbers["abstention/auroc"] <= 1 and numbers["abstention/mean_risk"] == found.curve.mean_risk

@@ -1,16 +1,18 @@
 from __future__ import annotations
 
 import socket
+import sqlite3
 import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 
 import pytest
 
 from fer_core.config import TrackingConfig
 from fer_core.errors import TrackingError
-from fer_core.tracking.connection import check_name, connect, without_secrets
+from fer_core.tracking.connection import check_name, check_schema, connect, without_secrets
 from fer_core.tracking.run import start_run
 
 
@@ -141,3 +143,24 @@ def test_fault_104_names_that_could_mean_a_path_are_refused(name):
 @pytest.mark.parametrize("name", ["face-emotion", "trial 3", "thesis-4 (Table 4.1, lr=0.005)", "Ängste_2"])
 def test_ordinary_names_are_accepted(name):
     assert check_name(name, "run") == name
+
+
+@pytest.mark.parametrize(
+    ("schema", "message"),
+    [
+        ("0123456789ab", "made by another, probably newer MLflow .* install the MLflow that made it"),
+        ("451aebb31d03", "made by an older MLflow .* then run: mlflow db upgrade sqlite:///"),
+    ],
+)
+def test_a_database_of_another_mlflow_is_told_with_the_remedy(tmp_path, schema, message):
+    with closing(sqlite3.connect(tmp_path / "mlflow.db")) as database, database:
+        database.execute("CREATE TABLE alembic_version (version_num TEXT)")
+        database.execute("INSERT INTO alembic_version VALUES (?)", (schema,))
+    with pytest.raises(TrackingError, match=message):
+        check_schema(tmp_path)
+
+
+def test_the_database_of_the_installed_mlflow_is_accepted(tmp_path):
+    assert check_schema(tmp_path) == ""
+    connect(TrackingConfig(), tmp_path)
+    assert check_schema(tmp_path)

@@ -261,11 +261,11 @@ def test_parity_notices_another_model_in_the_package(registered):
 
 def test_standing_is_found_again_with_its_version(registered, tmp_path, monkeypatch):
     monkeypatch.setattr("fer_core.tracking.registry.prove_parity", lambda *_: 0.0)  # proven in the fixture
-    standing = OutOfFoldRecord("f", SIX, ("c1", "c2"), (0, 1), ("s1", "s2"), (0, 0), 0.05, 1.5)
+    record = OutOfFoldRecord("f", SIX, ("c1", "c2"), (0, 1), ("s1", "s2"), (0, 0), 0.05, 1.5)
     bundle = small_bundle(tmp_path)
-    with start_run(registered.tracking, "standing") as run:
-        version = register(registered.tracking, bundle, tmp_path, run.id, standing)
-    assert load_out_of_fold_record(registered.tracking, version) == standing
+    with start_run(registered.tracking, "record") as run:
+        version = register(registered.tracking, bundle, tmp_path, run.id, record)
+    assert load_out_of_fold_record(registered.tracking, version) == record
     assert load_out_of_fold_record(registered.tracking, registered.versions[0]) is None
 
 

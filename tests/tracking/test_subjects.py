@@ -8,7 +8,7 @@ from fer_core.tracking.run import start_run
 from fer_core.tracking.subjects import versions_trained_on
 
 
-def standing(*subjects: str) -> OutOfFoldRecord:
+def record(*subjects: str) -> OutOfFoldRecord:
     n = len(subjects)
     return OutOfFoldRecord("ab" * 16, SIX, ("c",) * n, (0,) * n, tuple(map(subject_digest, subjects)), (0,) * n, 0.1)
 
@@ -20,7 +20,7 @@ def test_versions_say_whom_they_were_trained_on_or_that_they_do_not(tracking):
     for people in (("lab:ann", "lab:bob"), ("lab:bob",), ()):
         with start_run(tracking, "candidate") as run:
             if people:
-                run.log_json(standing(*people).to_json(), STANDING)
+                run.log_json(record(*people).to_json(), STANDING)
         versions.append(int(client.create_model_version(name, f"runs:/{run.id}/model", run_id=run.id).version))
     assert versions_trained_on(tracking, "lab:ann") == ([versions[0]], [versions[2]])
     assert versions_trained_on(tracking, "lab:bob") == (versions[:2], [versions[2]])

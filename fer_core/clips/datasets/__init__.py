@@ -1,4 +1,4 @@
-"""Databases as they lie on disk -> clips: one reader each, behind one door, `scan`."""
+"""Readers of databases in their form on disk, one per database; `scan` calls the reader by name."""
 
 from __future__ import annotations
 
@@ -29,13 +29,14 @@ READERS: Mapping[str, Callable[..., Scan]] = {
 
 
 def scan(name: str, root: Path, *, classes: Classes | None = SIX, **options: Any) -> Scan:
-    """Read the database under `root` with the reader `name`: clips kept, drops by reason, warnings.
+    """Read the database under `root` with the reader `name`; return the clips kept, drops by reason, and warnings.
 
     Args:
-        classes: clips of other ones are dropped and counted; None: every label is a class.
-        options: the reader's own, see `reader_options`.
+        classes: the allowed labels; clips of others are dropped and counted. None makes every label a class.
+        options: options of this reader, see `reader_options`.
     Raises:
-        ConfigError: no such reader or option. DataError: nothing usable is there.
+        ConfigError: the reader or option does not exist.
+        DataError: no usable clip is found.
     """
     if name not in READERS:
         raise ConfigError(f"no reader '{name}'{_near(name, READERS)}; there are {', '.join(READERS)}")
@@ -49,7 +50,7 @@ def scan(name: str, root: Path, *, classes: Classes | None = SIX, **options: Any
 
 
 def reader_options(name: str) -> dict[str, Any]:
-    """The options of a reader with their defaults; the classes, which all readers take, are not among them."""
+    """Return the options of a reader with their defaults, without `classes`, which every reader takes."""
     parameters = inspect.signature(READERS[name]).parameters.values()
     return {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY and p.name != "classes"}
 

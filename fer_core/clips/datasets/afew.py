@@ -1,10 +1,11 @@
-"""AFEW (EmotiW): film clips of seven classes, split by the organisers. Signed agreement; never to be passed on.
+"""AFEW (EmotiW): film clips of seven classes, split by the organisers. Needs a signed agreement; may not be passed on.
 
     Train_AFEW/Angry/000552400.avi    Train_AFEW/Train_6.xml
     Val_AFEW/Happy/001234567.avi      Val_AFEW/Val_6.xml
 
-No neutral beginning and no apex: use all frames (preprocess.selection=all). The path names no person; the XML's
-`NameOfActor` does. How it names the clip is not documented, so the nine digits are looked for near it.
+Clips have no neutral beginning and no apex: use all frames (preprocess.selection=all). Paths do not name the person;
+`NameOfActor` in the XML does. How the XML names the clip is not documented, so the clip's nine digits are searched
+for in the elements around the actor.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from fer_core.errors import DataError
 LAYOUT = "Train_AFEW/Angry/*.avi and Val_AFEW/Angry/*.avi"
 SIDES = {"train_afew": Split.TRAIN, "val_afew": Split.VALIDATION}
 PUBLISHED = {Split.TRAIN: (771, 773), Split.VALIDATION: (381, 383)}  # neutral included
-# of the copies of 771 and 381; the organisers' own by class are not public
+# counts in the copies with 771 and 381 clips; the organisers published none by class
 BY_CLASS = {
     Split.TRAIN: {"angry": 133, "disgust": 74, "fear": 81, "happy": 149, "neutral": 143, "sad": 117, "surprise": 74},
     Split.VALIDATION: {"angry": 64, "disgust": 40, "fear": 45, "happy": 62, "neutral": 63, "sad": 61, "surprise": 46},
@@ -30,7 +31,11 @@ BY_CLASS = {
 
 
 def read(root: Path, *, classes: Classes | None = SIX, follow_links: bool = False) -> Scan:
-    """The clips of AFEW; the official side is in `group_official`, for `split.scheme=official`."""
+    """Return the clips of AFEW; the official side is in `group_official`, for `split.scheme=official`.
+
+    Raises:
+        DataError: neither folder exists, or no clip is usable.
+    """
     survey = Survey("afew", root, classes=classes, follow_links=follow_links)
     folders = {side: next(survey.find(name), None) for name, side in SIDES.items()}
     if not any(folders.values()):
@@ -63,7 +68,7 @@ def read(root: Path, *, classes: Classes | None = SIX, follow_links: bool = Fals
 
 
 def _actors(folder: Path) -> dict[str, str]:
-    """Clip stem -> actor, from the XML files beside the class folders; empty where there are none that can be read."""
+    """Return the actor of each clip stem, from the XML files beside the class folders; empty where none can be read."""
     actors: dict[str, str] = {}
     for path in sorted(folder.glob("*.xml")):
         document = read_xml(path)

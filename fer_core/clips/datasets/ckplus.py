@@ -1,9 +1,9 @@
-"""CK+: posed expressions as image sequences, neutral at first, apex last. Signed agreement; not to be passed on.
+"""CK+: posed expressions as image sequences, neutral first, apex last. Needs a signed agreement; may not be passed on.
 
     cohn-kanade-images/S005/001/S005_001_00000011.png
     Emotion/S005/001/S005_001_00000011_emotion.txt        "   3.0000000e+00"
 
-Each zip is often unpacked into a folder of its own name, so both trees are looked for two levels down.
+Each zip is often unpacked into a folder of its own name, so both folders are searched for two levels down.
 Only 327 of 593 sequences have an emotion: "if there is no file it means that there is no emotion label" (README).
 """
 
@@ -26,10 +26,10 @@ PUBLISHED = dict(zip(SIX, (45, 59, 25, 69, 28, 83), strict=True))
 
 
 def read(root: Path, *, classes: Classes | None = SIX, follow_links: bool = False) -> Scan:
-    """The labelled sequences of CK+; contempt and unlabelled ones are dropped and counted.
+    """Return the labelled sequences of CK+; unlabelled ones, and labels outside `classes` (contempt), are dropped.
 
     Raises:
-        DataError: the trees are not there, or it is a 48x48 re-upload, which has no subject ids.
+        DataError: the folders are missing, no clip is usable, or it is a 48x48 re-upload, which has no subject ids.
     """
     survey = Survey("ckplus", root, classes=classes, follow_links=follow_links)
     images = _tree(survey, "cohn-kanade-images", "extended-cohn-kanade-images")
@@ -64,7 +64,7 @@ def _six(survey: Survey) -> list:
 
 
 def _tree(survey: Survey, *names: str) -> Path:
-    """The outermost folder of one of these names that holds subject folders."""
+    """Return the outermost folder of one of these names that contains subject folders."""
     for folder in survey.find(*names):
         if any(re.fullmatch(r"S\d{3}", p.name) for p in folder.iterdir() if p.is_dir()):
             return folder
@@ -78,13 +78,13 @@ def _tree(survey: Survey, *names: str) -> Path:
 
 
 def _number(frame: Path) -> int:
-    """The last number in a frame's name, which counts frames; -1 where there is none."""
+    """Return the last number in a frame's name, which counts frames; -1 without one."""
     numbers = re.findall(r"\d+", frame.stem)
     return int(numbers[-1]) if numbers else -1
 
 
 def _label(survey: Survey, folder: Path) -> tuple[str | None, int]:
-    """(label, number of the frame it names) from the single *_emotion.txt; the folder may be empty or missing."""
+    """Return (label, number of the frame it names) from the only *_emotion.txt; the folder may be empty or missing."""
     if not folder.is_dir():
         return None, -1
     files = [p for p in survey.entries(folder) if p.name.endswith("_emotion.txt")]

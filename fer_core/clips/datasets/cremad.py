@@ -1,11 +1,11 @@
-"""CREMA-D: 91 actors speak twelve sentences with five emotions or none; no surprise. Open, ODbL 1.0 / DbCL 1.0.
+"""CREMA-D: 91 actors speak twelve sentences, with five emotions or neutral; no surprise. Open, ODbL 1.0 / DbCL 1.0.
 
     VideoFlash/1001_DFA_ANG_XX.flv      actor_sentence_emotion_level
     VideoDemographics.csv               ActorID, Age, Sex ...
-    processedResults/summaryTable.csv   FaceVote: what raters saw in the face alone
+    processedResults/summaryTable.csv   FaceVote: emotion that raters saw without sound
 
-The videos are in Git LFS: a plain clone or zip holds pointers named .flv. Of a clip that lies there as
-.flv and, converted, as .mp4, one file is kept.
+The videos are in Git LFS: a clone or zip without LFS contains only pointer files named .flv. Where a clip exists both
+as .flv and, converted, as .mp4, one file is kept.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ LETTERS = {
     "A": Emotion.ANGER, "D": Emotion.DISGUST, "F": Emotion.FEAR, "H": Emotion.HAPPINESS, "N": Emotion.NEUTRAL,
     "S": Emotion.SADNESS,
 }  # fmt: skip
-# The README: an error picture, no duration, a minute long with all emotions.
+# By the README: an error picture, no duration, or a minute long with all emotions.
 BAD = frozenset({"1076_MTI_NEU_XX", "1076_MTI_SAD_XX", "1064_TIE_SAD_XX", "1064_IEO_DIS_MD"})
 PER_CLASS = 1271
 
@@ -37,10 +37,13 @@ def read(
     follow_links: bool = False,
     label: Literal["asked", "face_vote"] = "asked",
 ) -> Scan:
-    """The clips of CREMA-D.
+    """Return the clips of CREMA-D.
 
     Args:
-        label: `asked`: the emotion the actor was asked to show; `face_vote`: what most raters saw, ties dropped.
+        label: `asked` is the emotion that the actor was asked to show; `face_vote` is the raters' majority for the face
+            alone, and ties are dropped.
+    Raises:
+        DataError: a table is missing or cannot be read, or no clip is usable.
     """
     survey = Survey("cremad", root, classes=classes, follow_links=follow_links)
     folder = next(survey.find("VideoFlash"), survey.root)
@@ -98,7 +101,7 @@ def _votes(base: Path) -> dict[str, str]:
 
 
 def _people(base: Path) -> dict[str, dict[str, str]]:
-    """Sex and decade of age by actor; empty without VideoDemographics.csv."""
+    """Return sex and decade of age by actor; empty without VideoDemographics.csv."""
     path = base / "VideoDemographics.csv"
     people = {}
     for row in _table(path) if path.is_file() else ():

@@ -1,8 +1,8 @@
-"""Somebody's own folders: `<root>/[split/]<class>/<clip>`, or any other layout that a pattern describes.
+"""Reader of a user's own folders: `<root>/[split/]<class>/<clip>`, or any other layout that a pattern describes.
 
 A clip is a video, a still image or a folder of frames, see `media`. Folders between class and clip (a person, a
-session) are walked through. The subject comes from a regex on the relative path, from the pattern, or from a table;
-without one of them it is unknown, which forbids subject-disjoint splits.
+session) are searched too. The subject comes from a regex on the relative path, from the pattern, or from a table.
+Without one of these it is unknown, and then no subject-disjoint split is possible.
 """
 
 from __future__ import annotations
@@ -45,19 +45,20 @@ def read(
     by: str = "clip",
     keep_ids: bool = False,
 ) -> Scan:
-    """The clips of somebody's own folders.
+    """Return the clips of a user's own folders.
 
     Args:
         subject: regex with a group `subject`, searched in the path below the root; other named groups become `group_*`.
-        dataset: name of the data; the root folder's own when empty.
+        dataset: name of the data; when empty, the name of the root folder.
         keep_split: take folders named train, validation and test for the sides of a split.
         pattern: form of the paths below the root, in place of class folders; see `PathPattern`.
-        labels: file that says what words of theirs mean; see `read_label_map`.
-        labels_from: table that says more of the clips, found by its column `by`; see `ReadingTable`.
-        keep_ids: subjects that differ only in spelling are different people.
+        labels: file that maps the user's words to labels, see `read_label_map`.
+        labels_from: table with further words about the clips, see `ReadingTable`.
+        by: column of the table that identifies clips.
+        keep_ids: treat subjects that differ only in spelling as different people.
     Raises:
-        ConfigError: `subject` is no regex or has no group called subject, or `pattern` reads nothing.
-        DataError: a person is in two of the split's folders, or a file that was named cannot be read.
+        ConfigError: `subject` is no regex or has no group `subject`, or `pattern` is refused by `PathPattern`.
+        DataError: a subject is in folders of two sides, `labels` or `labels_from` cannot be used, or no clip is usable.
     """
     regex = _regex(subject)
     form = PathPattern(pattern) if pattern else None
@@ -119,7 +120,7 @@ def _reading(
     regex: re.Pattern[str] | None,
     table: ReadingTable | None,
 ) -> tuple[Reading, str]:
-    """What is known of a clip, and the reason why it is left out; '' where it is not."""
+    """Return what path and table say about a clip, and the reason why it is left out; '' where it is not."""
     below = PurePosixPath(path.relative_to(survey.root).as_posix())
     reading, reason = Reading(), ""
     if class_folder:
@@ -147,7 +148,7 @@ def _reading(
 
 
 def _of_frames(form: PathPattern, folder: Path, below: PurePosixPath) -> Reading | None:
-    """The reading of a folder of frames by the path of its first frame, where the last part of a pattern is a file."""
+    """Return the reading of a frame folder by its first frame, for patterns whose last part is a file name."""
     first = next(iter(frame_files(folder)), None)
     return form.read(below / first.name) if first else None
 
@@ -217,14 +218,19 @@ def _class_folders(survey: Survey) -> Iterator[tuple[Split | None, Path]]:
 
 
 def _clips(survey: Survey, folder: Path, class_folder: bool | None = None, depth: int = 8) -> Iterator[Path]:
-    """Clips in a folder and in those inside it, see `clips_in`; None: its name says whether it is a class folder."""
+    """Yield the clips in a folder and its subfolders, see `clips_in`.
+
+    Args:
+        class_folder: True if the folder collects clips of one label; None decides by its name.
+        depth: levels of subfolders to search.
+    """
     entries = survey.entries(folder)
     inner_folders = [p for p in entries if p.is_dir()]
     inner = set(inner_folders)
     if class_folder is None:
         class_folder = is_class_folder(folder.relative_to(survey.root))
     found = clips_in(folder, [p for p in entries if p not in inner], class_folder=class_folder)
-    yield from found.clips if entries else (folder,)
+    yield from found.clips if any(folder.iterdir()) else (folder,)  # an empty folder is counted as such
     for path, reason in found.passed_over:
         survey.drop(reason, path=path)
     if found.note:

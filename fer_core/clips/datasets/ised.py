@@ -1,11 +1,11 @@
-"""ISED: induced, spontaneous expressions of four emotions, peak frame annotated. On request; not to be passed on.
+"""ISED: induced, spontaneous expressions of four emotions, peak annotated. Available on request; may not be passed on.
 
     videos/PS 1/4.avi             clip 4 of participant 1
     peakImages/5_3_85.jpg         participant 5, clip 3, peak frame 85 (from 1)
     ISED_details.mat              one row of 16 columns per clip
 
-The name and nesting of the table inside the MATLAB file are not documented, so the 16-column array is searched for.
-Paths in it are not used: the video is rebuilt from participant and video number.
+The name and nesting of the table inside the MATLAB file are not documented, so the reader searches for the 16-column
+array. Paths in the table are not used: participant and video number give the path of the video.
 """
 
 from __future__ import annotations
@@ -30,10 +30,12 @@ GROUPS = {"sex": 8, "spectacles": 9, "beard": 10, "occlusion": 11}
 
 
 def read(root: Path, *, classes: Classes | None = SIX, follow_links: bool = False, least_intensity: int = 0) -> Scan:
-    """The clips of ISED with their annotated apex, 0-based.
+    """Return the clips of ISED with the annotated apex, counted from 0.
 
     Args:
-        least_intensity: drop clips rated below it (0-5); induced expressions are faint.
+        least_intensity: drop clips with a lower rated intensity (0-5); induced expressions are faint.
+    Raises:
+        DataError: ISED_details.mat is missing or cannot be read, or no clip is usable.
     """
     survey = Survey("ised", root, classes=classes, follow_links=follow_links)
     base = next((p for p in (survey.root, *_below(survey)) if (p / "ISED_details.mat").is_file()), None)
@@ -77,7 +79,7 @@ def _below(survey: Survey) -> list[Path]:
 
 
 def _rows(path: Path) -> Iterator[tuple[int, int, int | None, int | None, int | None, dict[str, str]]]:
-    """(participant, video, peak, emotion, intensity, groups) of each row that has numbers; a header row has none."""
+    """Yield (participant, video, peak, emotion, intensity, groups) of each row with numbers, so not of a header row."""
     from scipy.io import loadmat
     from scipy.io.matlab import MatReadError
 
@@ -96,7 +98,7 @@ def _rows(path: Path) -> Iterator[tuple[int, int, int | None, int | None, int | 
 
 
 def _tables(value: Any) -> Iterator[np.ndarray]:
-    """Every two-dimensional array of 16 columns inside a loaded value, outermost first."""
+    """Yield every two-dimensional array of 16 columns inside a loaded value, outermost first."""
     if not isinstance(value, np.ndarray):
         return
     if value.ndim == 2 and value.shape[1] == N_COLUMNS and value.dtype.names is None:
@@ -110,7 +112,7 @@ def _tables(value: Any) -> Iterator[np.ndarray]:
 
 
 def _scalar(value: Any) -> Any:
-    """The content of a MATLAB cell, all wrappings removed; None unless it holds exactly one value."""
+    """Return the content of a MATLAB cell without its wrapping arrays; None unless it is exactly one value."""
     while isinstance(value, np.ndarray):
         if value.size != 1:
             return None
@@ -132,7 +134,7 @@ def _text(value: Any) -> str:
 
 
 def _peaks(survey: Survey, base: Path) -> dict[tuple[int, int], int]:
-    """Peak frame, from 1, by (participant, video), from the names of the peak images."""
+    """Return the peak frame, counted from 1, by (participant, video), from the names of the peak images."""
     names = (p.stem for p in stills(survey.entries(base / "peakImages"))) if (base / "peakImages").is_dir() else ()
     found = (re.fullmatch(r"(\d+)_(\d+)_(\d+)", name) for name in names)
     return {(int(m[1]), int(m[2])): int(m[3]) for m in found if m}

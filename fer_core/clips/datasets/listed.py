@@ -1,4 +1,4 @@
-"""A manifest somebody wrote: the generic form `path,label,subject[,dataset,split,clip,apex,start,end,intensity]`."""
+"""Reader of a user's manifest, the generic form `path,label,subject[,dataset,split,clip,apex,start,end,intensity]`."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ def read(
     labels: str = "",
     keep_ids: bool = False,
 ) -> Scan:
-    """The clips a manifest lists, but for those that are no video. Errors: `manifest.read_manifest`.
+    """Return the clips that a manifest lists, except those that are not videos. Errors: `manifest.read_manifest`.
 
     Args:
         root: the CSV file.
-        subject: `known` leaves out rows that name nobody, `required` refuses the file for them, `none` keeps them.
-        ignore_split: read as if there were no split column.
-        labels: file of the manifest's own words for labels, see `read_label_map`.
-        keep_ids: subjects that differ only in spelling are different people.
+        subject: `known` leaves out rows without a subject, `required` raises at the first one, `none` keeps them.
+        ignore_split: ignore the split column.
+        labels: file that maps the manifest's words to labels, see `read_label_map`.
+        keep_ids: treat subjects that differ only in spelling as different people.
     """
     if subject not in ("known", "required", "none"):
         raise ConfigError(f"subject is known, required or none; got '{subject}'")
@@ -47,10 +47,11 @@ def read(
     )
     clips, dropped = rows.clips, rows.dropped
     warnings = [f"{root.name}: {note}" for note in rows.notes()]
-    reasons = {c.id: media_reason(c.path, least_frames=1) for c in clips if c.path.exists() and _inside(c)}
+    missing = [c for c in clips if not c.path.exists()]
+    absent = {c.id for c in missing}
+    reasons = {c.id: media_reason(c.path, least_frames=1) for c in clips if c.id not in absent and _inside(c)}
     dropped = Counter(dropped) + Counter(filter(None, reasons.values()))
     clips = tuple(c for c in clips if not reasons.get(c.id))
-    missing = [c for c in clips if not c.path.exists()]
     if missing:
         warnings.append(
             f"{root.name}: {len(missing)} of {len(clips)} clips are not there, the first is {missing[0].path}"
@@ -63,5 +64,8 @@ def read(
 
 
 def _inside(clip: Clip) -> bool:
-    """True if a clip lies where it seems to; a link out of the tree is not opened, and refused when it is used."""
+    """Return True if a clip lies inside its root.
+
+    A symbolic link may lead out of the root. Such a clip is not opened here; it is refused when it is used.
+    """
     return clip.root is None or clip.path.resolve().is_relative_to(clip.root.resolve())

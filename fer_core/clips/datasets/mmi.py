@@ -1,12 +1,12 @@
-"""MMI: posed expressions, onset-apex-offset videos in numbered sessions. Signed EULA; not to be passed on.
+"""MMI: posed expressions, onset-apex-offset videos in numbered sessions. Needs a signed EULA; may not be passed on.
 
     Sessions/224/session.xml             <track view="...">: 0 frontal, 1 profile, 2 both side by side
     Sessions/224/S002-106.avi
     Sessions/224/S002-106.xml            <Metatag Name="Emotion" Value="4"/>
     Sessions/224/S002-106-oao_aucs.xml   AU markers, frames from 1; some sessions only
 
-Frontal clips are stored lying on their side, with exceptions; which way is up, and which half of a dual clip is
-frontal, is found by detection when the clip is preprocessed.
+Most frontal clips are stored rotated by 90 degrees. Preprocessing finds by face detection which way is up, and which
+half of a dual clip is the frontal one.
 """
 
 from __future__ import annotations
@@ -23,7 +23,13 @@ VIEWS = {"0": "frontal", "2": "dual"}
 
 
 def read(root: Path, *, classes: Classes | None = SIX, follow_links: bool = False) -> Scan:
-    """The frontal and dual clips of MMI with one of the six emotions; the apex where AU markers give it."""
+    """Return the frontal and dual clips of MMI, with the apex where AU markers give it.
+
+    Clips with an emotion code outside the six, or without a code, are dropped and counted.
+
+    Raises:
+        DataError: no numbered session is found, or no clip is usable.
+    """
     survey = Survey("mmi", root, classes=classes, follow_links=follow_links)
     unknown_view = 0
     for session in _sessions(survey):
@@ -61,7 +67,7 @@ def _sessions(survey: Survey) -> list[Path]:
 
 
 def _view(session: ElementTree.Element | None, clip: Path) -> str | None:
-    """The view of the track that names the clip, else of the only or first track with a view."""
+    """Return the view of the track that names the clip, otherwise of the first track with a view; None without one."""
     if session is None:
         return None
     tracks = [t for t in session.iter() if t.tag.lower() == "track" and "view" in t.attrib]
@@ -70,7 +76,7 @@ def _view(session: ElementTree.Element | None, clip: Path) -> str | None:
 
 
 def _label(documents: dict[str, Path], clip: Path) -> str | None:
-    """The Metatag called Emotion, by its name and not its place: 1-6 are the six, other codes other classes."""
+    """Return the label in the Metatag named Emotion: codes 1-6 are the six emotions, other codes are other classes."""
     document = read_xml(documents.get(f"{clip.stem.lower()}.xml"))
     if document is None:
         return "unreadable annotation" if f"{clip.stem.lower()}.xml" in documents else None
@@ -82,10 +88,10 @@ def _label(documents: dict[str, Path], clip: Path) -> str | None:
 
 
 def _apex(markers: ElementTree.Element | None) -> int | None:
-    """0-based frame in the middle of the action units' apexes.
+    """Return the frame, counted from 0, in the middle of the action units' apexes; None without markers.
 
-    A marker that calls itself an apex counts; where none does, the middle one of each unit with three or more
-    (onset, apex, offset). Marker types are not documented; frames count from 1.
+    Markers with `apex` in an attribute are used. Where there are none, the middle marker of each unit with three or
+    more (onset, apex, offset) is used. Marker types are not documented; their frames count from 1.
     """
     if markers is None:
         return None

@@ -1,9 +1,9 @@
-"""MUG: posed and induced expressions, neutral-apex-neutral takes of JPEG frames. Signed licence; not to be passed on.
+"""MUG: posed and induced expressions, neutral-apex-neutral JPEG takes. Needs a signed licence; may not be passed on.
 
     subjects3/001/anger/take000/img_0000.jpg
     subjects3/002/session0/anger/take001/img_0012.jpg     some subjects have session folders
 
-A walk that expects subject/emotion/take alone loses the people with sessions without an error.
+A reader that expects only subject/emotion/take loses the people with session folders, without an error.
 """
 
 from __future__ import annotations
@@ -17,15 +17,17 @@ from fer_core.emotions import ALIASES, SIX, Classes, label_of
 from fer_core.errors import DataError
 
 END_TAKE = "take named 'end'"
-LONG = 64  # frames; how many takes are so long is in MoCoGAN's paper
+LONG = 64  # frames; the MoCoGAN paper gives the number of takes of this length or more
 LAYOUT = "subjects3/001/[session0/]anger/take000/*.jpg"
 
 
 def read(root: Path, *, classes: Classes | None = SIX, follow_links: bool = False, end_takes: bool = False) -> Scan:
-    """The takes of MUG. The apex is not annotated: estimate it.
+    """Return the takes of MUG. The apex is not annotated: estimate it (preprocess.apex=estimate).
 
     Args:
-        end_takes: keep takes whose name ends in `end`, whose meaning is not documented; public readers leave them out.
+        end_takes: keep takes whose name ends in `end`. Their meaning is not documented; public readers leave them out.
+    Raises:
+        DataError: no subject folder is found, or no clip is usable.
     """
     survey = Survey("mug", root, classes=classes, follow_links=follow_links)
     for person in _people(survey):

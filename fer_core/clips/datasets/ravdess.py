@@ -3,8 +3,8 @@
     Video_Speech_Actor_01/Actor_01/01-01-05-01-01-01-01.mp4
     modality-channel-emotion-intensity-statement-repetition-actor
 
-Modality 01 and 02 are the same takes with and without sound: keeping both would double every clip, so 02 is kept only
-where its 01 is not there or cannot be used.
+Modality 01 and 02 are the same takes with and without sound. Keeping both would count every clip twice, so 02 is kept
+only where its 01 is missing or unusable.
 """
 
 from __future__ import annotations
@@ -25,13 +25,15 @@ INTENSITIES = {"01": "normal", "02": "strong"}
 
 
 def read(root: Path, *, classes: Classes | None = SIX, follow_links: bool = False, song: bool = False) -> Scan:
-    """The takes of RAVDESS, each once.
+    """Return the takes of RAVDESS, each once.
 
     Args:
         song: keep sung takes too; they have no disgust and no surprise.
+    Raises:
+        DataError: no clip is usable.
     """
     survey = Survey("ravdess", root, classes=classes, follow_links=follow_links)
-    # 01, with sound, before 02: of a take in several files the first that can be used is kept
+    # 01, with sound, before 02: the first usable file of a take is kept
     for path in sorted(survey.walk(survey.root), key=lambda path: (path.stem, path.suffix.lower() != ".mp4", path)):
         if not re.fullmatch(r"\d\d(-\d\d){6}", path.stem) or path.suffix.lower() not in (*VIDEO_SUFFIXES, ".wav"):
             survey.drop("not a RAVDESS clip")

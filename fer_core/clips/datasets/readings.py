@@ -1,4 +1,4 @@
-"""Who and what a clip of somebody's own folders shows: read from its path, and from a table beside it."""
+"""Read subject, label, split and apex of a clip from its path, and from a table of the user."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from fer_core.errors import ConfigError, DataError
 
 EXAMPLE = "{subject}/{label}/*"
 _FIELD = re.compile(r"\{(\w*)\}|(\*\*/?)|(\*)|(\?)")
-_READ = ("subject", "label", "split", "apex")  # of a table; further columns are groups when they say so
+_READ = ("subject", "label", "split", "apex")  # of a table; columns named `group_*` become groups
 
 
 @dataclass(frozen=True)
 class Reading:
-    """What is known of one clip; '' where nothing is.
+    """What path and table say about one clip, as words; '' where a word is missing.
 
     Args:
-        subject, label, split, apex: words as they stand.
-        groups: other fields.
+        subject, label, split, apex: the words as written.
+        groups: further words, by name of the group.
     """
 
     subject: str = ""
@@ -34,11 +34,11 @@ class Reading:
     groups: Mapping[str, str] = field(default_factory=dict)
 
     def value(self, name: str) -> str:
-        """The word of a field or group."""
+        """Return the word of a field or group; '' where it is missing."""
         return str(getattr(self, name)) if name in _READ else self.groups.get(name, "")
 
     def with_words(self, words: Mapping[str, str]) -> Reading:
-        """The reading with the words of other fields in place of its own; an empty word changes nothing."""
+        """Return the reading with `words`, by field, in place of its own; an empty word changes nothing."""
         known = {name: word for name, word in words.items() if word}
         groups = {name: word for name, word in known.items() if name not in _READ}
         own = {name: known[name] for name in _READ if name in known}
@@ -46,16 +46,15 @@ class Reading:
 
 
 class PathPattern:
-    """A form of paths, `{subject}/{label}/*`.
+    """A pattern that reads words from paths, such as `{subject}/{label}/*`.
 
-    A word in braces is read, `*` is anything within a name, `**` any folders.
-
-    It is compared with the whole path below the root, without the suffix of the file. `{split}` is the side of a
-    split; words in braces other than subject, label and split become groups; `{}` is passed over like `*`.
+    The pattern is compared with the whole path below the root, without the file's suffix. A word in braces is read, `*`
+    matches anything within one name, `?` one character, `**` any folders. `{split}` is the side of the split, `{apex}`
+    the apex; other words in braces become groups; `{}` matches like `*` and is not read.
 
     Raises:
-        ConfigError: it reads neither subject nor label, or one of them twice, has braces that do not close, or does not
-            say where a word ends.
+        ConfigError: the pattern reads neither subject nor label, reads a word twice, has braces that do not close, or
+            has no text between two fields.
     """
 
     def __init__(self, text: str) -> None:
@@ -84,21 +83,26 @@ class PathPattern:
         self._form = re.compile("".join(parts) + re.escape(rest))
 
     def read(self, path: PurePosixPath, *, folder: bool = False) -> Reading | None:
-        """The reading of a path below the root, of a file without its suffix; None where it does not fit."""
+        """Return the words in a path below the root; None if the path does not match.
+
+        A file's path is compared without its suffix first, then with it.
+        """
         stem = None if folder else self._form.fullmatch(path.with_suffix("").as_posix())
         match = stem or self._form.fullmatch(path.as_posix())
         return Reading().with_words({k: v.strip() for k, v in match.groupdict().items()}) if match else None
 
 
 class ReadingTable:
-    """Rows of a table that say more of clips, found by one column.
+    """Rows of a user's table with further words about clips, found by the value of one column.
 
     Args:
         path: CSV with the column `by`, and `label`, `subject`, `split`, `apex`, `intensity` or `group_*`.
-        by: the column. A row is of the clips whose reading has that word for a field of that name (`subject`, or one of
-            the pattern); where readings have none, of the clip of that path or file name, with or without suffix.
+        by: the column that identifies clips. Where readings have a field of this name (`subject`, or a word of the path
+            pattern), a row applies to all clips with its word in that field. Otherwise a row applies to the one clip
+            with its path or file name, with or without suffix.
     Raises:
-        DataError: the table cannot be read, has no such column, says nothing, or two things of one clip.
+        DataError: the table cannot be read, has no column `by` or no column to read, or has two different rows for one
+            value of `by`.
     """
 
     def __init__(self, path: Path, by: str) -> None:
@@ -127,10 +131,10 @@ class ReadingTable:
             self._lines.setdefault(key, line)
 
     def add(self, reading: Reading, path: PurePosixPath) -> Reading | None:
-        """The reading with what the table says of it; None where it has no row.
+        """Return the reading with the words of its row; None if the table has no row for it.
 
         Raises:
-            DataError: a row that names only a file could be of two clips.
+            DataError: a row that gives only a file name matches two clips.
         """
         own = reading.value(self.by)
         keys = (
@@ -148,7 +152,7 @@ class ReadingTable:
         return reading.with_words(self._rows[key])
 
     def unused(self) -> str:
-        """A sentence on rows that no clip answered to; '' if there is none."""
+        """Return a sentence on rows that matched no clip; '' if every row matched."""
         left = [line for key, line in self._lines.items() if key not in self._used]
         if not left:
             return ""
@@ -156,5 +160,5 @@ class ReadingTable:
 
 
 def _clip_key(name: str) -> str:
-    """Key of a clip's name or path: Unicode form, case and slashes may differ; zeros are part of a file's name."""
+    """Return the key of a clip's name or path: Unicode form, case and slashes may differ, zeros may not."""
     return normalize("NFC", name.strip().replace("\\", "/").removeprefix("./")).casefold()

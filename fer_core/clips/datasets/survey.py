@@ -1,4 +1,4 @@
-"""Result of a reader: every entry is either kept, or dropped and counted with the reason."""
+"""Collects the result of a reader: every entry is either kept, or dropped and counted with the reason."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from fer_core.errors import ClipError, DataError
 NO_LABEL = "no label"
 DUPLICATE = "duplicate"
 POINTER = "pointer file"
-OPEN = frozenset({"ravdess", "cremad"})  # CC BY-NC-SA 4.0; ODbL 1.0. All others here are signed for
+OPEN = frozenset({"ravdess", "cremad"})  # licences CC BY-NC-SA 4.0 and ODbL 1.0; the others need a signed agreement
 APEX_UNKNOWN = (
     "{n} of {of} clips name no apex, so the second half of each is taken. That is right for clips that end at the "
     "strongest expression; for clips that go back to neutral set preprocess.apex=estimate, or you get the way back"
@@ -29,17 +29,16 @@ _POINTER = b"version https://git-lfs"
 
 @dataclass(frozen=True)
 class Scan:
-    """A database as read from disk.
+    """The result of reading a database from disk.
 
     Args:
         manifest: the clips kept.
-        dropped: entries left out, by reason.
-        warnings: sentences about what differs from the database as published.
-        as_published: counts that do not, `327 labelled sequences`.
-        joined: spelling of a subject that is kept -> other spellings of the same person.
-        readings: (path below the root, subject, label, side, what became of it) of the first clips of somebody's own
-            folders.
-        left_out: path below the root and reason of single files that were left out.
+        dropped: number of entries left out, by reason.
+        warnings: sentences, mostly on counts that differ from the published ones.
+        as_published: counts that agree with the published ones, such as `327 labelled sequences`.
+        joined: the spelling of a subject that is kept -> the other spellings of the same person.
+        readings: (path below the root, subject, label, side, result) of the first clips in a user's own folders.
+        left_out: (path below the root, reason) of single files that were left out.
     """
 
     manifest: Manifest
@@ -56,27 +55,27 @@ class Scan:
 
     @property
     def found(self) -> int:
-        """Entries that stood where a clip may stand: kept + dropped."""
+        """Return the number of entries where a clip may stand: kept + dropped."""
         return self.kept + sum(self.dropped.values())
 
     @property
     def redistribute(self) -> bool:
-        """True if its pictures may leave this machine."""
+        """Return True if the pictures of all clips may leave this machine."""
         return all(may_leave(c) for c in self.manifest.clips)
 
     def class_counts(self) -> dict[str, int]:
-        """Clips kept per class, in the classes' order."""
+        """Return the number of clips kept per class, in the order of the classes."""
         return self.manifest.class_counts()
 
     def subject_counts(self) -> dict[str, int]:
-        """Clips kept per subject, subjects sorted; '' where the subject is unknown."""
+        """Return the number of clips kept per subject, subjects sorted; '' for unknown subjects."""
         return dict(sorted(Counter(c.subject for c in self.manifest.clips).items()))
 
 
 def may_leave(clip: Clip) -> bool:
-    """True if pictures of a clip may leave this machine: only drawn faces and those of open databases.
+    """Return True if pictures of a clip may leave this machine: drawn faces, and those of open databases.
 
-    Signed databases forbid it, and of data of unknown origin nobody can say; `tracking.upload_faces` overrides.
+    Signed databases forbid it, and data of unknown origin has no known licence. `tracking.upload_faces` overrides this.
     """
     return clip.synthetic or clip.dataset in OPEN
 
@@ -85,12 +84,12 @@ class Survey:
     """Collects clips and drops while a reader walks a database.
 
     Args:
-        dataset: its name, the first half of every subject's key.
-        root: folder the user named.
-        classes: clips of other ones are dropped; None: every label is a class.
-        follow_links: take symbolic links inside the tree for what they point to.
+        dataset: name of the database, the first half of every subject's key.
+        root: folder that the user named.
+        classes: the allowed labels; clips of others are dropped. None makes every label a class.
+        follow_links: follow symbolic links inside `root`.
     Raises:
-        DataError: `root` is no folder that can be read.
+        DataError: `root` is not a readable folder.
     """
 
     def __init__(self, dataset: str, root: Path, *, classes: Classes | None = SIX, follow_links: bool = False) -> None:
@@ -111,7 +110,7 @@ class Survey:
             raise DataError(f"{root}: no folder to scan ({exc.strerror or exc}); name the folder of {dataset}") from exc
 
     def entries(self, folder: Path) -> list[Path]:
-        """The entries of a folder by name; hidden ones (`.DS_Store`, `._x.jpg`) are junk, links are not followed."""
+        """Return the entries of a folder, sorted by name, except hidden files and links that are not followed."""
         kept = []
         try:
             found = sorted(folder.iterdir())
@@ -132,10 +131,10 @@ class Survey:
         return [p for p in self.entries(folder) if p.is_dir()]
 
     def find(self, *names: str, depth: int = 2) -> Iterator[Path]:
-        """Folders called one of `names` (any case), from the root itself down to `depth`, outermost first.
+        """Yield the folders called one of `names` (any case), from the root itself down to `depth`, outermost first.
 
         Raises:
-            DataError: such a folder is a symbolic link, and links are not followed.
+            DataError: such a folder is a symbolic link and `follow_links` is False.
         """
         wanted = {name.lower() for name in names}
         level = [self.root]
@@ -147,7 +146,11 @@ class Survey:
             level = [p for folder in level if self._may_enter(folder) for p in _folders(folder)]
 
     def refuse_link(self, path: Path) -> None:
-        """Raises DataError where a part of the database is a symbolic link, and links are not followed."""
+        """Stop with an error if a part of the database is a symbolic link that may not be followed.
+
+        Raises:
+            DataError: `path` is a symbolic link and `follow_links` is False.
+        """
         if not self._may_enter(path):
             raise DataError(f"{path} is a symbolic link, which is not followed; scan with --follow-links to follow it")
 
@@ -155,7 +158,7 @@ class Survey:
         return self.follow_links or path == self.root or not path.is_symlink()
 
     def walk(self, folder: Path, depth: int = 8) -> Iterator[Path]:
-        """All files below a folder, to a depth no database has, so that a loop of links ends."""
+        """Yield all files below a folder; the limit of depth, larger than any database needs, ends a loop of links."""
         for path in self.entries(folder):
             if not path.is_dir():
                 yield path
@@ -186,17 +189,20 @@ class Survey:
         least_frames: int = 2,
         take: str = "",
     ) -> str:
-        """Keep a clip, or drop it for the first reason there is.
+        """Keep a clip, or drop it and count the first reason that applies.
 
         Args:
             path: video file, still image, or folder of frames.
             subject: id within the database; empty when unknown.
-            label: of a class, a reason why there is none, or None.
-            clip: id; the path below the root without suffix when empty.
-            least_frames: a frame folder with fewer is dropped.
-            take: names the recording; a further file of one that is kept already is a duplicate.
+            label: a class, a reason why there is no label, or None.
+            clip: id of the clip; when empty, the path below the root without suffix.
+            apex: frame of the most intense expression, counted from 0; None when unknown.
+            split: side of the split; None when unknown.
+            groups: values by name of the group.
+            least_frames: a frame folder with fewer frames is dropped.
+            take: name of the recording; a second file of a recording that is already kept is dropped as a duplicate.
         Returns:
-            Why it was dropped; '' when it was kept.
+            The reason of the drop; '' when the clip is kept.
         """
         reason = DUPLICATE if take in self._takes else ""
         if reason := reason or self._label_reason(label) or media_reason(path, least_frames):
@@ -219,23 +225,23 @@ class Survey:
         return ""
 
     def expect(self, what: str, had: int, *published: int) -> None:
-        """Warn when a count is none of the published ones; else note that it is."""
+        """Note a count that is one of the published ones; warn about any other."""
         if had in published:
             self.as_published.append(f"{had} {what}")
         else:
             self.warn(f"{self.dataset}: {had} {what}, but {' or '.join(map(str, published))} are published")
 
     def say_apex_unknown(self) -> None:
-        """Warn about clips that return to neutral: their second half would show the expression fade."""
+        """Warn about clips without an apex: if they return to neutral, their second half shows the expression fade."""
         if n := sum(c.apex is None for c in self.clips):
             self.warn(f"{self.dataset}: the apex of {n} clips is not annotated; set preprocess.apex=estimate for them")
 
     def close(self, layout: str, *, keep_ids: bool = False) -> Scan:
-        """The result, every person under one spelling.
+        """Return the result, with one spelling for each person.
 
         Args:
-            layout: what the reader looked for, for the message when there is nothing.
-            keep_ids: subjects that differ only in spelling are different people.
+            layout: the layout that the reader expects, for the message when no clip is found.
+            keep_ids: treat subjects that differ only in spelling as different people.
         Raises:
             DataError: no clip was kept.
         """
@@ -261,7 +267,7 @@ class Survey:
         )
 
     def knows(self, label: str) -> bool:
-        """True if a label is one of the classes."""
+        """Return True if the label is one of the classes."""
         if self.classes is not None:
             return label in self.classes
         return label not in UNCLASSED and not label_fault(label)
@@ -281,7 +287,7 @@ def stills(paths: Iterable[Path]) -> list[Path]:
 
 
 def read_xml(path: Path | None) -> ElementTree.Element | None:
-    """The root of an XML file, or None when it is missing, too large or no XML; expat caps what entities grow to."""
+    """Return the root of an XML file; None when it is missing, too large or not XML."""
     try:
         if path is None or path.stat().st_size > _LARGEST_XML:
             return None
@@ -291,7 +297,7 @@ def read_xml(path: Path | None) -> ElementTree.Element | None:
 
 
 def media_reason(path: Path, least_frames: int) -> str:
-    """Return the reason why a path is no usable clip; empty when it may be one."""
+    """Return the reason why a path is no usable clip; '' when it may be one."""
     try:
         str(path).encode()
     except UnicodeEncodeError:

@@ -1,4 +1,4 @@
-"""A subject's face at rest: a height field with albedo, and the fields that its action units move it by."""
+"""A subject's face at rest: a height field with albedo, and the displacement field of each action unit."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ COARSE = 20.0  # samples per unit of the displacement fields, which are smooth
 
 @dataclass(frozen=True)
 class Anatomy:
-    """A face at rest, sampled, and what its muscles do to it. All arrays float32.
+    """A sampled face at rest, and how its muscles move it. All arrays are float32.
 
     Args:
         grid: sample points, (h, w).
@@ -26,10 +26,10 @@ class Anatomy:
         skin: (h, w, 4) albedo of the face, linear RGB, and its coverage.
         gloss: (h, w) specular weight of the face.
         behind, behind_z: (h, w, 4) and (h, w) of ears and the hair behind the face, which muscles do not move.
-        front, front_z: the same of the hair before the face.
+        front, front_z: the same for the hair in front of the face.
         pushes: (2 * units, 3 * ch * cw) displacements dx, dy, dz on the coarse grid, left sides first.
-        coarse: (ch, cw) of the coarse grid.
-        furrows: per crease, its row in (2 * units), its place in the grid, and its height there at full strength.
+        coarse: (ch, cw), the shape of the coarse grid.
+        furrows: for each crease, its row in (2 * units), its slices of the grid, and its height there at full strength.
     """
 
     grid: Grid
@@ -46,7 +46,7 @@ class Anatomy:
 
 
 def build(identity: Identity, ppu: float) -> Anatomy:
-    """The anatomy of a subject, sampled at `ppu` pixels per face unit."""
+    """Return the anatomy of a subject, sampled at `ppu` pixels per face unit."""
     grid = Grid.of(WINDOW, ppu)
     rng = np.random.default_rng(identity.seed)
     width = identity.half_width(grid.y)
@@ -62,7 +62,7 @@ def build(identity: Identity, ppu: float) -> Anatomy:
 
 
 def _relief(i: Identity, g: Grid, width: np.ndarray) -> np.ndarray:
-    """Height of the bare face: a rounded head, and every hill and hollow on it."""
+    """Return the height of the bare face, (h, w) float32: a rounded head with every hill and hollow."""
     across = np.clip(np.abs(g.x) / np.maximum(width, 1e-3), 0, 1)
     z = 1.05 * width**0.6 * np.sqrt(1 - across**2.3)
     z += i.ridge * g.pair(0.36, -0.21, 0.26, 0.08) + 0.04 * g.bump(0, -0.19, 0.13, 0.11)
@@ -97,7 +97,7 @@ def _nose(i: Identity, g: Grid) -> np.ndarray:
 
 
 def _skin(i: Identity, g: Grid, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Albedo (h, w, 3) and gloss (h, w) of the bare skin."""
+    """Return the albedo (h, w, 3) and the gloss (h, w) of the bare skin."""
     tone = 1 + 0.05 * g.cloud(rng, 0.25) + 0.035 * g.cloud(rng, 0.07) + 0.03 * g.cloud(rng, 0.025)
     tone -= 0.10 * g.pair(i.eye_x, 0.03, 0.2, 0.13) + 0.12 * (0.3 + i.age) * g.pair(i.eye_x - 0.05, 0.17, 0.15, 0.05)
     tone -= 0.9 * g.pair(i.nose_half * 0.48, i.nose_tip + 0.12, 0.045, 0.024)
@@ -114,7 +114,7 @@ def _skin(i: Identity, g: Grid, rng: np.random.Generator) -> tuple[np.ndarray, n
 
 
 def _brows(i: Identity, g: Grid, rng: np.random.Generator, albedo: np.ndarray, height: np.ndarray) -> None:
-    """Brows, hair by hair, painted into `albedo` and raised in `height`."""
+    """Paint the brows hair by hair into `albedo`, and raise them in `height`."""
     fine = 2
     canvas = np.zeros((g.x.shape[0] * fine, g.x.shape[1] * fine), np.float32)
     for side in (-1, 1):
@@ -149,7 +149,7 @@ def _mirrored(line: np.ndarray) -> list[np.ndarray]:
 
 
 def _stroke(g: Grid, lines: list[np.ndarray], width: float) -> np.ndarray:
-    """(h, w) height 1 along the middle of smooth, tapering strokes, 0 far from them."""
+    """Return the height of smooth, tapering strokes, (h, w): 1 along their middle, 0 far from them."""
     canvas = np.zeros(g.x.shape, np.float32)
     for line in lines:
         at = np.linspace(0, 1, len(line))

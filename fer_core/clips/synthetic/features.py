@@ -1,4 +1,4 @@
-"""Eyes and mouth: drawn anew in every frame, for they open, and what is inside does not stretch with the skin."""
+"""Eyes and mouth, drawn anew in every frame: they open, and their insides do not stretch with the skin."""
 
 from __future__ import annotations
 
@@ -9,13 +9,16 @@ import numpy as np
 from fer_core.clips.synthetic.identity import WINDOW, Grid, Identity
 from fer_core.clips.synthetic.units import ROW
 
-_IRIS = 0.086  # radius, face units: 11.8 mm across in everybody
+_IRIS = 0.086  # radius in face units: 11.8 mm across, equal in all people
 _BALL = 0.175
 
 
 @dataclass
 class Canvas:
-    """The frame being drawn, before it is lit; `glint` is light added after. All (h, w) float32, `rgb` (h, w, 3)."""
+    """The frame while it is drawn, before it is lit. All arrays (h, w) float32, `rgb` (h, w, 3).
+
+    `glint` is light that is added after lighting.
+    """
 
     grid: Grid
     z: np.ndarray
@@ -24,7 +27,7 @@ class Canvas:
     glint: np.ndarray
 
     def window(self, x: float, y: float, rx: float, ry: float) -> Canvas:
-        """A view of the part around (x, y)."""
+        """Return a view of the part within `rx`, `ry` face units of (x, y)."""
         h, w = self.z.shape
         left, right = (int(np.clip((v - WINDOW[0]) * self.grid.ppu, 0, w)) for v in (x - rx, x + rx))
         top, bottom = (int(np.clip((v - WINDOW[2]) * self.grid.ppu, 0, h)) for v in (y - ry, y + ry))
@@ -33,7 +36,7 @@ class Canvas:
         return Canvas(grid, self.z[cut], self.rgb[cut], self.gloss[cut], self.glint[cut])
 
     def lay(self, cover: np.ndarray, colour: np.ndarray | tuple[float, ...], gloss: float | None = None) -> None:
-        """Paint `colour` where `cover` is 1."""
+        """Paint `colour`, and set `gloss`, in proportion to `cover`, (h, w) from 0 to 1."""
         self.rgb += (np.asarray(colour, np.float32) - self.rgb) * cover[..., None]
         if gloss is not None:
             self.gloss += (gloss - self.gloss) * cover
@@ -51,6 +54,8 @@ def draw_eye(
     """Draw one eye with its lids.
 
     Args:
+        canvas: the frame, drawn into in place.
+        i: the person.
         side: -1 image left, 1 image right.
         units: (units,) strengths on this side.
         gaze: where the pupil looks, face units right and down.
@@ -68,8 +73,8 @@ def draw_eye(
     up = i.lid_up + 0.055 * au[5] - 0.014 * au[7] - 0.012 * au[6] - 0.02 * au[9] - 0.012 * au[4] - 0.01 * au[12]
     up += -0.012 * au[15] - 0.006 * au[10]
     low = i.lid_low - 0.03 * au[6] - 0.028 * au[7] - 0.022 * au[9] + 0.010 * au[5] - 0.008 * au[12]
-    inner = -0.22 * s  # the upper lid is highest a little towards the nose
-    slant = 0.22 * au[1] * (1 - 0.6 * au[5]) - 0.16 * au[4]  # brows that rise or press inside take the lid along
+    inner = -0.22 * s  # the highest point of the upper lid lies slightly towards the nose
+    slant = 0.22 * au[1] * (1 - 0.6 * au[5]) - 0.16 * au[4]  # the lid follows the inner brow up or down
     shape = np.clip(round_ * (1 + inner * round_ - slant * s * 0.6), 0, 2)
     up_y = -up * (1 - blink) * shape + blink * low * 0.8 * round_**1.2
     low_y = np.maximum(low * round_**1.25 * (1 + 0.22 * s), up_y)
@@ -117,10 +122,10 @@ def _lids(
     low_y: np.ndarray,
     blink: float,
 ) -> None:
-    """The fold above the eye, the roll below it, and the shine of the lid between."""
+    """Draw the fold above the eye and the bulge of the lower lid."""
     t = out / (half * 1.12)
     arc = np.sqrt(np.clip(1 - t**2, 0, 1))
-    # a lowered brow pushes the fold onto the lashes; a raised brow or a shut eye bares the lid
+    # a lowered brow pushes the fold onto the lashes; a raised brow or a shut eye shows the lid
     gap = i.crease * np.clip(1 - 0.75 * au[4] - 0.6 * au[9] + 0.5 * au[1] + 0.4 * au[2], 0.15, 1.8) + 0.02 * blink
     rest = -(i.lid_up + 0.6 * np.clip(0.055 * au[5], 0, 1)) * arc
     fold_y = np.minimum(rest, up_y) - gap * (0.45 + 0.55 * arc)
@@ -135,10 +140,12 @@ def _lids(
 
 
 def draw_mouth(canvas: Canvas, i: Identity, units: np.ndarray) -> None:
-    """Draw lips, and what shows between them.
+    """Draw the lips, and the inside of the mouth where they are apart.
 
     Args:
-        units: (2, units) strengths, left and right.
+        canvas: the frame, drawn into in place.
+        i: the person.
+        units: (2, units) strengths, image left and right.
     """
     both = units.mean(axis=0)
     au = {unit: float(both[row]) for unit, row in ROW.items()}
@@ -211,7 +218,7 @@ def _inside(
     gap_low: float,
     drop: float,
 ) -> None:
-    """The mouth's hollow, tongue and teeth, where the lips are apart."""
+    """Draw the hollow of the mouth, tongue and teeth, where the lips are apart."""
     y, ppu = c.grid.y, c.grid.ppu
     gap = low - top
     hollow = np.clip((y - top) * ppu + 0.5, 0, 1) * np.clip((low - y) * ppu + 0.5, 0, 1) * (np.abs(s) < 1)
@@ -233,4 +240,4 @@ def _inside(
     shade = 1.05 - 0.45 * np.exp(-np.clip(y - top, 0, 1) / 0.02)
     c.lay(hollow * upper, ivory * shade[..., None], 1.0)
     c.lay(hollow * lower, ivory * 0.7, 0.8)
-    c.z += 0.035 * hollow  # level with the lips, or their shadow would black out the teeth
+    c.z += 0.035 * hollow  # raised to the lips, whose shadow would otherwise make the teeth black

@@ -1,4 +1,4 @@
-"""Hair and ears: what frames the face, and no muscle moves."""
+"""Hair and ears, which no muscle moves."""
 
 from __future__ import annotations
 
@@ -11,7 +11,11 @@ from fer_core.clips.synthetic.identity import Grid, Identity
 def hair_and_ears(
     i: Identity, g: Grid, rng: np.random.Generator, width: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Layers behind the face (ears, hair) and before it (hair): paint (h, w, 4) and height (h, w) of each."""
+    """Return two layers, behind the face (ears, hair) and in front of it (hair).
+
+    Returns:
+        Colour and coverage (h, w, 4) and height (h, w) behind the face, then the same in front of it; all float32.
+    """
     ax = np.abs(g.x)
     curl = 1.0 if i.hair_style == "curly" else 0.0
     angle, radius = np.arctan2(g.x, -(g.y + 0.3)), np.hypot(g.x, g.y + 0.3)
@@ -62,7 +66,7 @@ def hair_and_ears(
 def _strands(
     rng: np.random.Generator, angle: np.ndarray, radius: np.ndarray, across: float, along: float
 ) -> np.ndarray:
-    """Noise of standard deviation ~1 drawn out along the strands, which radiate from the crown."""
+    """Return noise of standard deviation about 1, drawn out along the strands, which radiate from the crown."""
     noise = cv2.GaussianBlur(rng.standard_normal((256, 256)).astype(np.float32), (0, 0), 1.0)
     noise = noise / noise.std()
     u = (angle * across).astype(np.float32) % 255

@@ -1,4 +1,4 @@
-"""Parameters in which one face differs from another, and the grid that faces are drawn on."""
+"""Parameters in which faces differ, and the grid on which faces are drawn."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ WINDOW = (-1.5, 1.5, -1.85, 2.05)  # left, right, top, bottom of the drawn head,
 class Identity:
     """Parameters of one person's face. Lengths in face units (see `units.py`), colours linear RGB in 0..1."""
 
-    seed: int  # of texture: pores, strands, freckles
+    seed: int  # of the random texture: pores, strands, freckles
     cheek: float
     jaw: float
     chin_y: float
@@ -55,7 +55,7 @@ class Identity:
     hair_length: float
 
     def anchor(self, name: str) -> tuple[float, float]:
-        """Position of a landmark on the side x >= 0."""
+        """Return the position (x, y) of a landmark on the side x >= 0."""
         return {
             "brow": (self.eye_x, self.brow_y),
             "root": (0.0, -0.02),
@@ -68,7 +68,7 @@ class Identity:
         }[name]
 
     def half_width(self, y: np.ndarray) -> np.ndarray:
-        """Half the width of the bare head at height `y`; 0 above the skull and below the chin."""
+        """Return half the width of the bare head at height `y`; 0 above the skull and below the chin."""
         knots = [self.skull_top - 0.5, -1.2, -0.6, -0.2, 0.15, 0.55, 1.0, self.chin_y + 0.3]
         below_cheek = 0.5 * (self.cheek + self.jaw) + 0.06
         widths = [0.9, 0.93, 0.95, 0.97, self.cheek, below_cheek, self.jaw, self.jaw - 0.2]
@@ -94,24 +94,29 @@ class Grid:
         return cls(*np.meshgrid(xs, ys), ppu=ppu)
 
     def bump(self, x: float, y: float, sx: float, sy: float) -> np.ndarray:
-        """A Gaussian of height 1."""
+        """Return a Gaussian of height 1 at (x, y), with standard deviations (sx, sy)."""
         return np.exp(-0.5 * (((self.x - x) / sx) ** 2 + ((self.y - y) / sy) ** 2))
 
     def pair(self, x: float, y: float, sx: float, sy: float) -> np.ndarray:
-        """A Gaussian and its mirror image."""
+        """Return the sum of a Gaussian and its mirror image."""
         return self.bump(x, y, sx, sy) + self.bump(-x, y, sx, sy)
 
     def edge(self, distance: np.ndarray, soft: float = 1.0) -> np.ndarray:
-        """Coverage 0..1 of a region from the signed distance to its border (positive inside), `soft` pixels wide."""
+        """Return the coverage 0..1 of a region from the signed distance to its border.
+
+        Args:
+            distance: positive inside, face units.
+            soft: width of the border, pixels.
+        """
         return np.clip(distance * (self.ppu / soft) + 0.5, 0, 1)
 
     def inside(self, width: np.ndarray) -> np.ndarray:
-        """Signed distance (approximate, positive inside) to the outline |x| = width(y)."""
+        """Return the approximate signed distance to the outline |x| = width(y), positive inside."""
         slope = np.gradient(width, 1 / self.ppu, axis=0)
         return np.where(width > 1e-3, (width - np.abs(self.x)) / np.sqrt(1 + slope**2), -1)
 
     def cloud(self, rng: np.random.Generator, size: float) -> np.ndarray:
-        """Smooth noise of mean 0 and standard deviation 1 whose spots are about `size` face units wide."""
+        """Return smooth noise of mean 0 and standard deviation 1 with spots about `size` face units wide."""
         left, right, top, bottom = WINDOW
         cells = (int((bottom - top) / size) + 4, int((right - left) / size) + 4)
         coarse = rng.standard_normal(cells).astype(np.float32)

@@ -1,7 +1,7 @@
-"""Random subjects and clips: everything that is drawn at random.
+"""Random subjects and clips: all random choices are made here, except textures and sensor noise.
 
-Subject k of seed s is the same person however many subjects there are: each subject, and each clip of theirs, has a
-random stream of its own.
+Each subject, and each clip of a subject, has its own random stream: subject k of seed s is the same person for any
+number of subjects.
 """
 
 from __future__ import annotations
@@ -29,11 +29,13 @@ MIXED_SHARE = 1 / 20
 
 @dataclass(frozen=True)
 class Person:
-    """A subject: looks, surroundings, and how strongly each muscle of theirs answers.
+    """A subject: face, surroundings, and strength of each muscle.
 
     Args:
-        gains: (2, units) personal strength of each action unit, image left and right.
-        rest: (2, units) strengths in repose, for nobody's resting face is quite neutral.
+        identity: parameters of the face.
+        scene: camera, light and surroundings.
+        gains: (2, units) factor of each action unit in this person, image left and right.
+        rest: (2, units) strengths at rest, because no resting face is quite neutral.
     """
 
     identity: Identity
@@ -44,14 +46,14 @@ class Person:
 
 @dataclass(frozen=True)
 class Script:
-    """Course of a clip, frame by frame, from neutral to the apex in its last frame.
+    """The course of a clip, frame by frame, from neutral to the apex in the last frame.
 
     Args:
         units: (n, 2, units) strengths of the action units.
         poses: n head poses.
         gaze: (n, 2) where the pupils look, face units.
         blink: (n,) 0 open .. 1 shut.
-        noise_seed: of the sensor's noise.
+        noise_seed: seed of the sensor noise.
     """
 
     units: np.ndarray
@@ -65,7 +67,7 @@ class Script:
 
 
 def draw_person(seed: int, subject: int) -> Person:
-    """The person who is subject number `subject`."""
+    """Return the person who is subject number `subject`."""
     rng = np.random.default_rng([seed, subject])
     identity = _draw_identity(rng)
     scene = _draw_scene(rng, identity)
@@ -77,7 +79,7 @@ def draw_person(seed: int, subject: int) -> Person:
 
 
 def relit(person: Person, skin: tuple[int, int, int], light: float) -> Person:
-    """The same person with another skin, before the same camera in another light: nothing else changes.
+    """Return the same person with another skin colour and another strength of light; nothing else changes.
 
     Args:
         skin: sRGB, 0 ... 255.
@@ -94,7 +96,7 @@ def relit(person: Person, skin: tuple[int, int, int], light: float) -> Person:
 
 
 def draw_script(seed: int, subject: int, emotion: Emotion, person: Person) -> Script:
-    """The clip of a subject that shows `emotion`."""
+    """Return the script of the subject's clip that shows `emotion`."""
     rng = np.random.default_rng([seed, subject, 1 + SIX.index(emotion)])
     n = int(rng.integers(12, 25))
     target = _draw_target(rng, emotion) * person.gains
@@ -105,7 +107,7 @@ def draw_script(seed: int, subject: int, emotion: Emotion, person: Person) -> Sc
     time = np.linspace(0, 1, n)[:, None]
     start, rise = rng.uniform(0.08, 0.2), rng.uniform(0.42, 0.62)
     ramp = _smooth((time - start - lag) / rise)
-    ramp = 0.93 * ramp + 0.07 * time  # still gathering strength: the last frame is the apex
+    ramp = 0.93 * ramp + 0.07 * time  # still rising, so that the last frame is the apex
     tremor = 1 - 0.03 * np.abs(_drift(rng, n, len(UNITS), 3)) * (time < 0.9)
     units = person.rest + (target - person.rest * (target > 0))[None] * (ramp * tremor)[:, None, :]
 
@@ -125,7 +127,7 @@ def draw_script(seed: int, subject: int, emotion: Emotion, person: Person) -> Sc
 
 
 def _draw_target(rng: np.random.Generator, emotion: Emotion) -> np.ndarray:
-    """(units,) strengths at the apex: prototype, habits, intensity; some faint, some mixed with a second emotion."""
+    """Return the strengths at the apex, (units,): prototype, habits and intensity; some mixed with a second emotion."""
     target = _blend(rng, emotion)
     strength = rng.uniform(0.75, 1.15)
     if rng.random() < FAINT_SHARE:
@@ -209,7 +211,7 @@ def _draw_scene(rng: np.random.Generator, identity: Identity) -> Scene:
         [np.sin(azimuth) * np.cos(elevation), -np.sin(elevation), np.cos(azimuth) * np.cos(elevation)], np.float32
     )
     key, fill, sky = float(rng.uniform(0.75, 1.2)), float(rng.uniform(0.05, 0.2)), float(rng.uniform(0.28, 0.5))
-    # a camera's automatic exposure meets dark skin half-way
+    # automatic exposure makes up for part of the darkness of dark skin
     exposure = float(0.62 * (0.45 / np.mean(identity.skin)) ** 0.38 * rng.uniform(0.85, 1.12))
     warm = rng.normal(0, 0.05)
     return Scene(
@@ -230,7 +232,7 @@ def _draw_scene(rng: np.random.Generator, identity: Identity) -> Scene:
 
 
 def _draw_backdrop(rng: np.random.Generator, width: int, height: int) -> np.ndarray:
-    """A wall with a gradient, some furniture out of focus. (height, width, 3) linear RGB."""
+    """Return a wall with a gradient and some blurred furniture, (height, width, 3) float32 linear RGB."""
     a, b = (_linear(rng.integers(40, 215, 3) * 0.5 + rng.integers(30, 110)) for _ in range(2))
     slope = np.linspace(0, 1, width)[None, :] * rng.uniform(-1, 1) + np.linspace(0, 1, height)[:, None]
     slope = (slope - slope.min()) / np.ptp(slope)
@@ -244,7 +246,7 @@ def _draw_backdrop(rng: np.random.Generator, width: int, height: int) -> np.ndar
 
 
 def _drift(rng: np.random.Generator, n: int, channels: int, knots: int) -> np.ndarray:
-    """(n, channels) smooth random curves about 0, of standard deviation about 1."""
+    """Return smooth random curves about 0 of standard deviation about 1, (n, channels)."""
     points = rng.normal(0, 1, (knots + 2, channels))
     at = np.linspace(0, knots + 1, n)
     low = np.minimum(at.astype(int), knots)
@@ -258,7 +260,7 @@ def _smooth(t: np.ndarray) -> np.ndarray:
 
 
 def _linear(srgb: np.ndarray | tuple[int, int, int]) -> np.ndarray:
-    return (np.asarray(srgb, np.float64) / 255) ** 2  # rendering shows square roots
+    return (np.asarray(srgb, np.float64) / 255) ** 2  # gamma 2: rendering takes the square root
 
 
 def _between(palette: tuple[tuple[int, int, int], ...], at: float) -> np.ndarray:

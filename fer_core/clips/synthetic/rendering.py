@@ -1,4 +1,4 @@
-"""One frame: muscles move the face, light falls on it, the head turns, a camera sees it."""
+"""Render one frame: move the face, light it, turn the head, project it to the camera."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from fer_core.clips.synthetic.anatomy import Anatomy
 from fer_core.clips.synthetic.features import Canvas, draw_eye, draw_mouth
 from fer_core.clips.synthetic.identity import WINDOW, Identity
 
-_NECK = 1.5  # face units below the eyes: the point that the head turns about
+_NECK = 1.5  # point about which the head turns, face units below the eyes
 
 
 @dataclass(frozen=True)
@@ -59,9 +59,9 @@ class Pose:
 
 
 def seen_at(points: np.ndarray, scene: Scene, pose: Pose) -> np.ndarray:
-    """(n, 2) pixels at which (n, 2) points of a face at rest, in face units, are seen.
+    """Return the pixel positions, (n, 2), of points of a face at rest, (n, 2) in face units.
 
-    Yaw, pitch and muscles, which move them by a few hundredths of the face, are left out.
+    Yaw, pitch and muscles are ignored; they move the points by a few hundredths of the face.
     """
     cos, sin = np.cos(pose.roll) * pose.zoom, np.sin(pose.roll) * pose.zoom
     x, y = points[:, 0], points[:, 1] - _NECK
@@ -70,7 +70,7 @@ def seen_at(points: np.ndarray, scene: Scene, pose: Pose) -> np.ndarray:
 
 
 class Portrait:
-    """A subject before the camera: everything that does not change from frame to frame."""
+    """A subject before the camera: everything that is the same in all frames."""
 
     def __init__(self, identity: Identity, anatomy: Anatomy, scene: Scene) -> None:
         self.identity, self.anatomy, self.scene = identity, anatomy, scene
@@ -83,10 +83,13 @@ class Portrait:
     def frame(
         self, units: np.ndarray, pose: Pose, gaze: tuple[float, float], blink: float, noise: np.ndarray
     ) -> np.ndarray:
-        """(height, width, 3) uint8 RGB.
+        """Return one frame, (height, width, 3) uint8 RGB.
 
         Args:
             units: (2, units) strengths of the action units, image left and right, about 0..1.
+            pose: head pose.
+            gaze: where the pupils look, face units right and down.
+            blink: 0 open .. 1 shut.
             noise: (height, width, 3) float32 standard normal.
         """
         turn = _rotation(pose)
@@ -106,7 +109,7 @@ class Portrait:
         return np.clip(picture + 0.5, 0, 255).astype(np.uint8)
 
     def _move(self, units: np.ndarray) -> tuple[Canvas, np.ndarray]:
-        """The skin where the muscles have taken it, and the head's coverage."""
+        """Return the canvas with the skin moved by the muscles, and the coverage of the head, (h, w)."""
         a = self.anatomy
         h, w = a.height.shape
         strengths = units.reshape(-1).astype(np.float32)
@@ -117,7 +120,7 @@ class Portrait:
         scale = np.float32(cw / (WINDOW[1] - WINDOW[0]))
         dx, dy = field[0] * scale, field[1] * scale
         sx, sy = gx - dx, gy - dy
-        for _ in range(3):  # where did the skin that is here come from: p = q - u(p)
+        for _ in range(3):  # solve p = q - u(p): the point p whose skin moves to q
             sx, sy = (
                 gx - cv2.remap(dx, sx, sy, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE),
                 gy - cv2.remap(dy, sx, sy, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE),
@@ -141,7 +144,7 @@ class Portrait:
         return canvas, 1 - (1 - a.behind[..., 3]) * (1 - cover) * (1 - a.front[..., 3])
 
     def _comb(self, c: Canvas) -> None:
-        """Lay the front hair over the face."""
+        """Draw the front hair over the face."""
         a = self.anatomy
         cover = a.front[..., 3]
         c.lay(cover, a.front[..., :3], 0.2)
@@ -149,7 +152,7 @@ class Portrait:
         c.glint *= 1 - cover
 
     def _light(self, c: Canvas, light: np.ndarray, back: np.ndarray) -> np.ndarray:
-        """Linear RGB of the lit head: key, fill and sky light, shadows, hollows, shine."""
+        """Return the lit head, (h, w, 3) linear RGB: key, fill and sky light, shadows, hollows, highlights."""
         s = self.scene
         ppu = c.grid.ppu
         z = cv2.GaussianBlur(c.z, (0, 0), 0.7)
@@ -160,13 +163,13 @@ class Portrait:
         def facing(d: np.ndarray) -> np.ndarray:
             return np.asarray((d[2] - zx * d[0] - zy * d[1]) * inverse)
 
-        soft = 0.18  # skin scatters: light wraps round the terminator
+        soft = 0.18  # skin scatters light past the edge of the lit side
         key = np.clip((facing(light) + soft) / (1 + soft), 0, None) * _shadow(z, light, ppu)
         other = back @ np.array([-s.light[0], s.light[1] * 0.3, abs(s.light[2])], np.float32)
         fill = np.clip(facing(other / np.linalg.norm(other)), 0, None)
         up = back @ np.array([0, -0.8, 0.6], np.float32)
         hollow = np.clip(1 + 3.2 * (z - _wide_blur(z, 0.1 * ppu)) + 1.2 * (z - _wide_blur(z, 0.3 * ppu)), 0.3, 1.25)
-        ambient = s.sky * (0.62 + 0.38 * facing(up)) * hollow  # never 0: chest and cheeks throw light back
+        ambient = s.sky * (0.62 + 0.38 * facing(up)) * hollow  # never 0: chest and cheeks reflect light
         shine = np.clip(facing(_halfway(light)), 0, 1) ** 2
         shine = (shine * shine) ** 2
         shine = (shine * shine) * c.gloss * key * 0.16
@@ -174,7 +177,7 @@ class Portrait:
         return np.asarray(c.rgb * white + (shine * s.key + c.glint)[..., None], dtype=np.float32)
 
     def _look(self, head: np.ndarray, z: np.ndarray, pose: Pose) -> np.ndarray:
-        """The head, (h, w, 4), as the camera sees it in `pose`."""
+        """Return the head, (h, w, 4), as the camera sees it in `pose`, (height, width, 4)."""
         cos, sin = np.cos(pose.roll) / pose.zoom, np.sin(pose.roll) / pose.zoom
         neck = np.float32(_NECK)
         x, y = self._x - np.float32(pose.dx), self._y - np.float32(pose.dy) - neck
@@ -194,7 +197,7 @@ class Portrait:
 
 
 def _rotation(pose: Pose) -> np.ndarray:
-    """(3, 3) rotation of head coordinates into camera coordinates."""
+    """Return the (3, 3) rotation of head coordinates into camera coordinates."""
     cy, sy = np.cos(pose.yaw), np.sin(pose.yaw)
     cp, sp = np.cos(pose.pitch), np.sin(pose.pitch)
     cr, sr = np.cos(pose.roll), np.sin(pose.roll)
@@ -210,14 +213,17 @@ def _halfway(light: np.ndarray) -> np.ndarray:
 
 
 def _wide_blur(z: np.ndarray, sigma: float) -> np.ndarray:
-    """Gaussian blur, done at a quarter of the size."""
+    """Return a Gaussian blur, computed at a quarter of the size."""
     small = cv2.resize(z, None, fx=0.25, fy=0.25, interpolation=cv2.INTER_AREA)
     small = cv2.GaussianBlur(small, (0, 0), sigma / 4)
     return cv2.resize(small, z.shape[::-1], interpolation=cv2.INTER_LINEAR)
 
 
 def _shadow(z: np.ndarray, light: np.ndarray, ppu: float) -> np.ndarray:
-    """1 where the key light arrives, less in cast shadows (nose, brow, lips): a march over the height field."""
+    """Return the share of key light at each point, (h, w): 1, or less in cast shadows (nose, brow, lips).
+
+    Whether a point lies in shadow is found by steps over the height field towards the light.
+    """
     small = cv2.resize(z, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
     flat = float(np.hypot(light[0], light[1]))
     if flat < 1e-3:
@@ -235,7 +241,7 @@ def _shadow(z: np.ndarray, light: np.ndarray, ppu: float) -> np.ndarray:
 
 
 def _draw_body(i: Identity, s: Scene) -> np.ndarray:
-    """Backdrop, neck and shoulders, linear RGB."""
+    """Return backdrop, neck and shoulders, (height, width, 3) linear RGB."""
     xs, ys = np.meshgrid(np.arange(s.width, dtype=np.float32), np.arange(s.height, dtype=np.float32))
     x, y = (xs - s.centre[0]) / s.ppu, (ys - s.centre[1]) / s.ppu
     picture = s.backdrop.copy()

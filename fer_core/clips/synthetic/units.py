@@ -1,4 +1,4 @@
-"""FACS action units: where each moves the skin, which furrows it cuts, and the prototypes of the six emotions.
+"""FACS action units: how each moves the skin, which furrows it makes, and the prototypes of the six emotions.
 
 Lengths are face units: 1 = half a face's width at the cheekbones (about 7 cm); x to the image's right, y down, z to the
 camera; the origin lies between the eyes. Entries describe the side x > 0 and are mirrored; an anchor is a landmark of
@@ -19,7 +19,7 @@ ROW = {unit: row for row, unit in enumerate(UNITS)}
 class Push(NamedTuple):
     """A smooth displacement: `move` (dx, dy, dz) at its centre, falling off as a Gaussian of width `spread` (x, y).
 
-    `hinged`: everything below the centre moves as far as the centre does (the jaw).
+    With `hinged`, everything below the centre moves as far as the centre (the jaw).
     """
 
     anchor: str
@@ -30,7 +30,7 @@ class Push(NamedTuple):
 
 
 class Furrow(NamedTuple):
-    """A crease along a polyline, `depth` deep at full strength; its flanks bulge."""
+    """A crease along a polyline, `depth` deep at full strength, between raised flanks."""
 
     anchor: str
     line: tuple[tuple[float, float], ...]
@@ -97,7 +97,7 @@ PUSHES: Mapping[int, tuple[Push, ...]] = {
     ),
     25: (),
     26: (
-        Push("chin", (0.0, -0.1), (0.62, 0.3), (0.0, 0.17, 0.0), hinged=True),  # both sides push: twice at the midline
+        Push("chin", (0.0, -0.1), (0.62, 0.3), (0.0, 0.17, 0.0), hinged=True),  # the midline is pushed by both sides
         Push("cheek", (0.1, 0.5), (0.22, 0.35), (-0.05, 0.06, -0.03)),
     ),
 }

@@ -1,4 +1,4 @@
-"""Drawn clips on disk: h264 files, every fifth a frame folder, and their manifest."""
+"""Write drawn clips to disk: h264 files, every fifth clip as a frame folder, and their manifest."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from fer_core.runtime import exit_with_parent, n_cores
 from fer_core.store import write_atomic
 
 DATASET = "ferflow-synthetic"
-VERSION = 1  # of the drawing; raise it when a frame changes
+VERSION = 1  # of the drawing code; raise it when a change alters a frame
 FPS = 25
 FOLDER_EVERY = 5  # clips
 _RECIPE = "synthetic.json"
@@ -39,18 +39,21 @@ def synthesize(
     workers: int = 0,
     progress: Callable[[int, int], None] | None = None,
 ) -> Manifest:
-    """The manifest of six clips each of `subjects` drawn people, written to `out` beside the clips.
+    """Draw six clips each of `subjects` people, write them to `out` with their manifest, and return the manifest.
 
-    A clip begins neutral and ends at its apex, 12-24 frames at 25 per second. It is a function of (seed, subject,
-    emotion) alone. Clips that are there already are kept, so an interrupted call is finished by repeating it.
+    A clip begins neutral and ends at its apex, 12-24 frames at 25 per second. Only (seed, subject, emotion) decide its
+    content. Clips that exist already are kept, so repeating an interrupted call finishes it.
 
     Args:
         out: an empty or missing folder, or one that an earlier call with the same seed has made.
+        subjects: number of people.
+        seed: seed of all random choices.
         workers: processes; 0 = one per core.
         progress: called with (clips done, clips in all).
     Raises:
         ConfigError: `subjects` is under 1, `seed` or `workers` under 0.
-        DataError: `out` holds something else. StoreError: it cannot be written.
+        DataError: `out` contains other files.
+        StoreError: `out` cannot be written.
     """
     for name, value, least in (("subjects", subjects, 1), ("seed", seed, 0), ("workers", workers, 0)):
         if value < least:
@@ -72,10 +75,10 @@ def synthesize(
 def draw_clip(
     seed: int, subject: int, emotion: Emotion, skin: tuple[int, int, int] | None = None, light: float = 1.0
 ) -> Iterator[np.ndarray]:
-    """The frames of one clip, (height, width, 3) uint8 RGB, before any encoding.
+    """Return the frames of one clip before any encoding, each (height, width, 3) uint8 RGB.
 
     Args:
-        skin, light: see `relit`; None: the subject as drawn.
+        skin, light: see `relit`; `skin=None` draws the subject's own skin and light.
     """
     person = draw_person(seed, subject)
     if skin is not None:
@@ -84,7 +87,7 @@ def draw_clip(
 
 
 def draw_landmarks(seed: int, subject: int, emotion: Emotion) -> np.ndarray:
-    """(n, 3, 2) pixels of both eyes and the mouth in each frame of a clip: a truth to hold detectors against."""
+    """Return the pixel positions of both eyes and the mouth in each frame, (n, 3, 2): ground truth for detectors."""
     person = draw_person(seed, subject)
     i = person.identity
     points = np.array([(-i.eye_x, 0.0), (i.eye_x, 0.0), (0.0, i.mouth_y)])
@@ -115,7 +118,7 @@ def _start_worker() -> None:
 
 
 def _claim(out: Path, seed: int) -> None:
-    """Mark `out` as ours, or refuse it."""
+    """Mark `out` as a folder of synthetic clips. Raises DataError if it contains anything else."""
     recipe = {"dataset": DATASET, "seed": seed, "version": VERSION}
     try:
         held = sorted(p.name for p in out.iterdir() if not p.name.startswith(".")) if out.exists() else []
@@ -130,7 +133,7 @@ def _claim(out: Path, seed: int) -> None:
 
 
 def _plan(out: Path, seed: int, subject: int) -> tuple[Person, list[tuple[Clip, Script]]]:
-    """A subject, and their six clips with what happens in each; nothing is drawn yet."""
+    """Return a subject, and their six clips with the scripts; nothing is drawn yet."""
     person = draw_person(seed, subject)
     name = f"s{subject:03d}"
     person_id = f"{DATASET}:{name}" if seed == 0 else f"{DATASET}:seed{seed}-{name}"  # not the same person
@@ -145,7 +148,7 @@ def _plan(out: Path, seed: int, subject: int) -> tuple[Person, list[tuple[Clip, 
 
 
 def _write_subject(out: Path, seed: int, subject: int) -> None:
-    """Write those clips of a subject that are not there."""
+    """Write the clips of a subject that do not exist yet."""
     person, plan = _plan(out, seed, subject)
     portrait = _sit(person)
     for clip, script in plan:
@@ -170,10 +173,10 @@ def _frames(portrait: Portrait, script: Script) -> Iterator[np.ndarray]:
 
 
 def _encode(frames: Iterator[np.ndarray]) -> bytes:
-    """An mp4 of h264, yuv420p."""
+    """Return an mp4 file of h264, yuv420p."""
     file = io.BytesIO()
     with av.open(file, "w", format="mp4") as container:
-        # one thread and no mb-tree (whose SIMD code reads stray memory), or equal frames give unequal files
+        # with more threads, or mb-tree (its SIMD code reads stray memory), equal frames give different files
         options = {"crf": "23", "preset": "veryfast", "x264-params": "mbtree=0"}
         stream = container.add_stream("libx264", rate=FPS, options=options)
         stream.pix_fmt = "yuv420p"
@@ -187,7 +190,7 @@ def _encode(frames: Iterator[np.ndarray]) -> bytes:
 
 
 def _write_folder(path: Path, frames: Iterator[np.ndarray]) -> None:
-    """A folder of JPEGs, there whole or not at all."""
+    """Write a folder of JPEG frames; the folder appears complete or not at all."""
     draft = path.parent / f".tmp-{os.getpid()}-{path.name}"
     try:
         draft.mkdir(parents=True)

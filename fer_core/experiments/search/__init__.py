@@ -1,5 +1,6 @@
-"""Many trials -> the one to keep.
+"""Hyperparameter search: run many trials and select one.
 
-`space` turns Optuna's draws into a TrainConfig, `sampler` seeds them for every trial, `trial` runs one, `processes`
-gives each a process of its own, `study` asks and tells, `choice` picks by the one-standard-error rule.
+`space` turns Optuna's parameters into a TrainConfig, `sampler` draws them with a seed for every trial, `trial` runs one
+trial, `processes` runs each in its own process, `study` coordinates them, and `choice` selects one by the
+one-standard-error rule.
 """

@@ -1,4 +1,4 @@
-"""Select a trial: the cheapest of those that are not distinguishably worse than the best."""
+"""Select a trial: the fastest of those that are not clearly worse than the best."""
 
 from __future__ import annotations
 
@@ -19,14 +19,17 @@ EQUAL_COST = 1.25
 
 @dataclass(frozen=True)
 class Choice:
-    """The trial kept, the best by value, and why they may differ.
+    """The selected trial, the best trial by value, and the reason for the selection.
 
     Args:
+        selected: the selected trial.
+        best: the trial with the highest value.
         within: numbers of the trials within one standard error of the best.
-        rankings: number of a complete trial -> how well its confidence ranks.
+        reason: one sentence for the report.
+        rankings: number of a complete trial -> quality of its confidence.
     """
 
-    chosen: TrialResult
+    selected: TrialResult
     best: TrialResult
     within: tuple[int, ...]
     reason: str
@@ -34,14 +37,17 @@ class Choice:
 
 
 def choose(trials: Sequence[tuple[TrialResult, Path]], table: FeatureTable) -> Choice:
-    """One-standard-error rule (Breiman et al. 1984): of the trials within one s.e. of the best, the cheapest.
+    """Select by the one-standard-error rule (Breiman et al. 1984): of the trials within one s.e. of the best, the
+    fastest.
 
-    The s.e. is that of the paired difference in mean recall, resampled by subject. Cheapest in CPU time a clip (the
-    median of all trials with as many parameters), where up to a quarter more counts as equal: measured again, the same
-    work differs by that much. Among equals the one with the fewest parameters, then the better value.
+    The standard error is that of the paired difference in mean recall, resampled by subject. Latency is the CPU time
+    per clip (median over all trials with the same number of parameters). Trials up to 25 % slower than the fastest
+    count as equally fast, because repeated measurements differ by that much. Of these, the trial with the fewest
+    parameters is selected, then the one with the higher value.
 
     Args:
-        trials: results and their folders; those not complete are left out.
+        trials: results and their folders; trials that are not complete are ignored.
+        table: the table that the trials were run on.
     Raises:
         TrainingError: no trial is complete.
     """

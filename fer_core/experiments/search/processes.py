@@ -1,4 +1,4 @@
-"""Run each trial in a fresh process: its memory (a GPU's too) is freed, and its crash ends no other trial."""
+"""Run each trial in a new process, so that its memory (also on a GPU) is freed and a crash ends no other trial."""
 
 from __future__ import annotations
 
@@ -20,21 +20,22 @@ from fer_core.runtime import child_environment, prepare_child
 log = logging.getLogger(__name__)
 
 _WATCH_S = 0.5
-STARTS = 3  # of a process that dies before it has taken its work
-# Pebble ends one worker after the other and gives each 3 s, which one takes that is inside torch. A trial that is
-# killed loses nothing: its files are written whole, and it goes on from its checkpoint.
+STARTS = 3  # attempts to start a process that dies before it begins its work
+# By default, Pebble stops one worker after the other and waits 3 s for each that is inside torch. Killing at once loses
+# nothing: a trial's files are written atomically, and it resumes from its checkpoint.
 CONSTS.term_timeout = 0
 
 
 @contextmanager
 def trial_processes(workers: int, threads: int = 1) -> Iterator[Executor]:
-    """An executor that gives every call a fresh process, whose environment is set before it imports torch.
+    """Yield an executor that runs every call in a new process, with the environment set before torch is imported.
 
-    A process that dies at its work fails that call alone; one that dies before it has taken any is started again. An
-    exception inside the block ends them all.
+    If a process dies during its work, only its call fails; if it dies before, it is started again. An exception inside
+    the block ends all processes.
 
     Args:
-        workers: processes at a time. threads: of OpenMP, until the work sets its own.
+        workers: number of processes at a time.
+        threads: number of OpenMP threads, until the work sets its own.
     """
     executor = _Processes(workers, child_environment(threads))
     try:
@@ -46,7 +47,7 @@ def trial_processes(workers: int, threads: int = 1) -> Iterator[Executor]:
 
 @contextmanager
 def _without_interrupts() -> Iterator[None]:
-    """Processes started inside, and by threads started inside, never see a Ctrl-C: their parent ends them."""
+    """Processes that are started inside this block ignore Ctrl-C; their parent process ends them."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
@@ -55,7 +56,7 @@ def _without_interrupts() -> Iterator[None]:
 
 
 class _Processes(Executor):
-    """Pebble's pool in the shape of `concurrent.futures`, made anew when it breaks."""
+    """Pebble's pool with the interface of `concurrent.futures`; a broken pool is replaced."""
 
     def __init__(self, workers: int, environment: dict[str, str]) -> None:
         self._workers, self._environment = workers, environment
@@ -74,7 +75,7 @@ class _Processes(Executor):
         return future
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """End the processes: when they have done what was submitted, or at once, whatever they are doing."""
+        """End the processes: after all submitted work, or immediately with `cancel_futures`."""
         with self._lock:
             self._ended.set()
             pools, self._pools = self._pools, []
@@ -91,7 +92,7 @@ class _Processes(Executor):
         )  # fmt: skip
 
     def _watch(self) -> None:
-        """A pool that breaks while work is handed to it forgets that work; such a pool is marked as broken here."""
+        """Fail the futures of broken pools: Pebble loses work that is submitted while a pool breaks."""
         while not self._ended.wait(_WATCH_S):
             with self._lock:
                 lost = [inner for inner, pool in list(self._scheduled.items()) if not pool.active]
@@ -108,7 +109,7 @@ class _Processes(Executor):
                 self._pools.append(self._new())
             try:
                 inner = schedule(self._pools[-1])
-            except RuntimeError:  # it broke this moment
+            except RuntimeError:  # the pool broke in the meantime
                 self._pools.append(self._new())
                 inner = schedule(self._pools[-1])
             self._scheduled[inner] = self._pools[-1]

@@ -1,4 +1,4 @@
-"""Optuna's sampler, seeded anew for every trial."""
+"""Optuna's TPE sampler with a new seed for every trial."""
 
 from __future__ import annotations
 
@@ -12,14 +12,15 @@ from optuna.trial import FrozenTrial
 
 
 class TrialSampler(optuna.samplers.BaseSampler):
-    """TPE whose draws depend on the study's seed, the trial's number, and the trials that had ended by then.
+    """TPE sampler whose draws depend on the study's seed, the trial's number, and the trials finished before.
 
-    A sampler seeded once a process would repeat its draws in every session of a study. With one trial at a time, a
-    search that was stopped draws what an undisturbed one draws; with several, which trials have ended by then depends
-    on their speed.
+    A sampler that is seeded once per process would repeat its draws whenever a study is resumed. With one trial at a
+    time, a resumed search draws the same as an uninterrupted one. With several at a time, the draws also depend on
+    which trials finish first.
 
     Args:
-        seed: of the study. group: each model's own settings are a group, where models are a choice.
+        seed: seed of the study.
+        group: True if models are searched; the parameters of each model are then sampled as a group.
     """
 
     def __init__(self, seed: int, group: bool = False) -> None:
@@ -28,7 +29,7 @@ class TrialSampler(optuna.samplers.BaseSampler):
 
     def _tpe(self, name: str) -> optuna.samplers.TPESampler:
         digest = hashlib.blake2b(f"{self._seed} {name}".encode(), digest_size=4).digest()
-        with warnings.catch_warnings():  # groups are marked experimental since 2020
+        with warnings.catch_warnings():  # Optuna has marked groups as experimental since 2020
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             return optuna.samplers.TPESampler(
                 seed=int.from_bytes(digest, "big"), multivariate=True, group=self._group, constant_liar=True
@@ -46,7 +47,7 @@ class TrialSampler(optuna.samplers.BaseSampler):
     def sample_independent(
         self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
     ) -> Any:
-        """A seed for every parameter: a trial killed between two of them draws the second as it would have."""
+        """Draw with a seed for this parameter, so that a trial killed between two draws repeats the second one."""
         return self._tpe(f"{trial.number} {param_name}").sample_independent(
             study, trial, param_name, param_distribution
         )

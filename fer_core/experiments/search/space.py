@@ -1,4 +1,4 @@
-"""The search space: Optuna's draws <-> TrainConfig, and the thesis's own settings to try first."""
+"""The search space: turn Optuna's parameters into a TrainConfig, and list the thesis's settings to try first."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from fer_core.model_names import FC_HEAD_MODELS
 from fer_core.published import FC_WIDTHS, SECTION_4_2_2, TABLE_4_1
 
 LINEAR = "linear"
-# Table 4.1 and §4.2.2 contradict each other; both are tried. Adam is the space's own optimiser.
+# Table 4.1 and §4.2.2 contradict each other, so both are tried. The optimiser is not taken from them.
 THESIS_SETTINGS: dict[str, dict[str, Any]] = {
     name: {key: setting[key] for key in ("lr", "batch_size")}
     for name, setting in (("table-4.1", TABLE_4_1), ("section-4.2.2", SECTION_4_2_2))
@@ -20,15 +20,15 @@ THESIS_SETTINGS: dict[str, dict[str, Any]] = {
 
 
 def widths_name(widths: tuple[int, ...]) -> str:
-    """`(512, 256)` as Optuna and MLflow show it: `512-256`; no hidden layer is `linear`."""
+    """Return the name of FC widths in Optuna and MLflow: `512-256` for (512, 256), `linear` for no hidden layer."""
     return "-".join(map(str, widths)) or LINEAR
 
 
 def suggest(trial: optuna.Trial, cfg: SearchConfig, base: TrainConfig) -> TrainConfig:
-    """The settings of one trial: what the space draws, the rest from `base`, or from the recipe of the model drawn.
+    """Return the settings of one trial: drawn parameters, and the rest from `base` or the recipe of the drawn model.
 
-    A model with FC layers over frames is drawn with all that is searched; a network over clips with a learning rate and
-    class weights, the rest being its recipe's; a classical model with class weights alone.
+    For a model with FC layers, all parameters of the space are drawn; for a network over clips, the learning rate and
+    the class weights; for a classical model, only the class weights.
     """
     model: Any = trial.suggest_categorical("model", cfg.models) if cfg.models else base.model
     base = base.with_model(model)
@@ -57,15 +57,16 @@ def suggest(trial: optuna.Trial, cfg: SearchConfig, base: TrainConfig) -> TrainC
 
 
 def presets(cfg: SearchConfig, base: TrainConfig) -> dict[str, dict[str, Any]]:
-    """Name -> Optuna parameters to try first: the thesis's settings that lie in the space, each other model's recipe.
+    """Return name -> Optuna parameters to try first: the thesis's settings for the head, the recipe for other models.
 
-    The thesis's two settings come first, on the widest head there is; then, when the space holds 4096-4096, its four
-    implementations: full and narrowed second layer, plain and weighted cross-entropy (§4.3-4.6).
+    First come the thesis's two settings of learning rate and batch size, with the widest head of the space. If the
+    space contains the widths 4096-4096, its four implementations follow: full and narrowed second layer, plain and
+    weighted cross-entropy (§4.3-4.6).
 
     Args:
-        base: what is not searched; its model is the only one where none are named.
+        base: settings that are not searched; if `cfg.models` is empty, its model is the only one.
     Raises:
-        ConfigError: presets are asked for, but the space excludes a learning rate or batch size of theirs.
+        ConfigError: the space excludes a learning rate or batch size of the thesis.
     """
     plain: WeightScheme = "none" if "none" in cfg.class_weights else cfg.class_weights[0]
     found: dict[str, dict[str, Any]] = {}
@@ -82,7 +83,7 @@ def presets(cfg: SearchConfig, base: TrainConfig) -> dict[str, dict[str, Any]]:
 
 
 def _of_the_thesis(cfg: SearchConfig, plain: WeightScheme) -> dict[str, dict[str, Any]]:
-    """Name -> parameters of FC layers over frames, as the thesis has them."""
+    """Return name -> parameters of the thesis's FC layers."""
     for name, setting in THESIS_SETTINGS.items():
         if not cfg.lr[0] <= setting["lr"] <= cfg.lr[1] or setting["batch_size"] not in cfg.batch_sizes:
             raise ConfigError(
@@ -107,7 +108,7 @@ def _of_the_thesis(cfg: SearchConfig, plain: WeightScheme) -> dict[str, dict[str
     if cfg.full:
         found = {n: {**p, "optimizer": "adam", "dropout": 0.5, "weight_decay": 1e-6} for n, p in found.items()}
     extra: dict[str, Any] = {}
-    if cfg.sampling:  # the thesis weighted its loss (§4.5), froze its convolutions and took faces as they are (§4.2)
+    if cfg.sampling:  # the thesis did no resampling (§4.5), froze the convolutions and did not augment (§4.2)
         extra["sampling"] = "none" if "none" in cfg.sampling else cfg.sampling[0]
     if cfg.transfer:
         extra["transfer"] = "frozen" if "frozen" in cfg.transfer else cfg.transfer[0]

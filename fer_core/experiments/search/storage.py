@@ -1,4 +1,4 @@
-"""Optuna's storage by address, made so that a restart of its database does not end a search."""
+"""Open Optuna's storage by URL; a restart of its database does not end the search."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 import optuna
 from optuna.storages import BaseStorage, RDBStorage
 from sqlalchemy import NullPool
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, PendingRollbackError
 
 from fer_core.databases import OUTAGE_S, check_database, with_driver
 from fer_core.errors import StoreError
@@ -22,20 +22,20 @@ _OF_THE_CACHE = {"_create_new_trial", "_get_best_trial_id", "_get_trials", "_set
 
 
 def check_storage(url: str) -> None:
-    """Refuse a storage URL of no known kind, or a database that cannot be reached; `auto` is neither.
+    """Check that the kind of a storage URL is known and that its database can be reached; `auto` is always valid.
 
     Raises:
-        StoreError: it is one of these.
+        StoreError: the kind is unknown, or the database cannot be reached.
     """
     if url != "auto":
         check_database(with_driver(url), "search.storage", StoreError)
 
 
 def open_storage(url: str) -> BaseStorage:
-    """Optuna's storage at a URL, its tables made.
+    """Open Optuna's storage at a URL and create its tables if needed.
 
     Raises:
-        StoreError: the database is of no known kind, or cannot be reached.
+        StoreError: the kind of database is unknown, or it cannot be reached.
     """
     check_storage(url)
     url = with_driver(url)
@@ -43,7 +43,7 @@ def open_storage(url: str) -> BaseStorage:
 
 
 def _patiently(method: Callable[..., Any]) -> Callable[..., Any]:
-    """The method, tried again while its database is away; a connection that a restart cut is no failure either."""
+    """Wrap a method so that it is repeated while its database is unavailable or has closed the connection."""
 
     @functools.wraps(method)
     def call(*args: Any, **kwargs: Any) -> Any:
@@ -51,23 +51,30 @@ def _patiently(method: Callable[..., Any]) -> Callable[..., Any]:
         while True:
             try:
                 return method(*args, **kwargs)
-            except (optuna.exceptions.StorageInternalError, DBAPIError) as exc:
-                cause = exc if isinstance(exc, DBAPIError) else exc.__cause__
-                away = isinstance(cause, DBAPIError) and (
-                    cause.connection_invalidated or type(cause).__name__ == "OperationalError"
-                )
-                if not away or time.monotonic() > until:
+            except (optuna.exceptions.StorageInternalError, DBAPIError, PendingRollbackError) as exc:
+                cause = exc.__cause__ if isinstance(exc, optuna.exceptions.StorageInternalError) else exc
+                if not _away(cause) or time.monotonic() > until:
                     raise
-                log.warning("search.storage is away; tried again for %.0f s", until - time.monotonic())
+                log.warning("search.storage is unavailable; trying again for %.0f s", until - time.monotonic())
                 time.sleep(0.5)
 
     return call
 
 
-class _PatientStorage(RDBStorage):
-    """Each call is one transaction on a connection of its own, so that it can be made again.
+def _away(cause: BaseException | None) -> bool:
+    """Whether an error says that the database cannot be reached, or was cut off in the middle of a call.
 
-    Optuna's cache, which it puts before this storage, calls methods of its own.
+    Where a query fails, Optuna tries another on the same connection, which then cannot be used: a PendingRollbackError.
+    """
+    if isinstance(cause, DBAPIError):
+        return cause.connection_invalidated or type(cause).__name__ == "OperationalError"
+    return isinstance(cause, PendingRollbackError)
+
+
+class _PatientStorage(RDBStorage):
+    """A storage in which each call is one transaction on its own connection, so that it can be repeated.
+
+    Optuna puts a cache in front of this storage, which also calls the private methods in `_OF_THE_CACHE`.
     """
 
     def __init__(self, url: str) -> None:

@@ -1,4 +1,4 @@
-"""The coordinator: it alone opens Optuna's storage, asks and tells; every trial runs in a process of its own."""
+"""The coordinator of a search: only it opens Optuna's storage; every trial runs in its own process."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from fer_core.clips.splits import grouped_folds
 from fer_core.config import SearchConfig, TrainConfig
 from fer_core.dataset.table import FeatureTable
 from fer_core.errors import FerError, StoreError, TrainingError
-from fer_core.evaluation.latency import Costs
+from fer_core.evaluation.latency import LatencyOf
 from fer_core.experiments.search.sampler import TrialSampler
 from fer_core.experiments.search.space import presets, suggest
 from fer_core.experiments.search.storage import open_storage
@@ -44,19 +44,19 @@ log = logging.getLogger(__name__)
 
 Job = Callable[[Path], TrialResult]
 _POLL_S = 0.2
-_STARTUP_TRIALS = 5  # complete ones before any is pruned
+_STARTUP_TRIALS = 5  # number of complete trials before any trial is pruned
 _DISK_REFUSES = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
-DEATHS = 3  # of a trial's process without a result, from which on the trial has failed
+DEATHS = 3  # a trial fails when its process has ended this many times without a result
 
 
 @dataclass(frozen=True)
 class Study:
-    """A study's identity and place.
+    """Name and location of a study.
 
     Args:
-        name: of the study, its content's hash appended: another table or space is another study.
-        folder: holds Optuna's SQLite file, the lock, and a folder per trial.
-        storage: Optuna storage URL.
+        name: name with a hash of everything that changes the results: another table or space is another study.
+        folder: folder with Optuna's SQLite file, the lock, and a folder for each trial.
+        storage: URL of Optuna's storage.
     """
 
     name: str
@@ -68,10 +68,10 @@ class Study:
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """Keep other processes from searching this study; one that holds it may hold it again.
+        """Lock the study against other processes. The same process may lock it again.
 
         Raises:
-            StoreError: another process is at work on it.
+            StoreError: another process is searching this study.
         """
         lock = FileLock(self.folder / "lock", timeout=0, is_singleton=True)
         try:
@@ -95,8 +95,10 @@ def open_study(
     fc: Path | None = None,
     block: Path | None = None,
 ) -> Study:
-    """The study of this table, space, base setting and stored layers to start from; the same again when they are the
-    same again."""
+    """Return the study for a table, a search space, base settings and starting layers.
+
+    The same arguments give the same study, so an interrupted search continues.
+    """
     decides = cfg.model_dump(exclude={"trials", "workers", "storage", "name"})
     bases = [base.with_model(m).model_dump(exclude={"device"}) for m in cfg.models or (base.model,)]
     key = cache_key(space=decides, bases=bases, **_started_from(table, fc, block))
@@ -118,37 +120,38 @@ def search(
     job: Job = run_trial,
     fc: Path | None = None,
     block: Path | None = None,
-    costs: Costs | None = None,
+    latency: LatencyOf | None = None,
     parent_run: str = "",
     workers: int = 1,
     on_trial: Callable[[TrialResult], None] | None = None,
 ) -> list[tuple[TrialResult, Path]]:
-    """Run trials until `cfg.trials` have ended, those of an earlier, interrupted search included.
+    """Run trials until `cfg.trials` have ended, with the trials of an earlier, interrupted search.
 
     Args:
-        executor: `concurrent.futures`-shaped; `trial_processes` makes one, Dask's `get_executor()` is another.
-        job: what a child runs in a trial's folder; a tracker wraps `run_trial`.
-        fc: stored FC layers of the backbone to start from.
-        block: its stored last block; needed where `last_block` may be tried.
-        costs: of making what models read, for their milliseconds a clip.
-        workers: trials in flight.
-        on_trial: called with every trial that ends.
+        table_path: file of the table, which the trials read.
+        executor: an executor of `concurrent.futures`, such as `trial_processes` or Dask's `get_executor()`.
+        job: function that runs the trial in a folder; tracking wraps `run_trial`.
+        fc: file of the backbone's FC layers from which a head starts.
+        block: file of its last block; required if `last_block` may be tried.
+        latency: latency of the models' inputs; see `measure_latency`.
+        workers: number of trials at a time.
+        on_trial: called with the result of every trial that ends.
     Returns:
-        Results and folders by trial number.
+        Results and folders, in the order of trial numbers.
     Raises:
-        StoreError: another coordinator is at work on this study, or the disk or the study's database refuses.
+        StoreError: another process is searching this study, or the disk or the study's database cannot be written.
         DataError: too few subjects for the folds.
     """
-    grouped_folds(table.subjects, table.labels, cfg.folds, cfg.seed)  # refuse before the first trial, not in each
-    shared = {"table": table_path, "fc": fc, "block": block, "costs": dict(costs or {}), "parent_run": parent_run}
+    grouped_folds(table.subjects, table.labels, cfg.folds, cfg.seed)  # raises before the first trial starts
+    shared = {"table": table_path, "fc": fc, "block": block, "latency": dict(latency or {}), "parent_run": parent_run}
     with study.held():
         try:
             return _coordinate(study, cfg, base, executor, job, shared, workers, on_trial)
         except (optuna.exceptions.StorageInternalError, SQLAlchemyError) as exc:
             reason = str(exc.__cause__ or exc).splitlines()[0]
             raise StoreError(
-                f"study {study.name}: its database refuses ({reason}); mend that, free some space perhaps, and run the "
-                "same search again, which goes on"
+                f"study {study.name}: its database cannot be used ({reason}); repair this, for example free disk "
+                "space, and run the same search again; it continues"
             ) from exc
 
 
@@ -197,7 +200,7 @@ def _coordinate(
         if on_trial:
             on_trial(result)
 
-    # Trials of a coordinator that died, and those whose result has been lost: same parameters, from their checkpoints.
+    # Trials without a result, because a process died or a file was lost, resume with the same parameters.
     unfinished = [optuna.Trial(ledger, t._trial_id) for t in ledger.get_trials() if _unfinished(t, study)]
     while True:
         ended = sum(t.state.is_finished() for t in ledger.get_trials(deepcopy=False))
@@ -229,13 +232,15 @@ def cross_validate(
     job: Job = run_trial,
     fc: Path | None = None,
     block: Path | None = None,
-    costs: Costs | None = None,
+    latency: LatencyOf | None = None,
     parent_run: str = "",
 ) -> tuple[TrialResult, Path]:
-    """Cross-validate one setting outside a study, by the same folds; a result in its folder is read back.
+    """Cross-validate one setting outside a study, with the same folds. A stored result is returned.
 
+    Args:
+        table, table_path, executor, job, fc, block, latency: see `search`.
     Raises:
-        TrainingError: the setting diverges.
+        TrainingError: the fit diverged.
     """
     decides = {"train": train.model_dump(exclude={"device"}), "folds": cfg.folds, "seed": cfg.seed}
     folder = workspace / "settings" / cache_key(**decides, **_started_from(table, fc, block))[:12]
@@ -245,29 +250,29 @@ def cross_validate(
         if result is None:
             spec = TrialSpec(
                 number=0, study="single setting", train=train, table=table_path, fc=fc, block=block,
-                costs=dict(costs or {}), folds=cfg.folds, seed=cfg.seed, parent_run=parent_run,
+                latency=dict(latency or {}), folds=cfg.folds, seed=cfg.seed, parent_run=parent_run,
             )  # fmt: skip
             write_spec(folder, spec)
             result = executor.submit(job, folder).result()
     if result.state != "complete":
-        raise TrainingError(f"the setting cannot be trained: {result.reason}")
+        raise TrainingError(f"these settings cannot be trained: {result.reason}")
     return result, folder
 
 
 def _started_from(table: FeatureTable, fc: Path | None, block: Path | None) -> dict[str, Any]:
-    """Everything beside its setting that a trial starts from; stored layers are named by their content."""
+    """Return what a trial depends on besides its settings; the names of layer files contain a hash of their content."""
     return {"table": table.key, "layers": [path and path.stem for path in (fc, block)], "version": MODELS_VERSION}
 
 
 def _unfinished(trial: optuna.trial.FrozenTrial, study: Study) -> bool:
-    """True if the trial was started, and has no readable result."""
+    """True if the trial was started but has no readable result."""
     if trial.state is TrialState.WAITING:
         return False
     return trial.state is TrialState.RUNNING or whole_result(study.trial_folder(trial.number)) is None
 
 
 def _best(ledger: optuna.Study, study: Study, before: int) -> Path | None:
-    """Folder of the best complete trial numbered below `before`; None while too few are for any to be pruned."""
+    """Return the folder of the best complete trial with a number below `before`; None if there are too few to prune."""
     complete = [t for t in ledger.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)) if t.number < before]
     if len(complete) < _STARTUP_TRIALS:
         return None
@@ -277,13 +282,13 @@ def _best(ledger: optuna.Study, study: Study, before: int) -> Path | None:
 
 
 def _result_of(future: Future[TrialResult], number: int, study: Study, deaths: Counter[int]) -> TrialResult | None:
-    """The result of a trial's process; None when it died without one and is to be started again.
+    """Return the result of a trial's process; None if it died without a result and must be started again.
 
-    A result that was written stands, whatever became of the process after. What the trial itself refuses, or too many
-    deaths, fail the trial alone.
+    A written result is valid even if the process died afterwards. An error of the trial, or too many deaths of its
+    process, fail only this trial.
 
     Raises:
-        StoreError: the disk refuses; the trial stays unfinished.
+        StoreError: the disk cannot be written; the trial stays unfinished.
     """
     folder = study.trial_folder(number)
     try:
@@ -292,7 +297,9 @@ def _result_of(future: Future[TrialResult], number: int, study: Study, deaths: C
         raise
     except Exception as exc:
         if isinstance(exc, StoreError) or getattr(exc, "errno", None) in _DISK_REFUSES:
-            raise StoreError(f"trial {number} stopped: {exc}; then run the same search again, which goes on") from exc
+            raise StoreError(
+                f"trial {number} stopped: {exc}; repair this and run the same search again; it continues"
+            ) from exc
         if (written := whole_result(folder)) is not None:
             return written
         reason = f"{type(exc).__name__}: {exc}"
@@ -323,12 +330,12 @@ def _tell(ledger: optuna.Study, trial: optuna.Trial, result: TrialResult, study:
 
 
 def refit(table: FeatureTable, trial: TrialResult, fc: Path | None = None, block: Path | None = None) -> Fitted:
-    """The trial's setting on all clips of the table, by the median of what its folds chose: steps, a cost, a share.
+    """Refit the trial's settings on all clips of the table, with the medians of the values that its folds selected.
 
     Args:
-        fc, block: stored layers of the backbone that a head starts from.
+        fc, block: files of the backbone's layers from which a head starts.
     """
-    chosen = {name: float(np.median([fold[name] for fold in trial.chosen])) for name in trial.chosen[0]}
+    chosen = {name: float(np.median([fold[name] for fold in trial.selected])) for name in trial.selected[0]}
     every, none = np.arange(table.n_clips), np.empty(0, dtype=np.int64)
     return Fits(table).fitted(
         model_of(trial.train, fc=fc, block=block), FitSplit(every, none, trial.train.seed, chosen)
@@ -336,7 +343,7 @@ def refit(table: FeatureTable, trial: TrialResult, fc: Path | None = None, block
 
 
 def default_workers(cfg: SearchConfig, train: TrainConfig) -> int:
-    """Trials at a time: as set, else one on a GPU, else one per core."""
+    """Return the number of trials at a time: `cfg.workers` if set; else 1 on a GPU, or the number of cores on a CPU."""
     if cfg.workers:
         return cfg.workers
     return 1 if resolve_device(train.device).type != "cpu" else n_cores()

@@ -1,7 +1,7 @@
-"""One trial: subject-grouped cross-validation of a setting, in a process and a folder of its own.
+"""One trial: cross-validation of some settings, grouped by subject, in its own process and folder.
 
-The folder holds `trial.json` (what to do), `progress.jsonl` (what has been done), `fold-*.safetensors` (out-of-fold
-scores and histories), `result.json` and `scores.safetensors`. A trial that was killed goes on from there.
+The folder contains `trial.json` (specification), `progress.jsonl` (progress), `fold-*.safetensors` (out-of-fold scores
+and histories), `result.json` and `scores.safetensors`. A killed trial resumes from these files.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ from fer_core.workspace import TRIAL_SPEC
 
 log = logging.getLogger(__name__)
 
-OBJECTIVE: Literal["mean_scores"] = "mean_scores"  # the rule trials are compared by; all rules are reported
-PRUNED_FROM = 2  # folds; after one, the best trial is too often among the worse half
+OBJECTIVE: Literal["mean_scores"] = "mean_scores"  # trials are compared by this rule; all rules are reported
+PRUNED_FROM = 2  # folds; after only one, even the best trial is too often in the worse half
 
 
 class TrialSpec(Settings):
@@ -50,7 +50,7 @@ class TrialSpec(Settings):
     table: Path
     fc: Path | None = None
     block: Path | None = None
-    costs: dict[str, float] = Field(default_factory=dict)
+    latency: dict[str, float] = Field(default_factory=dict)
     folds: int = Field(ge=2)
     seed: int = Field(ge=0)
     parent_run: str = ""
@@ -60,8 +60,8 @@ class TrialSpec(Settings):
 class TrialResult(Settings):
     """Result of a trial.
 
-    `complete`: evaluated on all folds; `pruned`: stopped after the first ones; `failed`: diverged; `reason`: why it was
-    pruned or failed. `chosen`: what each fold chose on the clips it was stopped on; see `models.base.Fitted`.
+    State `complete`: evaluated on all folds; `pruned`: stopped after some folds; `failed`: a fit failed. `reason`: why
+    it was pruned or failed. `selected`: the values that each fold selected; see `models.base.Fitted`.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=True, ser_json_inf_nan="strings")
@@ -73,7 +73,7 @@ class TrialResult(Settings):
     reason: str = ""
     value: float = float("nan")
     evaluations: dict[str, dict[str, Any]] = Field(default_factory=dict)
-    chosen: tuple[dict[str, float], ...] = ()
+    selected: tuple[dict[str, float], ...] = ()
     best_epochs: tuple[int, ...] = ()
     n_weights: int = 0
     ms_per_clip: float = float("nan")
@@ -83,13 +83,16 @@ class TrialResult(Settings):
 
 
 def write_spec(folder: Path, spec: TrialSpec) -> None:
-    """Write what the trial in `folder` is to do. What a killed process left half written there is removed, and so is
-    all that was made there by another setting or other folds."""
+    """Write the specification of the trial in `folder`.
+
+    Half-written files of a killed process are removed. If the folder holds a trial with other settings or folds, all of
+    its files are removed.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     sweep(folder)
     before = read_note(folder / TRIAL_SPEC, TrialSpec)
     if before and _decides(before) != _decides(spec):
-        log.warning("%s holds a trial of another setting; it is emptied", folder)
+        log.warning("%s holds a trial with other settings; its files are removed", folder)
         shutil.rmtree(folder)
     write_atomic(folder / TRIAL_SPEC, spec.model_dump_json(indent=1).encode())
 
@@ -102,25 +105,26 @@ def read_spec(folder: Path) -> TrialSpec:
     """Read the specification of the trial in `folder`.
 
     Raises:
-        StoreError: it does not say, or cannot be read.
+        StoreError: there is no specification, or it cannot be read.
     """
     spec = read_note(folder / TRIAL_SPEC, TrialSpec)
     if spec is None:
-        raise StoreError(f"{folder} holds no readable trial.json; search again, which writes it anew")
+        raise StoreError(f"{folder} holds no readable trial.json; run the same search again, which writes it")
     return spec
 
 
 def read_result(folder: Path) -> TrialResult | None:
-    """The trial's result; None while there is none that can be read."""
+    """Read the trial's result; None if there is none or it cannot be read."""
     return read_note(folder / "result.json", TrialResult)
 
 
 def whole_result(folder: Path) -> TrialResult | None:
-    """The trial's result, unless it or the scores it rests on cannot be read, so that it is to be made again."""
+    """Read the trial's result; None if it, its setting or its scores cannot be read, so that it must run again."""
     result = read_result(folder)
     if result is None or result.state == "failed":
         return result
     try:
+        read_spec(folder)
         out_of_fold_scores(folder)
     except StoreError as exc:
         log.warning("%s", exc)
@@ -129,10 +133,10 @@ def whole_result(folder: Path) -> TrialResult | None:
 
 
 def complete_result(folder: Path) -> TrialResult:
-    """The result of a trial that can be built on.
+    """Read the result of a complete trial.
 
     Raises:
-        ConfigError: it did not end, was pruned or failed; or this is no trial's folder.
+        ConfigError: the trial has not ended, was pruned or failed, or the folder is not that of a trial.
     """
     result = read_result(folder)
     if result is None or result.state != "complete":
@@ -142,7 +146,7 @@ def complete_result(folder: Path) -> TrialResult:
 
 
 def fold_values(folder: Path) -> list[float]:
-    """The objective after each finished fold, on the clips of the folds so far; none before the first one."""
+    """Return the objective after each finished fold, computed on the clips of all folds up to this one."""
     path = folder / "progress.jsonl"
     lines = path.read_text().splitlines() if path.is_file() else []
     rows = [json.loads(line) for line in lines if line.endswith("}")]  # the last line may be half written
@@ -150,9 +154,9 @@ def fold_values(folder: Path) -> list[float]:
 
 
 def run_trial(folder: Path) -> TrialResult:
-    """Cross-validate the setting in `folder`; the result is also written there. A child process does only this.
+    """Run the trial in `folder`: cross-validate its settings and write the result there. A child process calls this.
 
-    Inside a fold, stopping uses subjects held out of the training side, never the clips that are scored.
+    In each fold, early stopping uses some of the training subjects, never the held-out clips.
     """
     started = time.monotonic()
     spec = read_spec(folder)
@@ -191,7 +195,7 @@ def run_trial(folder: Path) -> TrialResult:
             reason=behind,
             value=value,
             evaluations=_evaluations(table, scores, sorted(judged), spec.train.rules),
-            chosen=tuple(d["chosen"] for d in details),
+            selected=tuple(d["selected"] for d in details),
             best_epochs=tuple(d["best_epoch"] for d in details),
             n_weights=details[0]["n_weights"],
             ms_per_clip=float(np.median([d["ms"] for d in details])),
@@ -205,11 +209,15 @@ def run_trial(folder: Path) -> TrialResult:
 
 
 def _behind(best: Path, verdicts: np.ndarray, judged: np.ndarray, table: FeatureTable) -> str:
-    """Return the reason to prune: on the clips evaluated so far the trial is worse than the best one, by the 95 %
-    interval of their paired difference. Empty when it may still win.
+    """Return the reason to prune the trial; empty if it may still be the best.
+
+    A trial is pruned if it is worse than the best trial on the clips evaluated so far: the whole 95 % interval of their
+    paired difference is below 0.
 
     Args:
-        best: folder of the best trial. verdicts, judged: (n,) columns, and places of the clips.
+        best: folder of the best trial.
+        verdicts: (n,) predicted classes of the clips evaluated so far.
+        judged: (n,) positions of these clips in the table.
     """
     theirs, _ = clip_verdicts(out_of_fold_scores(best), table.offsets, judged, OBJECTIVE)
     subjects = [table.subjects[c] for c in judged]
@@ -218,25 +226,25 @@ def _behind(best: Path, verdicts: np.ndarray, judged: np.ndarray, table: Feature
         return ""
     return (
         f"{100 * d.value:+.1f} points [{100 * d.low:+.1f}, {100 * d.high:+.1f}] against {best.name} on the "
-        f"{len(set(subjects))} people judged so far"
+        f"{len(set(subjects))} people evaluated so far"
     )
 
 
 def out_of_fold_scores(folder: Path) -> np.ndarray:
-    """(N, k) float32 frame scores of a finished trial, each from a model that never saw the frame's subject.
+    """Read the (N, k) float32 out-of-fold frame scores of a finished trial.
 
     Raises:
-        StoreError: they are missing or damaged.
+        StoreError: the file is missing or damaged.
     """
     path = folder / "scores.safetensors"
     try:
         return load_file(path)["scores"]
     except (OSError, SafetensorError, KeyError) as exc:
-        raise StoreError(f"cannot read {path} ({exc}); run the same search or training again, which mends it") from exc
+        raise StoreError(f"cannot read {path} ({exc}); run the same search or training again") from exc
 
 
 def histories(folder: Path) -> list[History]:
-    """The histories of the trial's finished folds, in order."""
+    """Read the histories of the trial's finished folds, in order."""
     found = [FoldFile(path).get() for path in sorted(folder.glob("fold-*.safetensors"))]
     return [History.from_rows(fold[1]["history"]) for fold in found if fold]
 
@@ -244,7 +252,7 @@ def histories(folder: Path) -> list[History]:
 def _fold(
     folder: Path, spec: TrialSpec, table: FeatureTable, fold: int, train: np.ndarray, held_out: np.ndarray
 ) -> Fold:
-    """Frame scores of the held-out clips and what was noted of the fit; read back when the fold was done before."""
+    """Return the frame scores of the held-out clips and the note of the fit; a finished fold is read from its file."""
 
     def on_epoch(epoch: Epoch) -> bool:
         row = {"fold": fold, "epoch": epoch.number, "validation_accuracy": epoch.validation_accuracy}
@@ -255,7 +263,7 @@ def _fold(
         model_of(spec.train, fc=spec.fc, block=spec.block),
         Fits(table, checkpoint=folder / f"checkpoint-{fold:02d}", on_epoch=on_epoch),
         hold_out(table, train, spec.train.inner_share, spec.seed, spec.train.seed),
-        held_out, frames=True, costs=spec.costs, kept=FoldFile(folder / f"fold-{fold:02d}.safetensors"),
+        held_out, frames=True, latency=spec.latency, kept=FoldFile(folder / f"fold-{fold:02d}.safetensors"),
     )  # fmt: skip
 
 

@@ -1,7 +1,9 @@
-"""Descriptors: arrays taken of a clip's faces by hand-made rules, beside the convolutions' features (§1.3).
+"""Descriptors: arrays computed from a clip's faces by fixed rules instead of a network (§1.3).
 
-descriptor.py   what one is, and which faces it is taken of: the expression's, or the clip's whole course
-texture.py      local binary patterns; motion.py: displacement of points, 3-D gradient histograms; volume.py: the faces
-landmarks.py    displacement of the 468 points of a face, in 3-D
-catalogue.py    all of them by name
+descriptor.py   the interface; a descriptor reads the expression's faces, those of the whole course, or its landmarks
+texture.py      local binary patterns, and their change from neutral to apex
+motion.py       displacement of points, 3-D gradient histograms
+landmarks.py    displacement of the 468 landmarks of a face, in 3-D
+volume.py       small copies of the faces
+catalogue.py    all descriptors by name
 """

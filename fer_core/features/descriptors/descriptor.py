@@ -17,26 +17,28 @@ COURSE_FRAMES = 16
 
 
 def course_config(cfg: PreprocessConfig) -> PreprocessConfig:
-    """Settings for the faces of a clip's whole course, neutral to apex, at 16 frames.
+    """Return the settings for 16 faces of a clip's whole course, from neutral to apex.
 
-    The second half (§3.5.1) begins when the expression is already there. Whoever measures motion needs the neutral face
-    before it, so these faces are stored beside the others, under their own keys.
+    The second half of a clip (§3.5.1) begins after the onset of the expression. To measure motion, the neutral face
+    before it is needed, so these faces are stored too, under their own keys.
     """
     return cfg.model_copy(update={"selection": "all", "max_frames": COURSE_FRAMES})
 
 
 @dataclass(frozen=True)
 class Descriptor:
-    """A function from a clip's faces to an array, which has the same shape for every clip.
+    """A function from a clip's faces to an array that has the same shape for every clip.
 
     Args:
-        name: for the record. version: raised whenever the same faces give another array.
-        source: which faces: those of the `expression`, as the features have them, or of the whole `course`; or the
-            landmarks' `points` of the faces of the whole course.
-        describe: (n, size, size) uint8 faces or (n, 468, 3) points, n >= 1 -> the array.
-        shape: of the array.
-        signed: whether the reversed course has (nearly) the negated array.
-        says_nothing: (c, ...) arrays of clips -> (c,) which of them are no evidence for any class; None: all are.
+        name: name in model records.
+        source: what it reads: the faces of the `expression`, like features, those of the whole `course`, or the
+            landmarks (`points`) of the faces of the whole course.
+        describe: function from (n, size, size) uint8 faces or (n, 468, 3) landmarks, n >= 1, to the array.
+        shape: shape of the array.
+        version: raised whenever the same faces give another array.
+        signed: True if the reversed clip has (nearly) the negated array.
+        says_nothing: function from (c, ...) arrays to (c,) bool, True for clips without evidence for any class; None:
+            there are no such clips.
     """
 
     name: str
@@ -67,10 +69,10 @@ class Descriptor:
 
     @property
     def identity(self) -> str:
-        """Part of the key of whatever is made of it."""
+        """Name and version; part of all keys that depend on the descriptor."""
         return f"{self.name} {self.version}"
 
 
 def frames_evenly(n: int, wanted: int) -> np.ndarray:
-    """(wanted,) evenly spaced places among n frames, first to last; some repeat when there are too few frames."""
+    """Return (wanted,) evenly spaced indices from the first to the last of n frames; indices repeat if n < wanted."""
     return np.rint(np.linspace(0, n - 1, wanted)).astype(np.int64)

@@ -1,4 +1,4 @@
-"""Motion: how far points of a face move from neutral to apex, and which way its grey values flow (§1.3.1)."""
+"""Motion descriptors: displacement of points from neutral to apex, and histograms of 3-D gradients (§1.3.1)."""
 
 from __future__ import annotations
 
@@ -10,28 +10,28 @@ import numpy as np
 from fer_core.features.descriptors.descriptor import COURSE_FRAMES, frames_evenly
 
 SIDE = 112
-GRID = 12  # tracked points across and down
-_MARGIN = 0.14  # of the side without points: hair and background
+GRID = 12  # tracked points in each direction
+_MARGIN = 0.14  # share of the side without points, because of hair and background
 _WINDOW = (17, 17)
 _LEVELS = 2
 
-# Root mean square way, in face widths, under which a face has not moved: 15 neutral faces and 14 of 15 smiles held all
-# along move by up to 0.002, faint smiles of real people by 0.007 and more.
+# Root mean square displacement in face widths below which a face counts as still: 15 neutral faces and 14 of 15
+# constant smiles move by up to 0.002, faint smiles of real people by 0.007 or more.
 STILL = 0.004
 
-CELLS = 6  # of the gradient histograms, across and down
-SPANS = 3  # of the course
+CELLS = 6  # cells of the gradient histograms in each direction
+SPANS = 3  # periods of the course
 
 
 def displacement(pixels: np.ndarray) -> np.ndarray:
-    """(GRID², 2) float32 way of each point of a grid from the first face to the last, right and down, in face widths.
+    """Compute the (GRID², 2) float32 displacement (right, down) of grid points from first to last face, in face widths.
 
-    Lucas-Kanade (Bouguet's pyramid) from frame to frame. A face is cropped anew in each frame, so the best similarity
-    between first and last places (head and crop moving as one) is taken away; what is left is expression. A point that
-    is lost on its way counts as not moved.
+    Points are tracked from frame to frame by Lucas-Kanade (Bouguet's pyramid). Every frame has its own crop, so the
+    best similarity transform between first and last positions, which is motion of head and crop, is subtracted; the
+    rest is expression. A lost point has displacement 0.
 
     Args:
-        pixels: (n, size, size) uint8 faces; n >= 1. One face alone has not moved.
+        pixels: (n, size, size) uint8 faces; n >= 1. For n = 1 all displacements are 0.
     """
     faces = [cv2.resize(face, (SIDE, SIDE), interpolation=cv2.INTER_AREA) for face in pixels]
     start = SIDE * tracked_points()[:, None]
@@ -50,23 +50,23 @@ def displacement(pixels: np.ndarray) -> np.ndarray:
 
 
 def is_still(ways: np.ndarray) -> np.ndarray:
-    """(c,) whether nothing of a face has moved: it was neutral all along, or did not start neutral.
+    """Return (c,) True for clips in which the face does not move: always neutral, or not neutral at the start.
 
     Args:
-        ways: (c, GRID², 2) displacements of clips.
+        ways: (c, GRID², 2) displacements.
     """
     still: np.ndarray = np.sqrt((ways.astype(np.float64) ** 2).sum(axis=-1).mean(axis=-1)) < STILL
     return still
 
 
 def tracked_points() -> np.ndarray:
-    """(GRID², 2) float32 where the points lie in the first face, right and down, in face widths."""
+    """Return (GRID², 2) float32 positions (right, down) of the points in the first face, in face widths."""
     across = np.linspace(_MARGIN, 1 - _MARGIN, GRID)
     return np.stack(np.meshgrid(across, across), axis=-1).reshape(-1, 2).astype(np.float32)
 
 
 def _similarity(start: np.ndarray, end: np.ndarray) -> np.ndarray:
-    """(n, 2) where the points of `start` lie after the similarity that brings them nearest to `end` (Umeyama 1991)."""
+    """Return (n, 2) the points `start` after the similarity transform that fits them best to `end` (Umeyama 1991)."""
     a, b = (points.astype(np.float64) @ [1, 1j] for points in (start, end))
     a0, b0 = a.mean(), b.mean()
     spread = np.vdot(a - a0, a - a0).real
@@ -76,11 +76,11 @@ def _similarity(start: np.ndarray, end: np.ndarray) -> np.ndarray:
 
 
 def gradient_histograms(pixels: np.ndarray) -> np.ndarray:
-    """(SPANS·CELLS², 12) float32 histograms of 3-D gradient orientation in blocks of space and time.
+    """Compute (SPANS·CELLS², 12) float32 histograms of 3-D gradient orientations in blocks of space and time.
 
-    The thesis names Pfister et al. 2011; the descriptor is of Polikovsky et al. 2009 (face regions) in the form of
-    Kläser et al. 2008: a gradient (∂x, ∂y, ∂t) votes, by its length, for the axes of an icosahedron's corners that it
-    is nearest to; a block's votes are scaled to length 1.
+    The thesis cites Pfister et al. 2011; the descriptor is from Polikovsky et al. 2009 (face regions), computed as in
+    Kläser et al. 2008: each gradient (∂x, ∂y, ∂t), weighted by its length, is added to the bins of the nearest vertices
+    of an icosahedron; the histogram of each block is scaled to length 1.
 
     Args:
         pixels: (n, size, size) uint8 faces of the course; n >= 1.
@@ -106,7 +106,7 @@ def gradient_histograms(pixels: np.ndarray) -> np.ndarray:
 
 
 def _icosahedron() -> np.ndarray:
-    """(12, 3) unit vectors to the corners of an icosahedron."""
+    """Return (12, 3) unit vectors to the vertices of an icosahedron."""
     golden = (1 + np.sqrt(5)) / 2
     corners = [(0.0, s, t * golden) for s in (-1, 1) for t in (-1, 1)]
     every = np.array([np.roll(corner, shift) for corner in corners for shift in range(3)])
@@ -115,4 +115,4 @@ def _icosahedron() -> np.ndarray:
 
 
 _AXES = _icosahedron()
-_NEXT = 1 / np.sqrt(5)  # cosine between an axis and the next: a gradient along one votes for that one alone
+_NEXT = 1 / np.sqrt(5)  # cosine between neighbouring axes: a gradient along an axis counts for this axis only

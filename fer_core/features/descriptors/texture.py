@@ -1,6 +1,7 @@
-"""Local binary patterns: the skin of a face, cell by cell (§1.3.1; Ojala et al. 2002, Shan et al. 2009).
+"""Local binary patterns: histograms of the texture in the cells of a face (§1.3.1; Ojala et al. 2002, Shan et al.
+2009).
 
-Short enough to own: scikit-image, against which the codes are tested, would come along for this alone.
+Written here because scikit-image would be a dependency for this only; a test compares the codes with scikit-image.
 """
 
 from __future__ import annotations
@@ -10,8 +11,8 @@ from functools import cache
 import cv2
 import numpy as np
 
-SIDE = 112  # pixels of the face that is described
-GRID = 7  # cells across and down
+SIDE = 112  # side of the face in pixels
+GRID = 7  # cells in each direction
 BINS = 59  # uniform patterns, and one for all others
 _DIAGONAL = round(np.sin(np.pi / 4), 5)  # the eight neighbours lie on a circle of radius 1
 _NEIGHBOURS = (
@@ -21,9 +22,9 @@ _NEIGHBOURS = (
 
 
 def texture(pixels: np.ndarray) -> np.ndarray:
-    """(GRID², 59) float32 histograms of the uniform patterns in each cell of a clip's last face, its apex.
+    """Compute (GRID², 59) float32 histograms of the uniform patterns in each cell of a clip's last face, the apex.
 
-    Square roots of the shares, so that a linear classifier compares them by Hellinger's distance.
+    The values are square roots of shares, so that a linear classifier compares them by the Hellinger distance.
 
     Args:
         pixels: (n, size, size) uint8 faces; n >= 1.
@@ -36,9 +37,33 @@ def texture(pixels: np.ndarray) -> np.ndarray:
     return shares
 
 
+def texture_change(pixels: np.ndarray) -> np.ndarray:
+    """(GRID², 59) float32 change of the histograms from a clip's first face, neutral, to its last one, the apex.
+
+    What the skin of a person looks like at rest is in both faces, so it is taken away. One face alone has not changed.
+
+    Args:
+        pixels: (n, size, size) uint8 faces of the course; n >= 1.
+    """
+    change: np.ndarray = texture(pixels) - texture(pixels[:1])
+    return change
+
+
+def has_no_change(changes: np.ndarray) -> np.ndarray:
+    """(c,) whether nothing of a clip's texture has changed: there was one face, or the same one all along.
+
+    Args:
+        changes: (c, ...) texture changes of clips.
+    """
+    found: np.ndarray = ~np.any(changes.reshape(len(changes), -1), axis=1)
+    return found
+
+
 def pattern_codes(face: np.ndarray) -> np.ndarray:
-    """(h - 2, w - 2) uint8 codes of a (h, w) grey face's inner pixels: bit p is set where neighbour p, on a circle of
-    radius 1 and bilinearly interpolated, is at least as bright as the pixel."""
+    """Return (h - 2, w - 2) uint8 codes of the inner pixels of a (h, w) grey face.
+
+    Bit p is set if neighbour p (on a circle of radius 1, bilinearly interpolated) is at least as bright as the pixel.
+    """
     grey = face.astype(np.float64)
     inner = grey[1:-1, 1:-1]
     codes = np.zeros(inner.shape, dtype=np.uint8)
@@ -48,7 +73,7 @@ def pattern_codes(face: np.ndarray) -> np.ndarray:
 
 
 def _shifted(grey: np.ndarray, down: float, right: float) -> np.ndarray:
-    """The inner pixels' neighbours at an offset of at most one pixel."""
+    """Return the neighbours of the inner pixels at an offset of at most one pixel."""
     top, left = int(np.floor(down)), int(np.floor(right))
     low, across = down - top, right - left
     h, w = grey.shape
@@ -64,7 +89,8 @@ def _shifted(grey: np.ndarray, down: float, right: float) -> np.ndarray:
 
 @cache
 def _uniform_bins() -> np.ndarray:
-    """(256,) bin of a code: one for each of the 58 with at most two changes round the circle, the last for the rest."""
+    """Return (256,) bins of the codes: one for each of the 58 codes with at most two changes, the last for all
+    others."""
     bits = np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1)
     uniform = (bits != np.roll(bits, 1, axis=1)).sum(axis=1) <= 2
     bins = np.full(256, uniform.sum())

@@ -1,4 +1,4 @@
-"""Face volumes: the faces of a clip's course as they are, small: what C3D reads (§1.3.2)."""
+"""Face volumes: small copies of the faces of a clip's course, which C3D reads (§1.3.2)."""
 
 from __future__ import annotations
 
@@ -11,6 +11,6 @@ SIDE = 56
 
 
 def volume(pixels: np.ndarray) -> np.ndarray:
-    """(16, 56, 56) uint8 faces, evenly from the first to the last, of (n, size, size) uint8 ones."""
+    """Return (16, 56, 56) uint8 faces, evenly spaced from the first to the last of (n, size, size) uint8 faces."""
     chosen = pixels[frames_evenly(len(pixels), COURSE_FRAMES)]
     return np.stack([cv2.resize(face, (SIDE, SIDE), interpolation=cv2.INTER_AREA) for face in chosen])

@@ -6,6 +6,7 @@ import dataclasses
 import errno
 import os
 import signal
+from functools import partial
 
 import numpy as np
 import pytest
@@ -53,13 +54,14 @@ def table_path(tmp_path, table):
 
 
 def test_search_runs_every_trial_in_a_process_and_keeps_the_cheapest_of_the_best(tmp_path, table):
-    study = open_study(tmp_path, table, SPACE, BASE)
+    space = SPACE.model_copy(update={"trials": 3})  # two presets, and one that is drawn
+    study = open_study(tmp_path, table, space, BASE)
     seen = []
     with trial_processes(2) as executor:
         found = search(
-            study, table, table_path(tmp_path, table), SPACE, BASE, executor, workers=2, on_trial=seen.append
+            study, table, table_path(tmp_path, table), space, BASE, executor, workers=2, on_trial=seen.append
         )
-    assert [r.number for r, _ in found] == [0, 1, 2, 3] and len(seen) == 4
+    assert [r.number for r, _ in found] == [0, 1, 2] and len(seen) == 3
     assert [(r.train.lr, r.train.batch_size) for r, _ in found[:2]] == [(0.005, 20), (0.001, 30)]
     assert [r.preset for r, _ in found[:2]] == ["table-4.1", "section-4.2.2"]
     for result, folder in found:
@@ -69,10 +71,10 @@ def test_search_runs_every_trial_in_a_process_and_keeps_the_cheapest_of_the_best
             assert len(histories(folder)) == SPACE.folds == len(fold_values(folder))
     choice = choose(found, table)
     assert choice.best.value == max(r.value for r, _ in found if r.state == "complete") > 0.5
-    assert choice.chosen.n_weights <= choice.best.n_weights and choice.chosen.number in choice.within
+    assert choice.selected.n_weights <= choice.best.n_weights and choice.selected.number in choice.within
     assert [*choice.rankings] == [r.number for r, _ in found if r.state == "complete"]
-    fitted = refit(table, choice.chosen)
-    assert fitted.chosen["steps"] == int(np.median([fold["steps"] for fold in choice.chosen.chosen]))
+    fitted = refit(table, choice.selected)
+    assert fitted.selected["steps"] == int(np.median([fold["steps"] for fold in choice.selected.selected]))
 
 
 def test_a_second_search_repeats_nothing_and_a_longer_one_adds_the_rest(tmp_path, table):
@@ -218,17 +220,27 @@ def test_a_full_disk_ends_the_search_with_one_sentence_and_the_trial_goes_on_lat
     assert [r.state for r, _ in search(study, table, path, cfg, BASE, InProcess())] == ["complete", "complete"]
 
 
+@pytest.fixture(scope="module")
+def searched(tmp_path_factory):
+    """A way to search one trial: searched once, so that calling it again finds that trial or mends it."""
+    root = tmp_path_factory.mktemp("searched")
+    table, cfg = drawn_table(root), SPACE.model_copy(update={"trials": 1})
+    study = open_study(root, table, cfg, BASE)
+    again = partial(search, study, table, table_path(root, table), cfg, BASE, InProcess())
+    again()
+    return again
+
+
 @pytest.mark.parametrize("name", ["result.json", "trial.json", "scores.safetensors", "fold-00.safetensors"])
 @pytest.mark.parametrize("left", [b"", b'{"number": 0, "sta'], ids=["empty", "truncated"])
-def test_a_damaged_file_of_a_trial_is_made_again(tmp_path, table, name, left):
-    cfg = SPACE.model_copy(update={"trials": 1})
-    study, path = open_study(tmp_path, table, cfg, BASE), table_path(tmp_path, table)
-    [(before, folder)] = search(study, table, path, cfg, BASE, InProcess())
+def test_a_damaged_file_of_a_trial_is_made_again(searched, name, left):
+    [(before, folder)] = searched()
     scores = out_of_fold_scores(folder)
     (folder / name).write_bytes(left)
     if name.startswith("fold"):
         (folder / "result.json").unlink()  # or nobody reads it
-    [(again, _)] = search(study, table, path, cfg, BASE, InProcess())
+    [(again, _)] = searched()
+    assert (folder / name).read_bytes() != left
     assert again.value == before.value and np.array_equal(out_of_fold_scores(folder), scores)
 
 
@@ -261,8 +273,8 @@ def test_a_trial_is_pruned_after_two_folds_where_it_is_worse_on_the_same_people(
     for name, train in (("hopeless", TrainConfig(epochs=1, lr=1e-6)), ("equal", BASE)):
         write_spec(tmp_path / name, spec.model_copy(update={"number": 1, "train": train, "best": best}))
     hopeless, equal = run_trial(tmp_path / "hopeless"), run_trial(tmp_path / "equal")
-    assert hopeless.state == "pruned" and len(hopeless.chosen) == 2
-    assert hopeless.reason.endswith("against trial-0000 on the 6 people judged so far")
+    assert hopeless.state == "pruned" and len(hopeless.selected) == 2
+    assert hopeless.reason.endswith("against trial-0000 on the 6 people evaluated so far")
     assert equal.state == "complete" and equal.value == read_result(best).value
 
 
@@ -325,17 +337,17 @@ def test_models_compete_in_one_search_and_a_cheap_one_is_kept_where_it_is_as_goo
     space = SPACE.model_copy(update={"models": ("head", "lbp-svm"), "trials": 5, "class_weights": ("none",)})
     study = open_study(tmp_path, both, space, BASE)
     found = search(
-        study, both, table_path(tmp_path, both), space, BASE, InProcess(), costs={"features": 20.0, "texture": 2.0}
+        study, both, table_path(tmp_path, both), space, BASE, InProcess(), latency={"features": 20.0, "texture": 2.0}
     )
     assert [r.preset for r, _ in found[:3]] == ["table-4.1", "section-4.2.2", "lbp-svm"]
     by_model = {r.train.model: r for r, _ in found if r.state == "complete"}
     assert set(by_model) == {"head", "lbp-svm"}
     assert by_model["lbp-svm"].ms_per_clip < 20 < by_model["head"].ms_per_clip
     assert set(by_model["lbp-svm"].evaluations) == {"mean_scores"} and len(by_model["head"].evaluations) == 3
-    assert {"cost", "temperature"} == set(by_model["lbp-svm"].chosen[0])
+    assert {"cost", "temperature"} == set(by_model["lbp-svm"].selected[0])
     choice = choose(found, both)
-    assert choice.chosen.train.model == "lbp-svm"
-    assert refit(both, choice.chosen).classifier.descriptors == ("texture",)
+    assert choice.selected.train.model == "lbp-svm"
+    assert refit(both, choice.selected).classifier.descriptors == ("texture",)
 
 
 def with_texture(tmp_path, table, rows):
@@ -389,5 +401,5 @@ def test_what_the_clock_reads_does_not_choose_among_trials_of_equal_cost(tmp_pat
     large = result.model_copy(update={"number": 1, "n_weights": 99, "ms_per_clip": 20.0})
     slow = small.model_copy(update={"ms_per_clip": 40.0})
     folder = tmp_path / "a"
-    assert choose([(small, folder), (large, folder)], table).chosen.number == 0
-    assert choose([(slow, folder), (large, folder)], table).chosen.number == 1
+    assert choose([(small, folder), (large, folder)], table).selected.number == 0
+    assert choose([(slow, folder), (large, folder)], table).selected.number == 1

@@ -7,7 +7,15 @@ import numpy as np
 import pytest
 from skimage.feature import local_binary_pattern
 
-from fer_core.features.descriptors.texture import BINS, GRID, _uniform_bins, pattern_codes, texture
+from fer_core.features.descriptors.texture import (
+    BINS,
+    GRID,
+    _uniform_bins,
+    has_no_change,
+    pattern_codes,
+    texture,
+    texture_change,
+)
 
 rng = np.random.default_rng(0)
 NOISE = rng.integers(0, 256, (80, 90), dtype=np.uint8)
@@ -47,3 +55,12 @@ def test_the_last_face_alone_is_described_cell_by_cell():
     changed = clip.copy()
     changed[-1, :20, :20] = 0  # well inside the first cell
     assert np.flatnonzero((texture(changed) != found).any(axis=1)).tolist() == [0]
+
+
+def test_the_change_of_texture_is_of_the_last_face_from_the_first_and_turns_round_with_the_clip():
+    clip = rng.integers(0, 256, (3, 112, 112), dtype=np.uint8)
+    found = texture_change(clip)
+    assert found.shape == (GRID**2, BINS) and found.dtype == np.float32
+    assert np.array_equal(found, texture(clip) - texture(clip[:1]))
+    assert np.array_equal(texture_change(clip[::-1]), -found)
+    assert has_no_change(np.stack([found, texture_change(clip[:1])])).tolist() == [False, True]
