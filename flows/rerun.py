@@ -159,7 +159,11 @@ def _format_comparison(recorded: Recorded, comparison: Comparison) -> str:
     if differing:
         lines += ["| number | then | now | largest difference |", "| --- | --- | --- | --- |"]
         lines += [f"| {c.name} | {c.then:.6g} | {c.now:.6g} | {c.worst:.3g} |" for c in differing]
-        lines += ["", "Bits agree on the same machine with the same thread count; elsewhere, look at the size.", ""]
+        lines += [
+            "",
+            "Bits agree on the same machine with the same thread count; on another one, look at the size of the difference.",
+            "",
+        ]
     if comparison.environment:
         lines += ["| machine | then | now |", "| --- | --- | --- |"]
         lines += [

@@ -48,8 +48,8 @@ def torchvision_checkpoint(weights: WeightsEnum) -> StateDict:
             torch.hub.download_url_to_file(url, str(path), hash_prefix=path.stem.rsplit("-", 1)[1], progress=False)
         except (URLError, OSError, RuntimeError) as exc:
             raise WeightsError(
-                f"weights {path.name} are not on this machine and cannot be downloaded ({exc}); fetch {url} elsewhere "
-                f"and put it at {path}, or use backbone.name=efficientnet-lite0, whose weights are installed"
+                f"weights {path.name} are not on this machine and cannot be downloaded ({exc}); fetch {url} on another "
+                f"machine and put it at {path}, or use backbone.name=efficientnet-lite0, whose weights are installed"
             ) from exc
     state, _ = read_checkpoint(path)
     return state

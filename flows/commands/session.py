@@ -129,7 +129,7 @@ class Session:
 
     @contextmanager
     def bars(self) -> Iterator[Callable[[str, int, int], None]]:
-        """Bars on the terminal (none elsewhere), one for each `what` of the callback: (what, done, total)."""
+        """Show a progress bar for each `what` of the callback (what, done, total); without a terminal show nothing."""
         if not self.err.is_terminal:
             yield lambda what, done, total: None
             return

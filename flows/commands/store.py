@@ -76,7 +76,7 @@ def store(
 
 
 def _confirmed(session: Session, question: str) -> bool:
-    """Ask on a terminal; elsewhere nobody can agree."""
+    """Ask on a terminal; without one the answer is no."""
     return sys.stdin.isatty() and not session.as_json and typer.confirm(question, err=True)
 
 
