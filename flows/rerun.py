@@ -161,7 +161,7 @@ def _format_comparison(recorded: Recorded, comparison: Comparison) -> str:
         lines += [f"| {c.name} | {c.then:.6g} | {c.now:.6g} | {c.worst:.3g} |" for c in differing]
         lines += [
             "",
-            "Bits agree on the same machine with the same thread count; on another one, look at the size of the difference.",
+            "Bits agree on the same machine with the same thread count; on others, look at the size.",
             "",
         ]
     if comparison.environment:
