@@ -66,8 +66,21 @@ RESERVED = frozenset(
     {
         *("clip", "path", "label", "status", "emotion", "confidence", "abstained", "frames", "frames_used"),
         *("frames_selected", "frames_total", "flags", "reason", "rule", "model", "model_version", "model_digest"),
-        *("clip_digest", "explanation", "seconds", "frame", "time_s", "x", "y", "width", "height", "weight", "used"),
-        *("share", "trained_on", "none"),
+        *(
+            "clip_digest",
+            "explanation",
+            "processing_s",
+            "frame",
+            "time_s",
+            "x",
+            "y",
+            "width",
+            "height",
+            "weight",
+            "used",
+        ),
+        *("share", "seen_in_training", "none", "subject", "dataset", "duration_s", "fps", "synthetic_trained"),
+        *("person", "start_s", "end_s"),
     }
 )
 MOST_CLASSES = 20
@@ -97,7 +110,9 @@ def label_fault(label: str) -> str:
     """Return the reason why a label cannot name a class; '' when it can."""
     if not _LABEL.fullmatch(label):
         return "a label has up to 30 letters a to z, digits and _"
-    return "that is the name of a column in the tables of results; call it something else" if label in RESERVED else ""
+    if label in RESERVED or label.startswith("group_"):
+        return "that is the name of a column in the tables of results; call it something else"
+    return ""
 
 
 def ordered(labels: Iterable[str]) -> Classes:

@@ -28,8 +28,8 @@ def score_flow(paths: Paths, out: str = "", config: RunConfig = RunConfig()) -> 
 
     Args:
         paths: video files, folders of them, or manifests.
-        out: folder of verdicts.csv, verdicts.parquet, frames.parquet and report.html, older ones in it replaced; empty:
-            a new folder in `scored` of the workspace.
+        out: folder of the tables (see docs/outputs.md) and report.html, older ones in it replaced; empty: a new folder
+            in `scored` of the workspace.
         config: all settings; `score`, `limits` and `tracking` matter here.
     """
     config = settle(config)

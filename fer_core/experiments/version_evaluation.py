@@ -176,7 +176,7 @@ def _left_out(clip: Clip, scorer: ClipScorer) -> str:
         return "without a label"
     if clip.emotion not in scorer.classes:
         return "of a class that the version does not know"
-    return "of people it was trained on" if scorer.trained_on(clip) else ""
+    return "of people it was trained on" if scorer.seen_in_training(clip) else ""
 
 
 def _scored(

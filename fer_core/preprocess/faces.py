@@ -8,6 +8,7 @@ from enum import StrEnum
 import numpy as np
 
 from fer_core.errors import ShapeError
+from fer_core.preprocess.flags import FLAGS
 
 
 class FrameStatus(StrEnum):
@@ -69,7 +70,7 @@ class Faces:
         apex: index (from 0) of the frame at which the clip was cut; -1 if it was not cut.
         width, height: size of the upright first frame in pixels.
         duration_s: duration in seconds, from the container or the decoded frames; 0 if unknown.
-        flags: words for the report, sorted (`several_faces`, `tracked_lost`, `truncated`, `one_frame`, `hdr` ...).
+        flags: words for the report, sorted; each is one of `FLAGS`.
     """
 
     key: str
@@ -88,6 +89,8 @@ class Faces:
             raise ShapeError(f"faces must be (n, size, size) uint8, but got {self.pixels.shape} {self.pixels.dtype}")
         if len(self.pixels) != int(self.ledger.used.sum()):
             raise ShapeError(f"{len(self.pixels)} faces, but the ledger has {int(self.ledger.used.sum())} used frames")
+        if unknown := set(self.flags) - FLAGS:
+            raise ShapeError(f"unknown flags: {', '.join(sorted(unknown))}; each must be in preprocess/flags.py")
 
     @property
     def n_used(self) -> int:

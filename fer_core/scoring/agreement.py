@@ -14,14 +14,14 @@ class Agreement:
 
     Args:
         clips: all clips.
-        trained_on: clips of subjects that the model was trained on.
+        seen_in_training: clips of subjects that the model was trained on.
         unnamed: clips with unknown subject; only a manifest can name subjects.
-        labelled: clips with a label and a prediction, without those of `trained_on`.
+        labelled: clips with a label and a prediction, without those of `seen_in_training`.
         right: clips among these that are predicted correctly.
     """
 
     clips: int
-    trained_on: int
+    seen_in_training: int
     unnamed: int
     labelled: int
     right: int
@@ -29,11 +29,11 @@ class Agreement:
     @classmethod
     def of(cls, rows: Sequence[ClipScore]) -> Agreement:
         """Count the rows of a batch."""
-        judged = [row for row in rows if row.label in row.classes and row.emotion and not row.trained_on]
+        judged = [row for row in rows if row.label in row.classes and row.emotion and not row.seen_in_training]
         return cls(
             clips=len(rows),
-            trained_on=sum(row.trained_on is True for row in rows),
-            unnamed=sum(row.trained_on is None for row in rows),
+            seen_in_training=sum(row.seen_in_training is True for row in rows),
+            unnamed=sum(row.seen_in_training is None for row in rows),
             labelled=len(judged),
             right=sum(row.label == row.emotion for row in judged),
         )
@@ -41,7 +41,7 @@ class Agreement:
     @property
     def sentence(self) -> str:
         """The numbers as a sentence."""
-        text = f"{self.trained_on} of {self.clips} clips show people the model was trained on"
+        text = f"{self.seen_in_training} of {self.clips} clips show people the model was trained on"
         text += f"; {self.unnamed} do not say whom they show" if self.unnamed else ""
-        left_out = ", the people trained on left out" if self.trained_on else ""
+        left_out = ", the people trained on left out" if self.seen_in_training else ""
         return text + (f"; {self.right} of {self.labelled} verdicts are as labelled{left_out}" if self.labelled else "")

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from fer_core.clips.clip import clip_digest
+from fer_core.clips.clip import Clip, clip_digest
 from fer_core.config import LimitsConfig
 from fer_core.errors import ClipError, ClipStatus, StoreError
 from fer_core.preprocess.admit import admit
@@ -38,8 +38,8 @@ class Batch:
 
     Args:
         rows: one per item, in order.
-        out: the folder with `verdicts.csv`, `verdicts.parquet`, `frames.parquet`, `report.html`, and `explanations/` if
-            they were requested.
+        out: the folder with `verdicts` and `frames` as CSV and Parquet, `verdicts.json`, `report.html`, and
+            `explanations/` if they were requested.
         remembered: number of rows from an earlier run.
     """
 
@@ -86,7 +86,7 @@ def score_batch(
     for place, item in enumerate(items):
         row = rows.get(scorer.key_of(item.clip, item.digest)) if item.digest else None
         if row is not None:
-            found[place] = replace(row, clip=item.clip.id, path=str(item.clip.path), label=item.clip.emotion)
+            found[place] = _named(row, item.clip)
     remembered = len(found)
     if progress:
         progress(remembered, len(items))
@@ -97,7 +97,9 @@ def score_batch(
             rows.put(scorer.key_of(items[place].clip, row.digest), row)
         if progress:
             progress(len(found), len(items))
-    named = (replace(found[place], trained_on=scorer.trained_on(item.clip)) for place, item in enumerate(items))
+    named = (
+        replace(found[place], seen_in_training=scorer.seen_in_training(item.clip)) for place, item in enumerate(items)
+    )
     batch = Batch(tuple(named), out, remembered)
     write_explanations(batch.rows, out)
     write_tables(batch.rows, scorer, out)
@@ -142,7 +144,8 @@ class RowStore:
             "digest": row.digest,
             "decisive": list(row.decisive),
             "ledger": None if row.ledger is None else [s.value for s in row.ledger.status],
-            "seconds": row.seconds,
+            "duration_s": row.duration_s,
+            "processing_s": row.processing_s,
         }
         self.entries.put(key, arrays, note)
 
@@ -172,8 +175,22 @@ class RowStore:
             thumbnail=arrays["thumbnail"].tobytes(),
             decisive=tuple(note["decisive"]),
             explanation=arrays["explanation"].tobytes(),
-            seconds=note["seconds"],
+            duration_s=note["duration_s"],
+            processing_s=note["processing_s"],
         )
+
+
+def _named(row: ClipScore, clip: Clip) -> ClipScore:
+    """Return a stored row as the row of `clip`, which has the same content."""
+    return replace(
+        row,
+        clip=clip.id,
+        path=str(clip.path),
+        label=clip.emotion,
+        subject=clip.subject,
+        dataset=clip.dataset,
+        groups=clip.groups,
+    )
 
 
 def _ledger(arrays: dict[str, np.ndarray], note: dict[str, Any]) -> Ledger | None:

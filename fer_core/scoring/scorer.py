@@ -7,8 +7,8 @@ import contextlib
 import itertools
 import tempfile
 import time
-from collections.abc import Callable, Generator, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +38,7 @@ from fer_core.scoring.explain import decisive, head_of, motion_of, moved, strip,
 from fer_core.scoring.inputs import Item, named
 from fer_core.store import cache_key
 
-SCORING_VERSION = 6  # raised whenever the same faces and model give another row
+SCORING_VERSION = 7  # raised whenever the same faces and model give another row
 _THUMBNAIL = 64
 STILL_FACE = "abstained: nothing moved; this model needs a clip that starts with a neutral face"
 FADING_FACE = "abstained: the clip seems to begin with an expression; this model needs a neutral start"
@@ -81,13 +81,15 @@ class ClipScore:
         clip: id of the clip.
         path: path of the file.
         label: true class, if a manifest names it.
-        trained_on: True if the model was trained on the clip's subject; None if unknown.
+        subject, dataset, groups: of the clip in its manifest; empty without one.
+        seen_in_training: True if the model was trained on the clip's subject; None if the subject is unknown.
         status: `ok`, `low_quality`, or the kind of error.
         reason: explanation of the status; empty if it is `ok`.
         emotion: predicted class; None without a prediction.
         probabilities: (k,) calibrated, in the model's class order; None without a prediction.
         abstained: True if the prediction is too uncertain, or the clip's quality too low.
         n_used, n_selected, n_frames: numbers of frames with a face, selected, and decoded.
+        duration_s: duration of the clip in seconds; 0 if unknown.
         flags: of preprocessing (`several_faces`, `truncated` ...).
         digest: content digest of the clip; empty if it could not be read.
         ledger: all selected frames.
@@ -97,7 +99,7 @@ class ClipScore:
         decisive: indices, among the used frames, of the explained frames; empty unless requested.
         explanation: JPEG of their faces with Grad-CAM heat maps, and of the moved points for a model that reads motion;
             empty unless requested.
-        seconds: wall-clock time.
+        processing_s: wall-clock time of scoring the clip, in seconds.
     """
 
     clip: str
@@ -106,13 +108,17 @@ class ClipScore:
     classes: Classes
     reason: str = ""
     label: str | None = None
-    trained_on: bool | None = None
+    subject: str = ""
+    dataset: str = ""
+    groups: Mapping[str, str] = field(default_factory=dict)
+    seen_in_training: bool | None = None
     emotion: str | None = None
     probabilities: np.ndarray | None = None
     abstained: bool = False
     n_used: int = 0
     n_selected: int = 0
     n_frames: int = 0
+    duration_s: float = 0.0
     flags: tuple[str, ...] = ()
     digest: str = ""
     ledger: Ledger | None = None
@@ -121,7 +127,7 @@ class ClipScore:
     thumbnail: bytes = b""
     decisive: tuple[int, ...] = ()
     explanation: bytes = b""
-    seconds: float = 0.0
+    processing_s: float = 0.0
 
     @property
     def confidence(self) -> float:
@@ -129,6 +135,11 @@ class ClipScore:
         if self.probabilities is None or self.emotion is None:
             return float("nan")
         return float(self.probabilities[self.classes.index(self.emotion)])
+
+    @property
+    def fps(self) -> float:
+        """Mean number of frames per second; NaN if the duration is unknown."""
+        return self.n_frames / self.duration_s if self.duration_s > 0 else float("nan")
 
 
 class ClipScorer:
@@ -172,7 +183,7 @@ class ClipScorer:
         self._warm = WarmChildren(self.limits)  # starting a child process takes longer than most clips
         self._features = None if store_root is None else FeatureStore(store_root)
 
-    def trained_on(self, clip: Clip) -> bool | None:
+    def seen_in_training(self, clip: Clip) -> bool | None:
         """True if the model was trained on the clip's subject; None if the subject is unknown."""
         return was_trained_on(self.bundle.facts, clip.subject) if clip.subject else None
 
@@ -336,7 +347,7 @@ class ClipScorer:
             decisive=chosen,
             explanation=explanation,
             **self._about(made.clip, made) | {"flags": tuple(sorted({*faces.flags, *scores.flags}))},
-            seconds=made.seconds + (whole.seconds if whole else 0.0) + time.monotonic() - started,
+            processing_s=made.seconds + (whole.seconds if whole else 0.0) + time.monotonic() - started,
         )
 
     def _unfit(self, scores: Scores, course: Faces | None) -> str:
@@ -367,9 +378,12 @@ class ClipScorer:
         return tuple(chosen.tolist()), strip(pictures)
 
     def _failed(self, clip: Clip, error: ClipError, made: ClipFaces | None = None) -> ClipScore:
-        seconds = made.seconds if made else 0.0
         return ClipScore(
-            status=error.status, reason=error.reason, abstained=True, **self._about(clip, made), seconds=seconds
+            status=error.status,
+            reason=error.reason,
+            abstained=True,
+            **self._about(clip, made),
+            processing_s=made.seconds if made else 0.0,
         )
 
     def _about(self, clip: Clip, made: ClipFaces | None) -> dict[str, Any]:
@@ -377,13 +391,16 @@ class ClipScorer:
             "clip": clip.id,
             "path": str(clip.path),
             "label": clip.emotion,
+            "subject": clip.subject,
+            "dataset": clip.dataset,
+            "groups": clip.groups,
             "classes": self.classes,
             "digest": made.digest if made else "",
         }
         if made and made.faces:
             faces = made.faces
             about |= {"n_used": faces.n_used, "n_selected": faces.n_selected, "n_frames": faces.n_frames}
-            about |= {"flags": faces.flags, "ledger": faces.ledger}
+            about |= {"flags": faces.flags, "ledger": faces.ledger, "duration_s": faces.duration_s}
         return about
 
 

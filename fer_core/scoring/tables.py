@@ -1,9 +1,13 @@
-"""Write the rows of a batch: `verdicts.csv` for reading, `verdicts.parquet` and `frames.parquet` for programs."""
+"""Write the tables of a batch: `verdicts` as CSV, Parquet and JSON, `frames` as CSV and Parquet.
+
+`docs/outputs.md` explains every column; a test compares it with the columns that are written.
+"""
 
 from __future__ import annotations
 
 import csv
 import io
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -20,11 +24,15 @@ from fer_core.store import write_atomic
 
 
 def write_tables(rows: Sequence[ClipScore], scorer: ClipScorer, out: Path) -> None:
-    """Write the three tables into `out`, each completely or not at all. Raises StoreError if this fails."""
-    records = [record(row, scorer) for row in rows]
+    """Write the tables into `out`, each completely or not at all. Raises StoreError if this fails."""
+    groups = tuple(sorted({name for row in rows for name in row.groups}))
+    records = [record(row, scorer, groups) for row in rows]
     write_atomic(out / "verdicts.csv", _csv(records).encode())
-    write_table(pa.Table.from_pylist(records, schema=_verdict_schema(scorer.classes)), out / "verdicts.parquet")
-    write_table(_frames(rows, scorer.classes), out / "frames.parquet")
+    write_table(pa.Table.from_pylist(records, schema=verdict_schema(scorer.classes, groups)), out / "verdicts.parquet")
+    write_atomic(out / "verdicts.json", json.dumps(records, indent=1).encode())
+    frames = _frames(rows, scorer.classes)
+    for name in ("frames.csv", "frames.parquet"):
+        write_table(frames, out / name)
 
 
 def write_explanations(rows: Sequence[ClipScore], out: Path) -> None:
@@ -39,14 +47,21 @@ def _explanation(row: ClipScore) -> str:
     return f"explanations/{row.digest[:16]}.jpg" if row.explanation else ""
 
 
-def record(row: ClipScore, scorer: ClipScorer) -> dict[str, Any]:
-    """Return a row as column -> value; None for a missing value."""
+def record(row: ClipScore, scorer: ClipScorer, groups: Sequence[str] = ()) -> dict[str, Any]:
+    """Return a row as column -> value; None for a missing value.
+
+    Args:
+        groups: the `group_*` columns of the batch, without the prefix.
+    """
     probabilities = [None] * len(row.classes) if row.probabilities is None else row.probabilities.tolist()
     return {
         "clip": printable(row.clip),
         "path": printable(row.path),
+        "subject": printable(row.subject) or None,
+        "dataset": printable(row.dataset) or None,
+        **{f"group_{name}": row.groups.get(name) for name in groups},
         "label": row.label and str(row.label),
-        "trained_on": row.trained_on,
+        "seen_in_training": row.seen_in_training,
         "status": row.status.value,
         "emotion": row.emotion and str(row.emotion),
         "confidence": None if np.isnan(row.confidence) else row.confidence,
@@ -55,15 +70,18 @@ def record(row: ClipScore, scorer: ClipScorer) -> dict[str, Any]:
         "frames_used": row.n_used,
         "frames_selected": row.n_selected,
         "frames_total": row.n_frames,
+        "duration_s": row.duration_s or None,
+        "fps": None if np.isnan(row.fps) else row.fps,
         "flags": " ".join(row.flags),
         "reason": printable(row.reason),
         "rule": scorer.joined_by,
         "model": scorer.name,
         "model_version": scorer.version,
         "model_digest": scorer.bundle.digest,
+        "synthetic_trained": scorer.bundle.facts.synthetic,
         "clip_digest": row.digest,
         "explanation": _explanation(row),
-        "seconds": round(row.seconds, 3),
+        "processing_s": round(row.processing_s, 3),
     }
 
 
@@ -84,14 +102,18 @@ def _cell(value: Any) -> str:
     return shown_cell(value) if isinstance(value, str) else f"{value:.6g}"
 
 
-def _verdict_schema(classes: Classes) -> pa.Schema:
+def verdict_schema(classes: Classes, groups: Sequence[str] = ()) -> pa.Schema:
+    """Return the columns of `verdicts.parquet` with their types."""
     text, number, count = pa.string(), pa.float64(), pa.int32()
     return pa.schema(
-        [("clip", text), ("path", text), ("label", text), ("trained_on", pa.bool_()), ("status", text)]
+        [("clip", text), ("path", text), ("subject", text), ("dataset", text), *((f"group_{g}", text) for g in groups)]
+        + [("label", text), ("seen_in_training", pa.bool_()), ("status", text)]
         + [("emotion", text), ("confidence", number), *((str(c), number) for c in classes), ("abstained", pa.bool_())]
         + [(name, count) for name in ("frames_used", "frames_selected", "frames_total")]
+        + [("duration_s", number), ("fps", number)]
         + [(name, text) for name in ("flags", "reason", "rule", "model", "model_version", "model_digest")]
-        + [("clip_digest", text), ("explanation", text), ("seconds", number)]
+        + [("synthetic_trained", pa.bool_())]
+        + [("clip_digest", text), ("explanation", text), ("processing_s", number)]
     )
 
 

@@ -226,7 +226,7 @@ def score(
     ] = None,
     follow_links: FollowLinks = False,
 ) -> dict[str, Any]:
-    """Score videos with the champion: verdicts.csv, verdicts.parquet and report.html, one row per clip."""
+    """Score videos with the champion: tables with one row per clip, tables of frames, and report.html."""
     from fer_core.scoring.batch import new_folder
     from fer_core.scoring.inputs import collect
     from fer_core.workspace import Workspace
@@ -251,6 +251,8 @@ def score(
     else:
         arguments = {"paths": [str(p) for p in paths], "out": str(out or "")}
         result = run_flow(session, "flows.score", "score_flow", config, **arguments)
+    if result["synthetic_trained"]:
+        session.say("trained on synthetic faces only: its verdicts on real people are unproven")
     if (strict or config.score.strict) and result["unscored"]:
         session.exit_code = BAD_ROWS
     return result

@@ -83,11 +83,12 @@ def summarize(scorer: ClipScorer, batch: Batch) -> dict[str, Any]:
         "abstained": sum(row.abstained for row in batch.rows if row.status.scored),
         "unscored": batch.unscored,
         "remembered": batch.remembered,
-        "trained_on": agreement.trained_on,
+        "seen_in_training": agreement.seen_in_training,
         "unnamed": agreement.unnamed,
         "labelled": agreement.labelled or None,
         "right": agreement.right if agreement.labelled else None,
         "people": agreement.sentence,
         "model": f"{scorer.name} version {scorer.version}",
+        "synthetic_trained": scorer.bundle.facts.synthetic,
         "report": str(batch.out / "report.html"),
     }

@@ -103,10 +103,10 @@ def test_a_page_does_not_call_calibrated_what_is_not(html, rows, scorer):
 
 def test_people_trained_on_are_told_and_left_out_of_what_is_right(rows, scorer):
     one, other = [replace(row, label=row.emotion) for row in rows if row.emotion and row.clip != EVIL][:2]
-    page = report_html([replace(one, trained_on=True), replace(other, trained_on=False)], scorer)
+    page = report_html([replace(one, seen_in_training=True), replace(other, seen_in_training=False)], scorer)
     assert "1 of 2 clips show people the model was trained on; 1 of 1 verdicts are as labelled" in page
     assert page.count("<em>seen in training</em>") == 1 and page.count(">as labelled</em>") == 1
-    page = report_html([replace(row, trained_on=True) for row in (one, other)], scorer)
+    page = report_html([replace(row, seen_in_training=True) for row in (one, other)], scorer)
     assert page.count("<em>seen in training</em>") == 2 and "as labelled" not in page
 
 

@@ -50,7 +50,9 @@ def test_second_run_does_no_work_and_says_so(batch, scorer, videos, store_root, 
     again = score_batch(scorer, collect([videos]), tmp_path, store_root)
     assert again.remembered == 7  # the empty file is refused before it is read, each time
     assert (tmp_path / "frames.parquet").read_bytes() == (batch.out / "frames.parquet").read_bytes()
-    before, after = (pd.read_parquet(out / "verdicts.parquet").drop(columns="seconds") for out in (batch.out, tmp_path))
+    before, after = (
+        pd.read_parquet(out / "verdicts.parquet").drop(columns="processing_s") for out in (batch.out, tmp_path)
+    )
     pd.testing.assert_frame_equal(before, after)
 
 
@@ -153,8 +155,10 @@ def test_results_replace_older_ones_whole(scorer, videos, store_root, tmp_path):
         store_root,
     )
     assert sorted(p.name for p in tmp_path.iterdir()) == [
+        "frames.csv",
         "frames.parquet",
         "verdicts.csv",
+        "verdicts.json",
         "verdicts.parquet",
     ]
     assert not (tmp_path / "verdicts.csv").read_text().startswith("older")
@@ -185,6 +189,11 @@ def test_people_trained_on_are_told_and_left_out_of_the_share_that_is_right(scor
         "2 of 3 verdicts are as labelled, the people trained on left out"
     )
     assert batch.agreement.sentence == told
-    assert pd.read_parquet(tmp_path / "out" / "verdicts.parquet")["trained_on"].tolist() == [True, False, False, None]
+    assert pd.read_parquet(tmp_path / "out" / "verdicts.parquet")["seen_in_training"].tolist() == [
+        True,
+        False,
+        False,
+        None,
+    ]
     with (tmp_path / "out" / "verdicts.csv").open(newline="") as file:
-        assert [line["trained_on"] for line in csv.DictReader(file)] == ["true", "false", "false", ""]
+        assert [line["seen_in_training"] for line in csv.DictReader(file)] == ["true", "false", "false", ""]
