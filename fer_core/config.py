@@ -267,6 +267,7 @@ Rule = Literal["majority_vote", "mean_scores", "log_mean_scores"]
 WeightScheme = Literal["none", "inverse_frequency", "balanced", "effective_number", "square_root"]
 Sampling = Literal["none", "over", "under"]
 Transfer = Literal["frozen", "last_block"]
+Relative = Literal["none", "neutral"]
 Device = Literal["auto", "cpu", "cuda", "mps"]
 _NETWORK = {"optimizer": "adam", "lr": 1e-3, "weight_decay": 1e-4, "batch_size": 16, "dropout": 0.5}
 RECIPES: dict[str, dict[str, Any]] = {  # default settings of networks over clips; batches are of clips
@@ -323,6 +324,11 @@ class TrainConfig(Settings):
         description="frozen: fixed features of the backbone (§2.8); last_block: its last block is fine-tuned too, from "
         "stored maps",
     )
+    relative: Relative = Field(
+        "none",
+        description="neutral: the head reads each frame's features beside their difference to the same person's "
+        "neutral face: the first faces of the clip that the backbone classifies as neutral, else its first face",
+    )
     block_lr: float = Field(1e-4, gt=0, le=1, description="Learning rate of the last block, last_block only")
     augment: AugmentConfig = AugmentConfig()
     pretrained_fc: bool = Field(True, description="Start from the backbone's FC layers if the shapes are equal")
@@ -343,6 +349,11 @@ class TrainConfig(Settings):
     def _contradictions(self) -> TrainConfig:
         if self.nesterov and self.momentum == 0:
             raise ValueError("nesterov needs momentum > 0; got momentum=0")
+        if self.relative == "neutral" and not self.compares:
+            raise ValueError(
+                "relative=neutral compares stored features of unaugmented faces; set transfer=frozen and "
+                "augment.views=1, or relative=none"
+            )
         read = _read_by(self.model)
         if unread := [name for name in self.differing if name not in read]:
             raise ValueError(
@@ -350,6 +361,11 @@ class TrainConfig(Settings):
                 f"{', '.join(read[1:])}. All fields are read by {' and '.join(FC_HEAD_MODELS)}"
             )
         return self
+
+    @property
+    def compares(self) -> bool:
+        """True if frames can be compared with a neutral face: the block is frozen, and faces are not augmented."""
+        return self.transfer == "frozen" and self.augment.views == 1
 
     @property
     def rules(self) -> tuple[Rule, ...]:
@@ -427,6 +443,11 @@ class SearchConfig(Settings):
     transfer: tuple[Transfer, ...] = Field((), description="Transfer modes to search; empty: only train.transfer")
     views: tuple[Annotated[int, Field(ge=1, le=64)], ...] = Field(
         (), description="Numbers of views to search; empty: only train.augment.views"
+    )
+    relative: tuple[Relative, ...] = Field(
+        (),
+        description="Values of train.relative to search, for heads on frozen features of unaugmented faces; empty: "
+        "only train.relative",
     )
     full: bool = Field(False, description="Search optimiser, dropout and weight decay too")
     presets: bool = Field(True, description="Try the thesis's two settings first")

@@ -122,7 +122,9 @@ def _requirements(chosen: Sequence[ClipModel], config: RunConfig) -> FeatureRequ
     found = joint_requirements(chosen)
     if not found.plain:
         return found
-    return replace(requirements_of(config.train.with_model("head")), descriptors=found.descriptors)
+    return replace(
+        requirements_of(config.train.with_model("head")), descriptors=found.descriptors, neutral=found.neutral
+    )
 
 
 def _external_table(

@@ -160,6 +160,7 @@ def trial_row(result: TrialResult, choice: Choice) -> dict[str, Any]:
         "widths": ("-".join(map(str, train.widths)) or "linear") if headed else "",
         "class weights": train.class_weights,
         "transfer": train.transfer if headed else "",
+        "relative": train.relative if headed else "",
         "views": train.augment.views if headed else "",
         "weights": result.n_weights,
         "CPU ms a clip": round(result.ms_per_clip, 1) if result.n_weights else "",

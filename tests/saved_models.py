@@ -16,8 +16,8 @@ from fer_core.models.record import ModelFacts
 
 @cache
 def lite0() -> Backbone:
-    """The default backbone, loaded once: a child process converts its checkpoint."""
-    return load_backbone(BackboneConfig())
+    """A backbone whose weights are installed, loaded once: a child process converts its checkpoint."""
+    return load_backbone(BackboneConfig(name="efficientnet-lite0"))
 
 
 RULES = ("majority_vote", "mean_scores", "log_mean_scores")

@@ -23,7 +23,8 @@ from fer_core.features.augment import PLAIN, View
 from fer_core.features.backbone import Backbone
 from fer_core.features.descriptors.catalogue import DESCRIPTORS, of_course
 from fer_core.features.inputs import ClipInputs
-from fer_core.features.store import FeatureStore, Layer, feature_key
+from fer_core.features.neutral_reference import NEUTRAL
+from fer_core.features.store import FeatureStore, Layer, feature_key, neutral_key
 from fer_core.store import EntryStore, cache_key
 from fer_core.workspace import Workspace
 
@@ -226,12 +227,14 @@ class FeatureRequirements:
         features: augmented views for which features are needed.
         maps: views for which maps at the backbone's cut are needed.
         descriptors: names of descriptors.
+        neutral: True if features of the clips' neutral faces are needed.
     """
 
     plain: bool = True
     features: tuple[View, ...] = ()
     maps: tuple[View, ...] = ()
     descriptors: tuple[str, ...] = ()
+    neutral: bool = False
 
     def parts(self) -> Iterator[tuple[Layer, View]]:
         """Yield (layer, view) pairs; maps come first, because features are computed from stored maps."""
@@ -246,7 +249,7 @@ class FeatureRequirements:
     @property
     def course(self) -> bool:
         """True if the whole-course faces of the clips are needed."""
-        return of_course(self.descriptors)
+        return self.neutral or of_course(self.descriptors)
 
 
 def store_features(
@@ -307,7 +310,7 @@ def clips_table(
     Args:
         backbone: None if no features are needed; the table's features are then (N, 0).
         fingerprint: fingerprint of the data.
-        course: rows of the same clips' whole-course faces, if a descriptor reads them.
+        course: rows of the same clips' whole-course faces, if `extra` needs them.
         extra: the features and descriptors that the table contains.
     """
     by_id, whole = {row.clip: row for row in rows}, {row.clip: row for row in course}
@@ -330,6 +333,13 @@ def clips_table(
             "described", keys, lambda: (descriptor.describe(f.pixels)[None] for f in stored_faces(of, workspace)), name
         )
 
+    def neutral() -> Part:
+        assert backbone is not None
+        of = [whole[c.id] for c in clips]
+        keys = [neutral_key(row.key, backbone) for row in of]
+        faces = stored_faces(of, workspace)
+        return Part("described", keys, lambda: (workspace.features.neutral(f, backbone)[None] for f in faces), NEUTRAL)
+
     note = {**(backbone.identity if backbone else {}), "preprocess": cfg.model_dump_json(), "fingerprint": fingerprint}
     if extra.plain:
         plain = part(*_PLAIN)
@@ -337,4 +347,6 @@ def clips_table(
     else:
         keys, features = [row.key for row in chosen], [np.empty((row.n_used, 0), np.float16) for row in chosen]
     parts = [*(part(layer, view) for layer, view in extra.parts()), *map(described, extra.descriptors)]
+    if extra.neutral:
+        parts.append(neutral())
     return build_table(clips, features, keys, workspace.features, note, manifest.classes, parts)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 import numpy as np
 
@@ -16,10 +17,11 @@ from fer_core.dataset.table import FeatureRequirements
 from fer_core.features.backbone import Backbone
 from fer_core.features.descriptors.catalogue import DESCRIPTORS
 from fer_core.features.inputs import ClipInputs
+from fer_core.features.neutral_reference import NEUTRAL, neutral_reference
 from fer_core.models.base import ClipClassifier
 from fer_core.workspace import Workspace
 
-LatencyOf = Mapping[str, float]  # `features` or the name of a descriptor -> ms per clip
+LatencyOf = Mapping[str, float]  # `features`, `neutral` or the name of a descriptor -> ms per clip
 FEATURES = "features"
 _TIMED_INPUTS, _TIMED_CLIPS, _RUNS = 2, 9, 3
 
@@ -35,16 +37,18 @@ def measure_latency(
 
     Args:
         rows: rows of the clips' expression faces.
-        course: rows of the clips' whole-course faces, if a descriptor reads them.
+        course: rows of the clips' whole-course faces, if `wanted` needs them.
         wanted: the features and descriptors to measure.
     Returns:
-        `features` or the name of a descriptor -> ms per clip.
+        `features`, `neutral` or the name of a descriptor -> ms per clip.
     Raises:
         DataError: the faces are not in the store any more.
     """
     found = {}
     if wanted.plain and backbone is not None:
         found[FEATURES] = _median_ms(rows, workspace, backbone.features)
+        if wanted.neutral:
+            found[NEUTRAL] = _median_ms(course, workspace, partial(neutral_reference, backbone))
     for name in wanted.descriptors:
         descriptor = DESCRIPTORS[name]
         of = rows if descriptor.source == "expression" else course
@@ -55,10 +59,10 @@ def measure_latency(
 def ms_per_clip(classifier: ClipClassifier, inputs: ClipInputs, clips: np.ndarray, latency: LatencyOf) -> float:
     """Return the latency of a classifier in ms per clip: its median CPU time plus the latency of its inputs.
 
-    Inputs that are not in `costs` count as 0.
+    Inputs that are not in `latency` count as 0.
     """
     seconds = [_cpu_s(classifier.scores, inputs, np.array([clip])) for clip in clips[:_TIMED_CLIPS]]
-    read = [FEATURES] * classifier.reads_features + list(classifier.descriptors)
+    read = [FEATURES] * classifier.reads_features + [NEUTRAL] * classifier.reads_neutral + list(classifier.descriptors)
     return 1000 * float(np.median(seconds)) + sum(latency.get(name, 0.0) for name in read)
 
 

@@ -6,7 +6,7 @@ import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
@@ -17,6 +17,7 @@ from fer_core.emotions import Classes, ordered
 from fer_core.errors import ConfigError, WeightsError
 from fer_core.features.architectures import (
     ARCHITECTURES,
+    Architecture,
     LogProbabilities,
     Normalization,
     above,
@@ -96,6 +97,13 @@ class Backbone(ABC):
             WeightsError: a feature exceeds the range of float16.
         """
 
+    def log_probabilities(self, pixels: np.ndarray) -> np.ndarray | None:
+        """Compute (n, 7) log probabilities of the network's own classes, in `SEVEN` order, for (n, h, w) uint8 faces.
+
+        None if the network has no classes of its own.
+        """
+        return None
+
     @abstractmethod
     def on_cpu(self) -> Backbone:
         """Return the same backbone on the CPU."""
@@ -133,10 +141,10 @@ class TorchBackbone(Backbone):
         net = net.eval().requires_grad_(False).to(device).to(memory_format=torch.channels_last)
         self.trunk, self.block = (half.eval() for half in architecture.split(net))
         self.n_features = architecture.n_features
+        self._classes = _own_classes(architecture, net, convolutions)
         if output == "classes":
-            assert architecture.block_with_classes is not None
-            order = LogProbabilities(architecture.classes)
-            self.block = nn.Sequential(architecture.block_with_classes(net), order).eval()
+            assert self._classes is not None
+            self.block = self._classes
             self.classes = ordered(architecture.classes)
             self.n_features = len(self.classes)
         self.normalization, self.input = normalization.name, normalization
@@ -187,6 +195,10 @@ class TorchBackbone(Backbone):
     def features(self, pixels: np.ndarray) -> np.ndarray:
         return self._batched(pixels, lambda faces: above(self.block, self._below(faces)))
 
+    def log_probabilities(self, pixels: np.ndarray) -> np.ndarray | None:
+        own = self._classes
+        return None if own is None else self._batched(pixels, lambda faces: above(own, self._below(faces)))
+
     def maps(self, pixels: np.ndarray) -> np.ndarray:
         """Compute (n, c, h', w') float16 maps at the cut for (n, h, w) uint8 faces. Raises the errors of `features`."""
         return self._batched(pixels, self._below)
@@ -231,8 +243,21 @@ class JoinedBackbone(Backbone):
     def features(self, pixels: np.ndarray) -> np.ndarray:
         return np.hstack([part.features(pixels) for part in self.parts])
 
+    def log_probabilities(self, pixels: np.ndarray) -> np.ndarray | None:
+        """Return the mean over the networks that have classes of their own."""
+        said = [found for part in self.parts if (found := part.log_probabilities(pixels)) is not None]
+        return np.stack(said).mean(axis=0, dtype=np.float32) if said else None
+
     def on_cpu(self) -> JoinedBackbone:
         return JoinedBackbone([part.on_cpu() for part in self.parts])
+
+
+def _own_classes(architecture: Architecture, net: Any, convolutions: StateDict) -> nn.Module | None:
+    """Return the last block with the network's own classifier; None if the checkpoint has no classifier."""
+    held = any(key.startswith(architecture.fc_prefix) for key in convolutions)
+    if architecture.block_with_classes is None or not held:
+        return None
+    return nn.Sequential(architecture.block_with_classes(net), LogProbabilities(architecture.classes)).eval()
 
 
 def resized(pixels: np.ndarray, size: int) -> np.ndarray:
@@ -305,15 +330,16 @@ def backbone_from_state(
 
     Args:
         name: architecture, one of `ARCHITECTURES`.
-        state: tensors of the checkpoint.
+        state: tensors of the checkpoint; a classifier of the network's own emotions is kept.
         normalization: input that the weights were trained with.
         source: source of the tensors, for messages and the model record.
-        output: see `Backbone`; `classes` keeps the checkpoint's own classifier.
+        output: see `Backbone`.
     Raises:
         WeightsError: the tensors do not fit this architecture.
     """
     architecture = ARCHITECTURES[name]
-    left_out = (architecture.fc_prefix, "aux") if output == "features" else ("aux",)
+    has_classes = bool(architecture.classes) and any(key.startswith(architecture.fc_prefix) for key in state)
+    left_out = ("aux",) if output == "classes" or has_classes else (architecture.fc_prefix, "aux")
     convolutions = {key: value for key, value in state.items() if not key.startswith(left_out)}
     net = architecture.build()
     try:

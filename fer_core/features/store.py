@@ -14,6 +14,7 @@ from torch import nn
 from fer_core.features.architectures import ARCHITECTURES
 from fer_core.features.augment import PLAIN, View
 from fer_core.features.backbone import Backbone, TorchBackbone, one_network
+from fer_core.features.neutral_reference import FACES, NEUTRAL, neutral_reference
 from fer_core.features.weights import tensors_digest
 from fer_core.preprocess.faces import Faces
 from fer_core.store import EntryStore, cache_key
@@ -29,6 +30,11 @@ def feature_key(faces_key: str, backbone: Backbone, view: View = PLAIN, layer: L
     """
     identity = backbone.identity if layer == "features" else one_network(backbone).maps_identity
     return cache_key(faces=faces_key, **view.identity, **identity)
+
+
+def neutral_key(course_key: str, backbone: Backbone) -> str:
+    """Return the key of the neutral face's features of a clip, from the key of its whole-course faces."""
+    return cache_key(neutral_of=course_key, faces=FACES, **backbone.identity)
 
 
 class FeatureStore:
@@ -55,6 +61,15 @@ class FeatureStore:
             features = backbone.features(view.of(faces))
         self.entries.put(key, {"features": features}, {"faces": faces.key, **view.identity, **backbone.identity})
         return features
+
+    def neutral(self, course: Faces, backbone: Backbone) -> np.ndarray:
+        """Return (d,) float16 features of a clip's neutral face, stored or computed; see `neutral_reference`."""
+        key = neutral_key(course.key, backbone)
+        if (stored := self.entries.get(key)) is not None:
+            return stored[0][NEUTRAL]
+        found = neutral_reference(backbone, course.pixels)
+        self.entries.put(key, {NEUTRAL: found}, {"faces": course.key, **backbone.identity})
+        return found
 
     def _above_stored_maps(self, faces: Faces, backbone: Backbone, view: View) -> np.ndarray | None:
         if not isinstance(backbone, TorchBackbone):

@@ -19,6 +19,7 @@ from fer_core.dataset.table import FeatureTable
 from fer_core.errors import TrainingError, WeightsError
 from fer_core.features.descriptors.descriptor import Descriptor
 from fer_core.features.inputs import ClipInputs
+from fer_core.features.neutral_reference import NEUTRAL
 from fer_core.training.fit_epochs import Length
 from fer_core.training.history import Epoch, History
 
@@ -65,6 +66,11 @@ class ClipClassifier(ABC):
     @property
     def reads_features(self) -> bool:
         """True if the classifier reads the backbone's features."""
+        return False
+
+    @property
+    def reads_neutral(self) -> bool:
+        """True if the classifier reads the features of the clip's neutral face too."""
         return False
 
     @property
@@ -327,6 +333,11 @@ class ClipModel(ABC):
         return False
 
     @property
+    def reads_neutral(self) -> bool:
+        """True if the model reads the features of the clips' neutral faces too."""
+        return False
+
+    @property
     def setting(self) -> dict[str, Any]:
         """All settings that change the fit, as JSON-able values; part of the key under which results are stored."""
         fields = {f.name: _plain(getattr(self, f.name)) for f in dataclasses.fields(self) if f.name != "title"}
@@ -335,7 +346,8 @@ class ClipModel(ABC):
 
 def read_of(table: FeatureTable, model: ClipModel) -> dict[str, str]:
     """Keys of the parts of a table that the model reads; a change in any other part does not change its fit."""
-    names = ["people"] + ["features"] * model.reads_features + [d.name for d in model.descriptors]
+    names = ["people"] + ["features"] * model.reads_features + [NEUTRAL] * model.reads_neutral
+    names += [d.name for d in model.descriptors]
     return {name: table.part_keys[name] for name in names}
 
 

@@ -28,6 +28,7 @@ from fer_core.errors import FerError, RegistryError
 from fer_core.features.backbone import Backbone, JoinedBackbone, backbone_from_state, normalization_named
 from fer_core.features.descriptors.catalogue import describe
 from fer_core.features.inputs import ClipInputs
+from fer_core.features.neutral_reference import NEUTRAL, neutral_reference
 from fer_core.features.weights import StateDict
 from fer_core.models.base import ClipClassifier, build_classifier
 from fer_core.models.record import FORMAT, BackboneRecord, ModelFacts, ModelRecord, TensorSpec
@@ -336,11 +337,10 @@ def _canary_scores(backbone: Backbone | None, classifier: ClipClassifier, canary
     """
     features = np.empty((len(canary), 0), np.float16) if backbone is None else backbone.features(canary)
     course = np.stack([cv2.warpAffine(canary[0], _stretch(i), canary.shape[:0:-1]) for i in range(CANARIES)])
-    inputs = ClipInputs(
-        features=torch.from_numpy(features),
-        offsets=np.array([0, len(canary)]),
-        described=describe(classifier.descriptors, {"expression": canary, "course": course}),
-    )
+    described = describe(classifier.descriptors, {"expression": canary, "course": course})
+    if classifier.reads_neutral and backbone is not None:
+        described[NEUTRAL] = neutral_reference(backbone, course)[None]
+    inputs = ClipInputs(features=torch.from_numpy(features), offsets=np.array([0, len(canary)]), described=described)
     return classifier.frame_scores(inputs, np.array([0]))
 
 

@@ -17,11 +17,12 @@ import torch
 from pydantic import Field
 from torch import nn
 
-from fer_core.config import Rule, TrainConfig
+from fer_core.config import Relative, Rule, TrainConfig
 from fer_core.dataset.table import FeatureTable
 from fer_core.errors import TrainingError, WeightsError
 from fer_core.features.backbone import features_above
 from fer_core.features.inputs import ClipInputs
+from fer_core.features.neutral_reference import NEUTRAL, beside_difference
 from fer_core.features.store import load_block, load_fc
 from fer_core.models.base import (
     ClassifierRecord,
@@ -112,11 +113,25 @@ def frame_scores(head: Head, features: torch.Tensor, batch: int = 32) -> torch.T
 _TIE = 1e-6
 
 
+def inputs_of(n_features: int, relative: Relative) -> int:
+    """Return how many values a head reads for each frame."""
+    return 2 * n_features if relative == "neutral" else n_features
+
+
+def n_features_of(n_inputs: int, relative: Relative) -> int:
+    """Return how many features a frame has for a head that reads this many values."""
+    return n_inputs // 2 if relative == "neutral" else n_inputs
+
+
 class HeadRecord(ClassifierRecord):
-    """Record of the FC layers: their sizes and the dropout rate."""
+    """Record of the FC layers: their sizes and the dropout rate.
+
+    `n_features`: number of features of a frame; with `relative: neutral`, the first layer reads twice as many values.
+    """
 
     kind: Literal["head"] = "head"
     n_features: int = Field(ge=1, le=100_000)
+    relative: Relative = "none"
     widths: tuple[Annotated[int, Field(ge=1, le=8192)], ...] = Field(max_length=4)
     dropout: float = Field(ge=0, lt=1)
 
@@ -130,6 +145,7 @@ class HeadClassifier(ClipClassifier):
         tuned: the last block that was fine-tuned with the head; the classifier then reads maps. None: it reads
             features.
         rule: how `scores` combines the frame scores of a clip.
+        relative: `neutral`: the head reads the features beside their difference to the clip's neutral face.
     """
 
     Record = HeadRecord
@@ -137,10 +153,15 @@ class HeadClassifier(ClipClassifier):
     head: Head
     tuned: nn.Module | None = None
     rule: Rule = "mean_scores"
+    relative: Relative = "none"
 
     @property
     def reads_features(self) -> bool:
         return True
+
+    @property
+    def reads_neutral(self) -> bool:
+        return self.relative == "neutral"
 
     @property
     def scores_frames(self) -> bool:
@@ -160,6 +181,8 @@ class HeadClassifier(ClipClassifier):
             features = inputs.features[rows]
         else:
             features = torch.from_numpy(features_above(self.tuned, inputs.maps[0][rows]))
+        if self.reads_neutral:
+            features = beside_difference(features, inputs.neutral_of(clips))
         found: np.ndarray = frame_scores(self.head, features).numpy()
         return found
 
@@ -179,7 +202,10 @@ class HeadClassifier(ClipClassifier):
     def to_record(self) -> HeadRecord:
         hidden = tuple(layer.out_features for layer in self.head.linears[:-1])
         dropout = next((float(layer.p) for layer in self.head if isinstance(layer, nn.Dropout)), 0.0)
-        return HeadRecord(n_features=self.head.linears[0].in_features, widths=hidden, dropout=dropout)
+        read = self.head.linears[0].in_features
+        return HeadRecord(
+            n_features=n_features_of(read, self.relative), relative=self.relative, widths=hidden, dropout=dropout
+        )
 
     def to_tensors(self) -> dict[str, torch.Tensor]:
         return {key: value.detach().cpu() for key, value in self.head.state_dict().items()}
@@ -187,11 +213,11 @@ class HeadClassifier(ClipClassifier):
     @classmethod
     def build(cls, record: HeadRecord, tensors: dict[str, torch.Tensor], n_classes: int) -> HeadClassifier:
         with torch.device("meta"):
-            head = Head(record.n_features, record.widths, n_classes, record.dropout)
+            head = Head(inputs_of(record.n_features, record.relative), record.widths, n_classes, record.dropout)
         head.load_state_dict(tensors, strict=True, assign=True)
         if any(p.dtype != torch.float32 for p in head.parameters()):
             raise WeightsError("the head must be float32")
-        return cls(head.eval().requires_grad_(False))
+        return cls(head.eval().requires_grad_(False), relative=record.relative)
 
 
 class BlockAndHead(nn.Module):
@@ -278,6 +304,8 @@ class FrameBatches:
         rows: (n,) indices of the frames in this epoch.
         size: frames per batch.
         views: (n,) index of each frame's view; None: all frames are read from the unaugmented view.
+        neutral: (C, d) features of the clips' neutral faces, if the head compares frames with them.
+        clips: (N,) index of the clip of each frame of the table, likewise.
     """
 
     sources: tuple[torch.Tensor, ...]
@@ -286,6 +314,8 @@ class FrameBatches:
     size: int
     device: torch.device
     views: np.ndarray | None = None
+    neutral: torch.Tensor | None = None
+    clips: torch.Tensor | None = None
 
     def __iter__(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         for start in range(0, len(self.rows), self.size):
@@ -294,6 +324,8 @@ class FrameBatches:
                 frames = self.sources[0][rows]
             else:
                 frames = self._by_view(rows, torch.from_numpy(self.views[start : start + self.size]))
+            if self.neutral is not None and self.clips is not None:
+                frames = beside_difference(frames, self.neutral[self.clips[rows]])
             yield frames.to(self.device).float(), self.labels[rows].to(self.device)
 
     def _by_view(self, rows: torch.Tensor, views: torch.Tensor) -> torch.Tensor:
@@ -336,7 +368,9 @@ def fit_head(
     started = time.monotonic()
     device = resolve_device(cfg.device)
     views = sources(table, cfg, block)
-    head = build_head(table.n_features, cfg.widths, len(table.classes), cfg.dropout, cfg.seed)
+    n_inputs = inputs_of(table.n_features, cfg.relative)
+    head = build_head(n_inputs, cfg.widths, len(table.classes), cfg.dropout, cfg.seed)
+    neutral, clips = _neutral_of(table) if cfg.relative == "neutral" else (None, None)
     pretrained = start_from(head, fc) if cfg.pretrained_fc else []
     tuning = BlockAndHead(block, head) if block is not None and cfg.transfer == "last_block" else None
     all_labels = table.frame_labels()
@@ -347,13 +381,13 @@ def fit_head(
     def training(rng: np.random.Generator) -> FrameBatches:
         rows = rng.permutation(sample(fit_rows, all_labels[fit_rows], cfg.sampling, rng))
         drawn = rng.integers(len(views), size=len(rows)) if len(views) > 1 else None
-        return FrameBatches(views, labels, rows, cfg.batch_size, device, drawn)
+        return FrameBatches(views, labels, rows, cfg.batch_size, device, drawn, neutral, clips)
 
     size = max(cfg.batch_size, 64 if tuning else 256)
-    validation = FrameBatches(views[:1], labels, stop_rows, size, device) if len(stop_rows) else None
+    validation = FrameBatches(views[:1], labels, stop_rows, size, device, None, neutral, clips)
     found = fit_epochs(
         (tuning or head).to(device), cfg, build_loss(weights, cfg).to(device), training,
-        (lambda: validation) if validation else None, block=tuning.block if tuning else None, length=length,
+        (lambda: validation) if len(stop_rows) else None, block=tuning.block if tuning else None, length=length,
         checkpoint=checkpoint, on_epoch=on_epoch,
     )  # fmt: skip
     return HeadFit(
@@ -367,6 +401,18 @@ def fit_head(
         threads=found.threads,
         seconds=time.monotonic() - started,
     )
+
+
+def _neutral_of(table: FeatureTable) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return (C, d) features of the clips' neutral faces, and (N,) the index of each frame's clip.
+
+    Raises:
+        TrainingError: the table was made with other settings and lacks these features.
+    """
+    if NEUTRAL not in table.described:
+        raise TrainingError("train.relative is 'neutral', but the table holds no neutral faces to compare with")
+    places = np.repeat(np.arange(table.n_clips), table.lengths)
+    return torch.from_numpy(table.described[NEUTRAL]), torch.from_numpy(places)
 
 
 def _counts(labels: np.ndarray, table: FeatureTable) -> np.ndarray:
@@ -395,6 +441,10 @@ class FCHead(ClipModel):
     def reads_features(self) -> bool:
         return True
 
+    @property
+    def reads_neutral(self) -> bool:
+        return self.train.relative == "neutral"
+
     def fit(self, fits: Fits, side: FitSplit) -> Fitted:
         cfg = self.train.model_copy(update={"seed": side.seed} | ({"stopping": "never"} if side.selected else {}))
         found = fit_head(
@@ -403,7 +453,7 @@ class FCHead(ClipModel):
             length=side.length, checkpoint=fits.checkpoint_of(self), on_epoch=fits.on_epoch,
         )  # fmt: skip
         return Fitted(
-            classifier=HeadClassifier(found.head, found.block),
+            classifier=HeadClassifier(found.head, found.block, relative=cfg.relative),
             seconds=found.seconds,
             selected={"steps": found.steps, "epochs": found.best_epoch},
             history=found.history,
@@ -423,6 +473,10 @@ class FCHeadRule(ClipModel):
     @property
     def reads_features(self) -> bool:
         return True
+
+    @property
+    def reads_neutral(self) -> bool:
+        return self.head.reads_neutral
 
     def fit(self, fits: Fits, side: FitSplit) -> Fitted:
         fitted = fits.fitted(self.head, side)

@@ -61,6 +61,10 @@ class FusionClassifier(ClipClassifier):
         return self.first.reads_features or self.second.reads_features
 
     @property
+    def reads_neutral(self) -> bool:
+        return self.first.reads_neutral or self.second.reads_neutral
+
+    @property
     def descriptors(self) -> tuple[str, ...]:
         return tuple(dict.fromkeys((*self.first.descriptors, *self.second.descriptors)))
 
@@ -123,6 +127,10 @@ class Fusion(ClipModel):
     @property
     def reads_features(self) -> bool:
         return self.first.reads_features or self.second.reads_features
+
+    @property
+    def reads_neutral(self) -> bool:
+        return self.first.reads_neutral or self.second.reads_neutral
 
     def fit(self, fits: Fits, side: FitSplit) -> Fitted:
         first, second = fits.fitted(self.first, side.part("first")), fits.fitted(self.second, side.part("second"))

@@ -8,10 +8,13 @@ import torch
 from torch import nn
 
 from fer_core.features.backbone import TorchBackbone
+from fer_core.features.neutral_reference import beside_difference
 from fer_core.models.fc_head import Head
 
 
-def grad_cam(backbone: TorchBackbone, head: Head, pixels: np.ndarray, column: int) -> np.ndarray:
+def grad_cam(
+    backbone: TorchBackbone, head: Head, pixels: np.ndarray, column: int, neutral: np.ndarray | None = None
+) -> np.ndarray:
     """Compute one heat map per face for one class.
 
     Each channel of the last convolutional maps A is weighted by the mean gradient of the class's logit y,
@@ -20,6 +23,7 @@ def grad_cam(backbone: TorchBackbone, head: Head, pixels: np.ndarray, column: in
     Args:
         pixels: (n, size, size) uint8 faces.
         column: index of the class in the head's output.
+        neutral: (d,) features of the neutral face, for a head that compares faces with it.
     Returns:
         (n, size, size) float32 in [0, 1]; all 0 for a face in which no region raises the class's score.
     """
@@ -28,6 +32,8 @@ def grad_cam(backbone: TorchBackbone, head: Head, pixels: np.ndarray, column: in
         maps = below(torch.from_numpy(backbone.maps(pixels)).to(backbone.device).float())
     maps.requires_grad_(True)
     features = rest(maps).flatten(1).to(next(head.parameters()).device)  # the head may be on another device
+    if neutral is not None:
+        features = beside_difference(features, torch.from_numpy(neutral)[None].to(features.device))
     logits = head.eval()(features)[:, column]
     (gradient,) = torch.autograd.grad(logits.sum(), maps)  # the logit of a face depends on this face's maps only
     coarse = (gradient.mean(dim=(2, 3), keepdim=True) * maps.detach()).sum(dim=1).relu().cpu().numpy()

@@ -154,10 +154,15 @@ def requirements_of(train: TrainConfig, search: SearchConfig | None = None) -> F
         features=views[1:] if "frozen" in transfers else (),
         maps=views if "last_block" in transfers else (),
         descriptors=found.descriptors,
+        neutral=found.neutral or (search is not None and "neutral" in search.relative),
     )
 
 
 def joint_requirements(found: Sequence[ClipModel]) -> FeatureRequirements:
     """Return the features and descriptors that the models read together, without augmented views and maps."""
     names = dict.fromkeys(descriptor.name for model in found for descriptor in model.descriptors)
-    return FeatureRequirements(plain=any(model.reads_features for model in found), descriptors=tuple(names))
+    return FeatureRequirements(
+        plain=any(model.reads_features for model in found),
+        descriptors=tuple(names),
+        neutral=any(model.reads_neutral for model in found),
+    )

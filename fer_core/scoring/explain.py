@@ -8,6 +8,8 @@ import numpy as np
 from fer_core.features.backbone import TorchBackbone, one_network
 from fer_core.features.descriptors.catalogue import DISPLACEMENT
 from fer_core.features.descriptors.motion import tracked_points
+from fer_core.features.inputs import ClipInputs
+from fer_core.features.neutral_reference import NEUTRAL
 from fer_core.models.bundle import ModelBundle
 from fer_core.models.fc_head import HeadClassifier
 from fer_core.models.grad_cam import grad_cam
@@ -54,15 +56,19 @@ def motion_of(bundle: ModelBundle) -> SupportVectorsClassifier | None:
     return next((part for part in vectors if DISPLACEMENT.name in part.descriptors), None)
 
 
-def warmed(bundle: ModelBundle, head: HeadClassifier, faces: np.ndarray, column: int) -> list[np.ndarray]:
+def warmed(
+    bundle: ModelBundle, head: HeadClassifier, faces: np.ndarray, column: int, inputs: ClipInputs
+) -> list[np.ndarray]:
     """Return (size, size, 3) BGR pictures of faces, coloured by the Grad-CAM heat map of the class `column`.
 
     Args:
         faces: (n, size, size) uint8.
+        inputs: what the model read of the clip.
     """
     if not len(faces):
         return []
-    heat = grad_cam(one_network(bundle.backbone), head.head, faces, column)
+    neutral = inputs.described[NEUTRAL][0] if head.reads_neutral else None
+    heat = grad_cam(one_network(bundle.backbone), head.head, faces, column, neutral)
     return [_warmed(face, warmth) for face, warmth in zip(faces, heat, strict=True)]
 
 

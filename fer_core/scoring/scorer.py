@@ -24,6 +24,7 @@ from fer_core.features.descriptors.catalogue import DESCRIPTORS, DISPLACEMENT, d
 from fer_core.features.descriptors.descriptor import Source, course_config
 from fer_core.features.descriptors.motion import displacement, is_still
 from fer_core.features.inputs import ClipInputs
+from fer_core.features.neutral_reference import NEUTRAL, neutral_reference
 from fer_core.features.store import FeatureStore
 from fer_core.models.base import FrameView
 from fer_core.models.bundle import ModelBundle, was_trained_on
@@ -175,9 +176,10 @@ class ClipScorer:
         self.temperature = facts.temperatures.get(self.rule, 1.0)
         self.explain = cfg.explain
         self.abstain_below = max(cfg.abstain_below, facts.abstain_below, least_confidence(len(facts.classes)))
-        self.needs_course = of_course(bundle.classifier.descriptors)
+        measures_motion = of_course(bundle.classifier.descriptors)
+        self.needs_course = measures_motion or bundle.classifier.reads_neutral
         self.preprocess = _overridden(facts.preprocess, cfg)
-        if self.needs_course and self.preprocess.apex == "given":  # users' files do not come with an apex
+        if measures_motion and self.preprocess.apex == "given":  # users' files do not come with an apex
             self.preprocess = self.preprocess.model_copy(update={"apex": "estimate"})
         self._store_root = store_root
         self._warm = WarmChildren(self.limits)  # starting a child process takes longer than most clips
@@ -233,7 +235,7 @@ class ClipScorer:
         inputs = ClipInputs(
             features=torch.from_numpy(self._features_of(faces)),
             offsets=np.array([0, len(faces.pixels)]),
-            described=describe(bundle.classifier.descriptors, shown),
+            described=describe(bundle.classifier.descriptors, shown) | self._neutral_of(course),
         )
         view, by_frames = bundle.classifier.frames_in(inputs, 0), bundle.classifier.scores_frames
         scores = view.scores if view is not None and by_frames else bundle.frame_scores(inputs)
@@ -260,6 +262,21 @@ class ClipScorer:
             )
         except WeightsError as exc:
             raise ClipError(ClipStatus.CRASHED, str(exc)) from exc
+
+    def _neutral_of(self, course: Faces | None) -> dict[str, np.ndarray]:
+        """Return the features of the neutral face if the model reads them. Raises ClipError if they are not finite."""
+        backbone = self.bundle.backbone
+        if not self.bundle.classifier.reads_neutral or backbone is None or course is None:
+            return {}
+        try:
+            found = (
+                neutral_reference(backbone, course.pixels)
+                if self._features is None
+                else self._features.neutral(course, backbone)
+            )
+        except WeightsError as exc:
+            raise ClipError(ClipStatus.CRASHED, str(exc)) from exc
+        return {NEUTRAL: found[None]}
 
     def score(self, clip: str | Path | Clip) -> ClipScore:
         """Score one clip: a video file, a folder of frames, or a Clip. The content of a file never raises an error."""
@@ -371,7 +388,7 @@ class ClipScorer:
         if (head := head_of(self.bundle)) is not None:
             by_head = scores.view or head.frames_in(scores.inputs, 0)
             chosen = decisive(by_head.scores, scores.index, self.explain)
-            pictures += warmed(self.bundle, head, faces.pixels[chosen], scores.index)
+            pictures += warmed(self.bundle, head, faces.pixels[chosen], scores.index, scores.inputs)
         if (motion := motion_of(self.bundle)) is not None and course is not None:
             ways = scores.inputs.described[DISPLACEMENT.name][0]
             pictures.append(moved(motion, ways, course.pixels[-1], scores.index))

@@ -71,6 +71,8 @@ def configure(
         raise ConfigError(f"train.model is '{config.train.model}'; the thesis's implementations are FC heads (§4.2)")
     if config.train.transfer != "frozen":
         raise ConfigError("train.transfer is not 'frozen'; the thesis trains FC layers only (§4.2.1)")
+    if config.train.relative != "none":
+        raise ConfigError("train.relative is not 'none'; the thesis's heads read each frame alone (§4.2)")
     widths = tuple(max(width // shrink, 1) for width in config.train.widths)
     train = config.train.model_copy(update={"widths": widths})
     return config.model_copy(update={"train": train} | {name: getattr(base, name) for name in _OF_THE_RUN})

@@ -10,7 +10,15 @@ import pytest
 
 from fer_core.clips.clip import Split
 from fer_core.clips.manifest import Manifest, read_manifest, write_manifest
-from fer_core.config import AugmentConfig, LimitsConfig, PreprocessConfig, RunConfig, SearchConfig, TrainConfig
+from fer_core.config import (
+    AugmentConfig,
+    LimitsConfig,
+    PreprocessConfig,
+    RunConfig,
+    ScoreConfig,
+    SearchConfig,
+    TrainConfig,
+)
 from fer_core.dataset.load import check_classes, check_folds, load_dataset, trained_on
 from fer_core.dataset.prepare import ClipRow, data_fingerprint, keep_usable, prepare_clips, stored_faces
 from fer_core.dataset.table import FeatureRequirements, store_features, training_table
@@ -18,6 +26,8 @@ from fer_core.emotions import SEVEN, Emotion
 from fer_core.errors import ClipStatus, ConfigError, DataError
 from fer_core.evaluation.metrics import RULES
 from fer_core.features.augment import PLAIN, views_of
+from fer_core.features.descriptors.descriptor import course_config
+from fer_core.features.neutral_reference import NEUTRAL
 from fer_core.models.bundle import read_bundle
 from fer_core.models.registry import requirements_of
 from fer_core.scoring.scorer import ClipScorer
@@ -175,19 +185,20 @@ def in_a_few_epochs(cfg, **train):
     return cfg.model_copy(update={"train": setting, "search": cfg.search.model_copy(update={"folds": 2})})
 
 
-def candidate_of(cfg, manifest, rows, workspace):
+def candidate_of(cfg, manifest, rows, workspace, course=()):
     from fer_core.experiments.candidate import make_candidate
     from fer_core.experiments.search.study import cross_validate
     from tests.executors import InProcess
 
     backbone = lite0()
     extra = requirements_of(cfg.train)
-    table = training_table(manifest, rows, backbone, CFG, workspace, extra=extra)
+    table = training_table(manifest, rows, backbone, CFG, workspace, course=course, extra=extra)
     result, folder = cross_validate(
         workspace.root, table, workspace.features.tables.path(table.key), cfg.search, cfg.train, InProcess(),
         block=workspace.features.store_block(backbone) if extra.maps else None,
     )  # fmt: skip
-    return backbone, table, make_candidate(table, result, folder, backbone, manifest, rows, cfg, workspace)
+    made = make_candidate(table, result, folder, backbone, manifest, rows, cfg, workspace, course)
+    return backbone, table, made
 
 
 def test_a_fine_tuned_model_serves_the_scores_it_was_fitted_with(drawn, prepared):
@@ -211,6 +222,25 @@ def test_a_fine_tuned_model_serves_the_scores_it_was_fitted_with(drawn, prepared
         assert np.array_equal(frame_scores(made.bundle.classifier.head, features).numpy(), want)
     again = candidate_of(cfg, manifest, rows, workspace)[2]
     assert again.bundle.hashes == made.bundle.hashes
+
+
+def test_a_head_relative_to_neutral_serves_the_scores_it_was_fitted_with(drawn, prepared):
+    """The stored neutral faces of the table, and those of a clip that is scored from its video, give the same bytes."""
+    workspace, cfg = drawn
+    manifest, rows = prepared
+    cfg = in_a_few_epochs(cfg, relative="neutral")
+    course = prepare_clips(manifest.clips, course_config(CFG), LIMITS, workspace)
+    backbone, table, made = candidate_of(cfg, manifest, rows, workspace, course=course)
+    assert table.described[NEUTRAL].shape == (table.n_clips, backbone.n_features)
+    assert made.bundle.record.classifier.relative == "neutral" and made.test
+    clip = next(c for c in manifest.clips if c.id == table.clip_ids[1])
+    [row] = [r for r in rows if r.clip == clip.id]
+    want = made.fitted.classifier.frame_scores(table, np.array([1]))
+    for store_root in (workspace.store, None):
+        scorer = ClipScorer(read_bundle(made.folder), ScoreConfig(explain=1), limits=LIMITS, store_root=store_root)
+        scored = scorer.score(clip)
+        assert scored.n_used == row.n_used and np.array_equal(scored.frame_scores, want)
+        assert len(scored.decisive) == 1 and scored.explanation
 
 
 def test_seven_classes_go_the_whole_way_with_first_frames_as_neutral(drawn):

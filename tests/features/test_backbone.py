@@ -20,7 +20,7 @@ VGG16 = os.environ.get("FERFLOW_VGG16_WEIGHTS", "")
 
 @pytest.fixture(scope="module")
 def lite0():
-    return load_backbone(BackboneConfig())
+    return load_backbone(BackboneConfig(name="efficientnet-lite0"))
 
 
 @pytest.fixture(scope="module")

@@ -20,7 +20,8 @@ class TrialSampler(optuna.samplers.BaseSampler):
 
     Args:
         seed: seed of the study.
-        group: True if models are searched; the parameters of each model are then sampled as a group.
+        group: True if some parameters are drawn for some trials only, such as those of one model; they are then sampled
+            in groups.
     """
 
     def __init__(self, seed: int, group: bool = False) -> None:

@@ -27,7 +27,8 @@ def widths_name(widths: tuple[int, ...]) -> str:
 def suggest(trial: optuna.Trial, cfg: SearchConfig, base: TrainConfig) -> TrainConfig:
     """Return the settings of one trial: drawn parameters, and the rest from `base` or the recipe of the drawn model.
 
-    For a model with FC layers, all parameters of the space are drawn; for a network over clips, the learning rate and
+    For a model with FC layers, all parameters of the space are drawn, but `relative` only for a frozen block and
+    unaugmented faces; for a network over clips, the learning rate and
     the class weights; for a classical model, only the class weights.
     """
     model: Any = trial.suggest_categorical("model", cfg.models) if cfg.models else base.model
@@ -49,11 +50,20 @@ def suggest(trial: optuna.Trial, cfg: SearchConfig, base: TrainConfig) -> TrainC
         drawn["transfer"] = trial.suggest_categorical("transfer", cfg.transfer)
     if cfg.views:
         drawn["augment"] = base.augment.model_dump() | {"views": trial.suggest_categorical("views", cfg.views)}
+    if not base.with_model(model, **{**drawn, "relative": "none"}).compares:
+        drawn["relative"] = "none"
+    elif cfg.relative:
+        drawn["relative"] = trial.suggest_categorical("relative", cfg.relative)
     if cfg.full:
         drawn["optimizer"] = trial.suggest_categorical("optimizer", ("adam", "sgd"))
         drawn["dropout"] = trial.suggest_float("dropout", 0.0, 0.7)
         drawn["weight_decay"] = trial.suggest_float("weight_decay", 1e-6, 1e-2, log=True)
     return base.with_model(model, **drawn)
+
+
+def is_conditional(cfg: SearchConfig) -> bool:
+    """True if some parameters are drawn for some trials only, so that they are sampled in groups."""
+    return len(cfg.models) > 1 or (bool(cfg.relative) and bool(cfg.transfer or cfg.views))
 
 
 def presets(cfg: SearchConfig, base: TrainConfig) -> dict[str, dict[str, Any]]:
@@ -114,6 +124,8 @@ def _of_the_thesis(cfg: SearchConfig, plain: WeightScheme) -> dict[str, dict[str
         extra["transfer"] = "frozen" if "frozen" in cfg.transfer else cfg.transfer[0]
     if cfg.views:
         extra["views"] = min(cfg.views)
+    if cfg.relative:
+        extra["relative"] = "none" if "none" in cfg.relative else cfg.relative[0]
     found = {name: {**params, **extra} for name, params in found.items()}
     distinct: dict[str, dict[str, Any]] = {}
     for name, params in found.items():

@@ -24,7 +24,7 @@ from fer_core.dataset.table import FeatureTable
 from fer_core.errors import FerError, StoreError, TrainingError
 from fer_core.evaluation.latency import LatencyOf
 from fer_core.experiments.search.sampler import TrialSampler
-from fer_core.experiments.search.space import presets, suggest
+from fer_core.experiments.search.space import is_conditional, presets, suggest
 from fer_core.experiments.search.storage import open_storage
 from fer_core.experiments.search.trial import (
     TrialResult,
@@ -171,7 +171,7 @@ def _coordinate(
         storage=open_storage(study.storage),
         load_if_exists=True,
         direction="maximize",
-        sampler=TrialSampler(cfg.seed, group=len(cfg.models) > 1),
+        sampler=TrialSampler(cfg.seed, group=is_conditional(cfg)),
     )
     if cfg.presets:
         enqueued = {t.user_attrs.get("preset") for t in ledger.get_trials(deepcopy=False)}

@@ -6,7 +6,7 @@ import optuna
 import pytest
 
 from fer_core.config import RECIPES, AugmentConfig, SearchConfig, TrainConfig
-from fer_core.experiments.search.space import presets, suggest
+from fer_core.experiments.search.space import is_conditional, presets, suggest
 from fer_core.model_names import MODEL_NAMES
 
 BASE = TrainConfig(sampling="under", transfer="last_block", augment=AugmentConfig(views=3, rotation=4.0))
@@ -54,6 +54,24 @@ def test_the_thesis_is_tried_frozen_unsampled_and_without_views():
     for params in presets(cfg, TrainConfig()).values():
         _, drawn = draw(cfg, params)
         assert (drawn.sampling, drawn.transfer, drawn.augment.views) == ("none", "frozen", 1)
+
+
+def test_neutral_faces_are_searched_only_where_frames_can_be_compared_with_them():
+    cfg = SearchConfig(transfer=("frozen", "last_block"), views=(1, 4), relative=("none", "neutral"))
+    seen = set()
+    for seed in range(40):
+        trial = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed)).ask()
+        drawn = suggest(trial, cfg, TrainConfig())
+        compares = (drawn.transfer, drawn.augment.views) == ("frozen", 1)
+        assert ("relative" in trial.params) == compares
+        assert compares or drawn.relative == "none"
+        seen.add((compares, drawn.relative))
+    assert seen == {(True, "none"), (True, "neutral"), (False, "none")}
+    assert is_conditional(cfg) and not is_conditional(SearchConfig(relative=("none", "neutral")))
+    _, kept = draw_from(SearchConfig(transfer=("last_block",)), TrainConfig(relative="neutral"))
+    assert (kept.transfer, kept.relative) == ("last_block", "none")
+    for params in presets(cfg, TrainConfig()).values():
+        assert params["relative"] == "none", "the thesis reads each frame alone"
 
 
 EVERY = SearchConfig(models=tuple(MODEL_NAMES))
