@@ -17,12 +17,12 @@ from sklearn.model_selection import StratifiedKFold
 from fer_core.clips.splits import grouped_folds
 from fer_core.clips.synthetic import synthesize
 from fer_core.config import LimitsConfig, PreprocessConfig, RunConfig, TrainConfig
-from fer_core.dataset.prepare import prepare_clips, stored_faces
 from fer_core.dataset.table import FeatureTable, build_table, store_features
 from fer_core.evaluation.metrics import Interval, evaluate
 from fer_core.features.backbone import Backbone, load_backbone
-from fer_core.features.store import feature_key
+from fer_core.features.store import FeatureStore, feature_key
 from fer_core.models.fc_head import fit_head
+from fer_core.preprocess.clip_rows import store_faces, stored_faces
 from fer_core.workspace import Workspace
 
 PEOPLE, FOLDS, SEED = 24, 5, 0
@@ -57,13 +57,13 @@ def draw(folder: Path) -> FeatureTable:
     """Return a table of the features of the selected frames of drawn clips."""
     workspace, limits = Workspace(folder), LimitsConfig()
     manifest = synthesize(folder / "clips", PEOPLE, SEED)
-    rows = [row for row in prepare_clips(manifest.clips, PREPROCESS, limits, workspace) if row.status.scored]
+    rows = [row for row in store_faces(manifest.clips, PREPROCESS, limits, workspace.store) if row.status.scored]
     backbone: Backbone = load_backbone(RunConfig().backbone)
     store_features(rows, backbone, workspace)
     used = {row.clip for row in rows}
-    features = [workspace.features.extract(faces, backbone) for faces in stored_faces(rows, workspace)]
+    features = [FeatureStore(workspace.store).extract(faces, backbone) for faces in stored_faces(rows, workspace.store)]
     keys = [feature_key(row.key, backbone) for row in rows]
-    table = build_table([c for c in manifest.clips if c.id in used], features, keys, workspace.features, {})
+    table = build_table([c for c in manifest.clips if c.id in used], features, keys, FeatureStore(workspace.store), {})
     return replace(table, features=table.features.clone())  # copied, because the mapped file is deleted with the folder
 
 

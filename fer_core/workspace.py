@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from fer_core.features.store import FeatureStore
-from fer_core.preprocess.store import FacesStore
 from fer_core.runtime import resolve_workspace
 
 TRIAL_SPEC = "trial.json"  # in a trial's folder: the settings of the trial
@@ -31,14 +29,6 @@ class Workspace:
     def store(self) -> Path:
         """Return the folder of faces, features and training tables: content-addressed, safe to delete."""
         return self.root / "store"
-
-    @property
-    def faces(self) -> FacesStore:
-        return FacesStore(self.store)
-
-    @property
-    def features(self) -> FeatureStore:
-        return FeatureStore(self.store)
 
     @property
     def own_manifest(self) -> Path:

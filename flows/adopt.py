@@ -51,7 +51,7 @@ def adopt_flow(
     evaluated: AdoptedEvaluation | None = None
     if config.manifest or (Path(config.workspace) / "clips.csv").is_file():
         prepared = prepare_faces(config, fitted=False)
-        evaluated = evaluate_adopted(classifier, backbone, prepared.manifest, prepared.usable, config, workspace)
+        evaluated = evaluate_adopted(classifier, backbone, prepared, config, workspace)
     with start_run(tracking, "adopted") as run:
         run.log_config(config)
         run.set_tags({"networks": networks, "relative": relative})

@@ -11,6 +11,7 @@ from fer_core.clips.cells import markdown_text
 from fer_core.clips.datasets import scan
 from fer_core.config import RunConfig
 from fer_core.evaluation.datacard import DataCard, data_card
+from fer_core.preprocess.store import FacesStore
 from fer_core.reports.datacard import card_html, markdown_card
 from fer_core.store import writable_place, write_atomic
 from fer_core.tracking.run import connect, start_run
@@ -38,7 +39,7 @@ def card_flow(out: str = "", faces: bool = True, config: RunConfig = RunConfig()
     found = scan("manifest", manifest, subject="none", classes=config.class_list)
     rows = face_rows(found.manifest.clips, config)
     move = progress_bar("brightness", f"A second look at {len(rows)} clips")
-    card = data_card(manifest.name, found, rows, config.preprocess, config.limits, workspace.faces, move)
+    card = data_card(manifest.name, found, rows, config.preprocess, config.limits, FacesStore(workspace.store), move)
     write_atomic(page, card_html(card, faces=faces).encode())
     with start_run(tracking, "data card") as run:
         may_leave = card.redistribute or config.tracking.upload_faces

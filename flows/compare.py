@@ -12,10 +12,9 @@ from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 
 from fer_core.config import RunConfig
-from fer_core.dataset.leak_gate import refuse_shared
-from fer_core.dataset.load import labelled_clips, load_dataset, trained_on
-from fer_core.dataset.prepare import clips_fingerprint, data_fingerprint, keep_usable
-from fer_core.dataset.table import FeatureRequirements, FeatureTable, clips_table, store_features
+from fer_core.dataset.dataset import Dataset, usable_dataset
+from fer_core.dataset.load import labelled_clips, load_dataset
+from fer_core.dataset.table import FeatureRequirements, FeatureTable, whole_table
 from fer_core.evaluation.latency import LatencyOf
 from fer_core.experiments.comparison import Comparison, Entry, compare
 from fer_core.experiments.external_validation import ExternalValidation, validate_externally
@@ -31,13 +30,7 @@ from fer_core.tracking.run import Run, Tracking, connect, start_run
 from fer_core.workspace import Workspace
 from flows.support.artifacts import progress_bar, show_markdown, show_picture, show_table
 from flows.support.environment import settle
-from flows.support.prepare import (
-    Prepared,
-    backbone_for,
-    face_rows,
-    prepare,
-    with_course,
-)
+from flows.support.prepare import backbone_for, course_of, face_rows, prepare
 
 
 @flow(name="compare", persist_result=False)
@@ -63,8 +56,8 @@ def compare_flow(
     if external:
         classes = load_dataset(config, workspace).classes
         labelled_clips(Path(external).expanduser(), classes)  # refuses an unreadable manifest before any work
-    data = prepare(config, extra, folded=True, narrow=lambda clips: _training_clips(clips, config, extra))
-    prepared, table, latency = data.prepared, data.table, data.latency(config)
+    data = prepare(config, extra, folded=True, training_only=True)
+    prepared, table, latency = data.dataset, data.table, data.latency(config)
     chosen = models_of(models or compared_names(), config.train, epochs=epochs, fc=data.fc, block=data.block)
     other = _external_table(prepared, extra, config, workspace, external) if external else None
     with start_run(tracking, "compare") as run:
@@ -128,34 +121,19 @@ def _requirements(chosen: Sequence[ClipModel], config: RunConfig) -> FeatureRequ
 
 
 def _external_table(
-    prepared: Prepared, extra: FeatureRequirements, config: RunConfig, workspace: Workspace, manifest: str
+    fitted: Dataset, extra: FeatureRequirements, config: RunConfig, workspace: Workspace, manifest: str
 ) -> FeatureTable:
     """Load all clips of the external manifest, independent of its split; no model is trained on them."""
     path = Path(manifest).expanduser().absolute()
-    other = labelled_clips(path, prepared.manifest.classes)
-    clips = other.clips
-    rows, course = with_course(clips, keep_usable(face_rows(clips, config), config.limits), config, extra)
-    fitted = trained_on(prepared.manifest).clips
+    other = labelled_clips(path, fitted.manifest.classes)
     move = progress_bar("external-duplicates", f"One recording in {path.name} and among those fitted to")
-    refuse_shared((fitted, prepared.usable), (clips, rows), path.name, config, workspace, move)
-    backbone = backbone_for(config, extra)
-    extra = replace(extra, features=(), maps=(PLAIN,) if extra.maps else ())
-    if backbone is not None:
-        move = progress_bar("other-features", f"Features of {len(rows)} other clips")
-        store_features(rows, backbone, workspace, move, extra=extra, trained={row.clip for row in rows})
-    return clips_table(
-        other, rows, backbone, config.preprocess, workspace, clips_fingerprint(clips, rows),
-        course=course, extra=extra,
+    clips = usable_dataset(
+        other, face_rows(other.clips, config), config, workspace, course_rows=course_of(config, extra),
+        apart_from=(fitted, path.name), progress=move,
     )  # fmt: skip
-
-
-def _training_clips(prepared: Prepared, config: RunConfig, extra: FeatureRequirements) -> Prepared:
-    """Prepare the clips of the comparison, without test clips, with whole-course faces if a model reads them."""
-    clips = trained_on(prepared.manifest).clips
-    own = {clip.id for clip in clips}
-    rows, course = with_course(clips, [row for row in prepared.usable if row.clip in own], config, extra)
-    fingerprint = data_fingerprint(prepared.manifest, rows)
-    return replace(prepared, usable=rows, fingerprint=fingerprint, course=tuple(course))
+    move = progress_bar("other-features", f"Features of {len(clips.usable)} other clips")
+    extra = replace(extra, features=(), maps=(PLAIN,) if extra.maps else ())
+    return whole_table(clips, backbone_for(config, extra), config.preprocess, workspace, extra, move)
 
 
 def _record(
@@ -163,7 +141,7 @@ def _record(
     run: Run,
     found: Comparison,
     external: ExternalValidation | None,
-    prepared: Prepared,
+    prepared: Dataset,
     config: RunConfig,
     page: Path,
 ) -> None:
@@ -187,7 +165,7 @@ def _record(
 
 
 def _record_model(
-    run: Run, entry: Entry, found: Comparison, external: ExternalValidation | None, prepared: Prepared
+    run: Run, entry: Entry, found: Comparison, external: ExternalValidation | None, prepared: Dataset
 ) -> None:
     run.log_data("clips", prepared.fingerprint, synthetic=found.synthetic)
     run.log_evaluation(entry.evaluation)

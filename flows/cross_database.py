@@ -40,7 +40,7 @@ def cross_database_flow(out: str = "", config: RunConfig = RunConfig()) -> dict[
     data = prepare(config, requirements_of(config.train))
     with start_run(tracking, "cross-database") as run:
         run.log_config(config)
-        run.log_data("clips", data.prepared.fingerprint, synthetic=data.table.synthetic, source=config.manifest)
+        run.log_data("clips", data.dataset.fingerprint, synthetic=data.table.synthetic, source=config.manifest)
         found = matrix_task(config, data)
         folder = Path(out).expanduser().absolute() if out else workspace.root / "cross-database"
         _show(found, folder, run)

@@ -11,7 +11,7 @@ from prefect.cache_policies import NO_CACHE
 from fer_core.clips.cells import markdown_text
 from fer_core.clips.synthetic import synthesize
 from fer_core.config import RunConfig
-from fer_core.dataset.load import check_folds, load_dataset
+from fer_core.dataset.load import load_dataset
 from fer_core.models.registry import requirements_of
 from fer_core.workspace import Workspace
 from flows.preprocess import preprocess_flow
@@ -42,7 +42,7 @@ def end_to_end_flow(subjects: int = 24, config: RunConfig = RunConfig()) -> dict
         manifest = draw(workspace.drawn_manifest.parent, subjects, 0)
         config = config.model_copy(update={"manifest": str(manifest)})
     check_local(config, "the search")
-    check_folds(load_dataset(config, workspace), config.search)
+    load_dataset(config, workspace, folded=True)
     backbone_for(config, requirements_of(config.train, config.search))
     clips = preprocess_flow(config=config)
     found = search_flow(config=config)

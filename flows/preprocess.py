@@ -11,14 +11,15 @@ from prefect import flow
 from fer_core.clips.cells import markdown_text
 from fer_core.clips.datasets import may_leave
 from fer_core.config import RunConfig
-from fer_core.dataset.prepare import stored_faces, stored_ledgers
+from fer_core.dataset.dataset import Dataset
+from fer_core.preprocess.clip_rows import stored_faces, stored_ledgers
 from fer_core.preprocess.frame_table import frame_table, write_table
 from fer_core.reports.plots import contact_sheet, figure_png
 from fer_core.store import write_atomic
 from fer_core.workspace import Workspace
 from flows.support.artifacts import show_markdown, show_picture, show_table
 from flows.support.environment import settle
-from flows.support.prepare import Prepared, prepare_faces
+from flows.support.prepare import prepare_faces
 
 SHEET_COLUMNS = 8
 
@@ -34,12 +35,12 @@ def preprocess_flow(frames_table: str = "", config: RunConfig = RunConfig()) -> 
     config = settle(config)
     prepared = prepare_faces(config)
     if frames_table:
-        ledgers = stored_ledgers(prepared.rows, Workspace.open(config.workspace))
+        ledgers = stored_ledgers(prepared.rows, Workspace.open(config.workspace).store)
         write_table(frame_table(ledgers), Path(frames_table).expanduser())
     return summarize(config, prepared)
 
 
-def summarize(config: RunConfig, prepared: Prepared) -> dict[str, Any]:
+def summarize(config: RunConfig, prepared: Dataset) -> dict[str, Any]:
     """Show the results of the clips, and return their counts."""
     rows, clips = prepared.rows, prepared.manifest.clips
     classes = [
@@ -68,7 +69,7 @@ def summarize(config: RunConfig, prepared: Prepared) -> dict[str, Any]:
     }
 
 
-def _show_faces(config: RunConfig, prepared: Prepared) -> None:
+def _show_faces(config: RunConfig, prepared: Dataset) -> None:
     """Show the last face of some clips of each class.
 
     The picture is on the run's page where the databases allow pictures to leave this machine. Otherwise it is only in
@@ -86,7 +87,7 @@ def _show_faces(config: RunConfig, prepared: Prepared) -> None:
         )
 
 
-def apex_sheet(config: RunConfig, prepared: Prepared) -> Any:
+def apex_sheet(config: RunConfig, prepared: Dataset) -> Any:
     """Return a figure with the last face of up to eight clips of each class, one row per class."""
     emotion_of = {c.id: c.emotion for c in prepared.manifest.clips}
     chosen: dict[str, list[Any]] = {}
@@ -96,7 +97,7 @@ def apex_sheet(config: RunConfig, prepared: Prepared) -> Any:
             members.append(row)
     workspace = Workspace.open(config.workspace)
     rows = {
-        emotion: [faces.pixels[-1] for faces in stored_faces(members, workspace)]
+        emotion: [faces.pixels[-1] for faces in stored_faces(members, workspace.store)]
         for emotion, members in sorted(chosen.items())
     }
     return contact_sheet(rows, "Synthetic faces" if prepared.manifest.synthetic else "")

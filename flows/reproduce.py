@@ -57,7 +57,7 @@ def reproduce_thesis_flow(
     rule of §4.3, and looks at the test set once.
 
     Args:
-        setting: the two that it contradicts itself with.
+        setting: the learning rate and batch size of Table 4.1 or of section 4.2.2, which differ.
         fixed_epochs: train for its 170, 170, 260 and 180 epochs instead.
         cross_validate: judge each by subject-grouped cross-validation too; several times the work.
         shrink: divide the FC widths by it, for a rehearsal on a small machine.
@@ -80,7 +80,7 @@ def reproduce_thesis_flow(
     prepared = prepare_faces(first, folded=cross_validate, complete=True)
     if not test_clips(prepared.manifest, prepared.usable)[1]:
         raise DataError("no clip of the test side, on which the thesis's numbers are taken, can be used")
-    data = prepare_table(first, prepared, requirements_of(first.train), backbone_of(first))
+    data = prepare_table(first, prepared, requirements_of(first.train))
     source = Path(first.manifest) if first.manifest else workspace.manifest
     with start_run(tracking, f"thesis {setting}", tags={"setting": setting}) as run:
         run.log_data("clips", prepared.fingerprint, synthetic=data.table.synthetic, source=str(source))
@@ -88,7 +88,7 @@ def reproduce_thesis_flow(
         for number, one in configs.items():
             outcomes.append(_recorded(number, one, data, cross_validate, run))
         found = reproduction_of(
-            outcomes, first, data.table, prepared.manifest, prepared.usable, backbone_of(first), setting=setting,
+            outcomes, first, data.table, prepared, backbone_of(first), setting=setting,
             fixed_epochs=fixed_epochs, shrink=shrink,
             own_split=any(clip.split for clip in read_manifest(source).clips),
         )  # fmt: skip
@@ -101,8 +101,7 @@ def _recorded(number: int, config: RunConfig, data: TrainingData, cross_validate
     tags = {"implementation": str(number), "seed": str(config.train.seed)}
     with start_run(parent.tracking, f"thesis-{number}", parent=parent.id, tags=tags) as run:
         run.log_config(config)
-        clips = data.prepared
-        run.log_data("clips", clips.fingerprint, synthetic=data.table.synthetic, source=config.manifest)
+        run.log_data("clips", data.dataset.fingerprint, synthetic=data.table.synthetic, source=config.manifest)
         outcome, bundle = implementation_task(number, config, data)
         if cross_validate and outcome.tested:
             outcome = replace(outcome, out_of_fold=_cross_validated(config, data, run))
@@ -119,7 +118,7 @@ def implementation_task(number: int, config: RunConfig, data: TrainingData) -> t
     move = progress_bar(f"implementation-{number}", f"Epochs of implementation {number}")
     with trial_processes(1) as executor:
         return run_implementation(
-            number, config, data.table, data.prepared.manifest, data.prepared.usable, backbone_of(config),
+            number, config, data.table, data.dataset, backbone_of(config),
             Workspace.open(config.workspace), executor, move,
         )  # fmt: skip
 

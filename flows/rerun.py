@@ -30,7 +30,6 @@ from flows.support.artifacts import show_markdown
 from flows.support.environment import settle
 from flows.support.prepare import (
     TrainingData,
-    backbone_for,
     backbone_of,
     prepare_faces,
     prepare_table,
@@ -66,7 +65,7 @@ def rerun_flow(run_id: RunId, manifest: str = "", config: RunConfig = RunConfig(
             f"now {prepared.fingerprint[:12]}: clips, labels, subjects or sides have changed, or clips cannot be read; "
             "restore them, or name the manifest of that time with --manifest"
         )
-    data = prepare_table(again, prepared, extra, backbone_for(again, extra))
+    data = prepare_table(again, prepared, extra)
     with start_run(tracking, f"again {recorded.name}", tags={"reproduces": run_id}) as run:
         run.log_config(again)
         run.log_data("clips", prepared.fingerprint, synthetic=data.table.synthetic, source=again.manifest)
@@ -116,7 +115,7 @@ def _candidate(config: RunConfig, data: TrainingData, run: Run) -> str:
 
 def _implementation(config: RunConfig, data: TrainingData, run: Run) -> str:
     """Fit the implementation without a test, record it in `run`, and return its id."""
-    sides = holdout_split(data.table, data.prepared.manifest, config.train)
+    sides = holdout_split(data.table, data.dataset.manifest, config.train)
     with trial_processes(1) as executor:
         result, folder = fit_holdout(
             _fresh(config, "fits"), data.table, data.table_path, sides, config.train, executor, data.fc

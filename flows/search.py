@@ -50,7 +50,7 @@ def search_flow(config: RunConfig = RunConfig()) -> dict[str, Any]:  # noqa: B00
     study = open_study(workspace.root, table, config.search, config.train, fc=data.fc, block=data.block)
     with study.held(), _study_run(tracking, study) as run:
         run.log_config(config)
-        run.log_data(study.name, data.prepared.fingerprint, synthetic=table.synthetic, source=config.manifest)
+        run.log_data(study.name, data.dataset.fingerprint, synthetic=table.synthetic, source=config.manifest)
         workers = default_workers(config.search, config.train)
         move = progress_bar("trials", f"{config.search.trials} trials of {study.name}")
         ended: list[TrialResult] = []

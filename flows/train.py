@@ -12,6 +12,7 @@ from prefect.cache_policies import NO_CACHE
 
 from fer_core.clips.datasets import may_leave
 from fer_core.config import ModelName, RunConfig
+from fer_core.dataset.dataset import Dataset
 from fer_core.dataset.table import load_table
 from fer_core.errors import ConfigError
 from fer_core.evaluation.metrics import Evaluation
@@ -32,7 +33,6 @@ from flows.preprocess import apex_sheet
 from flows.support.artifacts import show_markdown, show_picture
 from flows.support.environment import settle
 from flows.support.prepare import (
-    Prepared,
     TrainingData,
     prepare,
 )
@@ -63,7 +63,7 @@ def train_flow(
     if model:
         config = config.model_copy(update={"train": config.train.with_model(model)})
     data = prepare(config, requirements_of(config.train), folded=not trial)
-    table, prepared = data.table, data.prepared
+    table, prepared = data.table, data.dataset
     with start_run(tracking, "candidate") as run:
         result, folder = _cross_validated(config, workspace, data, trial, run)
         config = config.model_copy(update={"train": result.train})
@@ -96,7 +96,7 @@ def train_flow(
 
 @task(task_run_name="refit and test", cache_policy=NO_CACHE, persist_result=False)
 def _refit(data: TrainingData, result: TrialResult, folder: Path, config: RunConfig, workspace: Workspace) -> Candidate:
-    clips = data.prepared
+    clips = data.dataset
     return make_candidate(
         data.table, result, folder, data.backbone, clips.manifest, clips.usable, config, workspace, clips.course
     )
@@ -119,7 +119,7 @@ def _cross_validated(
         )  # fmt: skip
 
 
-def _record(run: Run, candidate: Candidate, prepared: Prepared, config: RunConfig) -> None:
+def _record(run: Run, candidate: Candidate, prepared: Dataset, config: RunConfig) -> None:
     """Log the candidate's curves, metrics and figures to MLflow."""
     judged = candidate.out_of_fold
     run.set_tags({"weights_sha256": candidate.bundle.record.weights_sha256, "threads": str(candidate.fitted.threads)})

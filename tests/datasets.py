@@ -10,10 +10,11 @@ import numpy as np
 
 from fer_core.clips.clip import Clip, Split
 from fer_core.clips.manifest import Manifest
-from fer_core.dataset.prepare import ClipRow
 from fer_core.emotions import SIX
 from fer_core.errors import ClipStatus
+from fer_core.preprocess.clip_rows import ClipRow
 from fer_core.preprocess.faces import Faces, FrameStatus, Ledger
+from fer_core.preprocess.store import FacesStore
 from fer_core.store import cache_key
 from fer_core.workspace import Workspace
 
@@ -49,5 +50,5 @@ def _store(workspace: Workspace, clip: Clip, pixels: np.ndarray) -> ClipRow:
         frame=np.arange(n, dtype=np.int32), time_s=np.arange(n, dtype=np.float32) / 25,
         status=(FrameStatus.USED,) * n, box=np.zeros((n, 4), np.int32), weight=np.ones(n, np.float32),
     )  # fmt: skip
-    workspace.faces.put(Faces(key=key, clip_digest=key, pixels=pixels, ledger=ledger, n_frames=2 * n))
+    FacesStore(workspace.store).put(Faces(key=key, clip_digest=key, pixels=pixels, ledger=ledger, n_frames=2 * n))
     return ClipRow(clip=clip.id, digest=key, key=key, status=ClipStatus.OK, n_frames=2 * n, n_selected=n, n_used=n)

@@ -10,7 +10,7 @@ from fer_core.clips.leaks import check_leaks
 from fer_core.clips.manifest import Manifest
 from fer_core.clips.neutral import SUFFIX as FIRST_FRAMES
 from fer_core.config import RunConfig
-from fer_core.dataset.prepare import ClipRow
+from fer_core.preprocess.clip_rows import ClipRow
 from fer_core.preprocess.perceptual_hash import hash_batch
 from fer_core.workspace import Workspace
 

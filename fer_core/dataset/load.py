@@ -19,7 +19,9 @@ from fer_core.workspace import Workspace
 log = logging.getLogger(__name__)
 
 
-def load_dataset(cfg: RunConfig, workspace: Workspace, *, fitted: bool = True) -> Manifest:
+def load_dataset(
+    cfg: RunConfig, workspace: Workspace, *, fitted: bool = True, folded: bool = False, complete: bool = False
+) -> Manifest:
     """Load the labelled clips of a run, split by subject: by the manifest's split column, or else by `cfg.split`.
 
     If neutral is a class, the first frames of clips of the databases in `neutral_from` are added as neutral clips.
@@ -27,8 +29,10 @@ def load_dataset(cfg: RunConfig, workspace: Workspace, *, fitted: bool = True) -
     Args:
         fitted: True if a model is fitted to the clips. False: they are only predicted, so they may have a single class
             and need no split.
+        folded: True if `search.folds` will evaluate the fits: there must be enough subjects for the folds.
+        complete: True if every class of the run needs training clips.
     Raises:
-        DataError: the manifest is missing, or it or its split cannot be used for training.
+        DataError: the manifest is missing, or it, its split or its classes cannot be used for training.
         ConfigError: neutral first frames are needed, but `preprocess.apex` cuts no clip there.
     """
     path = Path(cfg.manifest).expanduser() if cfg.manifest else workspace.manifest
@@ -40,7 +44,13 @@ def load_dataset(cfg: RunConfig, workspace: Workspace, *, fitted: bool = True) -
     manifest = labelled_clips(path, cfg.class_list)
     if fitted or sum(n > 0 for n in manifest.class_counts().values()) > 1:
         manifest = _with_splits(manifest, cfg, path)
-    return _with_neutral(manifest, cfg) if Emotion.NEUTRAL in manifest.classes else manifest
+    if Emotion.NEUTRAL in manifest.classes:
+        manifest = _with_neutral(manifest, cfg)
+    if folded:
+        check_folds(manifest, cfg.search)
+    elif complete:
+        check_classes(manifest)
+    return manifest
 
 
 def check_classes(manifest: Manifest) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -15,8 +17,7 @@ from safetensors import SafetensorError, safe_open
 from fer_core.clips.clip import Clip
 from fer_core.clips.manifest import Manifest
 from fer_core.config import PreprocessConfig
-from fer_core.dataset.load import trained_on
-from fer_core.dataset.prepare import ClipRow, Progress, data_fingerprint, stored_faces
+from fer_core.dataset.dataset import Dataset
 from fer_core.emotions import SIX, Classes
 from fer_core.errors import DataError, ShapeError, StoreError
 from fer_core.features.augment import PLAIN, View
@@ -25,8 +26,11 @@ from fer_core.features.descriptors.catalogue import DESCRIPTORS, of_course
 from fer_core.features.inputs import ClipInputs
 from fer_core.features.neutral_reference import NEUTRAL
 from fer_core.features.store import FeatureStore, Layer, feature_key, neutral_key
+from fer_core.preprocess.clip_rows import ClipRow, Progress, stored_faces
 from fer_core.store import EntryStore, cache_key
 from fer_core.workspace import Workspace
+
+log = logging.getLogger(__name__)
 
 DESCRIBED = "described"
 
@@ -252,6 +256,36 @@ class FeatureRequirements:
         return self.neutral or of_course(self.descriptors)
 
 
+def training_table(
+    dataset: Dataset,
+    backbone: Backbone | None,
+    cfg: PreprocessConfig,
+    workspace: Workspace,
+    extra: FeatureRequirements = FeatureRequirements(),
+    progress: Progress | None = None,
+) -> FeatureTable:
+    """Return the table of the usable train and validation clips, after storing the features of all usable clips.
+
+    Args:
+        backbone: None if no features are needed; the table's features are then (N, 0).
+        extra: the features and descriptors that the table contains; test clips are not augmented.
+        progress: called with (clips done, all clips).
+    """
+    return _table(dataset, dataset.training, backbone, cfg, workspace, extra, progress)
+
+
+def whole_table(
+    dataset: Dataset,
+    backbone: Backbone | None,
+    cfg: PreprocessConfig,
+    workspace: Workspace,
+    extra: FeatureRequirements = FeatureRequirements(),
+    progress: Progress | None = None,
+) -> FeatureTable:
+    """Return the table of all usable clips, whatever their split; see `training_table`."""
+    return _table(dataset, dataset.manifest, backbone, cfg, workspace, extra, progress)
+
+
 def store_features(
     rows: Sequence[ClipRow],
     backbone: Backbone,
@@ -267,53 +301,33 @@ def store_features(
         extra: additional views and maps to store, but only for the clips in `trained`: test clips are not augmented.
         trained: ids of the training clips.
     """
-    computed = 0
-    for done, (row, faces) in enumerate(zip(rows, stored_faces(rows, workspace), strict=True), start=1):
+    computed, store = 0, FeatureStore(workspace.store)
+    for done, (row, faces) in enumerate(zip(rows, stored_faces(rows, workspace.store), strict=True), 1):
         parts = [*(extra.parts() if row.clip in trained else ()), *([_PLAIN] if extra.plain else ())]
         for layer, view in parts:
-            if feature_key(row.key, backbone, view, layer) not in workspace.features.entries:
+            if feature_key(row.key, backbone, view, layer) not in store.entries:
                 computed += faces.n_used
-                workspace.features.take(layer, faces, backbone, view)
+                store.take(layer, faces, backbone, view)
         if progress:
             progress(done, len(rows))
     return computed
 
 
-def training_table(
+def _table(
+    dataset: Dataset,
     manifest: Manifest,
-    rows: Sequence[ClipRow],
     backbone: Backbone | None,
     cfg: PreprocessConfig,
     workspace: Workspace,
-    *,
-    course: Sequence[ClipRow] = (),
-    extra: FeatureRequirements = FeatureRequirements(),
+    extra: FeatureRequirements,
+    progress: Progress | None,
 ) -> FeatureTable:
-    """Build the table of the train and validation clips among `rows`; see `clips_table`."""
-    clips, known_as = trained_on(manifest), data_fingerprint(manifest, rows)
-    return clips_table(clips, rows, backbone, cfg, workspace, known_as, course=course, extra=extra)
-
-
-def clips_table(
-    manifest: Manifest,
-    rows: Sequence[ClipRow],
-    backbone: Backbone | None,
-    cfg: PreprocessConfig,
-    workspace: Workspace,
-    fingerprint: str,
-    *,
-    course: Sequence[ClipRow] = (),
-    extra: FeatureRequirements = FeatureRequirements(),
-) -> FeatureTable:
-    """Build the table of those labelled clips of a manifest that are among `rows`.
-
-    Args:
-        backbone: None if no features are needed; the table's features are then (N, 0).
-        fingerprint: fingerprint of the data.
-        course: rows of the same clips' whole-course faces, if `extra` needs them.
-        extra: the features and descriptors that the table contains.
-    """
-    by_id, whole = {row.clip: row for row in rows}, {row.clip: row for row in course}
+    if backbone is not None and extra.backbone:
+        trained = {clip.id for clip in manifest.clips}
+        computed = store_features(dataset.usable, backbone, workspace, progress, extra=extra, trained=trained)
+        log.info("features of %d frames computed", computed)
+    rows, store = dataset.usable, FeatureStore(workspace.store)
+    by_id, whole = {row.clip: row for row in rows}, {row.clip: row for row in dataset.course}
     clips = [c for c in manifest.clips if c.id in by_id]
     chosen = [by_id[c.id] for c in clips]
 
@@ -322,25 +336,28 @@ def clips_table(
         return Part(
             layer,
             [feature_key(row.key, backbone, view, layer) for row in chosen],
-            lambda: (workspace.features.take(layer, f, backbone, view) for f in stored_faces(chosen, workspace)),
+            lambda: (store.take(layer, f, backbone, view) for f in stored_faces(chosen, workspace.store)),
         )
 
     def described(name: str) -> Part:
         descriptor = DESCRIPTORS[name]
         of = chosen if descriptor.source == "expression" else [whole[c.id] for c in clips]
         keys = [cache_key(faces=row.key, descriptor=descriptor.identity) for row in of]
-        return Part(
-            "described", keys, lambda: (descriptor.describe(f.pixels)[None] for f in stored_faces(of, workspace)), name
-        )
+        faces = partial(stored_faces, of, workspace.store)
+        return Part("described", keys, lambda: (descriptor.describe(f.pixels)[None] for f in faces()), name)
 
     def neutral() -> Part:
         assert backbone is not None
         of = [whole[c.id] for c in clips]
         keys = [neutral_key(row.key, backbone) for row in of]
-        faces = stored_faces(of, workspace)
-        return Part("described", keys, lambda: (workspace.features.neutral(f, backbone)[None] for f in faces), NEUTRAL)
+        faces = partial(stored_faces, of, workspace.store)
+        return Part("described", keys, lambda: (store.neutral(f, backbone)[None] for f in faces()), NEUTRAL)
 
-    note = {**(backbone.identity if backbone else {}), "preprocess": cfg.model_dump_json(), "fingerprint": fingerprint}
+    note = {
+        **(backbone.identity if backbone else {}),
+        "preprocess": cfg.model_dump_json(),
+        "fingerprint": dataset.fingerprint,
+    }
     if extra.plain:
         plain = part(*_PLAIN)
         keys, features = plain.keys, list(plain.rows())
@@ -349,4 +366,4 @@ def clips_table(
     parts = [*(part(layer, view) for layer, view in extra.parts()), *map(described, extra.descriptors)]
     if extra.neutral:
         parts.append(neutral())
-    return build_table(clips, features, keys, workspace.features, note, manifest.classes, parts)
+    return build_table(clips, features, keys, store, note, manifest.classes, parts)

@@ -21,11 +21,12 @@ from fer_core.clips.leaks import check_leaks
 from fer_core.clips.manifest import Manifest
 from fer_core.clips.splits import check_split, grouped_folds
 from fer_core.config import LimitsConfig, PreprocessConfig
-from fer_core.dataset.prepare import ClipRow, data_fingerprint
+from fer_core.dataset.dataset import data_fingerprint
 from fer_core.emotions import Classes
 from fer_core.errors import ClipStatus, DataError
 from fer_core.evaluation.metrics import Interval, evaluate
 from fer_core.preprocess.batch import preprocess_batch
+from fer_core.preprocess.clip_rows import ClipRow
 from fer_core.preprocess.faces import Faces, FrameStatus
 from fer_core.preprocess.store import FacesStore
 
@@ -48,7 +49,7 @@ class ClipFacts:
     """Preprocessing results of one clip.
 
     Args:
-        status, reason: see `dataset.prepare.ClipRow`.
+        status, reason: see `preprocess.clip_rows.ClipRow`.
         n_frames: number of decoded frames.
         end: index of the frame at which the clip is cut (the apex); the last frame if it is not cut.
         seconds: duration of the whole clip; NaN if unknown (frame folders).
@@ -180,7 +181,7 @@ def data_card(
 
     Args:
         found: the manifest and the rows left out of it, from `scan("manifest", …)`.
-        rows: from `dataset.prepare.prepare_clips` with `cfg`, one per clip, in order.
+        rows: from `preprocess.clip_rows.store_faces` with `cfg`, one per clip, in order.
         progress: called with (done, total) while the brightness of every clip is measured.
     """
     pairs = zip(found.manifest.clips, rows, strict=True)

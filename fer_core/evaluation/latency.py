@@ -12,13 +12,13 @@ from functools import partial
 
 import numpy as np
 
-from fer_core.dataset.prepare import ClipRow, stored_faces
 from fer_core.dataset.table import FeatureRequirements
 from fer_core.features.backbone import Backbone
 from fer_core.features.descriptors.catalogue import DESCRIPTORS
 from fer_core.features.inputs import ClipInputs
 from fer_core.features.neutral_reference import NEUTRAL, neutral_reference
 from fer_core.models.base import ClipClassifier
+from fer_core.preprocess.clip_rows import ClipRow, stored_faces
 from fer_core.workspace import Workspace
 
 LatencyOf = Mapping[str, float]  # `features`, `neutral` or the name of a descriptor -> ms per clip
@@ -69,7 +69,7 @@ def ms_per_clip(classifier: ClipClassifier, inputs: ClipInputs, clips: np.ndarra
 def _median_ms(rows: Sequence[ClipRow], workspace: Workspace, make: Callable[[np.ndarray], np.ndarray]) -> float:
     lengths = np.array([row.n_used for row in rows])
     nearest = np.argsort(np.abs(lengths - np.median(lengths)), kind="stable")[:_TIMED_INPUTS]
-    seconds = [_cpu_s(make, faces.pixels) for faces in stored_faces([rows[i] for i in nearest], workspace)]
+    seconds = [_cpu_s(make, faces.pixels) for faces in stored_faces([rows[i] for i in nearest], workspace.store)]
     return 1000 * float(np.median(seconds))
 
 

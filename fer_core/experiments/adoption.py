@@ -3,17 +3,15 @@ any."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
-from fer_core.clips.manifest import Manifest
 from fer_core.config import BackboneConfig, OnnxConfig, RunConfig
-from fer_core.dataset.prepare import ClipRow, data_fingerprint
-from fer_core.dataset.table import FeatureRequirements, FeatureTable, clips_table
+from fer_core.dataset.dataset import Dataset
+from fer_core.dataset.table import FeatureRequirements, FeatureTable, whole_table
 from fer_core.emotions import NAMED, Classes
 from fer_core.errors import ConfigError
 from fer_core.evaluation.calibration import Reliability, calibrated_apart, reliability
@@ -106,19 +104,18 @@ def adopted_classifier(backbone: Backbone, relative: Relative, cfg: RunConfig) -
 def evaluate_adopted(
     classifier: AdoptedClassifier,
     backbone: Backbone,
-    manifest: Manifest,
-    rows: Sequence[ClipRow],
+    dataset: Dataset,
     cfg: RunConfig,
     workspace: Workspace,
 ) -> AdoptedEvaluation:
     """Evaluate the model on all labelled clips.
 
     Args:
-        rows: rows of the usable clips.
-        cfg: all settings; `preprocess` must be what the rows were made with.
+        dataset: the clips; their faces are stored.
+        cfg: all settings; `preprocess` must be what the faces were made with.
     """
-    fingerprint = data_fingerprint(manifest, rows)
-    table = clips_table(manifest, rows, backbone, cfg.preprocess, workspace, fingerprint)
+    rows, fingerprint = dataset.usable, dataset.fingerprint
+    table = whole_table(dataset, backbone, cfg.preprocess, workspace)
     clips = np.arange(table.n_clips)
     scores = classifier.frame_scores(table, clips)
     verdicts, shares = clip_verdicts(scores, table.offsets, clips, "mean_scores")

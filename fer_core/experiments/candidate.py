@@ -10,7 +10,6 @@ import numpy as np
 
 from fer_core.clips.manifest import Manifest
 from fer_core.config import Rule, RunConfig
-from fer_core.dataset.prepare import ClipRow
 from fer_core.dataset.table import FeatureTable
 from fer_core.evaluation.calibration import Reliability, calibrated_apart, reliability
 from fer_core.evaluation.gate import OutOfFoldRecord
@@ -20,10 +19,12 @@ from fer_core.experiments.search.study import refit
 from fer_core.experiments.search.trial import TrialResult, out_of_fold_scores, read_spec
 from fer_core.experiments.test_set import evaluate_on_test_set
 from fer_core.features.backbone import Backbone, one_network, tuned
+from fer_core.features.store import FeatureStore
 from fer_core.models.base import Fitted
 from fer_core.models.bundle import ModelBundle, subject_digest, training_subjects, write_bundle
 from fer_core.models.record import ModelFacts
 from fer_core.models.temperature import fit_temperature
+from fer_core.preprocess.clip_rows import ClipRow
 from fer_core.runtime import describe_environment
 from fer_core.store import cache_key
 from fer_core.workspace import Workspace
@@ -144,7 +145,7 @@ def refit_model(
         TrainingError: the refit diverged.
         StoreError: the files cannot be written.
     """
-    fc, block = workspace.features.stored_layers(backbone, block=bool(table.maps))
+    fc, block = FeatureStore(workspace.store).stored_layers(backbone, block=bool(table.maps))
     fitted = refit(table, trial, fc, block)
     if backbone is not None and fitted.classifier.block is not None:
         backbone = tuned(one_network(backbone), fitted.classifier.block.state_dict())

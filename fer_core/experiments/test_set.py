@@ -9,10 +9,10 @@ import numpy as np
 from fer_core.clips.clip import Split
 from fer_core.clips.manifest import Manifest, fingerprint
 from fer_core.config import PreprocessConfig
-from fer_core.dataset.prepare import ClipRow, stored_faces
 from fer_core.evaluation.lockbox import Opening, open_lockbox, refuse_seen
 from fer_core.evaluation.metrics import clip_verdicts, evaluate
 from fer_core.models.bundle import ModelBundle, subject_digest
+from fer_core.preprocess.clip_rows import ClipRow, stored_faces
 from fer_core.preprocess.faces import Faces
 from fer_core.scoring.scorer import ClipScorer
 from fer_core.store import cache_key
@@ -55,11 +55,11 @@ def evaluate_on_test_set(
 
     def evaluate_test() -> dict[str, object]:
         scorer = ClipScorer(bundle, store_root=workspace.store)
-        shown: Iterable[tuple[Faces, Faces | None]] = ((faces, None) for faces in stored_faces(chosen, workspace))
+        shown: Iterable[tuple[Faces, Faces | None]] = ((faces, None) for faces in stored_faces(chosen, workspace.store))
         if scorer.needs_course:
             whole = {row.clip: row for row in course}
-            others = stored_faces((whole[row.clip] for row in chosen), workspace)
-            shown = zip(stored_faces(chosen, workspace), others, strict=True)
+            others = stored_faces((whole[row.clip] for row in chosen), workspace.store)
+            shown = zip(stored_faces(chosen, workspace.store), others, strict=True)
         frames = [scorer.judge(faces, other).frames for faces, other in shown]
         offsets = np.concatenate([[0], np.cumsum([len(f) for f in frames])])
         labels = test.labels()

@@ -14,9 +14,8 @@ from pathlib import Path
 import numpy as np
 
 from fer_core.clips.clip import Split
-from fer_core.clips.manifest import Manifest
 from fer_core.config import PRESETS, RunConfig, load_config
-from fer_core.dataset.prepare import ClipRow
+from fer_core.dataset.dataset import Dataset
 from fer_core.dataset.table import FeatureTable
 from fer_core.emotions import SIX
 from fer_core.errors import ConfigError, RegistryError
@@ -24,6 +23,7 @@ from fer_core.evaluation.metrics import RULES, Evaluation
 from fer_core.experiments.search.space import THESIS_SETTINGS
 from fer_core.experiments.test_set import evaluate_on_test_set, test_clips
 from fer_core.features.backbone import Backbone
+from fer_core.features.store import FeatureStore
 from fer_core.models.bundle import ModelBundle, read_bundle, training_subjects, write_bundle
 from fer_core.models.fc_head import HeadClassifier
 from fer_core.models.record import ModelFacts
@@ -103,8 +103,7 @@ def run_implementation(
     number: int,
     cfg: RunConfig,
     table: FeatureTable,
-    manifest: Manifest,
-    rows: Sequence[ClipRow],
+    dataset: Dataset,
     backbone: Backbone,
     workspace: Workspace,
     executor: Executor,
@@ -115,14 +114,14 @@ def run_implementation(
     Args:
         cfg: see `configure`.
         table: train and validation clips.
-        rows: rows of the usable clips, with those of the test set.
+        dataset: all clips, with those of the test set.
     Raises:
         DataError: the table contains a subject or clip of the test set.
         StoreError: the files cannot be written.
     """
-    sides = holdout_split(table, manifest, cfg.train)
-    parent, table_path = workspace.root / "implementations", workspace.features.tables.path(table.key)
-    fc = workspace.features.store_fc(backbone)
+    sides = holdout_split(table, dataset.manifest, cfg.train)
+    parent, table_path = workspace.root / "implementations", FeatureStore(workspace.store).tables.path(table.key)
+    fc = FeatureStore(workspace.store).store_fc(backbone)
     result, folder = fit_holdout(parent, table, table_path, sides, cfg.train, executor, fc, progress)
     outcome = Outcome(
         number=number, train=cfg.train, history=result.epochs, pretrained=result.pretrained,
@@ -131,12 +130,12 @@ def run_implementation(
     if result.state == "failed":
         return outcome, None
     bundle = model_of(folder, table, backbone, cfg)
-    digests = {row.clip: row.digest for row in rows}
+    digests = {row.clip: row.digest for row in dataset.usable}
     seen = {digests[c] for c in table.clip_ids}
-    opening = evaluate_on_test_set(bundle, manifest, rows, cfg.preprocess, workspace, seen)
+    opening = evaluate_on_test_set(bundle, dataset.manifest, dataset.usable, cfg.preprocess, workspace, seen)
     if opening is None:
         return replace(outcome, reason="there are no test clips"), bundle
-    _, chosen = test_clips(manifest, rows)
+    _, chosen = test_clips(dataset.manifest, dataset.usable)
     given = {rule: opening.evaluations[rule]["verdicts"] for rule in RULES}
     return replace(
         outcome,
@@ -151,8 +150,7 @@ def reproduction_of(
     outcomes: Sequence[Outcome],
     cfg: RunConfig,
     table: FeatureTable,
-    manifest: Manifest,
-    rows: Sequence[ClipRow],
+    dataset: Dataset,
     backbone: Backbone,
     *,
     setting: str,
@@ -166,8 +164,8 @@ def reproduction_of(
         cfg: settings of any of them.
         own_split: True if the manifest has a split column.
     """
-    test, _ = test_clips(manifest, rows)
-    sides = holdout_split(table, manifest, cfg.train)
+    test, _ = test_clips(dataset.manifest, dataset.usable)
+    sides = holdout_split(table, dataset.manifest, cfg.train)
     own = [configure(o.number, cfg, setting, fixed_epochs=fixed_epochs, shrink=shrink).train for o in outcomes]
     return Reproduction(
         setting=setting,
@@ -182,7 +180,7 @@ def reproduction_of(
         outcomes=tuple(outcomes),
         labels=test.labels(),
         subjects=[clip.subject for clip in test.clips],
-        data=_data_facts(manifest, rows, table, sides, own_split),
+        data=_data_facts(dataset, table, sides, own_split),
         preprocess=cfg.preprocess,
         split=cfg.split,
         backbone=cfg.backbone,
@@ -191,10 +189,8 @@ def reproduction_of(
     )
 
 
-def _data_facts(
-    manifest: Manifest, rows: Sequence[ClipRow], table: FeatureTable, sides: HoldoutSplit, own_split: bool
-) -> DataFacts:
-    usable = {row.clip for row in rows}
+def _data_facts(dataset: Dataset, table: FeatureTable, sides: HoldoutSplit, own_split: bool) -> DataFacts:
+    manifest, usable = dataset.manifest, {row.clip for row in dataset.usable}
     members = {side: [c for c in manifest.of(side).clips if c.id in usable] for side in Split}
     frames = np.bincount(table.frame_labels()[table.frames_of(sides.fit)], minlength=len(SIX))
     return DataFacts(

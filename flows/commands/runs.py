@@ -306,16 +306,11 @@ def settled(session: Session, follow_links: bool = False) -> RunConfig:
 
 def dataset_checked(config: RunConfig, folded: bool = False, complete: bool = False) -> Manifest:
     """Return the clips of a run; refuse now a split, classes or folds that the flow would refuse after its start."""
-    from fer_core.dataset.load import check_classes, check_folds, load_dataset
+    from fer_core.dataset.load import load_dataset
     from fer_core.workspace import Workspace
 
     detector_checked(config)
-    manifest = load_dataset(config, Workspace.open(config.workspace))
-    if folded:
-        check_folds(manifest, config.search)
-    elif complete:
-        check_classes(manifest)
-    return manifest
+    return load_dataset(config, Workspace.open(config.workspace), folded=folded, complete=complete)
 
 
 def detector_checked(config: RunConfig) -> None:

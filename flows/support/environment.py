@@ -12,9 +12,9 @@ from fer_core.config import RunConfig, TrackingConfig
 from fer_core.databases import without_password
 from fer_core.errors import ConfigError
 from fer_core.runtime import resolve_workspace
+from fer_core.tracking.connection import TRACKING_URI
 from mlflow_server.address import PREFECT_AUTH, credentials, running
 
-TRACKING_URI = "MLFLOW_TRACKING_URI"
 PREFECT_S = 5.0  # time limit for the answer of a Prefect server
 
 

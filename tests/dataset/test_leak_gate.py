@@ -12,9 +12,9 @@ from fer_core.clips.manifest import Manifest
 from fer_core.clips.neutral import with_first_frames
 from fer_core.config import LimitsConfig, RunConfig, SplitConfig
 from fer_core.dataset.leak_gate import refuse_leaks, refuse_shared
-from fer_core.dataset.prepare import ClipRow, prepare_clips
 from fer_core.emotions import SEVEN, Emotion
 from fer_core.errors import DataError
+from fer_core.preprocess.clip_rows import ClipRow, store_faces
 from fer_core.workspace import Workspace
 from tests.datasets import stored_corpus
 from tests.flows.test_data_commands import recording
@@ -38,7 +38,10 @@ def test_a_copy_under_another_person_is_refused_until_a_person_clears_it(tmp_pat
     for name, codec, side in (("a.mp4", "libx264", Split.TRAIN), ("b.avi", "mpeg4", Split.TEST)):
         path = write_video(tmp_path / name, recording(1), codec)
         clips.append(Clip(name, path, f"lab:{name[0]}", Emotion.FEAR, "lab", split=side))
-    manifest, rows = Manifest(tuple(clips)), prepare_clips(clips, CONFIG.preprocess, CONFIG.limits, workspace)
+    manifest, rows = (
+        Manifest(tuple(clips)),
+        store_faces(clips, CONFIG.preprocess, CONFIG.limits, workspace.store),
+    )
     with pytest.raises(DataError, match=r"clips 'a\.mp4' and 'b\.avi' .* look like one recording"):
         refuse_leaks(manifest, rows, CONFIG, workspace)
     cleared = CONFIG.model_copy(update={"split": SplitConfig(allow_pairs=(("a.mp4", "b.avi"),))})
@@ -61,7 +64,7 @@ def test_a_recording_fitted_to_is_not_shown_again_as_another_persons(tmp_path: P
     def shot(name: str, codec: str, seed: int, subject: str) -> tuple[list[Clip], list[ClipRow]]:
         path = write_video(tmp_path / name, recording(seed), codec)
         clips = [Clip("a.mp4", path, f"lab:{subject}", Emotion.FEAR, "lab", split=Split.TRAIN)]
-        return clips, prepare_clips(clips, CONFIG.preprocess, CONFIG.limits, workspace)
+        return clips, store_faces(clips, CONFIG.preprocess, CONFIG.limits, workspace.store)
 
     fitted, seen = shot("a.mp4", "libx264", 1, "anna"), []
     refuse_shared(fitted, shot("c.mp4", "libx264", 2, "carl"), "wild.csv", CONFIG, workspace, lambda *n: seen.append(n))

@@ -15,12 +15,13 @@ from fer_core.clips.clip import Clip, Split
 from fer_core.clips.datasets import scan
 from fer_core.clips.manifest import Manifest, write_manifest
 from fer_core.config import LimitsConfig, PreprocessConfig
-from fer_core.dataset.prepare import prepare_clips
 from fer_core.emotions import SIX, Emotion
 from fer_core.errors import ClipStatus
 from fer_core.evaluation.datacard import SHEET_CLIPS, ClipFacts, DataCard, blind_baseline, data_card, lost, worst
+from fer_core.preprocess.clip_rows import store_faces
 from fer_core.preprocess.faces import FrameStatus
 from fer_core.preprocess.pipeline import preprocess
+from fer_core.preprocess.store import FacesStore
 from fer_core.published import TABLE_4_2
 from fer_core.reports.datacard import _as_thesis, card_html, markdown_card
 from fer_core.reports.distributions import ledger_svg, spread_svg
@@ -73,8 +74,8 @@ def folder(tmp_path_factory) -> Path:
 
 def card_of(manifest: Path, workspace: Workspace) -> DataCard:
     found = scan("manifest", manifest, subject="none")
-    rows = prepare_clips(found.manifest.clips, CFG, LIMITS, workspace)
-    return data_card(manifest.name, found, rows, CFG, LIMITS, workspace.faces)
+    rows = store_faces(found.manifest.clips, CFG, LIMITS, workspace.store)
+    return data_card(manifest.name, found, rows, CFG, LIMITS, FacesStore(workspace.store))
 
 
 @pytest.fixture(scope="module")

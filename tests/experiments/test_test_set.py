@@ -10,6 +10,7 @@ import pytest
 from fer_core.clips.clip import Split
 from fer_core.clips.manifest import Manifest
 from fer_core.config import RunConfig, SearchConfig, TrainConfig
+from fer_core.dataset.dataset import Dataset
 from fer_core.dataset.table import training_table
 from fer_core.emotions import SIX
 from fer_core.errors import DataError
@@ -17,6 +18,7 @@ from fer_core.evaluation.metrics import RULES, Evaluation
 from fer_core.experiments.candidate import make_candidate
 from fer_core.experiments.search.study import cross_validate
 from fer_core.experiments.test_set import evaluate_on_test_set
+from fer_core.features.store import FeatureStore
 from fer_core.workspace import Workspace
 from tests.datasets import stored_corpus
 from tests.executors import InProcess
@@ -33,8 +35,8 @@ def corpus(tmp_path_factory):
 
 def pipeline(workspace, trained: Manifest, whole: Manifest, rows):
     """Fit, stop and choose on the train and validation clips of `trained`, be tested on the test clips of `whole`."""
-    table = training_table(trained, rows, lite0(), CFG.preprocess, workspace)
-    path = workspace.features.tables.path(table.key)
+    table = training_table(Dataset.of(trained, rows), lite0(), CFG.preprocess, workspace)
+    path = FeatureStore(workspace.store).tables.path(table.key)
     result, folder = cross_validate(workspace.root, table, path, CFG.search, CFG.train, InProcess())
     return make_candidate(table, result, folder, lite0(), whole, rows, CFG, workspace)
 

@@ -11,11 +11,11 @@ import pytest
 from fer_core.clips.clip import Clip
 from fer_core.clips.manifest import Manifest, read_manifest, write_manifest
 from fer_core.config import LimitsConfig, PreprocessConfig
-from fer_core.dataset.prepare import prepare_clips
 from fer_core.emotions import Emotion
 from fer_core.errors import DataError
 from fer_core.housekeeping.forget import forget
 from fer_core.models.bundle import subject_digest
+from fer_core.preprocess.clip_rows import store_faces
 from fer_core.preprocess.perceptual_hash import hash_clips
 from fer_core.store import EntryStore
 from fer_core.workspace import Workspace
@@ -37,7 +37,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
             clips.append(Clip(path.stem, path, f"lab:{person}", emotion, "lab"))
     write_manifest(Manifest(tuple(clips)), tmp_path / "clips.csv")
     workspace = Workspace.open(str(tmp_path / "ws"))
-    rows = prepare_clips(clips, PreprocessConfig(), LIMITS, workspace)
+    rows = store_faces(clips, PreprocessConfig(), LIMITS, workspace.store)
     hash_clips(clips, LIMITS, workspace.store)
     array = {"x": np.zeros(3, np.float32)}
     for row in rows:

@@ -14,13 +14,14 @@ import pytest
 from fer_core.clips.clip import Clip, Split
 from fer_core.clips.manifest import Manifest, write_manifest
 from fer_core.config import LimitsConfig, PreprocessConfig, TrainConfig
-from fer_core.dataset.prepare import prepare_clips
+from fer_core.dataset.dataset import Dataset
 from fer_core.dataset.table import FeatureRequirements, load_table, training_table
 from fer_core.emotions import Emotion
 from fer_core.errors import DataError
 from fer_core.experiments.search.trial import TrialSpec, write_spec
 from fer_core.features.descriptors.descriptor import course_config
 from fer_core.housekeeping.prune import RESULTS, files_of, removable, remove
+from fer_core.preprocess.clip_rows import store_faces
 from fer_core.preprocess.perceptual_hash import hash_clips
 from fer_core.store import EntryStore
 from fer_core.workspace import Workspace
@@ -47,9 +48,9 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     write_manifest(Manifest((clips[0],)), workspace.drawn_manifest)
     for clip in clips:
         for cfg in (USED, OLD):
-            rows = prepare_clips([clip], cfg, LIMITS, workspace)
-            course = prepare_clips([clip], course_config(cfg), LIMITS, workspace)
-            training_table(Manifest((clip,)), rows, None, cfg, workspace, course=course, extra=WANTED)
+            rows = store_faces([clip], cfg, LIMITS, workspace.store)
+            course = store_faces([clip], course_config(cfg), LIMITS, workspace.store)
+            training_table(Dataset.of(Manifest((clip,)), rows, course), None, cfg, workspace, WANTED)
             EntryStore(workspace.store, "features").put(f"f{rows[0].key}", ARRAY, {"faces": rows[0].key})
         EntryStore(workspace.store, "verdicts").put(f"v{clip.id}", ARRAY, {"digest": rows[0].digest})
     hash_clips(clips, LIMITS, workspace.store)

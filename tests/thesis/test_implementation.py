@@ -9,6 +9,7 @@ import pytest
 
 from fer_core.clips.clip import Split
 from fer_core.config import PreprocessConfig, RunConfig
+from fer_core.dataset.dataset import Dataset
 from fer_core.dataset.table import training_table
 from fer_core.emotions import SIX
 from fer_core.errors import ConfigError
@@ -51,18 +52,18 @@ def test_convolutions_stay_frozen():
 @pytest.fixture(scope="module")
 def carried(tmp_path_factory):
     workspace = Workspace.open(str(tmp_path_factory.mktemp("implementation")))
-    manifest, rows = stored_corpus(workspace)
+    dataset = Dataset.of(*stored_corpus(workspace))
     cfg = configure(2, RunConfig(workspace=str(workspace.root)), shrink=256, overrides=SMALL)
-    table = training_table(manifest, rows, lite0(), cfg.preprocess, workspace)
-    arguments = (2, cfg, table, manifest, rows, lite0(), workspace)
+    table = training_table(dataset, lite0(), cfg.preprocess, workspace)
+    arguments = (2, cfg, table, dataset, lite0(), workspace)
     return arguments, *run_implementation(*arguments, InProcess())
 
 
 def test_it_is_fitted_on_its_side_and_tested_once_on_everybody_else(carried):
-    (_, cfg, table, manifest, *_), outcome, bundle = carried
+    (_, cfg, table, dataset, *_), outcome, bundle = carried
     assert outcome.tested and (outcome.opening, outcome.openings) == (1, 1) and set(outcome.tests) == set(RULES)
     assert cfg.train.widths == (16, 4) and outcome.n_weights < 30_000 and len(outcome.history) == 3
-    test = manifest.of(Split.TEST).clips
+    test = dataset.manifest.of(Split.TEST).clips
     labels = np.array([SIX.index(c.emotion) for c in test])
     again = evaluate(outcome.verdicts["mean_scores"], labels, [c.subject for c in test])
     assert again.to_json() == outcome.tests["mean_scores"].to_json()
@@ -79,9 +80,9 @@ def test_done_again_it_is_read_back_and_no_second_look_is_taken(carried):
 
 
 def test_the_page_knows_its_data(carried):
-    (_, cfg, table, manifest, rows, backbone, _), outcome, _ = carried
+    (_, cfg, table, dataset, backbone, _), outcome, _ = carried
     found = reproduction_of(
-        [outcome], cfg, table, manifest, rows, backbone, setting=SETTINGS[0], fixed_epochs=False, shrink=256,
+        [outcome], cfg, table, dataset, backbone, setting=SETTINGS[0], fixed_epochs=False, shrink=256,
         own_split=True,
     )  # fmt: skip
     assert found.data.clips == {Split.TRAIN: (3,) * 6, Split.VALIDATION: (1,) * 6, Split.TEST: (1,) * 6}
@@ -91,7 +92,7 @@ def test_the_page_knows_its_data(carried):
     assert found.changed == ()
     other = replace(outcome, train=cfg.train.model_copy(update={"lr": 0.5, "seed": 9}))
     told = reproduction_of(
-        [outcome, other], cfg, table, manifest, rows, backbone, setting=SETTINGS[0], fixed_epochs=False, shrink=256,
+        [outcome, other], cfg, table, dataset, backbone, setting=SETTINGS[0], fixed_epochs=False, shrink=256,
         own_split=True,
     )  # fmt: skip
     assert told.changed == ("lr",) and "another train.lr" in reproduction_html(told)

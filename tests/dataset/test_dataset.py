@@ -19,8 +19,8 @@ from fer_core.config import (
     SearchConfig,
     TrainConfig,
 )
+from fer_core.dataset.dataset import Dataset, data_fingerprint, keep_usable
 from fer_core.dataset.load import check_classes, check_folds, load_dataset, trained_on
-from fer_core.dataset.prepare import ClipRow, data_fingerprint, keep_usable, prepare_clips, stored_faces
 from fer_core.dataset.table import FeatureRequirements, store_features, training_table
 from fer_core.emotions import SEVEN, Emotion
 from fer_core.errors import ClipStatus, ConfigError, DataError
@@ -28,8 +28,10 @@ from fer_core.evaluation.metrics import RULES
 from fer_core.features.augment import PLAIN, views_of
 from fer_core.features.descriptors.descriptor import course_config
 from fer_core.features.neutral_reference import NEUTRAL
+from fer_core.features.store import FeatureStore
 from fer_core.models.bundle import read_bundle
 from fer_core.models.registry import requirements_of
+from fer_core.preprocess.clip_rows import ClipRow, store_faces, stored_faces
 from fer_core.scoring.scorer import ClipScorer
 from fer_core.workspace import Workspace
 from tests.saved_models import lite0
@@ -55,12 +57,12 @@ def drawn(tmp_path_factory):
 def prepared(drawn):
     workspace, cfg = drawn
     manifest = load_dataset(cfg, workspace)
-    return manifest, prepare_clips(manifest.clips, CFG, LIMITS, workspace)
+    return manifest, store_faces(manifest.clips, CFG, LIMITS, workspace.store)
 
 
 def test_a_second_run_does_no_work_and_says_so(drawn, prepared):
     manifest, rows = prepared
-    again = prepare_clips(manifest.clips, CFG, LIMITS, drawn[0])
+    again = store_faces(manifest.clips, CFG, LIMITS, drawn[0].store)
     assert not any(row.cached for row in rows) and all(row.cached for row in again)
     assert [(r.clip, r.key, r.n_used) for r in again] == [(r.clip, r.key, r.n_used) for r in rows]
 
@@ -75,7 +77,7 @@ def test_the_table_holds_no_test_clip(drawn, prepared):
     backbone = lite0()
     assert store_features(rows, backbone, workspace) == sum(r.n_used for r in rows)
     assert store_features(rows, backbone, workspace) == 0
-    table = training_table(manifest, rows, backbone, CFG, workspace)
+    table = training_table(Dataset.of(manifest, rows), backbone, CFG, workspace)
     held_out = {c.id for c in manifest.of(Split.TEST).clips}
     assert held_out and not held_out & set(table.clip_ids)
     assert not {c.subject for c in manifest.of(Split.TEST).clips} & set(table.subjects)
@@ -101,7 +103,7 @@ def test_unusable_clips_stop_a_run_only_above_the_quarantine(prepared, caplog):
 def test_a_lost_entry_is_named(drawn, prepared):
     row = dataclasses.replace(prepared[1][0], key="0" * 32)
     with pytest.raises(DataError, match=f"clip '{row.clip}': its faces are no longer in the store"):
-        list(stored_faces([row], drawn[0]))
+        list(stored_faces([row], drawn[0].store))
 
 
 def test_no_manifest_names_three_ways_to_get_one(tmp_path):
@@ -132,8 +134,8 @@ def test_a_candidate_is_made_tested_once_and_reads_back(drawn, prepared):
         }
     )
     backbone = lite0()
-    table = training_table(manifest, rows, backbone, CFG, workspace)
-    path = workspace.features.tables.path(table.key)
+    table = training_table(Dataset.of(manifest, rows), backbone, CFG, workspace)
+    path = FeatureStore(workspace.store).tables.path(table.key)
     result, folder = cross_validate(workspace.root, table, path, cfg.search, cfg.train, InProcess())
     made = make_candidate(table, result, folder, backbone, manifest, rows, cfg, workspace)
     again = make_candidate(table, result, folder, backbone, manifest, rows, cfg, workspace)
@@ -175,7 +177,7 @@ def test_no_view_of_a_test_clip_is_ever_taken(drawn, prepared, tmp_path):
     assert store_features(rows, backbone, workspace, extra=extra, trained=trained) == 0
     for row in rows:
         for layer, view in extra.parts():
-            taken = feature_key(row.key, backbone, view, layer) in workspace.features.entries
+            taken = feature_key(row.key, backbone, view, layer) in FeatureStore(workspace.store).entries
             assert taken == (row.clip in trained)
     assert len(trained) < len(rows)
 
@@ -192,10 +194,10 @@ def candidate_of(cfg, manifest, rows, workspace, course=()):
 
     backbone = lite0()
     extra = requirements_of(cfg.train)
-    table = training_table(manifest, rows, backbone, CFG, workspace, course=course, extra=extra)
+    table = training_table(Dataset.of(manifest, rows, course), backbone, CFG, workspace, extra)
     result, folder = cross_validate(
-        workspace.root, table, workspace.features.tables.path(table.key), cfg.search, cfg.train, InProcess(),
-        block=workspace.features.store_block(backbone) if extra.maps else None,
+        workspace.root, table, FeatureStore(workspace.store).tables.path(table.key), cfg.search, cfg.train, InProcess(),
+        block=FeatureStore(workspace.store).store_block(backbone) if extra.maps else None,
     )  # fmt: skip
     made = make_candidate(table, result, folder, backbone, manifest, rows, cfg, workspace, course)
     return backbone, table, made
@@ -216,7 +218,7 @@ def test_a_fine_tuned_model_serves_the_scores_it_was_fitted_with(drawn, prepared
     assert served.weights_digest != backbone.weights_digest and served.trunk_digest == backbone.trunk_digest
     for clip in range(3):
         [row] = [r for r in rows if r.clip == table.clip_ids[clip]]
-        [faces] = stored_faces([row], workspace)
+        [faces] = stored_faces([row], workspace.store)
         want = made.fitted.classifier.frame_scores(table, np.array([clip]))
         features = torch.from_numpy(served.features(faces.pixels))
         assert np.array_equal(frame_scores(made.bundle.classifier.head, features).numpy(), want)
@@ -229,7 +231,7 @@ def test_a_head_relative_to_neutral_serves_the_scores_it_was_fitted_with(drawn, 
     workspace, cfg = drawn
     manifest, rows = prepared
     cfg = in_a_few_epochs(cfg, relative="neutral")
-    course = prepare_clips(manifest.clips, course_config(CFG), LIMITS, workspace)
+    course = store_faces(manifest.clips, course_config(CFG), LIMITS, workspace.store)
     backbone, table, made = candidate_of(cfg, manifest, rows, workspace, course=course)
     assert table.described[NEUTRAL].shape == (table.n_clips, backbone.n_features)
     assert made.bundle.record.classifier.relative == "neutral" and made.test
@@ -249,10 +251,10 @@ def test_seven_classes_go_the_whole_way_with_first_frames_as_neutral(drawn):
     manifest = load_dataset(cfg, workspace)
     neutral = [c for c in manifest.clips if c.emotion is Emotion.NEUTRAL]
     assert {c.subject for c in neutral} == set(manifest.subjects) and len(neutral) == len(manifest.subjects)
-    rows = prepare_clips(manifest.clips, CFG, LIMITS, workspace)
+    rows = store_faces(manifest.clips, CFG, LIMITS, workspace.store)
     by_id = {row.clip: row for row in rows}
     assert len({row.digest for row in rows}) == len(rows)  # a file and its first frames are judged apart
-    for clip, faces in zip(neutral, stored_faces([by_id[c.id] for c in neutral], workspace), strict=True):
+    for clip, faces in zip(neutral, stored_faces([by_id[c.id] for c in neutral], workspace.store), strict=True):
         assert faces.ledger.frame.tolist() == [1, 2], clip.id
     _, table, made = candidate_of(cfg, manifest, rows, workspace)
     assert table.classes == made.bundle.classes == SEVEN
@@ -291,7 +293,7 @@ def test_classes_of_the_manifest_go_the_whole_way(drawn, tmp_path, names, labels
     cfg = in_a_few_epochs(RunConfig.model_validate(settings))
     manifest = load_dataset(cfg, workspace)
     check_folds(manifest, cfg.search)
-    rows = prepare_clips(manifest.clips, CFG, LIMITS, workspace)
+    rows = store_faces(manifest.clips, CFG, LIMITS, workspace.store)
     _, table, made = candidate_of(cfg, manifest, rows, workspace)
     assert manifest.classes == table.classes == made.bundle.classes == labels
     assert [labels[c] for c in table.labels] == [
@@ -300,5 +302,5 @@ def test_classes_of_the_manifest_go_the_whole_way(drawn, tmp_path, names, labels
     assert made.test and np.sum(made.test.evaluations["mean_scores"]["confusion"]) == len(manifest.of(Split.TEST))
     again = read_bundle(made.folder)
     assert again.classes == labels
-    faces = next(iter(stored_faces(rows[:1], workspace)))
+    faces = next(iter(stored_faces(rows[:1], workspace.store)))
     assert ClipScorer(again).judge(faces).frames.shape == (len(faces.pixels), len(labels))

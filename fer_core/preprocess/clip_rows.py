@@ -1,23 +1,20 @@
-"""Preprocess clips: store the faces of every clip and return a row with its result."""
+"""Store the faces of every clip, and return a row with the result of each clip."""
 
 from __future__ import annotations
 
-import logging
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 from fer_core.clips.clip import Clip
-from fer_core.clips.manifest import Manifest, fingerprint
 from fer_core.clips.neutral import shown_digest
 from fer_core.config import LimitsConfig, PreprocessConfig
 from fer_core.errors import ClipStatus, DataError
 from fer_core.preprocess.batch import preprocess_batch
 from fer_core.preprocess.faces import Faces, Ledger
-from fer_core.workspace import Workspace
+from fer_core.preprocess.store import FacesStore
 
-log = logging.getLogger(__name__)
 Progress = Callable[[int, int], None]
 
 
@@ -55,16 +52,21 @@ class ClipRow:
         return cls(**{**row, "status": ClipStatus(row["status"])})
 
 
-def prepare_clips(
+def store_faces(
     clips: Sequence[Clip],
     cfg: PreprocessConfig,
     limits: LimitsConfig,
-    workspace: Workspace,
+    root: Path,
     progress: Progress | None = None,
 ) -> list[ClipRow]:
-    """Preprocess the clips and store their faces. Returns one row per clip, in order, also for clips with errors."""
+    """Preprocess the clips and store their faces. Returns one row per clip, in order, also for clips with errors.
+
+    Args:
+        root: folder of the store.
+        progress: called with (clips done, all clips).
+    """
     rows = []
-    for made in preprocess_batch(clips, cfg, limits, workspace.faces, progress=progress):
+    for made in preprocess_batch(clips, cfg, limits, FacesStore(root), progress=progress):
         faces, error = made.faces, made.error
         ok = ClipStatus.LOW_QUALITY if faces is not None and faces.low_quality else ClipStatus.OK
         rows.append(
@@ -84,50 +86,23 @@ def prepare_clips(
     return rows
 
 
-def keep_usable(rows: Sequence[ClipRow], limits: LimitsConfig) -> list[ClipRow]:
-    """Return the rows of usable clips; for each other clip, log the reason.
-
-    Raises:
-        DataError: more than `limits.max_quarantine` of the clips are unusable.
-    """
-    bad = [row for row in rows if not row.status.scored]
-    for row in bad:
-        log.warning("clip '%s' is left out: %s (%s)", row.clip, row.reason, row.status.value)
-    if len(bad) > limits.max_quarantine * len(rows):
-        reasons = ", ".join(f"{n} {status}" for status, n in Counter(r.status.value for r in bad).most_common())
-        raise DataError(
-            f"{len(bad)} of {len(rows)} clips cannot be used ({reasons}), the first is '{bad[0].clip}': {bad[0].reason}"
-            f"; mend or drop them, or raise limits.max_quarantine (now {limits.max_quarantine:g})"
-        )
-    return [row for row in rows if row.status.scored]
-
-
-def stored_ledgers(rows: Iterable[ClipRow], workspace: Workspace) -> Iterator[tuple[str, Ledger]]:
+def stored_ledgers(rows: Iterable[ClipRow], root: Path) -> Iterator[tuple[str, Ledger]]:
     """Yield (clip id, ledger) of every clip that was decoded, also of clips without a face."""
+    store = FacesStore(root)
     for row in rows:
-        if row.key and (faces := workspace.faces.get(row.key)) is not None:
+        if row.key and (faces := store.get(row.key)) is not None:
             yield row.clip, faces.ledger
 
 
-def stored_faces(rows: Iterable[ClipRow], workspace: Workspace) -> Iterable[Faces]:
+def stored_faces(rows: Iterable[ClipRow], root: Path) -> Iterable[Faces]:
     """Yield the faces of usable rows, in order.
 
     Raises:
         DataError: the faces are not in the store any more.
     """
+    store = FacesStore(root)
     for row in rows:
-        faces = workspace.faces.get(row.key)
+        faces = store.get(row.key)
         if faces is None:
             raise DataError(f"clip '{row.clip}': its faces are no longer in the store; run 'ferflow preprocess' again")
         yield faces
-
-
-def data_fingerprint(manifest: Manifest, rows: Sequence[ClipRow]) -> str:
-    """Return the fingerprint of the usable clips and their split; see `clips.manifest.fingerprint`."""
-    return clips_fingerprint(manifest.clips, rows)
-
-
-def clips_fingerprint(clips: Sequence[Clip], rows: Sequence[ClipRow]) -> str:
-    """Return the fingerprint of the clips that have a row."""
-    digests = {row.clip: row.digest for row in rows}
-    return fingerprint(Manifest.of_classes((c for c in clips if c.id in digests), None), digests)
