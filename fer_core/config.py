@@ -507,6 +507,11 @@ class PromoteConfig(Settings):
         le=1,
         description="Floor of the share of verdicts that stay under every change of 'evaluate --stress'; 0: none",
     )
+    beat_adopted: bool = Field(
+        False,
+        description="Also require a higher mean recall than that of the newest adopted version, on the same clips; "
+        "false: only warn",
+    )
     force: bool = Field(False, description="Promote although the gate is not passed; this is recorded")
 
 

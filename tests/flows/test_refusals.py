@@ -78,3 +78,17 @@ def test_a_no_of_the_gate_is_a_result(config, champion, monkeypatch, prefect_ser
     found = promote_flow(version=2, config=config)
     assert (found["champion"], found["passed"], moved) == (champion, False, [])
     assert "mean recall" in found["reason"]
+
+
+def test_promote_shows_what_the_newest_adopted_version_does_on_the_same_clips(config, monkeypatch, prefect_server):
+    records = {2: record_of(0.6), 3: record_of(0.8, seed=1)}
+    monkeypatch.setattr("flows.promote.champion_version", lambda tracking: None)
+    monkeypatch.setattr("flows.promote.adopted_version", lambda tracking: 3)
+    monkeypatch.setattr("flows.promote._adopted", lambda tracking, version: version == 3)
+    monkeypatch.setattr("flows.promote.load_out_of_fold_record", lambda tracking, version: records[version])
+    monkeypatch.setattr("flows.promote.least_stays", lambda tracking, version: None)
+    config = config.model_copy(update={"promote": PromoteConfig(beat_adopted=True)})
+    found = promote_flow(version=2, config=config)
+    assert not found["passed"] and "mean recall against the adopted version" in found["reason"]
+    assert "adopted version 3, of which nothing was trained, has mean recall" in found["untrained"]
+    assert "its training has gained nothing" in found["warning"]
