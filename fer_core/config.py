@@ -7,7 +7,7 @@ they read no files and download nothing. `"auto"` is resolved once, at run start
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
@@ -611,10 +611,37 @@ def load_config(file: Path | None = None, overrides: list[str] | tuple[str, ...]
     origins = {section: str(file) for section in data}
     for item in overrides:
         _apply(data, item)
+    return _validated(data, origins, overrides)
+
+
+def config_from(preset: Path | None, values: Mapping[str, Any], origin: str) -> RunConfig:
+    """Return a RunConfig from a packaged file and nested `values`, which take precedence.
+
+    Args:
+        origin: name of `values` in messages.
+    Raises:
+        ConfigError: see `load_config`.
+    """
+    data = _read_yaml(preset) if preset else {}
+    origins = dict.fromkeys(data, str(preset)) | dict.fromkeys(values, origin)
+    merge(data, values)
+    return _validated(data, origins, ())
+
+
+def _validated(data: dict[str, Any], origins: Mapping[str, str], overrides: Sequence[str]) -> RunConfig:
     try:
         return RunConfig.model_validate(data)
     except ValidationError as exc:
         raise ConfigError(explain(exc, RunConfig, origins, overrides)) from exc
+
+
+def merge(data: dict[str, Any], more: Mapping[str, Any]) -> None:
+    """Put `more` into `data`, section by section; its values replace those that are there."""
+    for name, value in more.items():
+        if isinstance(value, Mapping) and isinstance(data.get(name), dict):
+            merge(data[name], value)
+        else:
+            data[name] = value
 
 
 class _StrictLoader(yaml.SafeLoader):

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from prefect.utilities.callables import parameter_schema
 
 from fer_core.config import PromoteConfig, RunConfig, RunnerConfig, SearchConfig
 from fer_core.errors import ConfigError, DataError
@@ -14,7 +13,6 @@ from flows.cross_database import cross_database_flow
 from flows.end_to_end import end_to_end_flow
 from flows.promote import promote_flow
 from flows.reproduce import reproduce_thesis_flow
-from flows.rerun import rerun_flow
 from flows.score import score_flow
 from flows.search import search_flow
 from tests.evaluation.test_gate import record_of
@@ -57,14 +55,6 @@ def test_a_cluster_is_refused_by_what_would_not_use_it(config, flow):
         ConfigError, match=r"runs on this machine alone; set runner.kind=threads\. 'ferflow preprocess'"
     ):
         getattr(flow, "fn", flow)(config=config)
-
-
-def test_a_run_is_repeated_by_its_id_and_clips_are_scored_by_their_paths():
-    """The form of a served flow asks for them."""
-    for flow, name in ((rerun_flow, "run_id"), (score_flow, "paths")):
-        schema = parameter_schema(flow)
-        assert schema.required == [name]
-        assert {"minItems", "minLength"} & schema.properties[name].keys()
 
 
 @pytest.mark.parametrize("champion", [None, 1])
