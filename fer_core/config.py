@@ -103,6 +103,9 @@ class PreprocessConfig(Settings):
         "estimate: also estimate the apex if the manifest has none",
     )
     max_frames: int = Field(0, ge=0, description="Most frames to keep, evenly spaced among the selected ones; 0: all")
+    frames_per_s: float = Field(
+        0.0, ge=0, description="Most frames per second to keep, of clips that say how many they have; 0: all"
+    )
     face: FaceConfig = FaceConfig()
     equalize: Literal["thesis", "opencv", "none"] = Field(
         "thesis", description="Histogram equalisation: eq. 3.1-3.4, cv2.equalizeHist, or none"
@@ -515,6 +518,29 @@ class PromoteConfig(Settings):
     force: bool = Field(False, description="Promote although the gate is not passed; this is recorded")
 
 
+class WindowsConfig(Settings):
+    """Verdicts over time: one for each window of a clip."""
+
+    length_s: float = Field(0.0, ge=0, le=3600, description="Length of a window in seconds; 0: no windows")
+    step_s: float = Field(0.0, ge=0, description="Time from one window to the next in seconds; 0: the length")
+    frames_per_s: float = Field(5.0, ge=0, description="Frames per second in which a face is looked for; 0: all")
+
+    @model_validator(mode="after")
+    def _covering(self) -> WindowsConfig:
+        if self.step_s > self.length_s:
+            raise ValueError(f"step_s is {self.step_s:g}, longer than length_s ({self.length_s:g}); it leaves gaps")
+        if self.length_s and self.frames_per_s and self.length_s * self.frames_per_s < 1:
+            raise ValueError(
+                f"a window of {self.length_s:g} s has no frame at frames_per_s={self.frames_per_s:g}; raise one of them"
+            )
+        return self
+
+    @property
+    def step(self) -> float:
+        """Time from one window to the next in seconds."""
+        return self.step_s or self.length_s
+
+
 class ScoreConfig(Settings):
     """Scoring of files with a registered model."""
 
@@ -534,6 +560,7 @@ class ScoreConfig(Settings):
     device: Device = Field("auto", description="Device of the backbone; auto: a GPU if there is one")
     strict: bool = Field(False, description="Exit with code 3 if any clip has no prediction")
     explain: int = Field(0, ge=0, le=8, description="Decisive frames per clip to explain by Grad-CAM; 0: none")
+    windows: WindowsConfig = WindowsConfig()
 
 
 class RunnerConfig(Settings):

@@ -222,17 +222,24 @@ def score(
         int | None,
         typer.Option("--explain", metavar="N", min=0, max=8, help="Show N decisive frames a clip, Grad-CAM."),
     ] = None,
+    windows: Annotated[
+        str | None, typer.Option("--windows", metavar="LENGTH", help="Also a verdict per window of a clip: 2s, 500ms.")
+    ] = None,
+    step: Annotated[
+        str | None, typer.Option("--step", metavar="TIME", help="From one window to the next; default: its length.")
+    ] = None,
     follow_links: FollowLinks = False,
 ) -> dict[str, Any]:
     """Score videos with the champion: tables with one row per clip, tables of frames, and report.html."""
     from fer_core.scoring.batch import new_folder
     from fer_core.scoring.inputs import collect
     from fer_core.workspace import Workspace
+    from flows.commands.windows import with_windows
     from flows.support.champion import account_for, champion_scorer, score_into, summarize
     from flows.support.environment import check_local
     from flows.support.missing import inputs
 
-    config = settled(session, follow_links)
+    config = with_windows(settled(session, follow_links), windows, step)
     check_local(config, "scoring")
     if explain is not None:
         config = config.model_copy(update={"score": config.score.model_copy(update={"explain": explain})})
@@ -250,7 +257,7 @@ def score(
         arguments = {"paths": [str(p) for p in paths], "out": str(out or "")}
         result = run_flow(session, "flows.score", "score_flow", config, **arguments)
     if result["synthetic_trained"]:
-        session.say("trained on synthetic faces only: its verdicts on real people are unproven")
+        session.say("trained on synthetic faces: its verdicts on real people are unproven")
     if (strict or config.score.strict) and result["unscored"]:
         session.exit_code = BAD_ROWS
     return result
