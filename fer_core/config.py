@@ -7,7 +7,7 @@ they read no files and download nothing. `"auto"` is resolved once, at run start
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
@@ -103,6 +103,9 @@ class PreprocessConfig(Settings):
         "estimate: also estimate the apex if the manifest has none",
     )
     max_frames: int = Field(0, ge=0, description="Most frames to keep, evenly spaced among the selected ones; 0: all")
+    frames_per_s: float = Field(
+        0.0, ge=0, description="Most frames per second to keep, of clips that say how many they have; 0: all"
+    )
     face: FaceConfig = FaceConfig()
     equalize: Literal["thesis", "opencv", "none"] = Field(
         "thesis", description="Histogram equalisation: eq. 3.1-3.4, cv2.equalizeHist, or none"
@@ -507,7 +510,35 @@ class PromoteConfig(Settings):
         le=1,
         description="Floor of the share of verdicts that stay under every change of 'evaluate --stress'; 0: none",
     )
+    beat_adopted: bool = Field(
+        False,
+        description="Also require a higher mean recall than that of the newest adopted version, on the same clips; "
+        "false: only warn",
+    )
     force: bool = Field(False, description="Promote although the gate is not passed; this is recorded")
+
+
+class WindowsConfig(Settings):
+    """Verdicts over time: one for each window of a clip."""
+
+    length_s: float = Field(0.0, ge=0, le=3600, description="Length of a window in seconds; 0: no windows")
+    step_s: float = Field(0.0, ge=0, description="Time from one window to the next in seconds; 0: the length")
+    frames_per_s: float = Field(5.0, ge=0, description="Frames per second in which a face is looked for; 0: all")
+
+    @model_validator(mode="after")
+    def _covering(self) -> WindowsConfig:
+        if self.step_s > self.length_s:
+            raise ValueError(f"step_s is {self.step_s:g}, longer than length_s ({self.length_s:g}); it leaves gaps")
+        if self.length_s and self.frames_per_s and self.length_s * self.frames_per_s < 1:
+            raise ValueError(
+                f"a window of {self.length_s:g} s has no frame at frames_per_s={self.frames_per_s:g}; raise one of them"
+            )
+        return self
+
+    @property
+    def step(self) -> float:
+        """Time from one window to the next in seconds."""
+        return self.step_s or self.length_s
 
 
 class ScoreConfig(Settings):
@@ -529,6 +560,7 @@ class ScoreConfig(Settings):
     device: Device = Field("auto", description="Device of the backbone; auto: a GPU if there is one")
     strict: bool = Field(False, description="Exit with code 3 if any clip has no prediction")
     explain: int = Field(0, ge=0, le=8, description="Decisive frames per clip to explain by Grad-CAM; 0: none")
+    windows: WindowsConfig = WindowsConfig()
 
 
 class RunnerConfig(Settings):
@@ -606,10 +638,37 @@ def load_config(file: Path | None = None, overrides: list[str] | tuple[str, ...]
     origins = {section: str(file) for section in data}
     for item in overrides:
         _apply(data, item)
+    return _validated(data, origins, overrides)
+
+
+def config_from(preset: Path | None, values: Mapping[str, Any], origin: str) -> RunConfig:
+    """Return a RunConfig from a packaged file and nested `values`, which take precedence.
+
+    Args:
+        origin: name of `values` in messages.
+    Raises:
+        ConfigError: see `load_config`.
+    """
+    data = _read_yaml(preset) if preset else {}
+    origins = dict.fromkeys(data, str(preset)) | dict.fromkeys(values, origin)
+    merge(data, values)
+    return _validated(data, origins, ())
+
+
+def _validated(data: dict[str, Any], origins: Mapping[str, str], overrides: Sequence[str]) -> RunConfig:
     try:
         return RunConfig.model_validate(data)
     except ValidationError as exc:
         raise ConfigError(explain(exc, RunConfig, origins, overrides)) from exc
+
+
+def merge(data: dict[str, Any], more: Mapping[str, Any]) -> None:
+    """Put `more` into `data`, section by section; its values replace those that are there."""
+    for name, value in more.items():
+        if isinstance(value, Mapping) and isinstance(data.get(name), dict):
+            merge(data[name], value)
+        else:
+            data[name] = value
 
 
 class _StrictLoader(yaml.SafeLoader):

@@ -13,6 +13,7 @@ FerError
 """
 
 from enum import StrEnum
+from pathlib import Path
 
 
 class ClipStatus(StrEnum):
@@ -91,3 +92,11 @@ class TrackingError(FerError):
 
 class RegistryError(FerError):
     pass
+
+
+def no_manifest(path: Path) -> DataError:
+    """Return the error of a run whose manifest is not there."""
+    return DataError(
+        f"no manifest at {path}; make one with 'ferflow data scan folder ROOT --out {path}', draw one with "
+        f"'ferflow data synth', or name yours with --set manifest=FILE"
+    )

@@ -13,6 +13,7 @@ import itertools
 import json
 import logging
 import math
+import mmap
 import os
 import secrets
 import stat
@@ -253,6 +254,15 @@ class EntryStore:
             return None
         except OSError as exc:
             raise StoreError(f"cannot read {path}: {exc.strerror or exc}") from exc
+
+
+def release(array: np.ndarray) -> None:
+    """Let the system take back the memory of an array that is mapped from a file; it is read again when needed."""
+    owner: Any = array
+    while owner is not None and not isinstance(owner, mmap.mmap):
+        owner = getattr(owner, "base", None)
+    if owner is not None and hasattr(mmap, "MADV_DONTNEED"):
+        owner.madvise(mmap.MADV_DONTNEED)
 
 
 def _map(path: Path, name: str) -> np.ndarray:

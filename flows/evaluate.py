@@ -23,7 +23,7 @@ from flows.support.environment import check_local, settle
 
 @flow(name="evaluate", persist_result=False)
 def evaluate_flow(
-    manifest: str,
+    manifest: str = "",
     version: int = 0,
     stress: bool = False,
     out: str = "",
@@ -32,7 +32,8 @@ def evaluate_flow(
     """Evaluate a version on labelled clips of subjects that it was not trained on.
 
     Args:
-        manifest: CSV of labelled clips; those of people the version was trained on are left out, and counted.
+        manifest: CSV of labelled clips; empty: the workspace's. Clips of people that the version was trained on are
+            left out, and counted.
         version: of the registered model; 0: the champion.
         stress: score the clips again, mirrored, scaled, moved, thinned, turned, darker, lighter and compressed.
         out: HTML page; empty: a file in the workspace.
@@ -43,7 +44,7 @@ def evaluate_flow(
     workspace = Workspace.open(config.workspace)
     tracking = connect(config.tracking, workspace.root)
     scorer = version_scorer(config, version)
-    version, path = int(scorer.version), Path(manifest).expanduser().absolute()
+    version, path = int(scorer.version), Path(manifest or workspace.manifest).expanduser().absolute()
     page = (
         Path(out).expanduser().absolute() if out else workspace.root / f"evaluation-{version}-{path.parent.name}.html"
     )

@@ -8,11 +8,17 @@ from prefect import flow, get_run_logger
 
 from fer_core.config import PromoteConfig, RunConfig
 from fer_core.errors import RegistryError
-from fer_core.evaluation.gate import GateVerdict, gate
+from fer_core.evaluation.gate import Adopted, GateVerdict, beside_adopted, gate
 from fer_core.tracking.connection import Tracking, connect
 from fer_core.tracking.evaluated import least_stays
 from fer_core.tracking.promotion import promote
-from fer_core.tracking.registry import champion_version, load_out_of_fold_record, load_version, version_to_promote
+from fer_core.tracking.registry import (
+    adopted_version,
+    champion_version,
+    load_out_of_fold_record,
+    load_version,
+    version_to_promote,
+)
 from fer_core.workspace import Workspace
 from flows.support.artifacts import show_markdown
 from flows.support.environment import settle
@@ -44,19 +50,24 @@ def promote_flow(version: int = 0, config: RunConfig = RunConfig()) -> dict[str,
             f"champion version {champion} has no out-of-fold record to be compared with; set promote.force=true to "
             f"replace it by version {version} all the same"
         )
-    verdict = (
-        gate(record, against, config.promote, least_stays(tracking, version))
-        if record
-        else GateVerdict((), None, _UNJUDGED)
-    )
+    verdict = GateVerdict((), None, _UNJUDGED)
+    if record:
+        verdict = gate(record, against, config.promote, least_stays(tracking, version))
+        adopted = adopted_version(tracking)
+        if adopted not in (None, version, champion) and not _adopted(tracking, version):
+            network = Adopted(adopted, load_out_of_fold_record(tracking, adopted))
+            verdict = beside_adopted(verdict, record, network, config.promote)
     forced = config.promote.force and not verdict.passed
     markdown = verdict.to_markdown() + ("\nPromoted all the same: `promote.force` was set.\n" if forced else "")
     show_markdown("gate", f"# Version {version}\n\n{markdown}", "Verdict of the promotion gate")
+    beside = {"untrained": verdict.untrained, "warning": verdict.warning}
+    if verdict.warning:
+        get_run_logger().warning("%s", verdict.warning)
     if not verdict.passed and not forced:
         get_run_logger().warning("version %d does not pass the gate: %s", version, verdict.reason)
-        return {"champion": champion, "previous": None, "passed": False, "reason": verdict.reason}
+        return {"champion": champion, "previous": None, "passed": False, "reason": verdict.reason, **beside}
     promote(tracking, version, replacing=champion, note=markdown)
-    return {"champion": version, "previous": champion, "passed": verdict.passed, "reason": verdict.reason}
+    return {"champion": version, "previous": champion, "passed": verdict.passed, "reason": verdict.reason, **beside}
 
 
 _UNJUDGED = (
@@ -71,4 +82,4 @@ def _adopted(tracking: Tracking, version: int) -> bool:
 
 def _floors(cfg: PromoteConfig) -> bool:
     """Return True if the settings require a check that needs measurements."""
-    return cfg.model_copy(update={"force": False}) != PromoteConfig()
+    return cfg.model_copy(update={"force": False, "beat_adopted": False}) != PromoteConfig()

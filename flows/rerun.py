@@ -5,11 +5,10 @@ from __future__ import annotations
 import shutil
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
-from pydantic import Field
 
 from fer_core.clips.cells import markdown_text
 from fer_core.config import RunConfig
@@ -23,6 +22,7 @@ from fer_core.thesis.holdout_fit import fit_holdout, holdout_split
 from fer_core.thesis.implementation import model_of
 from fer_core.tracking.confidence import log_confidence
 from fer_core.tracking.recorded import Comparison, Recorded, compare_runs, read_recorded
+from fer_core.tracking.registry import registered_version, version_to_promote
 from fer_core.tracking.run import Run, connect, start_run
 from fer_core.tracking.trial import tracked_trial, trial_run
 from fer_core.workspace import Workspace
@@ -35,21 +35,20 @@ from flows.support.prepare import (
     prepare_table,
 )
 
-RunId = Annotated[str, Field(min_length=1)]
-
 
 @flow(name="rerun", persist_result=False)
-def rerun_flow(run_id: RunId, manifest: str = "", config: RunConfig = RunConfig()) -> dict[str, Any]:  # noqa: B008
+def rerun_flow(run_id: str = "", manifest: str = "", config: RunConfig = RunConfig()) -> dict[str, Any]:  # noqa: B008
     """Repeat a trial, candidate or thesis implementation and compare all metrics; the test set is not used.
 
     Args:
-        run_id: of the MLflow run.
+        run_id: of the MLflow run; empty: that of the version that was registered last.
         manifest: where its clips are now; empty: where they were.
         config: gives workspace, limits and tracking; all else is the run's own.
     """
     config = settle(config)
     workspace = Workspace.open(config.workspace)
     tracking = connect(config.tracking, workspace.root)
+    run_id = run_id or registered_version(tracking, version_to_promote(tracking)).run_id or ""
     recorded = read_recorded(tracking, run_id)
     here = {"workspace": config.workspace, "limits": config.limits, "tracking": config.tracking}
     if manifest:

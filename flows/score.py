@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
-from pydantic import Field
 
 from fer_core.clips.cells import markdown_text
 from fer_core.config import RunConfig
@@ -18,16 +17,15 @@ from fer_core.workspace import Workspace
 from flows.support.artifacts import progress_bar, show_markdown, show_table
 from flows.support.champion import account_for, champion_scorer, score_into, summarize
 from flows.support.environment import check_local, settle
-
-Paths = Annotated[list[str], Field(min_length=1)]
+from flows.support.missing import inputs
 
 
 @flow(name="score", persist_result=False)
-def score_flow(paths: Paths, out: str = "", config: RunConfig = RunConfig()) -> dict[str, Any]:  # noqa: B008  fills the form
+def score_flow(paths: list[str] = [], out: str = "", config: RunConfig = RunConfig()) -> dict[str, Any]:  # noqa: B006, B008
     """Score videos with the champion. Every input gets a row, also if it cannot be scored.
 
     Args:
-        paths: video files, folders of them, or manifests.
+        paths: video files, folders of them, or manifests; none: the folder `incoming` of the workspace.
         out: folder of the tables (see docs/outputs.md) and report.html, older ones in it replaced; empty: a new folder
             in `scored` of the workspace.
         config: all settings; `score`, `limits` and `tracking` matter here.
@@ -35,6 +33,7 @@ def score_flow(paths: Paths, out: str = "", config: RunConfig = RunConfig()) -> 
     config = settle(config)
     check_local(config, "scoring")
     workspace = Workspace.open(config.workspace)
+    paths = inputs(paths, config)
     items = collect(paths, follow_links=config.limits.follow_links)
     scorer = champion_scorer(config)
     target = Path(out).expanduser().absolute() if out else new_folder(workspace.scored)

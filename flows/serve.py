@@ -11,54 +11,58 @@ import asyncio
 import logging
 from collections.abc import Sequence
 from http import HTTPStatus
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from flows.forms.catalog import FORMS
 
 if TYPE_CHECKING:
     from prefect.deployments.runner import RunnerDeployment
     from prefect.runner import Runner
+    from prefect.utilities.callables import ParameterSchema
 
 log = logging.getLogger(__name__)
 
-# (module, flow, name of the deployment), in the order in which a user needs them
-SERVED = (
-    ("flows.card", "card_flow", "card"),
-    ("flows.preprocess", "preprocess_flow", "preprocess"),
-    ("flows.search", "search_flow", "search"),
-    ("flows.compare", "compare_flow", "compare"),
-    ("flows.cross_database", "cross_database_flow", "cross-database"),
-    ("flows.reproduce", "reproduce_thesis_flow", "reproduce-thesis"),
-    ("flows.rerun", "rerun_flow", "rerun"),
-    ("flows.train", "train_flow", "train"),
-    ("flows.promote", "promote_flow", "promote"),
-    ("flows.score", "score_flow", "score"),
-    ("flows.evaluate", "evaluate_flow", "evaluate"),
-    ("flows.end_to_end", "end_to_end_flow", "end-to-end"),
-)
+SERVED = tuple(FORMS)
 # Fields of a deployment that users set in the Prefect UI: sent when the deployment is created, and never again.
 SET_IN_UI = ("schedules", "concurrency_limit", "concurrency_options", "paused", "tags", "parameters")
 AT_ONCE = 2  # a folder can be scored during a search; more runs would share the same cores
 
 
-def deployments(served: Sequence[tuple[str, str, str]] = SERVED) -> list[RunnerDeployment]:
-    """Return a deployment for each (module, flow, name)."""
+def _schema(name: str) -> ParameterSchema:
+    """Return the schema of a form with its key `form`, by which the server knows it again."""
+    from prefect.utilities.callables import ParameterSchema
+
+    class FormSchema(ParameterSchema):
+        form: str
+
+    return FormSchema.model_validate(FORMS[name].schema())
+
+
+def deployments(names: Sequence[str] = SERVED) -> list[RunnerDeployment]:
+    """Return the deployment of each form."""
     from prefect.deployments.runner import EntrypointType
 
-    return [
-        getattr(import_module(module), flow).to_deployment(
-            name, tags=["ferflow"], entrypoint_type=EntrypointType.MODULE_PATH
+    from flows.forms import served
+
+    made = []
+    for name in names:
+        run = getattr(served, served.attribute(name))
+        deployment = run.to_deployment(
+            name, description=FORMS[name].about, tags=["ferflow"], entrypoint_type=EntrypointType.MODULE_PATH
         )
-        for module, flow, name in served
-    ]
+        # The schema that Prefect makes of a signature has neither bounds nor titles.
+        deployment._parameter_openapi_schema = _schema(name)
+        made.append(deployment)
+    return made
 
 
-def serve(ready: Path | None = None, served: Sequence[tuple[str, str, str]] = SERVED, limit: int = AT_ONCE) -> None:
+def serve(ready: Path | None = None, names: Sequence[str] = SERVED, limit: int = AT_ONCE) -> None:
     """Register the deployments, and execute their runs until SIGTERM.
 
     Args:
         ready: file to write once the deployments can be run.
-        served: (module, flow, name) of each deployment.
+        names: the deployments.
         limit: maximum number of flow runs at a time; the others wait.
     """
     from prefect.runner import Runner
@@ -72,9 +76,9 @@ def serve(ready: Path | None = None, served: Sequence[tuple[str, str, str]] = SE
 
     stopping: list[asyncio.Task[None]] = []  # keeps a reference to the task, which the loop does not
     runner = CancellingRunner(name="ferflow", limit=limit, pause_on_shutdown=False)
-    for deployment in deployments(served):
+    for deployment in deployments(names):
         register(runner, deployment)
-    end_orphans([name for *_, name in served])
+    end_orphans(names)
     if ready:
         ready.write_text("", encoding="utf-8")
     asyncio.run(runner.start())

@@ -13,7 +13,7 @@ from fer_core.clips.neutral import with_first_frames
 from fer_core.clips.splits import check_split, grouped_folds, split
 from fer_core.config import RunConfig, SearchConfig
 from fer_core.emotions import Classes, Emotion
-from fer_core.errors import ConfigError, DataError
+from fer_core.errors import ConfigError, DataError, no_manifest
 from fer_core.workspace import Workspace
 
 log = logging.getLogger(__name__)
@@ -37,10 +37,7 @@ def load_dataset(
     """
     path = Path(cfg.manifest).expanduser() if cfg.manifest else workspace.manifest
     if not path.is_file():
-        raise DataError(
-            f"no manifest at {path}; make one with 'ferflow data scan folder ROOT --out {path}', draw one with "
-            f"'ferflow data synth', or name yours with --set manifest=FILE"
-        )
+        raise no_manifest(path)
     manifest = labelled_clips(path, cfg.class_list)
     if fitted or sum(n > 0 for n in manifest.class_counts().values()) > 1:
         manifest = _with_splits(manifest, cfg, path)

@@ -6,7 +6,7 @@ It checks minimum values, and compares both models on the same clips.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -75,6 +75,14 @@ class OutOfFoldRecord:
 
 
 @dataclass(frozen=True)
+class Adopted:
+    """An adopted version and its record; None if it was adopted without labelled clips."""
+
+    version: int
+    record: OutOfFoldRecord | None
+
+
+@dataclass(frozen=True)
 class Check:
     """One check of the gate: its name and result, the value of the candidate and the required value."""
 
@@ -92,11 +100,15 @@ class GateVerdict:
         checks: all checks.
         difference: mean recall of the candidate minus the champion's; None when there is no champion.
         compared: a sentence about the clips on which both models were compared.
+        untrained: a sentence about what a network without training does on the same clips; empty if there is none.
+        warning: a sentence if the candidate is not better than that network; else empty.
     """
 
     checks: tuple[Check, ...]
     difference: Difference | None
     compared: str
+    untrained: str = ""
+    warning: str = ""
 
     @property
     def passed(self) -> bool:
@@ -113,6 +125,10 @@ class GateVerdict:
         lines = [f"## Gate: {'passed' if self.passed else 'not passed'}", "", self.compared, ""]
         lines += ["| check | had | needs | |", "| --- | --- | --- | --- |"]
         lines += [f"| {c.name} | {c.had} | {c.needs} | {'yes' if c.passed else '**no**'} |" for c in self.checks]
+        if self.untrained:
+            lines += ["", self.untrained]
+        if self.warning:
+            lines += ["", f"**{self.warning}**"]
         return "\n".join([*lines, ""])
 
 
@@ -157,6 +173,41 @@ def gate(
     where = "the same data" if same else "the clips that both predicted"
     compared = f"Compared on {where}: {len(labels)} clips of {len(subjects)} subjects, each out of fold."
     return GateVerdict(tuple(checks), difference, compared)
+
+
+def beside_adopted(
+    verdict: GateVerdict, candidate: OutOfFoldRecord, adopted: Adopted, cfg: PromoteConfig
+) -> GateVerdict:
+    """Add to a decision what an adopted network, of which nothing was trained, does on the candidate's clips.
+
+    If the candidate's mean recall there is not higher, the decision carries a warning; with `cfg.beat_adopted`, the
+    candidate also fails.
+
+    Args:
+        adopted: the newest adopted version.
+    """
+    network = f"adopted version {adopted.version}, of which nothing was trained"
+    check, untrained, warning = "mean recall against the adopted version", "", ""
+    record = adopted.record
+    if record is None or record.classes != candidate.classes or not (found := _shared(candidate, record))[1]:
+        untrained = (
+            f"What {network}, does on these clips is not known; evaluate it by 'ferflow adopt' on the same manifest."
+        )
+        passed, had = False, "not known"
+    else:
+        (ours, theirs, labels, names), subjects = found
+        difference = paired_difference(ours, theirs, labels, names, len(candidate.classes))
+        recall = [evaluate(side, labels, names, candidate.classes).mean_recall for side in (ours, theirs)]
+        had = f"{_points(difference.value)} [{_points(difference.low)}, {_points(difference.high)}] points"
+        passed = difference.value > 0
+        untrained = (
+            f"On the same {len(labels)} clips of {len(subjects)} subjects, {network}, has mean recall {recall[1]} %, "
+            f"the candidate {recall[0]} %: {had}."
+        )
+        if not passed:
+            warning = f"The candidate is not better than {network}: its training has gained nothing."
+    checks = (*verdict.checks, Check(check, passed, had, "more than 0")) if cfg.beat_adopted else verdict.checks
+    return replace(verdict, checks=checks, untrained=untrained, warning=warning)
 
 
 def _floors(candidate: OutOfFoldRecord, cfg: PromoteConfig) -> list[Check]:

@@ -55,6 +55,7 @@ class Changed:
         self._every = 2 if change == "every_other_frame" else 1
         self.digest = changed_digest(media.digest, change)
         self.n_expected = -(-media.n_expected // self._every)
+        self.fps = media.fps / self._every
         self._compressed: bytes | None = None
         self._size = (0, 0)
 

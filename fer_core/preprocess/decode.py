@@ -55,6 +55,7 @@ class Media(Protocol):
     """A clip that can be read: a video file or a folder of frames."""
 
     n_expected: int  # number of frames that the container states; the decoded number counts
+    fps: float  # frames per second by the numbers of the container; 0 if it states no duration
     digest: str
 
     def frames(self, wanted: Callable[[int], bool]) -> Iterator[Frame]:
@@ -99,6 +100,7 @@ class VideoFile:
             for packet in packets(container, stream):
                 self.n_expected += packet.size > 0 and not packet.is_discard
                 self._check_length(self.n_expected)
+        self.fps = self.n_expected / self._promised_s if self._promised_s > 0 else 0.0
 
     def frames(
         self, wanted: Callable[[int], bool], convert: Callable[[av.VideoFrame], np.ndarray] = gray

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
+from functools import cached_property
 
 import numpy as np
 
@@ -47,10 +48,15 @@ class Ledger:
     def __len__(self) -> int:
         return len(self.status)
 
-    @property
+    @cached_property
     def used(self) -> np.ndarray:
         """(m,) bool: True for the frames whose faces are in `Faces.pixels`, in the same order."""
         return np.array([s is FrameStatus.USED for s in self.status], dtype=bool)
+
+    def part(self, rows: np.ndarray) -> Ledger:
+        """Return some rows, given by (r,) indices."""
+        status = tuple(self.status[row] for row in rows)
+        return Ledger(self.frame[rows], self.time_s[rows], status, self.box[rows], self.weight[rows])
 
     def counts(self) -> dict[str, int]:
         """Number of selected frames by status; every status is a key."""
@@ -91,6 +97,15 @@ class Faces:
             raise ShapeError(f"{len(self.pixels)} faces, but the ledger has {int(self.ledger.used.sum())} used frames")
         if unknown := set(self.flags) - FLAGS:
             raise ShapeError(f"unknown flags: {', '.join(sorted(unknown))}; each must be in preprocess/flags.py")
+
+    def part(self, rows: np.ndarray) -> Faces:
+        """Return the faces of some rows of the ledger; `key` stays that of all faces.
+
+        Args:
+            rows: (r,) ascending indices into the ledger.
+        """
+        places = np.cumsum(self.ledger.used) - 1
+        return replace(self, pixels=self.pixels[places[rows][self.ledger.used[rows]]], ledger=self.ledger.part(rows))
 
     @property
     def n_used(self) -> int:

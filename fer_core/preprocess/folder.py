@@ -50,6 +50,7 @@ class FrameFolder:
         self, files: tuple[Path, ...], digest: str, limits: LimitsConfig, beat: Callable[[], None] = no_beat
     ) -> None:
         self.n_expected = len(files)
+        self.fps = 0.0
         self.digest = digest
         self._files = files
         self._limits = limits

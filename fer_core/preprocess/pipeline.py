@@ -157,7 +157,7 @@ class Turned:
     """A clip whose pictures are rotated by multiples of 90°, counter-clockwise if positive; see `decode.Media`."""
 
     def __init__(self, media: Media, quarters: int) -> None:
-        self.n_expected, self.digest = media.n_expected, media.digest
+        self.n_expected, self.digest, self.fps = media.n_expected, media.digest, media.fps
         self._media = media
         self._quarters = quarters
 
@@ -180,11 +180,11 @@ def _faces_of(media: Media, given_apex: int, cfg: PreprocessConfig, folder: Path
         apex = estimate_apex(media, cfg.face)
         n, n_lost = media.report().n_frames, media.report().n_lost
     spool = Spool(cfg.size, folder)
-    ledger, flags = _run(media, select(n, apex, cfg), cfg, spool)
+    ledger, flags = _run(media, select(n, apex, cfg, media.fps), cfg, spool)
     report = media.report()
     if (report.n_frames, report.n_lost) != (n, n_lost):
         spool = Spool(cfg.size, folder)
-        ledger, flags = _run(media, select(report.n_frames, apex, cfg), cfg, spool)
+        ledger, flags = _run(media, select(report.n_frames, apex, cfg, media.fps), cfg, spool)
         report = media.report()
     faces = Faces(
         key=faces_key(media.digest, given_apex, cfg),

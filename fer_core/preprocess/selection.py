@@ -1,4 +1,5 @@
-"""Select the frames of a clip (thesis §3.5.1): cut at the apex, take the second half, then limit their number."""
+"""Select the frames of a clip (thesis §3.5.1): cut at the apex, take the second half, then limit their rate and
+number."""
 
 from __future__ import annotations
 
@@ -8,7 +9,7 @@ from fer_core.config import PreprocessConfig
 from fer_core.errors import ClipError, ClipStatus
 
 
-def select(n_frames: int, apex: int | None, cfg: PreprocessConfig) -> np.ndarray:
+def select(n_frames: int, apex: int | None, cfg: PreprocessConfig, fps: float = 0.0) -> np.ndarray:
     """Return (m,) int32 ascending indices (from 0) of the frames to use; the last one is the apex; m >= 1.
 
     The thesis uses frames n/2 ... n: of n frames counted from 0, those with i >= n // 2. So of one frame, this frame is
@@ -18,6 +19,7 @@ def select(n_frames: int, apex: int | None, cfg: PreprocessConfig) -> np.ndarray
     Args:
         n_frames: number of decoded frames, >= 1.
         apex: index of the last frame to use; None: the clip is not cut.
+        fps: frames per second of the clip; 0 if unknown, and then `frames_per_s` leaves out no frame.
 
     Raises:
         ClipError: the apex is after the last frame (damaged).
@@ -37,6 +39,9 @@ def select(n_frames: int, apex: int | None, cfg: PreprocessConfig) -> np.ndarray
         n_frames = apex + 1
     first = n_frames // 2 if cfg.selection == "second_half" else 0
     frames = np.arange(first, n_frames, dtype=np.int32)
+    if cfg.frames_per_s and fps > cfg.frames_per_s:
+        back = np.floor(np.arange(0, len(frames), fps / cfg.frames_per_s)).astype(np.int64)
+        frames = frames[::-1][back][::-1]
     if cfg.max_frames and len(frames) > cfg.max_frames:
         if cfg.selection == "all":
             back = np.rint(np.linspace(0, len(frames) - 1, cfg.max_frames))

@@ -36,10 +36,11 @@ def cut_at(clip: Clip, cfg: PreprocessConfig) -> int:
 
 def faces_key(clip_digest: str, apex: int, cfg: PreprocessConfig) -> str:
     """Return the key of a clip's faces: content, apex from the manifest (-1: none), settings and versions."""
+    unset = set() if cfg.frames_per_s else {"frames_per_s"}  # so that faces stored before this setting keep their key
     return cache_key(
         clip=clip_digest,
         apex=apex,
-        config=cfg.model_dump(mode="json"),
+        config=cfg.model_dump(mode="json", exclude=unset),
         version=PREPROCESS_VERSION,
         decoders=decoders(),
     )

@@ -12,6 +12,7 @@ import numpy as np
 
 from fer_core import __version__
 from fer_core.reports.page import bars_svg, data_uri, render_page, shares_svg, timeline_svg
+from fer_core.reports.windows_plot import windows_svg
 from fer_core.scoring.agreement import Agreement
 from fer_core.scoring.explain import margins, motion_of, shrunk
 from fer_core.scoring.inputs import printable
@@ -46,6 +47,7 @@ def report_html(rows: Sequence[ClipScore], scorer: ClipScorer) -> str:
         kind=scorer.bundle.facts.model,
         rule=scorer.joined_by.replace("_", " "),
         by_frames=scorer.bundle.classifier.scores_frames,
+        windows=scorer.windows if scorer.in_windows else None,
         timelines=any(row.frame_scores is not None for row in rows),
         generated=time.strftime("%d %B %Y, %H:%M").lstrip("0"),
         synthetic=scorer.bundle.facts.synthetic,
@@ -81,6 +83,8 @@ def _shown(row: ClipScore) -> dict[str, Any]:
         "face": data_uri(row.thumbnail) if row.thumbnail else "",
         "explained": data_uri(shrunk(row.explanation, _STRIP)) if row.explanation else "",
     }
+    if row.windows is not None:
+        shown["windows"] = windows_svg(row.windows, row.classes)
     if row.probabilities is not None and row.ledger is not None:
         used = row.ledger.used
         frames = row.ledger.frame

@@ -8,7 +8,7 @@ import os
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from fer_core.scoring.agreement import Agreement
 from fer_core.scoring.inputs import Item
 from fer_core.scoring.scorer import ClipScore, ClipScorer
 from fer_core.scoring.tables import write_explanations, write_tables
+from fer_core.scoring.windows import Windows
 from fer_core.store import EntryStore
 
 log = logging.getLogger(__name__)
@@ -130,6 +131,7 @@ class RowStore:
             "frame_scores": np.empty((0, k)) if row.frame_scores is None else row.frame_scores,
             "frame_shares": np.empty(0) if row.frame_shares is None else row.frame_shares,
             "probabilities": np.empty(0) if row.probabilities is None else row.probabilities,
+            **_window_arrays(row.windows),
             "thumbnail": np.frombuffer(row.thumbnail, dtype=np.uint8),
             "explanation": np.frombuffer(row.explanation, dtype=np.uint8),
         }
@@ -172,6 +174,7 @@ class RowStore:
             ledger=_ledger(arrays, note),
             frame_scores=arrays["frame_scores"] if len(arrays["frame_scores"]) else None,
             frame_shares=arrays["frame_shares"] if len(arrays["frame_shares"]) else None,
+            windows=_windows(arrays),
             thumbnail=arrays["thumbnail"].tobytes(),
             decisive=tuple(note["decisive"]),
             explanation=arrays["explanation"].tobytes(),
@@ -191,6 +194,18 @@ def _named(row: ClipScore, clip: Clip) -> ClipScore:
         dataset=clip.dataset,
         groups=clip.groups,
     )
+
+
+_WINDOWS = tuple(field.name for field in fields(Windows))
+
+
+def _window_arrays(windows: Windows | None) -> dict[str, np.ndarray]:
+    """Return the arrays under which windows are stored; none without windows."""
+    return {} if windows is None else {f"windows.{name}": getattr(windows, name) for name in _WINDOWS}
+
+
+def _windows(arrays: dict[str, np.ndarray]) -> Windows | None:
+    return Windows(**{n: arrays[f"windows.{n}"] for n in _WINDOWS}) if "windows.start_s" in arrays else None
 
 
 def _ledger(arrays: dict[str, np.ndarray], note: dict[str, Any]) -> Ledger | None:

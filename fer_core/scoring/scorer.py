@@ -8,7 +8,7 @@ import itertools
 import tempfile
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from fer_core.clips.clip import Clip
-from fer_core.config import LimitsConfig, PreprocessConfig, Rule, ScoreConfig
+from fer_core.config import LimitsConfig, PreprocessConfig, Rule, ScoreConfig, WindowsConfig
 from fer_core.emotions import Classes, Emotion
 from fer_core.errors import ClipError, ClipStatus, ConfigError, WeightsError
 from fer_core.features.descriptors.catalogue import DESCRIPTORS, DISPLACEMENT, describe, of_course
@@ -34,15 +34,18 @@ from fer_core.preprocess.batch import ClipFaces, preprocess_batch
 from fer_core.preprocess.changes import Change
 from fer_core.preprocess.children import WarmChildren
 from fer_core.preprocess.faces import Faces, Ledger
+from fer_core.preprocess.selection import select
 from fer_core.preprocess.store import FacesStore, cut_at, faces_key
 from fer_core.scoring.explain import decisive, head_of, motion_of, moved, strip, warmed
 from fer_core.scoring.inputs import Item, named
+from fer_core.scoring.windows import Windows, score_windows
 from fer_core.store import cache_key
 
 SCORING_VERSION = 7  # raised whenever the same faces and model give another row
 _THUMBNAIL = 64
 STILL_FACE = "abstained: nothing moved; this model needs a clip that starts with a neutral face"
 FADING_FACE = "abstained: the clip seems to begin with an expression; this model needs a neutral start"
+VERDICT_FRAMES = 256  # most frames of a clip's own verdict if it is also scored in windows
 LONG_S = 30.0  # seconds from which a clip's row carries a warning
 ABOVE_CHANCE = 0.05  # share of the way from chance to 1: constant predictions are slightly above chance
 
@@ -91,6 +94,8 @@ class ClipScore:
         abstained: True if the prediction is too uncertain, or the clip's quality too low.
         n_used, n_selected, n_frames: numbers of frames with a face, selected, and decoded.
         duration_s: duration of the clip in seconds; 0 if unknown.
+        person: number of the person in the clip, from 1, by first appearance.
+        windows: verdicts over time; None unless requested, or if the clip has no times.
         flags: of preprocessing (`several_faces`, `truncated` ...).
         digest: content digest of the clip; empty if it could not be read.
         ledger: all selected frames.
@@ -120,6 +125,8 @@ class ClipScore:
     n_selected: int = 0
     n_frames: int = 0
     duration_s: float = 0.0
+    person: int = 1
+    windows: Windows | None = None
     flags: tuple[str, ...] = ()
     digest: str = ""
     ledger: Ledger | None = None
@@ -179,15 +186,24 @@ class ClipScorer:
         measures_motion = of_course(bundle.classifier.descriptors)
         self.needs_course = measures_motion or bundle.classifier.reads_neutral
         self.preprocess = _overridden(facts.preprocess, cfg)
-        if measures_motion and self.preprocess.apex == "given":  # users' files do not come with an apex
+        self.windows = cfg.windows
+        if self.in_windows:
+            self.preprocess = _sampled(self.preprocess, cfg.windows)
+        elif measures_motion and self.preprocess.apex == "given":  # users' files do not come with an apex
             self.preprocess = self.preprocess.model_copy(update={"apex": "estimate"})
         self._store_root = store_root
         self._warm = WarmChildren(self.limits)  # starting a child process takes longer than most clips
-        self._features = None if store_root is None else FeatureStore(store_root)
+        self._features = None if store_root is None or self.in_windows else FeatureStore(store_root)
+        self._selected = _overridden(facts.preprocess, cfg)  # the frames of a clip's own verdict
 
     def seen_in_training(self, clip: Clip) -> bool | None:
         """True if the model was trained on the clip's subject; None if the subject is unknown."""
         return was_trained_on(self.bundle.facts, clip.subject) if clip.subject else None
+
+    @property
+    def in_windows(self) -> bool:
+        """True if every clip is also scored over time."""
+        return self.windows.length_s > 0
 
     @property
     def joined_by(self) -> str:
@@ -213,6 +229,7 @@ class ClipScorer:
             rule=self.rule,
             abstain_below=self.abstain_below,
             explain=self.explain,
+            windows=[self.windows.model_dump(mode="json")] if self.in_windows else [],
             version=SCORING_VERSION,
         )
 
@@ -228,14 +245,17 @@ class ClipScorer:
         Raises:
             ClipError: the scores are not finite (crashed).
         """
-        bundle = self.bundle
         shown: dict[Source, np.ndarray] = {"expression": faces.pixels}
         if course is not None:
             shown["course"] = course.pixels
+        return self._judged(self._features_of(faces), shown, self._neutral_of(course))
+
+    def _judged(self, features: np.ndarray, shown: dict[Source, np.ndarray], neutral: dict[str, np.ndarray]) -> Scores:
+        bundle = self.bundle
         inputs = ClipInputs(
-            features=torch.from_numpy(self._features_of(faces)),
-            offsets=np.array([0, len(faces.pixels)]),
-            described=describe(bundle.classifier.descriptors, shown) | self._neutral_of(course),
+            features=torch.from_numpy(features),
+            offsets=np.array([0, len(features)]),
+            described=describe(bundle.classifier.descriptors, shown) | neutral,
         )
         view, by_frames = bundle.classifier.frames_in(inputs, 0), bundle.classifier.scores_frames
         scores = view.scores if view is not None and by_frames else bundle.frame_scores(inputs)
@@ -254,12 +274,10 @@ class ClipScorer:
     def _features_of(self, faces: Faces) -> np.ndarray:
         """Return (n, d) float16 features; d = 0 without a backbone. Raises ClipError if they are not finite."""
         backbone = self.bundle.backbone
-        if backbone is None:
-            return np.empty((len(faces.pixels), 0), dtype=np.float16)
+        if backbone is None or self._features is None:
+            return self._computed(faces.pixels)
         try:
-            return (
-                backbone.features(faces.pixels) if self._features is None else self._features.extract(faces, backbone)
-            )
+            return self._features.extract(faces, backbone)
         except WeightsError as exc:
             raise ClipError(ClipStatus.CRASHED, str(exc)) from exc
 
@@ -277,6 +295,24 @@ class ClipScorer:
         except WeightsError as exc:
             raise ClipError(ClipStatus.CRASHED, str(exc)) from exc
         return {NEUTRAL: found[None]}
+
+    def _computed(self, pixels: np.ndarray) -> np.ndarray:
+        """Return features as `_features_of` does, without the store."""
+        if self.bundle.backbone is None:
+            return np.empty((len(pixels), 0), dtype=np.float16)
+        try:
+            return self.bundle.backbone.features(pixels)
+        except WeightsError as exc:
+            raise ClipError(ClipStatus.CRASHED, str(exc)) from exc
+
+    def _over_time(self, faces: Faces) -> Windows | None:
+        """Return the verdicts of a clip's windows; None if it has no times."""
+        neutral = self._neutral_of(self._course_of(faces))
+
+        def judge(pixels: np.ndarray, features: np.ndarray) -> np.ndarray:
+            return self._judged(features, {"expression": pixels, "course": pixels}, neutral).probabilities
+
+        return score_windows(faces, self.windows, self._computed, judge, len(self.classes), self.abstain_below)
 
     def score(self, clip: str | Path | Clip) -> ClipScore:
         """Score one clip: a video file, a folder of frames, or a Clip. The content of a file never raises an error."""
@@ -324,7 +360,7 @@ class ClipScorer:
             return preprocess_batch(clips, cfg, self.limits, store, root, warm=self._warm, digests=known, change=change)
 
         made = faces(self.preprocess)
-        if not self.needs_course:
+        if not self.needs_course or self.in_windows:
             return ((one, None) for one in made)
         whole = faces(course_config(self.preprocess))
         return zip(made, whole, strict=True)
@@ -343,29 +379,60 @@ class ClipScorer:
         if made.faces is None or error is not None:
             assert error is not None
             return self._failed(made.clip, error, made)
-        started, faces = time.monotonic(), made.faces
+        started, faces, course = time.monotonic(), made.faces, whole.faces if whole else None
+        windows = None
         try:
-            scores = self.judge(faces, whole.faces if whole else None)
+            if self.in_windows:
+                windows = self._over_time(faces)
+                course, faces = self._course_of(faces), self._own(faces)
+                made = replace(made, faces=faces)
+            scores = self.judge(faces, course)
         except ClipError as exc:
-            return self._failed(made.clip, exc, made)
+            return replace(self._failed(made.clip, exc, made), windows=windows)
         low, view = faces.low_quality, scores.view
-        unfit = self._unfit(scores, whole.faces if whole else None)
+        unfit = self._unfit(scores, course)
         telling = int((view.shares * view.scores[:, scores.index]).argmax()) if view else -1
-        chosen, explanation = self._explained(faces, whole.faces if whole else None, scores)
+        chosen, explanation = self._explained(faces, course, scores)
         return ClipScore(
             status=ClipStatus.LOW_QUALITY if low else ClipStatus.OK,
-            reason=_why_low(faces) if low else unfit or _why_long(faces),
+            reason=_why_low(faces) if low else unfit or self._warning(faces, windows),
             emotion=self.classes[scores.index],
             probabilities=scores.probabilities,
             abstained=low or bool(unfit) or float(scores.probabilities[scores.index]) < self.abstain_below,
             frame_scores=view.scores if view else None,
             frame_shares=view.shares if view else None,
             thumbnail=_jpeg(faces.pixels[telling]),
+            windows=windows,
             decisive=chosen,
             explanation=explanation,
             **self._about(made.clip, made) | {"flags": tuple(sorted({*faces.flags, *scores.flags}))},
             processing_s=made.seconds + (whole.seconds if whole else 0.0) + time.monotonic() - started,
         )
+
+    def _own(self, faces: Faces) -> Faces:
+        """Return the faces of a clip's own verdict, at most `VERDICT_FRAMES` of its faces.
+
+        Raises:
+            ClipError: the frames of the clip's own verdict have no face.
+        """
+        most = min(self._selected.max_frames or VERDICT_FRAMES, VERDICT_FRAMES)
+        own = self._selected.model_copy(update={"max_frames": most, "frames_per_s": 0.0})
+        part = faces.part(select(faces.n_selected, None, own))
+        if part.n_used == 0:
+            raise ClipError(ClipStatus.NO_FACE, "no face in its second half; its windows show the rest")
+        return part
+
+    def _course_of(self, faces: Faces) -> Faces | None:
+        """Return few faces of a clip's whole course; None if the model does not read them."""
+        if not self.needs_course:
+            return None
+        used = np.flatnonzero(faces.ledger.used)
+        return faces.part(used[select(len(used), None, course_config(self.preprocess))])
+
+    def _warning(self, faces: Faces, windows: Windows | None) -> str:
+        if not self.in_windows:
+            return _why_long(faces)
+        return "" if windows else "it has no times, so it has no windows"
 
     def _unfit(self, scores: Scores, course: Faces | None) -> str:
         """Return why a model of motion abstains: the clip has no neutral start. Empty if it does not abstain."""
@@ -427,6 +494,11 @@ def _check_choices(bundle: ModelBundle, cfg: ScoreConfig) -> None:
         raise ConfigError(
             f"score.rule is '{cfg.rule}', which joins frames; this model judges a clip whole. Leave it at auto"
         )
+    if cfg.windows.length_s and any(DESCRIPTORS[name].signed for name in bundle.classifier.descriptors):
+        raise ConfigError(
+            "score.windows needs a model that judges any moment of a clip; this one compares it with a neutral start. "
+            "Promote a version of another model, such as head"
+        )
     if cfg.explain and head_of(bundle) is None and motion_of(bundle) is None:
         raise ConfigError(
             f"score.explain is {cfg.explain}, but this model has neither FC layers over convolutions, which Grad-CAM "
@@ -441,6 +513,12 @@ def _overridden(preprocess: PreprocessConfig, cfg: ScoreConfig) -> PreprocessCon
         changes["face"] = preprocess.face.model_copy(update={"mode": cfg.face_mode})
     if cfg.frames == "all":
         changes["max_frames"] = 0
+    return preprocess.model_copy(update=changes)
+
+
+def _sampled(preprocess: PreprocessConfig, windows: WindowsConfig) -> PreprocessConfig:
+    """Return the settings of the faces of a whole clip at the rate of its windows."""
+    changes = {"selection": "all", "apex": "last", "max_frames": 0, "frames_per_s": windows.frames_per_s}
     return preprocess.model_copy(update=changes)
 
 

@@ -1,4 +1,4 @@
-"""Write the tables of a batch: `verdicts` as CSV, Parquet and JSON, `frames` as CSV and Parquet.
+"""Write the tables of a batch: `verdicts` as CSV, Parquet and JSON, `frames` and `windows` as CSV and Parquet.
 
 `docs/outputs.md` explains every column; a test compares it with the columns that are written.
 """
@@ -20,6 +20,7 @@ from fer_core.emotions import Classes
 from fer_core.preprocess.frame_table import frame_table, write_table
 from fer_core.scoring.inputs import printable
 from fer_core.scoring.scorer import ClipScore, ClipScorer
+from fer_core.scoring.windows_table import windows_table
 from fer_core.store import write_atomic
 
 
@@ -33,6 +34,10 @@ def write_tables(rows: Sequence[ClipScore], scorer: ClipScorer, out: Path) -> No
     frames = _frames(rows, scorer.classes)
     for name in ("frames.csv", "frames.parquet"):
         write_table(frames, out / name)
+    for name in ("windows.csv", "windows.parquet"):
+        (out / name).unlink(missing_ok=True)  # of an older batch
+        if scorer.in_windows:
+            write_table(windows_table(rows, scorer.classes, scorer.bundle.facts.synthetic), out / name)
 
 
 def write_explanations(rows: Sequence[ClipScore], out: Path) -> None:

@@ -126,6 +126,14 @@ def version_to_promote(tracking: Tracking) -> int:
     return challenger_version(tracking)
 
 
+def adopted_version(tracking: Tracking) -> int | None:
+    """Return the newest version that was adopted, not trained; None if there is none."""
+    name = tracking.cfg.model
+    with mlflow_errors(f"versions of '{name}'", RegistryError):
+        found = tracking.client.search_model_versions(f"name='{name}' and tags.model='adopted'")
+    return max((int(version.version) for version in found), default=None)
+
+
 def load_champion(tracking: Tracking, device: torch.device | None = None) -> RegisteredModel:
     """Load the champion. Its files are checked against the registry, and nothing in them is executed.
 

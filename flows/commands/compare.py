@@ -9,11 +9,12 @@ from typing import Annotated, Any
 import typer
 
 from fer_core.model_names import compared_names
-from flows.commands.runs import FITS, backbone_checked, dataset_checked, run_flow, settled
+from flows.commands.runs import backbone_checked, dataset_checked, run_flow, settled
 from flows.commands.session import Session, command
+from flows.support import reads
 
 
-@command(reads=FITS)
+@command(reads=reads.FITS)
 def compare(
     session: Session,
     models: Annotated[

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from flows.commands.runs import FITS, backbone_checked, dataset_checked, run_flow, settled
+from flows.commands.runs import backbone_checked, dataset_checked, run_flow, settled
 from flows.commands.session import Session, command
+from flows.support import reads
 
 if TYPE_CHECKING:
     from fer_core.config import RunConfig
@@ -21,7 +22,7 @@ SET_HERE = ("workspace", "limits", "tracking")  # what of the settings a run tha
 DECIDED = ("train", "backbone", "split")  # by the thesis, unless the user sets them
 
 
-@command(reads=FITS)
+@command(reads=reads.FITS)
 def reproduce(
     session: Session,
     what: Annotated[
@@ -141,7 +142,7 @@ def _check(config: RunConfig, setting: str, overrides: list[str], cross_validate
     backbone_checked(first, requirements_of(first.train))
 
 
-@command(reads=FITS)
+@command(reads=reads.FITS)
 def cross_database(
     session: Session,
     manifest: Annotated[

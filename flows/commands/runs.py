@@ -18,9 +18,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fer_core.errors import ConfigError, DataError, RegistryError, StoreError
+from fer_core.errors import ConfigError, RegistryError, StoreError
 from fer_core.model_names import FACE_NETWORKS, MODEL_NAMES
 from flows.commands.session import BAD_ROWS, FAILED, FollowLinks, Session, command
+from flows.support import reads
 from flows.support.formatting import format_result
 
 if TYPE_CHECKING:
@@ -30,9 +31,6 @@ if TYPE_CHECKING:
     from fer_core.scoring.batch import Batch
 
 FULL = 2**20  # free bytes of a disk that is as good as full: databases grow by pages, tensors by megabytes
-LOOKS = ("classes", "preprocess", "limits", "tracking", "runner")  # what commands read: one that looks at clips,
-DATA = ("manifest", "neutral_from", "split", *LOOKS)  # that makes the data of a run,
-FITS = (*DATA, "backbone", "train", "search")  # that fits models to it
 AT_ONCE = 16  # clips scored without a flow when no server runs; a second each or so
 
 
@@ -58,7 +56,7 @@ def demo(
     return result
 
 
-@command(reads=DATA)
+@command(reads=reads.DATA)
 def preprocess(
     session: Session,
     frames_table: Annotated[
@@ -78,7 +76,7 @@ def preprocess(
     return run_flow(session, "flows.preprocess", "preprocess_flow", config, frames_table=table)
 
 
-@command(reads=LOOKS)
+@command(reads=reads.CLIPS)
 def card(
     session: Session,
     manifest: Annotated[Path, typer.Argument(metavar="CSV", help="Manifest.", show_default=False)],
@@ -98,7 +96,7 @@ def card(
     return run_flow(session, "flows.card", "card_flow", config, out=page, faces=not no_faces)
 
 
-@command(reads=FITS)
+@command(reads=reads.FITS)
 def search(session: Session) -> dict[str, Any]:
     """Search the best settings by cross-validation grouped by subject. Every trial is an MLflow run."""
     from fer_core.experiments.search.storage import check_storage
@@ -115,7 +113,7 @@ def search(session: Session) -> dict[str, Any]:
     return result
 
 
-@command(reads=(*FITS, "score.abstain_below"))
+@command(reads=reads.TRAIN)
 def train(
     session: Session,
     trial: Annotated[str, typer.Option(metavar="DIR", help="Folder of a trial whose settings are used.")] = "",
@@ -149,7 +147,7 @@ def train(
     return run_flow(session, "flows.train", "train_flow", config, trial=trial, model=model or None)
 
 
-@command(reads=(*DATA, "backbone", "tracking", "train.device"))
+@command(reads=reads.ADOPT)
 def adopt(
     session: Session,
     networks: Annotated[
@@ -173,7 +171,7 @@ def adopt(
     return run_flow(session, "flows.adopt", "adopt_flow", config, networks=networks, relative=relative)
 
 
-@command(reads=("promote", "tracking"))
+@command(reads=reads.PROMOTE)
 def promote(
     session: Session,
     version: Annotated[int, typer.Option(min=0, help="Version of the registered model; 0: the newest.")] = 0,
@@ -206,7 +204,7 @@ def rollback(session: Session) -> dict[str, Any]:
     return result
 
 
-@command(reads=("score", "limits", "tracking"))
+@command(reads=reads.SCORE)
 def score(
     session: Session,
     paths: Annotated[
@@ -224,21 +222,28 @@ def score(
         int | None,
         typer.Option("--explain", metavar="N", min=0, max=8, help="Show N decisive frames a clip, Grad-CAM."),
     ] = None,
+    windows: Annotated[
+        str | None, typer.Option("--windows", metavar="LENGTH", help="Also a verdict per window of a clip: 2s, 500ms.")
+    ] = None,
+    step: Annotated[
+        str | None, typer.Option("--step", metavar="TIME", help="From one window to the next; default: its length.")
+    ] = None,
     follow_links: FollowLinks = False,
 ) -> dict[str, Any]:
     """Score videos with the champion: tables with one row per clip, tables of frames, and report.html."""
     from fer_core.scoring.batch import new_folder
     from fer_core.scoring.inputs import collect
     from fer_core.workspace import Workspace
+    from flows.commands.windows import with_windows
     from flows.support.champion import account_for, champion_scorer, score_into, summarize
     from flows.support.environment import check_local
+    from flows.support.missing import inputs
 
-    config = settled(session, follow_links)
+    config = with_windows(settled(session, follow_links), windows, step)
     check_local(config, "scoring")
     if explain is not None:
         config = config.model_copy(update={"score": config.score.model_copy(update={"explain": explain})})
-    if not any(path.expanduser().exists() for path in paths):
-        raise DataError(f"no such file or folder: {', '.join(map(str, paths))}; name videos, folders or a manifest")
+    inputs(paths, config)
     items = collect(paths, follow_links=config.limits.follow_links)
     if len(items) <= AT_ONCE and "PREFECT_API_URL" not in os.environ:
         scorer, workspace = champion_scorer(config), Workspace.open(config.workspace)
@@ -252,7 +257,7 @@ def score(
         arguments = {"paths": [str(p) for p in paths], "out": str(out or "")}
         result = run_flow(session, "flows.score", "score_flow", config, **arguments)
     if result["synthetic_trained"]:
-        session.say("trained on synthetic faces only: its verdicts on real people are unproven")
+        session.say("trained on synthetic faces: its verdicts on real people are unproven")
     if (strict or config.score.strict) and result["unscored"]:
         session.exit_code = BAD_ROWS
     return result
@@ -269,7 +274,7 @@ def _tell_verdicts(session: Session, batch: Batch) -> None:
             session.say(f"{row.clip}: {row.emotion}, {row.confidence:.0%}{doubt}")
 
 
-@command(reads=("score", "limits", "tracking"))
+@command(reads=reads.SCORE)
 def evaluate(
     session: Session,
     manifest: Annotated[Path, typer.Argument(metavar="CSV", help="Manifest of labelled clips.", show_default=False)],

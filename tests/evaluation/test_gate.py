@@ -9,7 +9,7 @@ import pytest
 from fer_core.config import PromoteConfig
 from fer_core.emotions import SEVEN, SIX
 from fer_core.errors import DataError
-from fer_core.evaluation.gate import OutOfFoldRecord, gate
+from fer_core.evaluation.gate import Adopted, OutOfFoldRecord, beside_adopted, gate
 
 
 def record_of(right: float, seed: int = 0, people: int = 30, first: int = 0, fingerprint: str = "f") -> OutOfFoldRecord:
@@ -137,3 +137,31 @@ def test_markdown_shows_every_check_and_the_verdict():
     assert text.count("| yes |") == 4 and text.count("**no**") == 1
     for check in got.checks:
         assert f"| {check.name} | {check.had} | {check.needs} |" in text
+
+
+def beside(candidate, adopted, **cfg):
+    cfg = PromoteConfig(**cfg)
+    return beside_adopted(gate(candidate, None, cfg), candidate, Adopted(3, adopted), cfg)
+
+
+def test_a_trained_candidate_is_shown_beside_a_network_that_was_not_trained():
+    found = beside(record_of(0.8), record_of(0.6, seed=1, people=36))
+    assert found.passed and not found.warning
+    assert "On the same 180 clips of 30 subjects, adopted version 3" in found.untrained
+    assert found.untrained in found.to_markdown()
+    difference = float(found.untrained.rpartition("%: ")[2].split(" [")[0])
+    assert 10 < difference < 30
+
+
+def test_a_candidate_that_gained_nothing_is_promoted_with_a_warning_or_not_at_all():
+    warned, refused = (beside(record_of(0.6), record_of(0.8, seed=1), beat_adopted=asked) for asked in (False, True))
+    assert warned.passed and "**The candidate is not better than adopted version 3" in warned.to_markdown()
+    assert not refused.passed and refused.reason.startswith("mean recall against the adopted version: -")
+    assert beside(record_of(0.8), record_of(0.6, seed=1), beat_adopted=True).passed
+
+
+@pytest.mark.parametrize("adopted", [None, record_of(0.8, first=500)], ids=["no clips", "other clips"])
+def test_an_adopted_network_that_was_not_evaluated_on_these_clips_is_named_with_the_remedy(adopted):
+    found = beside(record_of(0.8), adopted)
+    assert found.passed and "does on these clips is not known; evaluate it by 'ferflow adopt'" in found.untrained
+    assert beside(record_of(0.8), adopted, beat_adopted=True).reason.endswith("not known, needs more than 0")

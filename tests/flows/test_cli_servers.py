@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from flows.forms.served import attribute
 from flows.serve import SERVED
 from mlflow_server.address import MLFLOW_PASSWORD, PREFECT_AUTH, Addresses, announce, announced, credentials
 from tests.conftest import free_port
@@ -138,9 +139,12 @@ def test_up_serves_every_flow_and_stops_without_a_trace(workspace, ferflow, tmp_
     with up(ferflow, workspace, tmp_path, signal.SIGINT) as addresses:
         assert_closed(addresses)
         found = {d["name"]: d for d in ask(addresses.prefect, "/api/deployments/filter", {})}
-        assert {name: d["entrypoint"] for name, d in found.items()} == {n: f"{m}.{f}" for m, f, n in SERVED}
-        schema = found["search"]["parameter_openapi_schema"]["definitions"]["TrainConfig"]["properties"]["lr"]
+        assert {name: d["entrypoint"] for name, d in found.items()} == {
+            n: f"flows.forms.served.{attribute(n)}" for n in SERVED
+        }
+        schema = found["search"]["parameter_openapi_schema"]["definitions"]["search-train"]["properties"]["lr"]
         assert (schema["exclusiveMinimum"], schema["maximum"]) == (0, 1)
+        assert_refused_before_a_run_exists(addresses.prefect, found["end-to-end"]["id"], workspace)
         path = f"/api/deployments/{found['end-to-end']['id']}/create_flow_run"
         started = ask(addresses.prefect, path, {})["id"]
         assert wait_for_state(addresses.prefect, started, "RUNNING", 120) == "RUNNING"
@@ -150,6 +154,17 @@ def test_up_serves_every_flow_and_stops_without_a_trace(workspace, ferflow, tmp_
         assert logs and not any(password in text for text in [listed, *logs])
     with up(ferflow, workspace, tmp_path, signal.SIGTERM) as addresses:
         assert state_of(addresses.prefect, started) in ("CANCELLED", "CRASHED")
+
+
+def assert_refused_before_a_run_exists(prefect: str, deployment: str, workspace: Path) -> None:
+    """A form with a wrong value is answered by the sentence of the command line, and no run is made."""
+    auth = b64encode(credentials(workspace)[PREFECT_AUTH].encode()).decode()
+    path, body = f"/api/deployments/{deployment}/create_flow_run", {"parameters": {"train": {"lr": 9}}}
+    status, text = request(prefect, "POST", path, body, f"Basic {auth}")
+    assert (status, json.loads(text)["detail"].split(". ")[0]) == (
+        409, "form: train.lr: Input should be less than or equal to 1 (got 9)",
+    )  # fmt: skip
+    assert ask(prefect, "/api/flow_runs/filter", {}) == []
 
 
 def assert_closed(addresses: Addresses) -> None:

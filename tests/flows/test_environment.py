@@ -19,8 +19,11 @@ from flows.support.environment import check_prefect, settle, where_runs_go
 
 ENTRY_POINTS = {
     "command line": [str(Path(sys.executable).parent / "ferflow"), "score", "gone.mp4", "--out", "out"],
-    "served flows": [sys.executable, "-c", "from flows.serve import deployments; deployments()"],
-    "child of a served flow": [sys.executable, "-c", "import flows.score"],  # what Prefect's flow engine imports first
+    "child of a served flow": [
+        sys.executable,
+        "-c",
+        "import flows.forms.served, flows.score",
+    ],  # what Prefect's flow engine imports first
 }
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from prefect.utilities.callables import parameter_schema
 
 from fer_core.config import PromoteConfig, RunConfig, RunnerConfig, SearchConfig
 from fer_core.errors import ConfigError, DataError
@@ -14,7 +13,6 @@ from flows.cross_database import cross_database_flow
 from flows.end_to_end import end_to_end_flow
 from flows.promote import promote_flow
 from flows.reproduce import reproduce_thesis_flow
-from flows.rerun import rerun_flow
 from flows.score import score_flow
 from flows.search import search_flow
 from tests.evaluation.test_gate import record_of
@@ -59,14 +57,6 @@ def test_a_cluster_is_refused_by_what_would_not_use_it(config, flow):
         getattr(flow, "fn", flow)(config=config)
 
 
-def test_a_run_is_repeated_by_its_id_and_clips_are_scored_by_their_paths():
-    """The form of a served flow asks for them."""
-    for flow, name in ((rerun_flow, "run_id"), (score_flow, "paths")):
-        schema = parameter_schema(flow)
-        assert schema.required == [name]
-        assert {"minItems", "minLength"} & schema.properties[name].keys()
-
-
 @pytest.mark.parametrize("champion", [None, 1])
 def test_a_no_of_the_gate_is_a_result(config, champion, monkeypatch, prefect_server):
     moved = []
@@ -78,3 +68,17 @@ def test_a_no_of_the_gate_is_a_result(config, champion, monkeypatch, prefect_ser
     found = promote_flow(version=2, config=config)
     assert (found["champion"], found["passed"], moved) == (champion, False, [])
     assert "mean recall" in found["reason"]
+
+
+def test_promote_shows_what_the_newest_adopted_version_does_on_the_same_clips(config, monkeypatch, prefect_server):
+    records = {2: record_of(0.6), 3: record_of(0.8, seed=1)}
+    monkeypatch.setattr("flows.promote.champion_version", lambda tracking: None)
+    monkeypatch.setattr("flows.promote.adopted_version", lambda tracking: 3)
+    monkeypatch.setattr("flows.promote._adopted", lambda tracking, version: version == 3)
+    monkeypatch.setattr("flows.promote.load_out_of_fold_record", lambda tracking, version: records[version])
+    monkeypatch.setattr("flows.promote.least_stays", lambda tracking, version: None)
+    config = config.model_copy(update={"promote": PromoteConfig(beat_adopted=True)})
+    found = promote_flow(version=2, config=config)
+    assert not found["passed"] and "mean recall against the adopted version" in found["reason"]
+    assert "adopted version 3, of which nothing was trained, has mean recall" in found["untrained"]
+    assert "its training has gained nothing" in found["warning"]

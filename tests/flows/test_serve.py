@@ -1,10 +1,11 @@
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 
-from flows.serve import SERVED, deployments, register
-
-PROMOTE = [served for served in SERVED if served[2] == "promote"]
+from flows.serve import deployments, register
 
 
 @pytest.fixture
@@ -14,7 +15,7 @@ def deployed(prefect_server):
     from prefect.runner import Runner
 
     def restart() -> None:
-        (deployment,) = deployments(PROMOTE)
+        (deployment,) = deployments(["promote"])
         register(Runner(name="test"), deployment)
 
     with get_client(sync_client=True) as client:
@@ -50,7 +51,7 @@ def test_a_restart_updates_what_the_code_says(deployed):
     client.update_deployment(ours.id, DeploymentUpdate.model_validate(stale))
     restart()
     found = read()
-    assert (found.id, found.description, found.entrypoint) == (ours.id, ours.description, "flows.promote.promote_flow")
+    assert (found.id, found.description, found.entrypoint) == (ours.id, ours.description, "flows.forms.served.promote")
     assert found.parameter_openapi_schema == ours.parameter_openapi_schema
 
 
@@ -63,3 +64,11 @@ def test_parameters_that_no_longer_fit_are_reset_and_do_not_stop_the_start(deplo
     client.update_deployment(read().id, DeploymentUpdate.model_validate(update))
     restart()
     assert read().parameters == {}
+
+
+def test_the_process_that_serves_and_the_server_that_checks_load_no_torch(workspace):
+    """They stay small and start fast; a run loads it in its own process."""
+    code = "import sys; from flows.serve import deployments; from flows.forms import check; deployments()\n"
+    subprocess.run(
+        [sys.executable, "-c", code + "assert not {'torch', 'cv2', 'mlflow'} & set(sys.modules)"], check=True
+    )

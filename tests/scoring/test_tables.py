@@ -10,6 +10,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from fer_core.config import ScoreConfig
 from fer_core.emotions import RESERVED, label_fault
 from fer_core.errors import ClipStatus
 from fer_core.models.adopted import NO_NEUTRAL
@@ -18,9 +19,12 @@ from fer_core.preprocess.flags import FLAGS
 from fer_core.preprocess.frame_table import frame_table
 from fer_core.scoring.batch import score_batch
 from fer_core.scoring.inputs import collect
+from fer_core.scoring.scorer import ClipScorer
 from fer_core.scoring.tables import verdict_schema
+from fer_core.scoring.windows_table import windows_table
 from fer_core.tracking.pyfunc import output_columns
 from tests.preprocess.films import face_frames, plain_frames, write_folder, write_video
+from tests.scoring.conftest import LIMITS
 
 PAGE = (Path(__file__).parents[2] / "docs" / "outputs.md").read_text(encoding="utf-8")
 
@@ -42,16 +46,20 @@ def out(scorer, store_root, tmp_path_factory) -> Path:
     write_folder(root / "b", face_frames(5))
     lines = ["clip,path,subject,dataset,label,group_sex,group_age", "a,a.mp4,1,lab,fear,f,", "b,b,2,lab,,m,30-40"]
     (root / "clips.csv").write_text("\n".join([*lines, ""]))
-    return score_batch(scorer, collect([root / "clips.csv"]), root / "out", store_root).out
+    timed = ClipScorer(
+        scorer.bundle, ScoreConfig(windows={"length_s": 0.4, "frames_per_s": 0}), limits=LIMITS, store_root=store_root
+    )
+    return score_batch(timed, collect([root / "clips.csv"]), root / "out", store_root).out
 
 
 def test_no_class_can_take_the_name_of_another_column():
     frames = [*frame_table(()).column_names, "share"]
-    assert {*verdict_schema(()).names, *frames, *output_columns(())} <= RESERVED
+    windows = windows_table((), (), False).column_names
+    assert {*verdict_schema(()).names, *frames, *windows, *output_columns(())} <= RESERVED
     assert label_fault("group_sex") and not label_fault("pain")
 
 
-@pytest.mark.parametrize(("section", "table"), [("Verdicts", "verdicts"), ("Frames", "frames")])
+@pytest.mark.parametrize(("section", "table"), [("Verdicts", "verdicts"), ("Frames", "frames"), ("Windows", "windows")])
 def test_the_page_explains_the_columns_that_are_written(out, scorer, section, table):
     named = {"CLASS": [str(c) for c in scorer.classes], "group_NAME": ["group_age", "group_sex"]}
     columns = [column for word in explained(section) for column in named.get(word, [word])]

@@ -20,6 +20,7 @@ from fer_core.models.bundle import FILES, read_bundle
 from fer_core.tracking.parity import prove_parity
 from fer_core.tracking.promotion import promote
 from fer_core.tracking.registry import (
+    adopted_version,
     challenger_version,
     champion_version,
     load_champion,
@@ -276,3 +277,16 @@ def test_server_that_is_away_is_no_missing_champion(registered, monkeypatch):
     client = MlflowClient("http://127.0.0.1:9", "http://127.0.0.1:9")
     with pytest.raises(TrackingError, match="alias 'champion' of 'face-emotion'"):
         champion_version(replace(registered.tracking, client=client))
+
+
+def test_the_newest_adopted_version_is_found_by_its_tag(registered):
+    tracking, (one, two) = registered.tracking, registered.versions
+    client, name = tracking.client, tracking.cfg.model
+    assert adopted_version(tracking) is None
+    try:
+        for version in (one, two):
+            client.set_model_version_tag(name, str(version), "model", "adopted")
+            assert adopted_version(tracking) == version
+    finally:
+        for version in (one, two):
+            client.set_model_version_tag(name, str(version), "model", "head")
