@@ -20,7 +20,7 @@ demo: $(STAMP) ## synthetic clips -> faces -> search -> champion -> scored folde
 	@$(BIN)/ferflow demo
 
 test: $(STAMP) ## the tests that take seconds
-	@$(BIN)/python -m pytest -m "not slow"
+	@$(BIN)/python -m pytest -m "not slow" -n auto --maxprocesses 4 --dist loadfile
 
 test-slow: $(STAMP) ## the tests that take minutes
 	@$(BIN)/python -m pytest -m slow

@@ -68,6 +68,8 @@ def no_champion(registered):
     """No version is champion; whatever a test does to the aliases is undone."""
     client, name = registered.tracking.client, registered.tracking.cfg.model
     before = registered.aliases
+    for alias in before:
+        client.delete_registered_model_alias(name, alias)
     yield
     for alias in registered.aliases:
         client.delete_registered_model_alias(name, alias)
