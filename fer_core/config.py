@@ -19,6 +19,7 @@ from pydantic import (
     Field,
     ModelWrapValidatorHandler,
     ValidationError,
+    ValidationInfo,
     field_validator,
     model_validator,
 )
@@ -54,6 +55,15 @@ ModelName = Annotated[str, AfterValidator(_one_of(MODEL_NAMES)), Field(json_sche
 BackboneName = Annotated[
     str, AfterValidator(_one_of(BACKBONE_NAMES)), Field(json_schema_extra={"enum": [*BACKBONE_NAMES]})
 ]
+
+
+def _known_networks(label: str) -> str:
+    for name in label.split("+"):
+        _one_of(BACKBONE_NAMES)(name)
+    return label
+
+
+BackboneLabel = Annotated[str, AfterValidator(_known_networks)]
 
 
 class FaceConfig(Settings):
@@ -431,6 +441,11 @@ class SearchConfig(Settings):
         description="Models to search, each with its own recipe, the given train fields and the searched values; "
         "empty: only train.model",
     )
+    backbones: tuple[BackboneLabel, ...] = Field(
+        (),
+        description="Backbones to search, NAME or NAME+NAME (joined), each with its published weights; the one that "
+        "`backbone` names has the weights given there; empty: only `backbone`",
+    )
     folds: int = Field(5, ge=2, le=50, description="Folds by subject, over train and validation clips")
     lr: tuple[float, float] = Field((1e-5, 1e-2), description="Smallest and largest learning rate, on a log scale")
     batch_sizes: tuple[int, ...] = Field((20, 30, 64, 128), min_length=1, description="Batch sizes, frames")
@@ -471,6 +486,8 @@ class SearchConfig(Settings):
         low, high = self.lr
         if not 0 < low <= high <= 1:
             raise ValueError(f"`0 < low <= high <= 1` must hold for lr, but got (low={low}, high={high})")
+        if len(set(self.backbones)) != len(self.backbones):
+            raise ValueError(f"backbones names one twice: {', '.join(self.backbones)}")
         return self
 
 
@@ -609,6 +626,28 @@ class RunConfig(Settings):
         if given not in (*NAMED, "from_manifest"):
             raise ValueError(f"needs {', '.join(NAMED)}, from_manifest, or a list of labels as in [pain, no_pain]")
         return given
+
+    @field_validator("search", mode="after")
+    @classmethod
+    def _searchable(cls, search: SearchConfig, info: ValidationInfo) -> SearchConfig:
+        own = info.data["backbone"].label if "backbone" in info.data else ""
+        if any("onnx" in label.split("+") and label != own for label in search.backbones):
+            raise ValueError(
+                "backbones names networks by their published weights; an ONNX file is searched only if backbone.name "
+                "is onnx too"
+            )
+        return search
+
+    @property
+    def searched_backbones(self) -> dict[str, BackboneConfig]:
+        """Label -> settings of every backbone that a search may try; without `search.backbones`, only `backbone`."""
+        own = self.backbone
+        found = {}
+        for label in self.search.backbones or (own.label,):
+            names = tuple(label.split("+"))
+            published = BackboneConfig(names=names) if len(names) > 1 else BackboneConfig(name=names[0])
+            found[label] = own if label == own.label else published
+        return found
 
     @property
     def class_list(self) -> Classes | None:

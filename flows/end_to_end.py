@@ -21,7 +21,7 @@ from flows.search import search_flow
 from flows.support.artifacts import progress_bar, show_markdown
 from flows.support.environment import check_local, settle
 from flows.support.formatting import format_result
-from flows.support.prepare import backbone_for
+from flows.support.prepare import backbones_for
 from flows.train import train_flow
 
 SCORED_SUBJECTS = 6  # subjects of the demo's batch to score; another seed draws them, so no model was trained on them
@@ -43,7 +43,7 @@ def end_to_end_flow(subjects: int = 24, config: RunConfig = RunConfig()) -> dict
         config = config.model_copy(update={"manifest": str(manifest)})
     check_local(config, "the search")
     load_dataset(config, workspace, folded=True)
-    backbone_for(config, requirements_of(config.train, config.search))
+    backbones_for(config, requirements_of(config.train, config.search))
     clips = preprocess_flow(config=config)
     found = search_flow(config=config)
     made = train_flow(trial=found["trial"], config=config)

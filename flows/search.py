@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextvars
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
@@ -19,7 +19,7 @@ from fer_core.evaluation.abstention import RANKING_COLUMNS
 from fer_core.experiments.search.choice import Choice, choose
 from fer_core.experiments.search.processes import trial_processes
 from fer_core.experiments.search.storage import check_storage
-from fer_core.experiments.search.study import Job, Study, default_workers, open_study, search
+from fer_core.experiments.search.study import Job, OnBackbone, Study, default_workers, open_study, search
 from fer_core.experiments.search.trial import TrialResult
 from fer_core.model_names import FC_HEAD_MODELS
 from fer_core.models.registry import requirements_of
@@ -30,7 +30,7 @@ from fer_core.tracking.trial import send_trial, tracked_trial
 from fer_core.workspace import Workspace
 from flows.support.artifacts import progress_bar, show_markdown, show_picture, show_table
 from flows.support.environment import check_local, settle
-from flows.support.prepare import prepare
+from flows.support.prepare import TrainingData, prepare_backbones
 
 
 @flow(name="search", persist_result=False)
@@ -45,9 +45,13 @@ def search_flow(config: RunConfig = RunConfig()) -> dict[str, Any]:  # noqa: B00
     workspace = Workspace.open(config.workspace)
     tracking = connect(config.tracking, workspace.root)
     check_storage(config.search.storage)
-    data = prepare(config, requirements_of(config.train, config.search), folded=True)
+    every = prepare_backbones(config, requirements_of(config.train, config.search))
+    data = next(iter(every.values()))
     table, latency = data.table, data.latency(config)
-    study = open_study(workspace.root, table, config.search, config.train, fc=data.fc, block=data.block)
+    backbones = _read_with_each(config, every)
+    study = open_study(
+        workspace.root, table, config.search, config.train, fc=data.fc, block=data.block, backbones=backbones
+    )
     with study.held(), _study_run(tracking, study) as run:
         run.log_config(config)
         run.log_data(study.name, data.dataset.fingerprint, synthetic=table.synthetic, source=config.manifest)
@@ -66,7 +70,7 @@ def search_flow(config: RunConfig = RunConfig()) -> dict[str, Any]:  # noqa: B00
             trials = search(
                 study, table, data.table_path, config.search, config.train, executor,
                 job=partial(tracked_trial, config.tracking, workspace.root), fc=data.fc, block=data.block,
-                latency=latency, parent_run=run.id, workers=workers, on_trial=on_trial,
+                latency=latency, parent_run=run.id, workers=workers, on_trial=on_trial, backbones=backbones,
             )  # fmt: skip
         for _, folder in trials:
             send_trial(tracking, folder, run.id)
@@ -83,6 +87,17 @@ def search_flow(config: RunConfig = RunConfig()) -> dict[str, Any]:  # noqa: B00
         "ranking": choice.rankings[choice.selected.number].columns(),
         "run": run.id,
         "url": run.url,
+    }
+
+
+def _read_with_each(config: RunConfig, every: Mapping[str, TrainingData]) -> dict[str, OnBackbone]:
+    """Return what trials with each searched backbone read; empty if only one backbone is used."""
+    return {
+        label: OnBackbone(
+            config.searched_backbones[label], data.table, data.table_path, data.fc, data.block, data.latency(config)
+        )
+        for label, data in every.items()
+        if config.search.backbones
     }
 
 
@@ -155,6 +170,7 @@ def trial_row(result: TrialResult, choice: Choice) -> dict[str, Any]:
         "mean recall, low, high (%)": shown,
         **(ranking.columns() if ranking else dict.fromkeys(RANKING_COLUMNS, "")),
         "model": train.model,
+        "backbone": result.backbone,
         "lr": f"{train.lr:.2g}" if learns else "",
         "batch": train.batch_size if learns else "",
         "widths": ("-".join(map(str, train.widths)) or "linear") if headed else "",

@@ -59,7 +59,8 @@ def train_flow(
     if trial:
         train, by = complete_result(Path(trial)).train, read_spec(Path(trial))
         folds = config.search.model_copy(update={"folds": by.folds, "seed": by.seed})
-        config = config.model_copy(update={"train": train, "search": folds})
+        backbone = by.backbone or config.backbone
+        config = config.model_copy(update={"train": train, "search": folds, "backbone": backbone})
     if model:
         config = config.model_copy(update={"train": config.train.with_model(model)})
     data = prepare(config, requirements_of(config.train), folded=not trial)

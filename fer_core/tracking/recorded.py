@@ -217,14 +217,19 @@ def _kind(run: MlflowRun) -> Kind:
 
 
 def _config(tracking: Tracking, run: MlflowRun, kind: Kind) -> RunConfig:
-    """Return all settings of a run; for a trial, `train` is its own and the rest is from its parent run."""
+    """Return all settings of a run; for a trial, `train` and a searched backbone are its own, the rest is from its
+    parent run."""
     run_id = run.info.run_id
     if kind != "trial":
         return load_from(tracking, run_id)
     parent = run.data.tags.get("mlflow.parentRunId", "")
     if not parent:
         raise TrackingError(f"run {run_id} is a trial without a parent run, which would know the rest of its settings")
-    return load_from(tracking, parent).model_copy(update={"train": load_from(tracking, run_id, under="train").train})
+    whole = load_from(tracking, parent)
+    own: dict[str, Any] = {"train": load_from(tracking, run_id, under="train").train}
+    if label := run.data.tags.get("backbone"):
+        own["backbone"] = whole.searched_backbones[label]
+    return whole.model_copy(update=own)
 
 
 def load_from(tracking: Tracking, run_id: str, under: str = "") -> RunConfig:

@@ -85,7 +85,7 @@ def send_trial(tracking: Tracking, folder: Path, parent: str = "") -> bool:
         "preset": result.preset,
     }
     tags |= {"seed": str(spec.seed), "folds": str(spec.folds), "threads": str(result.threads), "reason": result.reason}
-    tags["model"] = result.train.model
+    tags |= {"model": result.train.model, "backbone": result.backbone}
     if result.state == "complete":
         tags["scores_digest"] = scores_digest(folder)
     run.set_tags({key: value for key, value in tags.items() if value})

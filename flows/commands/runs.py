@@ -102,12 +102,13 @@ def search(session: Session) -> dict[str, Any]:
     from fer_core.experiments.search.storage import check_storage
     from fer_core.models.registry import requirements_of
     from flows.support.environment import check_local
+    from flows.support.prepare import backbones_for
 
     check_storage(session.config.search.storage)
     config = settled(session)
     check_local(config, "a search")
     dataset_checked(config, folded=True)
-    backbone_checked(config, requirements_of(config.train, config.search))
+    backbones_for(config, requirements_of(config.train, config.search))  # missing weights, before faces are made
     result = run_flow(session, "flows.search", "search_flow", config)
     session.say(f"Next, a candidate of the chosen setting: ferflow train --trial {result['trial']}{_same(session)}")
     return result
@@ -128,7 +129,7 @@ def train(
 ) -> dict[str, Any]:
     """Cross-validate one model, fit it on all training subjects, and register it as a candidate."""
     from fer_core.config import load_config
-    from fer_core.experiments.search.trial import complete_result
+    from fer_core.experiments.search.trial import complete_result, read_spec
     from fer_core.models.registry import requirements_of
 
     if trial and model:
@@ -139,7 +140,10 @@ def train(
         own = [item for item in session.overrides if item.strip().startswith(("train.", "train="))]
         load_config(None, [*own, f"train.model={model}"])
     config = settled(session)
-    train = complete_result(Path(trial)).train if trial else config.train
+    train = config.train
+    if trial:
+        train, backbone = complete_result(Path(trial)).train, read_spec(Path(trial)).backbone
+        config = config.model_copy(update={"backbone": backbone or config.backbone})
     if model:
         train = train.with_model(model)
     dataset_checked(config, folded=not trial)

@@ -16,6 +16,7 @@ from fer_core.config import BackboneConfig, RunConfig
 from fer_core.dataset.dataset import Dataset, usable_dataset
 from fer_core.dataset.load import load_dataset
 from fer_core.dataset.table import FeatureRequirements, FeatureTable, training_table
+from fer_core.errors import ConfigError
 from fer_core.evaluation.latency import measure_latency
 from fer_core.features.backbone import Backbone, load_backbone, one_network
 from fer_core.features.descriptors.descriptor import course_config
@@ -92,6 +93,16 @@ def prepare(
     return prepare_table(config, prepare_faces(config, required, folded=folded, training_only=training_only), required)
 
 
+def prepare_backbones(config: RunConfig, required: FeatureRequirements) -> dict[str, TrainingData]:
+    """Return label -> data for every backbone that a search may try; faces are computed once. Call it inside a flow."""
+    backbones_for(config, required)
+    dataset = prepare_faces(config, required, folded=True)
+    return {
+        label: prepare_table(config.model_copy(update={"backbone": cfg}), dataset, required)
+        for label, cfg in config.searched_backbones.items()
+    }
+
+
 def prepare_table(config: RunConfig, dataset: Dataset, required: FeatureRequirements) -> TrainingData:
     """Return the table of a dataset whose faces are stored."""
     table: FeatureTable = table_task(config, dataset, required)
@@ -159,7 +170,22 @@ def backbone_for(config: RunConfig, required: FeatureRequirements) -> Backbone |
     return one_network(backbone) if required.maps else backbone
 
 
-@lru_cache(maxsize=1)
+def backbones_for(config: RunConfig, wanted: FeatureRequirements) -> dict[str, Backbone | None]:
+    """Return label -> backbone for every backbone that a search may try.
+
+    Raises:
+        ConfigError: backbones are searched, but no model reads their features, or one has no block to be tuned.
+        WeightsError: weights of a backbone are missing.
+    """
+    if config.search.backbones and not wanted.backbone:
+        raise ConfigError("search.backbones is set, but none of the models reads features; leave it out")
+    return {
+        label: backbone_for(config.model_copy(update={"backbone": cfg}), wanted)
+        for label, cfg in config.searched_backbones.items()
+    }
+
+
+@lru_cache(maxsize=8)
 def _load(cfg: BackboneConfig, device: str) -> Backbone:
     import torch
 

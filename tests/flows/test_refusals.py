@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from fer_core.config import PromoteConfig, RunConfig, RunnerConfig, SearchConfig
-from fer_core.errors import ConfigError, DataError
+from fer_core.errors import ConfigError, DataError, WeightsError
 from flows.compare import compare_flow
 from flows.cross_database import cross_database_flow
 from flows.end_to_end import end_to_end_flow
@@ -82,3 +82,15 @@ def test_promote_shows_what_the_newest_adopted_version_does_on_the_same_clips(co
     assert not found["passed"] and "mean recall against the adopted version" in found["reason"]
     assert "adopted version 3, of which nothing was trained, has mean recall" in found["untrained"]
     assert "its training has gained nothing" in found["warning"]
+
+
+def test_a_search_loads_every_backbone_before_any_face_is_made(config, monkeypatch, tmp_path):
+    monkeypatch.setenv("FERFLOW_WEIGHTS", str(tmp_path / "empty"))
+    told = RunConfig.model_validate({**config.model_dump(), "classes": "from_manifest"})
+    asked = told.model_copy(update={"search": SearchConfig(backbones=("efficientnet-lite0", "face-api"))})
+    for flow in (search_flow, end_to_end_flow):
+        with pytest.raises(WeightsError, match="fetch them with 'ferflow weights fetch face-api'"):
+            flow.fn(config=asked)
+    asked = told.model_copy(update={"search": SearchConfig(backbones=("fer2013",), models=("displacement-svm",))})
+    with pytest.raises(ConfigError, match="none of the models reads features; leave it out"):
+        search_flow.fn(config=asked)

@@ -41,9 +41,9 @@ def choose(trials: Sequence[tuple[TrialResult, Path]], table: FeatureTable) -> C
     fastest.
 
     The standard error is that of the paired difference in mean recall, resampled by subject. Latency is the CPU time
-    per clip (median over all trials with the same number of parameters). Trials up to 25 % slower than the fastest
-    count as equally fast, because repeated measurements differ by that much. Of these, the trial with the fewest
-    parameters is selected, then the one with the higher value.
+    per clip (median over all trials with the same backbone and number of parameters). Trials up to 25 % slower than the
+    fastest count as equally fast, because repeated measurements differ by that much. Of these, the trial with the
+    fewest parameters is selected, then the one with the higher value.
 
     Args:
         trials: results and their folders; trials that are not complete are ignored.
@@ -70,12 +70,12 @@ def choose(trials: Sequence[tuple[TrialResult, Path]], table: FeatureTable) -> C
         )
         if difference.value <= difference.standard_error:
             within.append(result)
-    times: dict[int, list[float]] = {}
+    times: dict[tuple[str, int], list[float]] = {}
     for result, _ in complete:
-        times.setdefault(result.n_weights, []).append(result.ms_per_clip)
-    cost = {n_weights: float(np.median(of)) for n_weights, of in times.items()}
-    least = min(cost[r.n_weights] for r in within)
-    cheap = [r for r in within if cost[r.n_weights] <= EQUAL_COST * least]
+        times.setdefault((result.backbone, result.n_weights), []).append(result.ms_per_clip)
+    cost = {alike: float(np.median(of)) for alike, of in times.items()}
+    least = min(cost[r.backbone, r.n_weights] for r in within)
+    cheap = [r for r in within if cost[r.backbone, r.n_weights] <= EQUAL_COST * least]
     chosen = min(cheap, key=lambda r: (r.n_weights, -r.value, r.number))
     if chosen.number == best.number:
         reason = (

@@ -9,6 +9,7 @@ import optuna
 from fer_core.config import RECIPES, SearchConfig, TrainConfig, WeightScheme
 from fer_core.errors import ConfigError
 from fer_core.model_names import FC_HEAD_MODELS
+from fer_core.models.registry import model_of
 from fer_core.published import FC_WIDTHS, SECTION_4_2_2, TABLE_4_1
 
 LINEAR = "linear"
@@ -61,6 +62,18 @@ def suggest(trial: optuna.Trial, cfg: SearchConfig, base: TrainConfig) -> TrainC
     return base.with_model(model, **drawn)
 
 
+def suggest_backbone(trial: optuna.Trial, cfg: SearchConfig, train: TrainConfig) -> str:
+    """Return the label of the trial's backbone; empty if none is searched, or if the trial's model reads no features.
+
+    Args:
+        train: the settings that `suggest` returned for the trial.
+    """
+    if not cfg.backbones or not model_of(train).reads_features:
+        return ""
+    found: str = trial.suggest_categorical("backbone", cfg.backbones)
+    return found
+
+
 def is_conditional(cfg: SearchConfig) -> bool:
     """True if some parameters are drawn for some trials only, so that they are sampled in groups."""
     return len(cfg.models) > 1 or (bool(cfg.relative) and bool(cfg.transfer or cfg.views))
@@ -71,7 +84,7 @@ def presets(cfg: SearchConfig, base: TrainConfig) -> dict[str, dict[str, Any]]:
 
     First come the thesis's two settings of learning rate and batch size, with the widest head of the space. If the
     space contains the widths 4096-4096, its four implementations follow: full and narrowed second layer, plain and
-    weighted cross-entropy (§4.3-4.6).
+    weighted cross-entropy (§4.3-4.6). If backbones are searched, each setting is tried with every one of them.
 
     Args:
         base: settings that are not searched; if `cfg.models` is empty, its model is the only one.
@@ -88,6 +101,8 @@ def presets(cfg: SearchConfig, base: TrainConfig) -> dict[str, dict[str, Any]]:
         else:
             rate = {"lr": RECIPES[model]["lr"]} if model in RECIPES else {}
             own = {model: {"class_weights": plain, **rate}}
+        if cfg.backbones and model_of(base.with_model(model)).reads_features:
+            own = {f"{name}, {b}": {**params, "backbone": b} for name, params in own.items() for b in cfg.backbones}
         found |= {name: {**({"model": model} if cfg.models else {}), **params} for name, params in own.items()}
     return found
 

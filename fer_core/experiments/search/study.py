@@ -5,10 +5,10 @@ from __future__ import annotations
 import errno
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, CancelledError, Executor, Future, wait
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +19,12 @@ from optuna.trial import TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
 from fer_core.clips.splits import grouped_folds
-from fer_core.config import SearchConfig, TrainConfig
+from fer_core.config import BackboneConfig, SearchConfig, TrainConfig
 from fer_core.dataset.table import FeatureTable
 from fer_core.errors import FerError, StoreError, TrainingError
 from fer_core.evaluation.latency import LatencyOf
 from fer_core.experiments.search.sampler import TrialSampler
-from fer_core.experiments.search.space import is_conditional, presets, suggest
+from fer_core.experiments.search.space import is_conditional, presets, suggest, suggest_backbone
 from fer_core.experiments.search.storage import open_storage
 from fer_core.experiments.search.trial import (
     TrialResult,
@@ -42,6 +42,7 @@ from fer_core.store import cache_key, write_atomic
 
 log = logging.getLogger(__name__)
 
+_NONE: Mapping[str, OnBackbone] = {}
 Job = Callable[[Path], TrialResult]
 _POLL_S = 0.2
 _STARTUP_TRIALS = 5  # number of complete trials before any trial is pruned
@@ -86,6 +87,32 @@ class Study:
             lock.release()
 
 
+@dataclass(frozen=True)
+class OnBackbone:
+    """What trials with one of several searched backbones read, in place of a search's own table, layers and latency.
+
+    Args:
+        backbone: settings of the backbone.
+        table: features of the same clips.
+        table_path: file of the table.
+        fc, block: files of the backbone's FC layers and last block; see `search`.
+        latency: latency of the models' inputs; see `measure_latency`.
+    """
+
+    backbone: BackboneConfig
+    table: FeatureTable
+    table_path: Path
+    fc: Path | None = None
+    block: Path | None = None
+    latency: LatencyOf = field(default_factory=dict)
+
+    @property
+    def fields(self) -> dict[str, Any]:
+        """Fields of a `TrialSpec`."""
+        found = {"backbone": self.backbone, "table": self.table_path, "fc": self.fc, "block": self.block}
+        return {**found, "latency": dict(self.latency)}
+
+
 def open_study(
     workspace: Path,
     table: FeatureTable,
@@ -94,14 +121,16 @@ def open_study(
     *,
     fc: Path | None = None,
     block: Path | None = None,
+    backbones: Mapping[str, OnBackbone] = _NONE,
 ) -> Study:
-    """Return the study for a table, a search space, base settings and starting layers.
+    """Return the study for a table, a search space, base settings and starting layers; see `search`.
 
     The same arguments give the same study, so an interrupted search continues.
     """
     decides = cfg.model_dump(exclude={"trials", "workers", "storage", "name"})
     bases = [base.with_model(m).model_dump(exclude={"device"}) for m in cfg.models or (base.model,)]
-    key = cache_key(space=decides, bases=bases, **_started_from(table, fc, block))
+    others = {label: _started_from(on.table, on.fc, on.block) for label, on in backbones.items()}
+    key = cache_key(space=decides, bases=bases, backbones=others, **_started_from(table, fc, block))
     name = f"{cfg.name}-{key[:8]}"
     folder = workspace / "studies" / name
     folder.mkdir(parents=True, exist_ok=True)
@@ -124,6 +153,7 @@ def search(
     parent_run: str = "",
     workers: int = 1,
     on_trial: Callable[[TrialResult], None] | None = None,
+    backbones: Mapping[str, OnBackbone] = _NONE,
 ) -> list[tuple[TrialResult, Path]]:
     """Run trials until `cfg.trials` have ended, with the trials of an earlier, interrupted search.
 
@@ -136,6 +166,7 @@ def search(
         latency: latency of the models' inputs; see `measure_latency`.
         workers: number of trials at a time.
         on_trial: called with the result of every trial that ends.
+        backbones: label -> what trials with that backbone read, for every label in `cfg.backbones`.
     Returns:
         Results and folders, in the order of trial numbers.
     Raises:
@@ -146,7 +177,7 @@ def search(
     shared = {"table": table_path, "fc": fc, "block": block, "latency": dict(latency or {}), "parent_run": parent_run}
     with study.held():
         try:
-            return _coordinate(study, cfg, base, executor, job, shared, workers, on_trial)
+            return _coordinate(study, cfg, base, executor, job, shared, workers, on_trial, backbones)
         except (optuna.exceptions.StorageInternalError, SQLAlchemyError) as exc:
             reason = str(exc.__cause__ or exc).splitlines()[0]
             raise StoreError(
@@ -164,6 +195,7 @@ def _coordinate(
     shared: dict[str, Any],
     workers: int,
     on_trial: Callable[[TrialResult], None] | None,
+    backbones: Mapping[str, OnBackbone],
 ) -> list[tuple[TrialResult, Path]]:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     ledger = optuna.create_study(
@@ -183,10 +215,13 @@ def _coordinate(
     deaths = Counter[int]()
 
     def launch(trial: optuna.Trial) -> None:
+        train = suggest(trial, cfg, base)
+        label = suggest_backbone(trial, cfg, train)
         spec = TrialSpec(
             number=trial.number, study=study.name, preset=str(trial.user_attrs.get("preset", "")),
-            train=suggest(trial, cfg, base), folds=cfg.folds, seed=cfg.seed,
-            best=_best(ledger, study, trial.number) if cfg.prune else None, **shared,
+            train=train, folds=cfg.folds, seed=cfg.seed,
+            best=_best(ledger, study, trial.number) if cfg.prune else None,
+            **(shared | (backbones[label].fields if label else {})),
         )  # fmt: skip
         folder = study.trial_folder(trial.number)
         write_spec(folder, spec)
@@ -311,7 +346,10 @@ def _result_of(future: Future[TrialResult], number: int, study: Study, deaths: C
             reason = f"its process ended {DEATHS} times without a result ({reason}); if memory ran out, lower "
             reason += "search.workers"
         log.warning("trial %d has failed: %s", number, reason)
-        result = TrialResult(number=number, state="failed", train=read_spec(folder).train, reason=reason)
+        spec = read_spec(folder)
+        result = TrialResult(
+            number=number, state="failed", train=spec.train, backbone=spec.backbone_label, reason=reason
+        )
         write_atomic(folder / "result.json", result.model_dump_json().encode())
         return result
 

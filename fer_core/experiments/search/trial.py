@@ -20,7 +20,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from fer_core.clips.splits import grouped_folds
-from fer_core.config import Rule, Settings, TrainConfig
+from fer_core.config import BackboneConfig, Rule, Settings, TrainConfig
 from fer_core.dataset.table import FeatureTable, load_table
 from fer_core.errors import ConfigError, StoreError, TrainingError
 from fer_core.evaluation.cross_validation import Fold, FoldFile, fit_fold, hold_out
@@ -40,7 +40,8 @@ PRUNED_FROM = 2  # folds; after only one, even the best trial is too often in th
 class TrialSpec(Settings):
     """Specification of a trial; the coordinator writes it, the child process reads it.
 
-    `best`: folder of the complete trial that this one is pruned against; None: it is not pruned.
+    `best`: folder of the complete trial that this one is pruned against; None: it is not pruned. `backbone`: that of
+    the features in `table`, if backbones are searched; None: that of the run.
     """
 
     number: int = Field(ge=0)
@@ -55,13 +56,19 @@ class TrialSpec(Settings):
     seed: int = Field(ge=0)
     parent_run: str = ""
     best: Path | None = None
+    backbone: BackboneConfig | None = None
+
+    @property
+    def backbone_label(self) -> str:
+        return self.backbone.label if self.backbone else ""
 
 
 class TrialResult(Settings):
     """Result of a trial.
 
     State `complete`: evaluated on all folds; `pruned`: stopped after some folds; `failed`: a fit failed. `reason`: why
-    it was pruned or failed. `selected`: the values that each fold selected; see `models.base.Fitted`.
+    it was pruned or failed. `selected`: the values that each fold selected; see `models.base.Fitted`. `backbone`: label
+    of its backbone, if backbones are searched.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=True, ser_json_inf_nan="strings")
@@ -70,6 +77,7 @@ class TrialResult(Settings):
     state: Literal["complete", "pruned", "failed"]
     train: TrainConfig
     preset: str = ""
+    backbone: str = ""
     reason: str = ""
     value: float = float("nan")
     evaluations: dict[str, dict[str, Any]] = Field(default_factory=dict)
@@ -98,7 +106,7 @@ def write_spec(folder: Path, spec: TrialSpec) -> None:
 
 
 def _decides(spec: TrialSpec) -> tuple[Any, ...]:
-    return spec.train.model_dump(exclude={"device"}), spec.folds, spec.seed
+    return spec.train.model_dump(exclude={"device"}), spec.folds, spec.seed, spec.backbone
 
 
 def read_spec(folder: Path) -> TrialSpec:
@@ -183,8 +191,8 @@ def run_trial(folder: Path) -> TrialResult:
                     break
     except TrainingError as exc:
         result = TrialResult(
-            number=spec.number, state="failed", train=spec.train, preset=spec.preset, reason=str(exc),
-            seconds=time.monotonic() - started,
+            number=spec.number, state="failed", train=spec.train, preset=spec.preset, backbone=spec.backbone_label,
+            reason=str(exc), seconds=time.monotonic() - started,
         )  # fmt: skip
     else:
         result = TrialResult(
@@ -192,6 +200,7 @@ def run_trial(folder: Path) -> TrialResult:
             state="pruned" if behind else "complete",
             train=spec.train,
             preset=spec.preset,
+            backbone=spec.backbone_label,
             reason=behind,
             value=value,
             evaluations=_evaluations(table, scores, sorted(judged), spec.train.rules),

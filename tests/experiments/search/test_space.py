@@ -5,8 +5,9 @@ from __future__ import annotations
 import optuna
 import pytest
 
-from fer_core.config import RECIPES, AugmentConfig, SearchConfig, TrainConfig
-from fer_core.experiments.search.space import is_conditional, presets, suggest
+from fer_core.config import RECIPES, AugmentConfig, BackboneConfig, RunConfig, SearchConfig, TrainConfig, load_config
+from fer_core.errors import ConfigError
+from fer_core.experiments.search.space import is_conditional, presets, suggest, suggest_backbone
 from fer_core.model_names import MODEL_NAMES
 
 BASE = TrainConfig(sampling="under", transfer="last_block", augment=AugmentConfig(views=3, rotation=4.0))
@@ -130,3 +131,41 @@ def test_a_model_that_is_not_searched_is_the_settings_own():
 def draw_from(cfg, base):
     trial = optuna.create_study(sampler=optuna.samplers.RandomSampler(0)).ask()
     return trial, suggest(trial, cfg, base)
+
+
+def test_backbones_are_drawn_for_models_that_read_features_and_each_is_tried_with_every_preset():
+    cfg = SearchConfig(backbones=("fer2013", "fer2013+face-api"), models=("head", "displacement-svm"))
+    seen = set()
+    for seed in range(30):
+        trial = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed)).ask()
+        drawn = suggest(trial, cfg, TrainConfig())
+        label = suggest_backbone(trial, cfg, drawn)
+        assert ("backbone" in trial.params) == (drawn.model == "head") == bool(label)
+        seen.add(label)
+    assert seen == {"", *cfg.backbones}
+    tried = presets(cfg, TrainConfig())
+    assert {params.get("backbone") for name, params in tried.items() if name.startswith("table-4.1")} == seen - {""}
+    assert "backbone" not in tried["displacement-svm"]
+
+
+def test_a_searched_backbone_is_published_or_the_settings_own():
+    own = BackboneConfig(name="vgg16", weights="mine.safetensors")
+    cfg = RunConfig(backbone=own, search=SearchConfig(backbones=("fer2013+face-api", "vgg16", "fer2013")))
+    assert cfg.searched_backbones == {
+        "fer2013+face-api": BackboneConfig(names=("fer2013", "face-api")), "vgg16": own,
+        "fer2013": BackboneConfig(name="fer2013"),
+    }  # fmt: skip
+    assert RunConfig(backbone=own).searched_backbones == {"vgg16": own}
+
+
+@pytest.mark.parametrize(
+    ("labels", "says"),
+    [
+        (["vgg17"], "there is no 'vgg17'"),
+        (["fer2013", "fer2013"], "names one twice"),
+        (["onnx"], "an ONNX file is searched only if backbone.name is onnx too"),
+    ],
+)
+def test_backbones_that_cannot_be_searched_are_refused(labels, says):
+    with pytest.raises(ConfigError, match=says):
+        load_config(overrides=[f"search.backbones={labels}"])

@@ -10,17 +10,18 @@ from functools import partial
 
 import numpy as np
 import pytest
+import torch
 from filelock import FileLock
 from pebble import ProcessExpired
 from safetensors.numpy import save_file
 
 from fer_core.clips.splits import grouped_folds
-from fer_core.config import SearchConfig, TrainConfig
+from fer_core.config import BackboneConfig, SearchConfig, TrainConfig
 from fer_core.dataset.table import DESCRIBED, Part, build_table
 from fer_core.errors import StoreError, TrainingError
 from fer_core.experiments.search.choice import choose
 from fer_core.experiments.search.processes import trial_processes
-from fer_core.experiments.search.study import DEATHS, cross_validate, open_study, refit, search
+from fer_core.experiments.search.study import DEATHS, OnBackbone, cross_validate, open_study, refit, search
 from fer_core.experiments.search.trial import (
     TrialResult,
     TrialSpec,
@@ -403,3 +404,28 @@ def test_what_the_clock_reads_does_not_choose_among_trials_of_equal_cost(tmp_pat
     folder = tmp_path / "a"
     assert choose([(small, folder), (large, folder)], table).selected.number == 0
     assert choose([(slow, folder), (large, folder)], table).selected.number == 1
+
+
+def test_a_searched_backbone_gives_a_trial_its_features_and_its_cost(tmp_path, table):
+    """Two tables of the same clips, one of noise: the trials on the other are better, and each says what it cost."""
+    rng = torch.Generator().manual_seed(0)
+    noise = torch.randn(table.features.shape, generator=rng).half().split(4)
+    store, keys = FeatureStore(tmp_path / "store"), [f"{i:030x}ff" for i in range(table.n_clips)]
+    poor = build_table(drawn_clips(tmp_path), [rows.numpy() for rows in noise], keys, store, {"fingerprint": "0" * 32})
+    backbones = {
+        name: OnBackbone(
+            BackboneConfig(name=name), of, store.tables.path(of.key), latency={"features": ms}
+        )
+        for name, of, ms in (("resnet18", poor, 1.0), ("fer2013", table, 1000.0))
+    }  # fmt: skip
+    space = SPACE.model_copy(update={"backbones": tuple(backbones), "prune": False, "trials": 5})
+    study = open_study(tmp_path, poor, space, BASE, backbones=backbones)
+    assert study != open_study(tmp_path, poor, space, BASE, backbones=backbones | {"fer2013": backbones["resnet18"]})
+    found = search(
+        study, poor, store.tables.path(poor.key), space, BASE, InProcess(), backbones=backbones
+    )  # fmt: skip
+    assert [r.backbone for r, _ in found[:4]] == ["resnet18", "fer2013"] * 2, "the presets, with each of them"
+    for result, folder in found:
+        assert read_spec(folder).backbone == BackboneConfig(name=result.backbone)
+        assert (result.value > 0.3) == (result.backbone == "fer2013") == (result.ms_per_clip > 1000)
+    assert choose(found, poor).selected.backbone == "fer2013"
