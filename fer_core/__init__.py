@@ -4,6 +4,7 @@ Follow a clip from file to verdict through the rooms, in this order; a room impo
 
     emotions, errors, model_names, config, config_errors, databases, runtime, store
                   words, settings and what is wrong with them, the machine, the content-addressed store
+    palette.py    one colour per class
     published.py  every number of the thesis and of the papers
     clips/        what we have: files on disk -> Clips, Manifest, splits
     preprocess/   Clip -> Faces (n, 224, 224) uint8 and a ledger of every frame

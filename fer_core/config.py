@@ -578,6 +578,7 @@ class ScoreConfig(Settings):
     strict: bool = Field(False, description="Exit with code 3 if any clip has no prediction")
     explain: int = Field(0, ge=0, le=8, description="Decisive frames per clip to explain by Grad-CAM; 0: none")
     windows: WindowsConfig = WindowsConfig()
+    video: bool = Field(False, description="Also write each clip as an mp4 with faces and verdicts drawn in")
 
 
 class RunnerConfig(Settings):

@@ -80,7 +80,7 @@ RESERVED = frozenset(
             "used",
         ),
         *("share", "seen_in_training", "none", "subject", "dataset", "duration_s", "fps", "synthetic_trained"),
-        *("person", "start_s", "end_s"),
+        *("person", "start_s", "end_s", "video"),
     }
 )
 MOST_CLASSES = 20

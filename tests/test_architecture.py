@@ -11,7 +11,18 @@ import pytest
 ROOT = Path(__file__).parent.parent
 # A room imports only from its own and from those above it (fer_core's docstring draws the map).
 LEVELS = (
-    ("config", "config_errors", "databases", "emotions", "errors", "model_names", "published", "runtime", "store"),
+    (
+        "config",
+        "config_errors",
+        "databases",
+        "emotions",
+        "errors",
+        "model_names",
+        "palette",
+        "published",
+        "runtime",
+        "store",
+    ),
     ("clips",),
     ("preprocess",),
     ("features",),

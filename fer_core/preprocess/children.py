@@ -248,7 +248,7 @@ class Children:
         """Send a job to the child and return its answer.
 
         Args:
-            do: `faces`, `look` or `extract`.
+            do: `faces`, `look`, `extract` or `film`.
             path: path of the clip.
             details: further arguments of the job, serialisable as JSON.
 

@@ -123,7 +123,16 @@ def _extract(request: dict[str, Any], limits: LimitsConfig, beat: Callable[[], N
     return {"frames": write_frames(Path(request["path"]), request["digest"], Path(request["folder"]), limits, beat)}
 
 
-_JOBS = {"faces": _faces, "look": _look, "extract": _extract}
+def _film(request: dict[str, Any], limits: LimitsConfig, beat: Callable[[], None]) -> dict[str, Any]:
+    """Write a clip as a film with faces and verdicts drawn in, and return its number of frames."""
+    from fer_core.preprocess.annotate import Film, write_film
+
+    film = Film.from_json(Path(request["film"]).read_text(encoding="utf-8"))
+    path, target = Path(request["path"]), Path(request["target"])
+    return {"frames": write_film(path, request["digest"], film, target, limits, beat)}
+
+
+_JOBS = {"faces": _faces, "look": _look, "extract": _extract, "film": _film}
 
 
 def _limit_cpu(seconds: float) -> None:

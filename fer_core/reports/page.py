@@ -19,7 +19,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from fer_core.emotions import Classes
-from fer_core.reports.palette import colors_of
+from fer_core.palette import colors_of
 
 USE_STATEMENT = (
     "A face shows an expression, not a feeling: a verdict here says what a face looks like, and it can be wrong.",

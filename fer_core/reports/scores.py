@@ -80,6 +80,7 @@ def _shown(row: ClipScore) -> dict[str, Any]:
         "flags": [flag for flag in row.flags if flag != row.status.value],
         "n_used": row.n_used,
         "n_selected": row.n_selected,
+        "film": row.film,
         "face": data_uri(row.thumbnail) if row.thumbnail else "",
         "explained": data_uri(shrunk(row.explanation, _STRIP)) if row.explanation else "",
     }

@@ -8,23 +8,19 @@ import os
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
-
-import numpy as np
 
 from fer_core.clips.clip import Clip, clip_digest
 from fer_core.config import LimitsConfig
 from fer_core.errors import ClipError, ClipStatus, StoreError
 from fer_core.preprocess.admit import admit
-from fer_core.preprocess.faces import FrameStatus, Ledger
 from fer_core.scoring.agreement import Agreement
+from fer_core.scoring.films import write_films
 from fer_core.scoring.inputs import Item
+from fer_core.scoring.row_store import RowStore
 from fer_core.scoring.scorer import ClipScore, ClipScorer
 from fer_core.scoring.tables import write_explanations, write_tables
-from fer_core.scoring.windows import Windows
-from fer_core.store import EntryStore
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +36,7 @@ class Batch:
     Args:
         rows: one per item, in order.
         out: the folder with `verdicts` and `frames` as CSV and Parquet, `verdicts.json`, `report.html`, and
-            `explanations/` if they were requested.
+            `explanations/` and `videos/` if they were requested.
         remembered: number of rows from an earlier run.
     """
 
@@ -76,7 +72,7 @@ def score_batch(
     Args:
         out: folder of the results; created if needed; older results are replaced.
         store_root: the workspace's `store` folder, which keeps rows between runs.
-        progress: called with (rows done, all rows).
+        progress: called with (rows done, all rows), and then with (films done, all films) if there are any.
     Raises:
         StoreError: `out` or the store cannot be written; raised before any clip is read.
     """
@@ -98,89 +94,17 @@ def score_batch(
             rows.put(scorer.key_of(items[place].clip, row.digest), row)
         if progress:
             progress(len(found), len(items))
-    named = (
+    named = [
         replace(found[place], seen_in_training=scorer.seen_in_training(item.clip)) for place, item in enumerate(items)
-    )
+    ]
+    if scorer.video:
+        named = list(write_films(named, scorer, out, progress))
     batch = Batch(tuple(named), out, remembered)
     write_explanations(batch.rows, out)
     write_tables(batch.rows, scorer, out)
     counts = ", ".join(f"{n} {s}" for s, n in batch.counts.items())
     log.info("%d rows (%s) in %s; %s", len(batch.rows), counts, out, batch.agreement.sentence)
     return batch
-
-
-class RowStore:
-    """Rows by key, under `<workspace>/store/verdicts`.
-
-    Args:
-        store_root: the workspace's `store` folder.
-    """
-
-    def __init__(self, store_root: Path) -> None:
-        self.entries = EntryStore(store_root, "verdicts")
-
-    def put(self, key: str, row: ClipScore) -> None:
-        """Store a row. Raises StoreError if it cannot be written."""
-        k = len(row.classes)
-        ledger = row.ledger or Ledger(np.empty(0), np.empty(0), (), np.empty((0, 4)), np.empty(0))
-        arrays = {
-            "frame": ledger.frame,
-            "time_s": ledger.time_s,
-            "box": ledger.box,
-            "weight": ledger.weight,
-            "frame_scores": np.empty((0, k)) if row.frame_scores is None else row.frame_scores,
-            "frame_shares": np.empty(0) if row.frame_shares is None else row.frame_shares,
-            "probabilities": np.empty(0) if row.probabilities is None else row.probabilities,
-            **_window_arrays(row.windows),
-            "thumbnail": np.frombuffer(row.thumbnail, dtype=np.uint8),
-            "explanation": np.frombuffer(row.explanation, dtype=np.uint8),
-        }
-        note = {
-            "status": row.status,
-            "reason": row.reason,
-            "classes": list(row.classes),
-            "emotion": row.emotion,
-            "abstained": row.abstained,
-            "frames": [row.n_used, row.n_selected, row.n_frames],
-            "flags": list(row.flags),
-            "digest": row.digest,
-            "decisive": list(row.decisive),
-            "ledger": None if row.ledger is None else [s.value for s in row.ledger.status],
-            "duration_s": row.duration_s,
-            "processing_s": row.processing_s,
-        }
-        self.entries.put(key, arrays, note)
-
-    def get(self, key: str) -> ClipScore | None:
-        """Return the row of `key`, without the clip's name; None if there is none."""
-        entry = self.entries.get(key)
-        if entry is None:
-            return None
-        arrays, note = entry
-        return ClipScore(
-            clip="",
-            path="",
-            status=ClipStatus(note["status"]),
-            classes=tuple(note["classes"]),
-            reason=note["reason"],
-            emotion=note["emotion"],
-            probabilities=arrays["probabilities"] if len(arrays["probabilities"]) else None,
-            abstained=note["abstained"],
-            n_used=note["frames"][0],
-            n_selected=note["frames"][1],
-            n_frames=note["frames"][2],
-            flags=tuple(note["flags"]),
-            digest=note["digest"],
-            ledger=_ledger(arrays, note),
-            frame_scores=arrays["frame_scores"] if len(arrays["frame_scores"]) else None,
-            frame_shares=arrays["frame_shares"] if len(arrays["frame_shares"]) else None,
-            windows=_windows(arrays),
-            thumbnail=arrays["thumbnail"].tobytes(),
-            decisive=tuple(note["decisive"]),
-            explanation=arrays["explanation"].tobytes(),
-            duration_s=note["duration_s"],
-            processing_s=note["processing_s"],
-        )
 
 
 def _named(row: ClipScore, clip: Clip) -> ClipScore:
@@ -194,25 +118,6 @@ def _named(row: ClipScore, clip: Clip) -> ClipScore:
         dataset=clip.dataset,
         groups=clip.groups,
     )
-
-
-_WINDOWS = tuple(field.name for field in fields(Windows))
-
-
-def _window_arrays(windows: Windows | None) -> dict[str, np.ndarray]:
-    """Return the arrays under which windows are stored; none without windows."""
-    return {} if windows is None else {f"windows.{name}": getattr(windows, name) for name in _WINDOWS}
-
-
-def _windows(arrays: dict[str, np.ndarray]) -> Windows | None:
-    return Windows(**{n: arrays[f"windows.{n}"] for n in _WINDOWS}) if "windows.start_s" in arrays else None
-
-
-def _ledger(arrays: dict[str, np.ndarray], note: dict[str, Any]) -> Ledger | None:
-    if note["ledger"] is None:
-        return None
-    status = tuple(FrameStatus(s) for s in note["ledger"])
-    return Ledger(arrays["frame"], arrays["time_s"], status, arrays["box"], arrays["weight"])
 
 
 def _digest(item: Item, limits: LimitsConfig) -> str:

@@ -96,6 +96,8 @@ class ClipScore:
         duration_s: duration of the clip in seconds; 0 if unknown.
         person: number of the person in the clip, from 1, by first appearance.
         windows: verdicts over time; None unless requested, or if the clip has no times.
+        looked_at: all frames that were read for the windows; None without windows.
+        film: path of the film in the results folder; empty if there is none.
         flags: of preprocessing (`several_faces`, `truncated` ...).
         digest: content digest of the clip; empty if it could not be read.
         ledger: all selected frames.
@@ -127,6 +129,8 @@ class ClipScore:
     duration_s: float = 0.0
     person: int = 1
     windows: Windows | None = None
+    looked_at: Ledger | None = None
+    film: str = ""
     flags: tuple[str, ...] = ()
     digest: str = ""
     ledger: Ledger | None = None
@@ -186,7 +190,7 @@ class ClipScorer:
         measures_motion = of_course(bundle.classifier.descriptors)
         self.needs_course = measures_motion or bundle.classifier.reads_neutral
         self.preprocess = _overridden(facts.preprocess, cfg)
-        self.windows = cfg.windows
+        self.windows, self.video = cfg.windows, cfg.video
         if self.in_windows:
             self.preprocess = _sampled(self.preprocess, cfg.windows)
         elif measures_motion and self.preprocess.apex == "given":  # users' files do not come with an apex
@@ -380,15 +384,16 @@ class ClipScorer:
             assert error is not None
             return self._failed(made.clip, error, made)
         started, faces, course = time.monotonic(), made.faces, whole.faces if whole else None
-        windows = None
+        windows, looked_at = None, None
         try:
             if self.in_windows:
+                looked_at = faces.ledger
                 windows = self._over_time(faces)
                 course, faces = self._course_of(faces), self._own(faces)
                 made = replace(made, faces=faces)
             scores = self.judge(faces, course)
         except ClipError as exc:
-            return replace(self._failed(made.clip, exc, made), windows=windows)
+            return replace(self._failed(made.clip, exc, made), windows=windows, looked_at=looked_at)
         low, view = faces.low_quality, scores.view
         unfit = self._unfit(scores, course)
         telling = int((view.shares * view.scores[:, scores.index]).argmax()) if view else -1
@@ -403,6 +408,7 @@ class ClipScorer:
             frame_shares=view.shares if view else None,
             thumbnail=_jpeg(faces.pixels[telling]),
             windows=windows,
+            looked_at=looked_at,
             decisive=chosen,
             explanation=explanation,
             **self._about(made.clip, made) | {"flags": tuple(sorted({*faces.flags, *scores.flags}))},

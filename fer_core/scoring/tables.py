@@ -86,6 +86,7 @@ def record(row: ClipScore, scorer: ClipScorer, groups: Sequence[str] = ()) -> di
         "synthetic_trained": scorer.bundle.facts.synthetic,
         "clip_digest": row.digest,
         "explanation": _explanation(row),
+        "video": row.film,
         "processing_s": round(row.processing_s, 3),
     }
 
@@ -118,7 +119,7 @@ def verdict_schema(classes: Classes, groups: Sequence[str] = ()) -> pa.Schema:
         + [("duration_s", number), ("fps", number)]
         + [(name, text) for name in ("flags", "reason", "rule", "model", "model_version", "model_digest")]
         + [("synthetic_trained", pa.bool_())]
-        + [("clip_digest", text), ("explanation", text), ("processing_s", number)]
+        + [("clip_digest", text), ("explanation", text), ("video", text), ("processing_s", number)]
     )
 
 

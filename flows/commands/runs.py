@@ -232,6 +232,9 @@ def score(
     step: Annotated[
         str | None, typer.Option("--step", metavar="TIME", help="From one window to the next; default: its length.")
     ] = None,
+    video: Annotated[
+        bool, typer.Option("--video", help="Also write each clip as an mp4 with faces and verdicts drawn in.")
+    ] = False,
     follow_links: FollowLinks = False,
 ) -> dict[str, Any]:
     """Score videos with the champion: tables with one row per clip, tables of frames, and report.html."""
@@ -244,6 +247,8 @@ def score(
     from flows.support.missing import inputs
 
     config = with_windows(settled(session, follow_links), windows, step)
+    if video:
+        config = config.model_copy(update={"score": config.score.model_copy(update={"video": True})})
     check_local(config, "scoring")
     if explain is not None:
         config = config.model_copy(update={"score": config.score.model_copy(update={"explain": explain})})

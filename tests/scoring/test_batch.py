@@ -10,8 +10,9 @@ import pytest
 from fer_core.clips.clip import clip_digest
 from fer_core.config import LimitsConfig, ScoreConfig
 from fer_core.errors import StoreError
-from fer_core.scoring.batch import RowStore, new_folder, score_batch
+from fer_core.scoring.batch import new_folder, score_batch
 from fer_core.scoring.inputs import collect
+from fer_core.scoring.row_store import RowStore
 from fer_core.scoring.scorer import ClipScorer
 from tests.preprocess.films import face_frames, write_video
 from tests.scoring.conftest import LIMITS
