@@ -18,8 +18,10 @@ from fer_core.dataset.table import FeatureRequirements, FeatureTable, whole_tabl
 from fer_core.evaluation.latency import LatencyOf
 from fer_core.experiments.comparison import Comparison, Entry, compare
 from fer_core.experiments.external_validation import ExternalValidation, validate_externally
+from fer_core.experiments.untrained import Untrained, evaluate_untrained, networks_here, with_untrained
 from fer_core.features.augment import PLAIN
 from fer_core.model_names import compared_names
+from fer_core.models.adopted import whole_course
 from fer_core.models.base import ClipModel
 from fer_core.models.registry import joint_requirements, models_of, requirements_of
 from fer_core.reports.comparison import comparison_json, comparison_markdown, comparison_page
@@ -30,7 +32,7 @@ from fer_core.tracking.run import Run, Tracking, connect, start_run
 from fer_core.workspace import Workspace
 from flows.support.artifacts import progress_bar, show_markdown, show_picture, show_table
 from flows.support.environment import settle
-from flows.support.prepare import backbone_for, course_of, face_rows, prepare
+from flows.support.prepare import backbone_for, course_of, face_rows, plain_faces, prepare
 
 
 @flow(name="compare", persist_result=False)
@@ -38,6 +40,7 @@ def compare_flow(
     models: list[str] = [],  # noqa: B006
     epochs: int = 0,
     external: str = "",
+    untrained: bool = True,
     config: RunConfig = RunConfig(),  # noqa: B008
 ) -> dict[str, Any]:
     """Compare models on the training subjects; each clip is predicted out of fold.
@@ -46,6 +49,7 @@ def compare_flow(
         models: their names; the first is the one others are held against. Empty: all of them.
         epochs: most epochs of the networks over clips; 0: those of their recipes.
         external: manifest of other people's clips; every model, fitted to all clips compared on, judges them too.
+        untrained: also show the face networks whose weights are on this machine, as published, without training.
         config: all settings; `search.folds` and `search.seed` make the folds, `train` is the head's setting.
     """
     config = settle(config)
@@ -59,15 +63,20 @@ def compare_flow(
     data = prepare(config, extra, folded=True, training_only=True)
     prepared, table, latency = data.dataset, data.table, data.latency(config)
     chosen = models_of(models or compared_names(), config.train, epochs=epochs, fc=data.fc, block=data.block)
-    other = _external_table(prepared, extra, config, workspace, external) if external else None
+    others = _external_clips(prepared, extra, config, workspace, external) if external else None
+    other = _external_table(others, extra, config, workspace) if others else None
     with start_run(tracking, "compare") as run:
         run.log_config(config)
         run.log_data("clips", prepared.fingerprint, synthetic=table.synthetic, source=config.manifest)
         found = cross_validate_models(chosen, table, latency, config)
         validation = validate_models(chosen, table, other, Path(external).stem, config) if other else None
+        networks = untrained_networks(prepared, others, config) if untrained else []
+        found, validation = with_untrained(found, networks, table.clip_ids, validation)
         page = workspace.root / "comparisons" / f"{run.id}.html"
         _record(tracking, run, found, validation, prepared, config, page)
-    best = max(found.entries, key=lambda entry: entry.evaluation.mean_recall.value)
+    best = max(
+        (entry for entry in found.entries if entry.trained), key=lambda entry: entry.evaluation.mean_recall.value
+    )
     interval = best.evaluation.mean_recall
     return {
         "models": len(found.entries),
@@ -120,17 +129,33 @@ def _requirements(chosen: Sequence[ClipModel], config: RunConfig) -> FeatureRequ
     )
 
 
-def _external_table(
+@task(task_run_name="networks without training", cache_policy=NO_CACHE, persist_result=False)
+def untrained_networks(clips: Dataset, external: Dataset | None, config: RunConfig) -> list[Untrained]:
+    """Evaluate the face networks whose weights are here on all of the clips."""
+    workspace, names = Workspace.open(config.workspace), networks_here(config)
+    if not names:
+        return []
+    whole = config.model_copy(update={"preprocess": whole_course(config.preprocess)})
+    plain, others = plain_faces(clips, whole), plain_faces(external, whole) if external else None
+    return [evaluate_untrained(name, plain, others, whole, workspace) for name in names]
+
+
+def _external_clips(
     fitted: Dataset, extra: FeatureRequirements, config: RunConfig, workspace: Workspace, manifest: str
-) -> FeatureTable:
+) -> Dataset:
     """Load all clips of the external manifest, independent of its split; no model is trained on them."""
     path = Path(manifest).expanduser().absolute()
     other = labelled_clips(path, fitted.manifest.classes)
     move = progress_bar("external-duplicates", f"One recording in {path.name} and among those fitted to")
-    clips = usable_dataset(
+    return usable_dataset(
         other, face_rows(other.clips, config), config, workspace, course_rows=course_of(config, extra),
         apart_from=(fitted, path.name), progress=move,
     )  # fmt: skip
+
+
+def _external_table(
+    clips: Dataset, extra: FeatureRequirements, config: RunConfig, workspace: Workspace
+) -> FeatureTable:
     move = progress_bar("other-features", f"Features of {len(clips.usable)} other clips")
     extra = replace(extra, features=(), maps=(PLAIN,) if extra.maps else ())
     return whole_table(clips, backbone_for(config, extra), config.preprocess, workspace, extra, move)

@@ -14,12 +14,15 @@ from fer_core.clips.cells import markdown_text
 from fer_core.clips.clip import Split
 from fer_core.clips.manifest import read_manifest
 from fer_core.config import RunConfig
+from fer_core.dataset.dataset import Dataset
 from fer_core.dataset.load import load_dataset
 from fer_core.errors import DataError, TrainingError
 from fer_core.evaluation.metrics import Evaluation
 from fer_core.experiments.search.processes import trial_processes
 from fer_core.experiments.search.study import cross_validate
 from fer_core.experiments.test_set import test_clips
+from fer_core.experiments.untrained import networks_here, untrained_on_test_set
+from fer_core.models.adopted import whole_course
 from fer_core.models.bundle import ModelBundle
 from fer_core.models.registry import requirements_of
 from fer_core.reports.plots import curves_figure, figure_png
@@ -35,6 +38,7 @@ from flows.support.environment import settle
 from flows.support.prepare import (
     TrainingData,
     backbone_of,
+    plain_faces,
     prepare_faces,
     prepare_table,
 )
@@ -92,8 +96,24 @@ def reproduce_thesis_flow(
             fixed_epochs=fixed_epochs, shrink=shrink,
             own_split=any(clip.split for clip in read_manifest(source).clips),
         )  # fmt: skip
+        found = replace(found, untrained=untrained_on_test_clips(prepared, first))
         folder = Path(out).expanduser().absolute() if out else workspace.root / "reproduction"
         return {**_show(found, folder, run), "run": run.id, "url": run.url}
+
+
+@task(task_run_name="networks without training", cache_policy=NO_CACHE, persist_result=False)
+def untrained_on_test_clips(clips: Dataset, config: RunConfig) -> dict[str, Evaluation]:
+    """Evaluate the face networks whose weights are here on the test clips."""
+    workspace, names = Workspace.open(config.workspace), networks_here(config)
+    if not names:
+        return {}
+    whole = config.model_copy(update={"preprocess": whole_course(config.preprocess)})
+    tests = clips.manifest.of(Split.TEST)
+    ids = {clip.id for clip in tests.clips}
+    only = replace(clips, manifest=tests, usable=[row for row in clips.usable if row.clip in ids])
+    plain = plain_faces(only, whole)
+    found = {name: untrained_on_test_set(name, plain, whole, workspace) for name in names}
+    return {n: Evaluation.from_json(o.evaluations["mean_scores"]) for n, o in found.items() if o is not None}
 
 
 def _recorded(number: int, config: RunConfig, data: TrainingData, cross_validate: bool, parent: Run) -> Outcome:

@@ -37,6 +37,7 @@ class Entry:
         seconds: wall-clock time of a fit, mean of the folds.
         ms_per_clip: latency in ms of CPU time from stored faces to scores: backbone or descriptors, and the model.
         histories: one per fold; empty for a model without epochs.
+        trained: False for a network as it was published; no fold is fitted, and it predicts every clip.
     """
 
     name: str
@@ -49,6 +50,7 @@ class Entry:
     seconds: float
     ms_per_clip: float
     histories: tuple[History, ...]
+    trained: bool = True
 
 
 @dataclass(frozen=True)

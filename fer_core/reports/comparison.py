@@ -11,6 +11,7 @@ from fer_core.clips.cells import markdown_text
 from fer_core.evaluation.abstention import RANKING_COLUMNS
 from fer_core.experiments.comparison import Comparison, Entry
 from fer_core.experiments.external_validation import ExternalValidation
+from fer_core.experiments.untrained import NO_TRAINING
 from fer_core.reports.comparison_plot import comparison_figure
 from fer_core.reports.page import data_uri, render_page
 from fer_core.reports.plots import figure_png
@@ -35,7 +36,7 @@ def comparison_row(entry: Entry) -> dict[str, Any]:
         difference,
         *entry.ranking.columns().values(),
         f"{entry.n_parameters:,}",
-        f"{entry.seconds:.1f}",
+        f"{entry.seconds:.1f}" if entry.trained else NO_TRAINING,
         f"{entry.ms_per_clip:.1f}",
     )
     return {"model": entry.name, "what": entry.title, **dict(zip(COLUMNS, texts, strict=True))}
@@ -80,6 +81,7 @@ def comparison_json(comparison: Comparison, external: ExternalValidation | None 
                 "parameters": entry.n_parameters,
                 "seconds": entry.seconds,
                 "ms_per_clip": entry.ms_per_clip,
+                "trained": entry.trained,
             }
             for entry in comparison.entries
         },
@@ -120,6 +122,12 @@ def comparison_page(
 
 
 def _rests_on(comparison: Comparison) -> str:
+    published = [entry.name for entry in comparison.entries if not entry.trained]
+    told = f" Nothing of {' and '.join(published)} was trained: networks as published, read by 'ferflow adopt'."
+    return _folds(comparison) + told * bool(published)
+
+
+def _folds(comparison: Comparison) -> str:
     return (
         f"{comparison.n_clips} clips of {comparison.n_subjects} subjects, {comparison.folds} folds by subject "
         f"(seed {comparison.seed}); every clip is scored by models that never saw its subject."

@@ -20,6 +20,10 @@ from fer_core.thesis.departures import departures, fc_start, side_names, widths_
 from fer_core.thesis.reproduction import THESIS_RULES, Outcome, Reproduction
 
 _NAMES = {"majority_vote": "majority vote", "mean_scores": "mean scores"}
+UNTRAINED = (
+    "Beside them, face networks as published, of which nothing was trained (`ferflow adopt`), on the same test clips. "
+    "Each opened the test set once too."
+)
 _SETTINGS = {"table-4.1": "Table 4.1", "section-4.2.2": "§4.2.2"}
 
 
@@ -46,6 +50,11 @@ def reproduction_html(found: Reproduction) -> str:
         cross_validated=any(o.out_of_fold for o in found.outcomes),
         outcomes=[_outcome(o, low) for o in found.outcomes],
         notes=_notes(found),
+        untrained=[
+            (name, _percent(e.mean_recall.value), _range(e.mean_recall), str(e.accuracy))
+            for name, e in found.untrained.items()
+        ],
+        untrained_note=UNTRAINED,
         claims=answer_claims(found),
         emotions=[str(e) for e in SIX],
         recalls=[_recalls(o, rule) for o in found.tested for rule in THESIS_RULES],
@@ -86,6 +95,15 @@ def reproduction_markdown(found: Reproduction) -> str:
                 f"{here[0]} | {here[1]} | {fold.mean_recall if fold else '–'} | {o.thesis.epochs} | {len(o.history)} | "
                 f"{o.seconds:.0f} |"
             )
+    if found.untrained:
+        lines += [
+            "",
+            UNTRAINED,
+            "",
+            "| network, no training | here, mean scores | plain accuracy |",
+            "| --- | --- | --- |",
+        ]
+        lines += [f"| {name} | {e.mean_recall} | {e.accuracy} |" for name, e in found.untrained.items()]
     for note in _notes(found):
         lines += ["", markdown_text(note)]
     for claim in answer_claims(found):

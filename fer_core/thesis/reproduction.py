@@ -121,6 +121,7 @@ class Reproduction:
         labels, subjects: (n,) true class and subject of the test clips.
         backbone, normalization: the backbone, and the normalisation of its input.
         environment: versions and hardware.
+        untrained: name of a face network as published -> its evaluation on the test clips, by mean scores.
     """
 
     setting: str
@@ -136,6 +137,7 @@ class Reproduction:
     backbone: BackboneConfig
     normalization: str
     environment: Mapping[str, str]
+    untrained: Mapping[str, Evaluation] = field(default_factory=dict)
 
     @property
     def tested(self) -> tuple[Outcome, ...]:
@@ -184,4 +186,5 @@ class Reproduction:
                 }
                 for o in self.outcomes
             ],
+            "untrained": {name: e.to_json() for name, e in self.untrained.items()},
         }

@@ -34,6 +34,10 @@ def compare(
             "--external", metavar="CSV", help="Manifest of clips of other people; every model is evaluated on them too."
         ),
     ] = None,
+    untrained: Annotated[
+        bool,
+        typer.Option(help="Also show the fetched face networks as published, without training."),
+    ] = True,
 ) -> dict[str, Any]:
     """Compare models on the training subjects. Each clip is predicted out of fold. Writes a table and a figure."""
     from fer_core.dataset.load import labelled_clips
@@ -48,7 +52,7 @@ def compare(
         labelled_clips(external, manifest.classes)
     backbone_checked(config, joint_requirements(chosen))
     result = run_flow(
-        session, "flows.compare", "compare_flow", config, models=models or [], epochs=epochs,
+        session, "flows.compare", "compare_flow", config, models=models or [], epochs=epochs, untrained=untrained,
         external=str(external.expanduser().absolute()) if external else "",
     )  # fmt: skip
     numbers = json.loads(Path(result["numbers"]).read_text(encoding="utf-8"))

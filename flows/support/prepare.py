@@ -13,7 +13,7 @@ from prefect.cache_policies import NO_CACHE
 
 from fer_core.clips.clip import Clip
 from fer_core.config import BackboneConfig, RunConfig
-from fer_core.dataset.dataset import Dataset, usable_dataset
+from fer_core.dataset.dataset import Dataset, keep_usable, usable_dataset
 from fer_core.dataset.load import load_dataset
 from fer_core.dataset.table import FeatureRequirements, FeatureTable, training_table
 from fer_core.errors import ConfigError
@@ -136,6 +136,17 @@ def prepare_faces(
         manifest, rows, config, workspace, course_rows=course_of(config, required), training_only=training_only,
         progress=move,
     )  # fmt: skip
+
+
+def plain_faces(dataset: Dataset, config: RunConfig) -> Dataset:
+    """Return the usable clips of a dataset with faces made by other settings; clips without a face then are left out.
+
+    Args:
+        config: all settings, with those of the faces.
+    """
+    kept = {row.clip for row in dataset.usable}
+    manifest = dataset.manifest.with_clips(clip for clip in dataset.manifest.clips if clip.id in kept)
+    return Dataset.of(manifest, keep_usable(face_rows(manifest.clips, config), config.limits))
 
 
 def course_of(config: RunConfig, required: FeatureRequirements) -> Callable[[Sequence[Clip]], list[ClipRow]] | None:

@@ -42,7 +42,7 @@ def compared(tmp_path_factory, ferflow):
         settings = [word for setting in (*SETTINGS, "manifest=clips/manifest.csv") for word in ("--set", setting)]
         return json.loads(run(ferflow, "compare", *words, *settings, "--json", cwd=folder).stdout)
 
-    return folder / "workspace", compare, compare("--epochs", "15")
+    return folder / "workspace", compare, compare("--epochs", "15", "--no-untrained")
 
 
 def run(*command: str, cwd: Path) -> subprocess.CompletedProcess[str]:
@@ -117,7 +117,7 @@ def test_models_compared_before_are_not_fitted_again(compared):
     workspace, compare, said = compared
     before = sorted(workspace.glob("store/comparisons/*/*"))
     assert len(before) >= 3 * len(compared_names())
-    again = compare("lbp-svm", "displacement-svm", "lbp-forest")
+    again = compare("lbp-svm", "displacement-svm", "lbp-forest", "--no-untrained")
     assert sorted(workspace.glob("store/comparisons/*/*")) == before
     told = {row["model"]: row for row in said["rows"]}
     for row in again["rows"]:

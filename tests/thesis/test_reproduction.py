@@ -184,3 +184,13 @@ def test_the_json_holds_both_sides():
     assert one["thesis"]["mean_scores"] == 85.81 and one["epochs"] == {"thesis": 180, "here": 12}
     assert one["test"]["mean_scores"]["n_clips"] == 120 and numbers["synthetic"] is True
     assert FACTS.clips[Split.TEST] == (20,) * len(SIX)
+
+
+def test_networks_as_published_stand_under_the_thesis_table():
+    found = evaluate(verdicts(0.6, 9), LABELS, SUBJECTS)
+    shown = reproduction(untrained={"fer2013": found})
+    assert f"| fer2013 | {found.mean_recall} | {found.accuracy} |" in reproduction_markdown(shown)
+    cells = Cells(reproduction_html(shown)).cells
+    assert cells[cells.index("fer2013") + 1].startswith(f"{100 * found.mean_recall.value:.1f} [")
+    assert shown.to_json()["untrained"]["fer2013"]["n_clips"] == 120
+    assert "no training" not in reproduction_markdown(reproduction())
