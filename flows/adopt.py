@@ -21,9 +21,9 @@ from fer_core.tracking.connection import connect
 from fer_core.tracking.registry import register
 from fer_core.tracking.run import start_run
 from fer_core.workspace import Workspace
-from flows.support.artifacts import show_markdown
 from flows.support.environment import settle
 from flows.support.prepare import prepare_faces
+from flows.support.summary import name_run, show_summary
 
 NOT_CALIBRATED = "not calibrated: there were no labelled clips"
 ONE_CLASS = "not calibrated: clips of one class, or of one person, say nothing of the others"
@@ -46,6 +46,7 @@ def adopt_flow(
     config = config.model_copy(update={"preprocess": whole_course(config.preprocess)})
     workspace = Workspace.open(config.workspace)
     tracking = connect(config.tracking, workspace.root)
+    name_run(networks + (", against neutral" if relative == "neutral" else ""))
     backbone = adopted_backbone(networks, config.backbone.onnx)
     classifier = adopted_classifier(backbone, relative, config)
     evaluated: AdoptedEvaluation | None = None
@@ -66,7 +67,7 @@ def adopt_flow(
         version = register(tracking, bundle, folder, run.id, evaluated.record if evaluated else None)
         markdown = _summary(networks, relative, version, evaluated)
         run.log_text(markdown, "adopted.md")
-    show_markdown("adopted", markdown)
+    show_summary(markdown, workspace.root, run_url=run.url)
     found = evaluated.evaluation.mean_recall if evaluated else None
     return {
         "version": version,

@@ -7,7 +7,6 @@ from typing import Any
 
 from prefect import flow
 
-from fer_core.clips.cells import markdown_text
 from fer_core.clips.datasets import scan
 from fer_core.config import RunConfig
 from fer_core.evaluation.datacard import DataCard, data_card
@@ -16,9 +15,10 @@ from fer_core.reports.datacard import card_html, markdown_card
 from fer_core.store import writable_place, write_atomic
 from fer_core.tracking.run import connect, start_run
 from fer_core.workspace import Workspace
-from flows.support.artifacts import progress_bar, show_markdown
+from flows.support.artifacts import progress_bar
 from flows.support.environment import settle
 from flows.support.prepare import face_rows
+from flows.support.summary import name_run, show_summary
 
 
 @flow(name="card", persist_result=False)
@@ -37,6 +37,7 @@ def card_flow(out: str = "", faces: bool = True, config: RunConfig = RunConfig()
     tracking = connect(config.tracking, workspace.root)
     manifest = Path(config.manifest).expanduser() if config.manifest else workspace.manifest
     found = scan("manifest", manifest, subject="none", classes=config.class_list)
+    name_run(f"{len(found.manifest.clips)} clips of {manifest.name}")
     rows = face_rows(found.manifest.clips, config)
     move = progress_bar("brightness", f"A second look at {len(rows)} clips")
     card = data_card(manifest.name, found, rows, config.preprocess, config.limits, FacesStore(workspace.store), move)
@@ -46,11 +47,8 @@ def card_flow(out: str = "", faces: bool = True, config: RunConfig = RunConfig()
         run.log_text(card_html(card, faces=faces and may_leave), "card.html")
         run.log_data(manifest.name, card.fingerprint, synthetic=found.manifest.synthetic, source=str(manifest))
         run.log_json(card.numbers(), "card.json")
-    show_markdown(
-        "data-card",
-        f"{markdown_card(card)}\nThe whole card: {markdown_text(str(page))} {run.url}\n",
-        "What is in the data",
-    )
+    markdown = f"{markdown_card(card)}\nNext: flow `search` or `train`.\n"
+    show_summary(markdown, workspace.root, run_url=run.url, pages={"The whole card": page})
     return {"card": str(page), **_summary(card), "run": run.id, "url": run.url}
 
 

@@ -30,9 +30,10 @@ from fer_core.reports.plots import curves_figure, figure_png
 from fer_core.store import EntryStore, write_atomic
 from fer_core.tracking.run import Run, Tracking, connect, start_run
 from fer_core.workspace import Workspace
-from flows.support.artifacts import progress_bar, show_markdown, show_picture, show_table
+from flows.support.artifacts import progress_bar, show_picture, show_table
 from flows.support.environment import settle
 from flows.support.prepare import backbone_for, course_of, face_rows, plain_faces, prepare
+from flows.support.summary import name_run, show_summary
 
 
 @flow(name="compare", persist_result=False)
@@ -60,6 +61,7 @@ def compare_flow(
     if external:
         classes = load_dataset(config, workspace).classes
         labelled_clips(Path(external).expanduser(), classes)  # refuses an unreadable manifest before any work
+    name_run(f"{', '.join(models) or 'all models'} on {config.backbone.label}")
     data = prepare(config, extra, folded=True, training_only=True)
     prepared, table, latency = data.dataset, data.table, data.latency(config)
     chosen = models_of(models or compared_names(), config.train, epochs=epochs, fc=data.fc, block=data.block)
@@ -186,7 +188,8 @@ def _record(
     run.log_json(numbers, "comparison.json")
     show_table("comparison", numbers["rows"], "Models compared")
     show_picture("comparison-figure", figure_png(figure), "Mean recall of the models")
-    show_markdown("comparison-report", markdown + (f"\n[The runs in MLflow]({run.url})\n" if run.url else ""))
+    markdown += "\nNext: flow `train` with the best model.\n"
+    show_summary(markdown, run.tracking.workspace, run_url=run.url, pages={"The whole page": page})
 
 
 def _record_model(

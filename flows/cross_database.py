@@ -20,9 +20,10 @@ from fer_core.reports.plots import figure_png
 from fer_core.store import write_atomic
 from fer_core.tracking.run import Run, connect, start_run
 from fer_core.workspace import Workspace
-from flows.support.artifacts import progress_bar, show_markdown, show_picture
+from flows.support.artifacts import progress_bar, show_picture
 from flows.support.environment import settle
 from flows.support.prepare import TrainingData, prepare
+from flows.support.summary import name_run, show_summary
 
 
 @flow(name="cross-database", persist_result=False)
@@ -36,7 +37,8 @@ def cross_database_flow(out: str = "", config: RunConfig = RunConfig()) -> dict[
     config = settle(config)
     workspace = Workspace.open(config.workspace)
     tracking = connect(config.tracking, workspace.root)
-    several(trained_on(load_dataset(config, workspace)).datasets)  # refuses a single database before any work
+    databases = several(trained_on(load_dataset(config, workspace)).datasets)  # refuses a single one before any work
+    name_run(", ".join(databases))
     data = prepare(config, requirements_of(config.train))
     with start_run(tracking, "cross-database") as run:
         run.log_config(config)
@@ -81,5 +83,6 @@ def _show(found: CrossDatabase, folder: Path, run: Run) -> None:
         }
     )
     run.set_tags({f"database_{i}": name for name, i in places.items() if name})
-    show_markdown("cross-database", markdown)
     show_picture("cross-database-figure", figure_png(figure), "Mean recall across databases")
+    markdown += "\nNext: flow `train` on all databases.\n"
+    show_summary(markdown, run.tracking.workspace, run_url=run.url, pages={"The figure": folder / "matrix.png"})

@@ -18,10 +18,11 @@ from flows.preprocess import preprocess_flow
 from flows.promote import promote_flow
 from flows.score import score_flow
 from flows.search import search_flow
-from flows.support.artifacts import progress_bar, show_markdown
+from flows.support.artifacts import progress_bar
 from flows.support.environment import check_local, settle
 from flows.support.formatting import format_result
 from flows.support.prepare import backbones_for
+from flows.support.summary import name_run, show_summary
 from flows.train import train_flow
 
 SCORED_SUBJECTS = 6  # subjects of the demo's batch to score; another seed draws them, so no model was trained on them
@@ -42,6 +43,7 @@ def end_to_end_flow(subjects: int = 24, config: RunConfig = RunConfig()) -> dict
         manifest = draw(workspace.drawn_manifest.parent, subjects, 0)
         config = config.model_copy(update={"manifest": str(manifest)})
     check_local(config, "the search")
+    name_run(f"{subjects} drawn people" if drawn else f"clips of {Path(config.manifest or workspace.manifest).name}")
     load_dataset(config, workspace, folded=True)
     backbones_for(config, requirements_of(config.train, config.search))
     clips = preprocess_flow(config=config)
@@ -69,15 +71,19 @@ def end_to_end_flow(subjects: int = 24, config: RunConfig = RunConfig()) -> dict
         "report": scored.get("report", ""),
         "workspace": str(workspace.root),
     }
-    show_markdown(
-        "summary",
+    report = {"The report of the scored clips": Path(scored["report"])} if scored else {}
+    show_summary(
         "\n".join(
             [
                 "## End to end",
                 "",
                 *(f"- {k.replace('_', ' ')}: {markdown_text(format_result(k, v))}" for k, v in result.items()),
+                "",
+                "Next: flow `card` for your own clips.",
             ]
         ),
+        workspace.root,
+        pages=report,
     )
     return result
 

@@ -16,9 +16,10 @@ from fer_core.store import writable_place, write_atomic
 from fer_core.tracking.evaluated import note_evaluation
 from fer_core.tracking.run import Run, connect, start_run
 from fer_core.workspace import Workspace
-from flows.support.artifacts import progress_bar, show_markdown
+from flows.support.artifacts import progress_bar
 from flows.support.champion import version_scorer
 from flows.support.environment import check_local, settle
+from flows.support.summary import name_run, show_summary
 
 
 @flow(name="evaluate", persist_result=False)
@@ -49,6 +50,7 @@ def evaluate_flow(
         Path(out).expanduser().absolute() if out else workspace.root / f"evaluation-{version}-{path.parent.name}.html"
     )
     writable_place(page)  # before any clip is read
+    name_run(f"version {version} on {path.name}")
     bars: dict[str, Any] = {}
 
     def progress(what: str, done: int, total: int) -> None:
@@ -63,7 +65,8 @@ def evaluate_flow(
     with start_run(tracking, f"evaluation of version {version}", tags={"version": str(version)}) as run:
         _record(run, found, config, path, html, markdown)
     note_evaluation(tracking, version, run.id, found)
-    show_markdown("evaluation", markdown)
+    markdown += "\nNext: flow `promote`, with floors that fit these clips.\n"
+    show_summary(markdown, workspace.root, run_url=run.url, pages={"The whole page": page})
     judged = found.evaluation
     return {
         "version": version,

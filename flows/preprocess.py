@@ -20,6 +20,7 @@ from fer_core.workspace import Workspace
 from flows.support.artifacts import show_markdown, show_picture, show_table
 from flows.support.environment import settle
 from flows.support.prepare import prepare_faces
+from flows.support.summary import name_run, show_summary
 
 SHEET_COLUMNS = 8
 
@@ -33,6 +34,7 @@ def preprocess_flow(frames_table: str = "", config: RunConfig = RunConfig()) -> 
         config: all settings; `preprocess`, `limits`, `split` and `manifest` matter here.
     """
     config = settle(config)
+    name_run(f"clips of {Path(config.manifest or Workspace.open(config.workspace).manifest).name}")
     prepared = prepare_faces(config)
     if frames_table:
         ledgers = stored_ledgers(prepared.rows, Workspace.open(config.workspace).store)
@@ -57,12 +59,18 @@ def summarize(config: RunConfig, prepared: Dataset) -> dict[str, Any]:
     if bad:
         show_table("clips-left-out", bad, "Clips that cannot be used, and why")
     _show_faces(config, prepared)
+    used, selected = sum(r.n_used for r in rows), sum(r.n_selected for r in rows)
+    markdown = (
+        f"## {len(prepared.usable)} of {len(rows)} clips can be used\n\n{used} faces in {selected} frames.\n\n"
+        "Next: flow `search`, `train` or `compare`.\n"
+    )
+    show_summary(markdown, Workspace.open(config.workspace).root)
     return {
         "clips": len(rows),
         "usable": len(prepared.usable),
         "cached": sum(r.cached for r in rows),
-        "frames": sum(r.n_selected for r in rows),
-        "faces": sum(r.n_used for r in rows),
+        "frames": selected,
+        "faces": used,
         "status": dict(Counter(r.status.value for r in rows)),
         "fingerprint": prepared.fingerprint,
         "synthetic": prepared.manifest.synthetic,

@@ -20,8 +20,8 @@ from fer_core.tracking.registry import (
     version_to_promote,
 )
 from fer_core.workspace import Workspace
-from flows.support.artifacts import show_markdown
 from flows.support.environment import settle
+from flows.support.summary import name_run, show_summary
 
 
 @flow(name="promote", persist_result=False)
@@ -35,6 +35,7 @@ def promote_flow(version: int = 0, config: RunConfig = RunConfig()) -> dict[str,
     config = settle(config)
     tracking = connect(config.tracking, Workspace.open(config.workspace).root)
     version = version or version_to_promote(tracking)
+    name_run(f"version {version}")
     champion = champion_version(tracking)
     if champion == version:
         return {"champion": version, "previous": None, "passed": True, "reason": "it is champion already"}
@@ -59,7 +60,8 @@ def promote_flow(version: int = 0, config: RunConfig = RunConfig()) -> dict[str,
             verdict = beside_adopted(verdict, record, network, config.promote)
     forced = config.promote.force and not verdict.passed
     markdown = verdict.to_markdown() + ("\nPromoted all the same: `promote.force` was set.\n" if forced else "")
-    show_markdown("gate", f"# Version {version}\n\n{markdown}", "Verdict of the promotion gate")
+    following = "flow `score`" if verdict.passed or forced else "another candidate, by flow `train`"
+    show_summary(f"# Version {version}\n\n{markdown}\n\nNext: {following}.\n", tracking.workspace)
     beside = {"untrained": verdict.untrained, "warning": verdict.warning}
     if verdict.warning:
         get_run_logger().warning("%s", verdict.warning)

@@ -10,7 +10,6 @@ from typing import Any, Literal
 from prefect import flow, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 
-from fer_core.clips.cells import markdown_text
 from fer_core.clips.clip import Split
 from fer_core.clips.manifest import read_manifest
 from fer_core.config import RunConfig
@@ -33,7 +32,7 @@ from fer_core.thesis.reproduction import THESIS_RULES, Outcome, Reproduction
 from fer_core.tracking.run import Run, connect, start_run
 from fer_core.tracking.trial import tracked_trial
 from fer_core.workspace import Workspace
-from flows.support.artifacts import progress_bar, show_markdown, show_picture
+from flows.support.artifacts import progress_bar, show_picture
 from flows.support.environment import settle
 from flows.support.prepare import (
     TrainingData,
@@ -42,6 +41,7 @@ from flows.support.prepare import (
     prepare_faces,
     prepare_table,
 )
+from flows.support.summary import name_run, show_summary
 
 ALL = (1, 2, 3, 4)
 
@@ -77,6 +77,7 @@ def reproduce_thesis_flow(
         number: configure(number, config, setting, fixed_epochs=fixed_epochs, shrink=shrink, overrides=overrides)
         for number in sorted(set(only)) or ALL
     }
+    name_run(f"implementation {', '.join(map(str, configs))}, {setting}")
     first = next(iter(configs.values()))
     if not load_dataset(first, workspace).of(Split.TEST).clips:
         raise DataError("the split has no test side, on which the thesis's numbers are taken; split the manifest anew")
@@ -189,14 +190,13 @@ def _show(found: Reproduction, folder: Path, run: Run) -> dict[str, Any]:
     run.log_text(page, "reproduction.html")
     run.log_text(markdown, "reproduction.md")
     run.log_json(found.to_json(), "reproduction.json")
-    show_markdown(
-        "thesis-reproduced",
-        f"{markdown}\nThe whole page: {markdown_text(str(folder / 'reproduction.html'))} {run.url}\n",
-    )
     for outcome in found.outcomes:
         if len(outcome.history):
             figure = curves_figure({"": outcome.history}, f"Implementation {outcome.number}")
             show_picture(f"thesis-{outcome.number}-curves", figure_png(figure), f"Implementation {outcome.number}")
+    pages = {"The whole page": folder / "reproduction.html"}
+    markdown += "\nNext: flow `rerun` repeats one of these runs.\n"
+    show_summary(markdown, run.tracking.workspace, run_url=run.url, pages=pages)
     numbers = {
         f"implementation_{o.number}": str(o.tests["mean_scores"].mean_recall) if o.tested else o.reason
         for o in found.outcomes

@@ -26,7 +26,6 @@ from fer_core.tracking.registry import registered_version, version_to_promote
 from fer_core.tracking.run import Run, connect, start_run
 from fer_core.tracking.trial import tracked_trial, trial_run
 from fer_core.workspace import Workspace
-from flows.support.artifacts import show_markdown
 from flows.support.environment import settle
 from flows.support.prepare import (
     TrainingData,
@@ -34,6 +33,7 @@ from flows.support.prepare import (
     prepare_faces,
     prepare_table,
 )
+from flows.support.summary import name_run, show_summary
 
 
 @flow(name="rerun", persist_result=False)
@@ -50,6 +50,7 @@ def rerun_flow(run_id: str = "", manifest: str = "", config: RunConfig = RunConf
     tracking = connect(config.tracking, workspace.root)
     run_id = run_id or registered_version(tracking, version_to_promote(tracking)).run_id or ""
     recorded = read_recorded(tracking, run_id)
+    name_run(recorded.name)
     here = {"workspace": config.workspace, "limits": config.limits, "tracking": config.tracking}
     if manifest:
         here["manifest"] = manifest
@@ -74,7 +75,7 @@ def rerun_flow(run_id: str = "", manifest: str = "", config: RunConfig = RunConf
         run.log_json(comparison.to_json(), "comparison.json")
         run.log_text(markdown, "comparison.md")
         run.set_tags({"identical": str(comparison.identical).lower()})
-    show_markdown("comparison", markdown)
+    show_summary(markdown, workspace.root, run_url=run.url)
     worst = comparison.worst
     return {
         "identical": comparison.identical,

@@ -14,10 +14,11 @@ from fer_core.scoring.batch import Batch, new_folder
 from fer_core.scoring.inputs import Item, collect
 from fer_core.scoring.scorer import ClipScorer
 from fer_core.workspace import Workspace
-from flows.support.artifacts import progress_bar, show_markdown, show_table
+from flows.support.artifacts import progress_bar, show_table
 from flows.support.champion import account_for, champion_scorer, score_into, summarize
 from flows.support.environment import check_local, settle
 from flows.support.missing import inputs
+from flows.support.summary import name_run, show_summary, source_of
 
 
 @flow(name="score", persist_result=False)
@@ -35,6 +36,7 @@ def score_flow(paths: list[str] = [], out: str = "", config: RunConfig = RunConf
     workspace = Workspace.open(config.workspace)
     paths = inputs(paths, config)
     items = collect(paths, follow_links=config.limits.follow_links)
+    name_run(f"{len(items)} clips of {source_of(paths)}")
     scorer = champion_scorer(config)
     target = Path(out).expanduser().absolute() if out else new_folder(workspace.scored)
     batch = score_items(scorer, items, target, workspace.store)
@@ -45,9 +47,23 @@ def score_flow(paths: list[str] = [], out: str = "", config: RunConfig = RunConf
     ]
     if without:
         show_table("without-verdict", without, "Clips without a verdict, and why")
-    model, people, report = (markdown_text(result[name]) for name in ("model", "people", "report"))
-    show_markdown("report", f"## {len(batch.rows)} clips, {model}\n\n{people}.\n\nReport: {report}\n")
+    show_summary(_summary(batch, result), workspace.root, pages=_pages(batch))
     return result
+
+
+def _summary(batch: Batch, result: dict[str, Any]) -> str:
+    """Return the result of a batch in Markdown."""
+    emotions = ", ".join(f"{n} {emotion}" for emotion, n in result["emotions"].items())
+    model, people = (markdown_text(result[name]) for name in ("model", "people"))
+    return (
+        f"## {len(batch.rows)} clips, {model}\n\n{markdown_text(emotions) or 'No verdict'}; {result['abstained']} "
+        f"abstained, {result['unscored']} without a verdict.\n\n{people}.\n\nNext: flow `evaluate`, if the clips have "
+        "labels.\n"
+    )
+
+
+def _pages(batch: Batch) -> dict[str, Path]:
+    return {"The report": batch.out / "report.html", "verdicts.csv": batch.out / "verdicts.csv"}
 
 
 @task(task_run_name="score clips", cache_policy=NO_CACHE, persist_result=False)

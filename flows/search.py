@@ -28,9 +28,10 @@ from fer_core.reports.trials_plot import trials_figure
 from fer_core.tracking.run import Run, Tracking, connect, continue_run
 from fer_core.tracking.trial import send_trial, tracked_trial
 from fer_core.workspace import Workspace
-from flows.support.artifacts import progress_bar, show_markdown, show_picture, show_table
+from flows.support.artifacts import progress_bar, show_picture, show_table
 from flows.support.environment import check_local, settle
 from flows.support.prepare import TrainingData, prepare_backbones
+from flows.support.summary import name_run, show_summary
 
 
 @flow(name="search", persist_result=False)
@@ -45,6 +46,8 @@ def search_flow(config: RunConfig = RunConfig()) -> dict[str, Any]:  # noqa: B00
     workspace = Workspace.open(config.workspace)
     tracking = connect(config.tracking, workspace.root)
     check_storage(config.search.storage)
+    models = ", ".join(config.search.models or (config.train.model,))
+    name_run(f"{config.search.trials} trials of {models} on {config.backbone.label}")
     every = prepare_backbones(config, requirements_of(config.train, config.search))
     data = next(iter(every.values()))
     table, latency = data.table, data.latency(config)
@@ -75,7 +78,7 @@ def search_flow(config: RunConfig = RunConfig()) -> dict[str, Any]:  # noqa: B00
         for _, folder in trials:
             send_trial(tracking, folder, run.id)
         choice = choose(trials, table)
-        _show(run, study, trials, choice)
+        _show(run, study, trials, choice, workspace)
     return {
         "study": study.name,
         "trials": len(trials),
@@ -139,16 +142,16 @@ def _study_run(tracking: Tracking, study: Study) -> Run:
     return continue_run(tracking, note, f"search {study.name}", tags={"study": study.name})
 
 
-def _show(run: Run, study: Study, trials: list[tuple[TrialResult, Path]], choice: Choice) -> None:
+def _show(run: Run, study: Study, trials: list[tuple[TrialResult, Path]], choice: Choice, workspace: Workspace) -> None:
     """Show the study's results in MLflow and on the flow run's page."""
     rows = [trial_row(result, choice) for result, _ in trials]
     figure = trials_figure([r for r, _ in trials], choice)
     markdown = f"## {markdown_text(study.name)}\n\n{markdown_text(choice.reason)}.\n"
-    if run.url:
-        markdown += f"\n[The study in MLflow]({run.url})\n\nNext: flow `train` makes a candidate of this setting.\n"
+    folder = markdown_text(str(study.trial_folder(choice.selected.number)))
+    markdown += f"\nNext: flow `train` with the trial {folder} makes a candidate of this setting.\n"
     show_table("trials", rows, "Trials, out-of-fold mean recall by mean scores")
     show_picture("trials-figure", figure_png(figure), "Mean recall of the trials")
-    show_markdown("choice", markdown)
+    show_summary(markdown, workspace.root, run_url=run.url)
     run.log_figure(figure, "figures/trials.png")
     run.log_text(markdown, "choice.md")
     run.log_json({"trials": rows, "within_one_se": list(choice.within), "reason": choice.reason}, "trials.json")

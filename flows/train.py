@@ -30,12 +30,13 @@ from fer_core.tracking.run import Run, connect, start_run
 from fer_core.tracking.trial import PICTURED, tracked_trial
 from fer_core.workspace import Workspace
 from flows.preprocess import apex_sheet
-from flows.support.artifacts import show_markdown, show_picture
+from flows.support.artifacts import show_picture
 from flows.support.environment import settle
 from flows.support.prepare import (
     TrainingData,
     prepare,
 )
+from flows.support.summary import name_run, show_summary
 
 
 @flow(name="train", persist_result=False)
@@ -63,6 +64,7 @@ def train_flow(
         config = config.model_copy(update={"train": train, "search": folds, "backbone": backbone})
     if model:
         config = config.model_copy(update={"train": config.train.with_model(model)})
+    name_run(f"{config.train.model} on {config.backbone.label}" + (f", setting of {Path(trial).name}" if trial else ""))
     data = prepare(config, requirements_of(config.train), folded=not trial)
     table, prepared = data.table, data.dataset
     with start_run(tracking, "candidate") as run:
@@ -74,12 +76,12 @@ def train_flow(
         _record(run, candidate, prepared, config)
         confidence = log_confidence(run, table, out_of_fold_scores(folder), CLIP_RULE)
         version = register(tracking, candidate.bundle, candidate.folder, run.id, candidate.record)
-        markdown = _summary(candidate, confidence, version, run, config)
+        markdown = _summary(candidate, confidence, version, config)
         run.log_text(markdown, "candidate.md")
-    show_markdown("candidate", markdown)
     for rule in (r for r in PICTURED if r in candidate.out_of_fold.evaluations):
         figure = confusion_figure(candidate.out_of_fold.evaluations[rule], f"Out of fold, {rule.replace('_', ' ')}")
         show_picture(f"confusion-{rule}", figure_png(figure), f"Confusion matrix by {rule.replace('_', ' ')}")
+    show_summary(markdown, workspace.root, run_url=run.url)
     evaluation = candidate.out_of_fold.evaluations[CLIP_RULE]
     if warning := evaluation.chance_warning():
         get_run_logger().warning("%s", warning)
@@ -177,7 +179,7 @@ def _confidence_text(confidence: Confidence) -> str:
     )
 
 
-def _summary(candidate: Candidate, confidence: Confidence, version: int, run: Run, config: RunConfig) -> str:
+def _summary(candidate: Candidate, confidence: Confidence, version: int, config: RunConfig) -> str:
     """Return a summary of the candidate in Markdown."""
     facts = candidate.bundle.facts
     lines = [f"## Candidate: version {version}", ""]
@@ -195,6 +197,4 @@ def _summary(candidate: Candidate, confidence: Confidence, version: int, run: Ru
     if candidate.test:
         lines += ["", f"Opening {candidate.test.number} of this test set, of {candidate.test.openings} so far."]
     lines += ["", _confidence_text(confidence), "", _format_model(candidate, config)]
-    if run.url:
-        lines += ["", f"[The run in MLflow]({run.url})"]
     return "\n".join([*lines, "", "Next: flow `promote` puts it through the gate.", ""])

@@ -31,11 +31,16 @@ const failed = () => { document.querySelector("p").textContent =
   "This link is out of date or incomplete. 'ferflow status' prints the current one."; };
 %s
 </script>"""
-# Prefect's pages read the password from local storage. For MLflow, the browser keeps the password of a request.
+# Prefect's UI reads the password from local storage. For MLflow and the pages beside Prefect, the browser keeps the
+# password of a request.
 _PREFECT_LOGIN = """fetch("/api/admin/version", {headers: {Authorization: "Basic " + secret}}).then(answer => {
   if (!answer.ok) return failed();
   localStorage.setItem("prefect-password", secret);
-  location.replace("/" + path);
+  const [user, ...password] = atob(secret).split(":");
+  const request = new XMLHttpRequest();
+  request.open("GET", "/pages/", true, user, password.join(":"));
+  request.onloadend = () => location.replace("/" + path);
+  request.send();
 });"""
 _BROWSER_LOGIN = """const [user, ...password] = atob(secret).split(":");
 const request = new XMLHttpRequest();

@@ -172,7 +172,7 @@ def _programs(
         Program("mlflow", mlflow.command, lambda: answers(f"{mlflow.url}/health"), stop_s=1),
         Program(
             "prefect",
-            launch.guarded("flows.forms.check:prefect_app", host, prefect_port),
+            launch.guarded("flows.prefect_app:prefect_app", host, prefect_port),
             lambda: answers(f"{prefect}/api/health"),
         ),
         Program(

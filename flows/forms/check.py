@@ -80,13 +80,6 @@ class FormCheck:
         return answer.json() if answer.status_code == 200 else {}
 
 
-def prefect_app() -> ASGIApp:
-    """Return Prefect's app behind the check."""
-    from prefect.server.api.server import create_app
-
-    return FormCheck(create_app())
-
-
 def _refused_form(given: Mapping[str, Any]) -> dict[str, Any] | None:
     """Return the errors of a submitted form as the UI shows them, each at its field; None if Prefect is to check it."""
     schema, values = given.get("schema"), given.get("values")

@@ -1,0 +1,58 @@
+"""Name a flow run after what it does, and show its result first among its artifacts, with links that open."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from prefect.client.orchestration import get_client
+from prefect.context import FlowRunContext
+
+from fer_core.clips.cells import markdown_text
+from flows.support.artifacts import show_markdown
+from mlflow_server.address import running
+from mlflow_server.pages import MLFLOW, page_path
+
+KEY = "summary"
+LONGEST_NAME = 120  # characters of a run's name
+
+
+def name_run(what: str) -> None:
+    """Name the running flow run `FLOW: what`, as in `score: 36 clips of incoming`; without a run, do nothing."""
+    context = FlowRunContext.get()
+    if context is None or context.flow_run is None or context.flow is None:
+        return
+    name = f"{context.flow.name}: {what}"[:LONGEST_NAME]
+    with get_client(sync_client=True) as client:
+        client.update_flow_run(context.flow_run.id, name=name)
+
+
+def source_of(paths: Sequence[str | Path]) -> str:
+    """Return a short name of inputs: a folder as `incoming/`, a file by its name, and how many others there are."""
+    first = Path(paths[0]).expanduser()
+    name = f"{first.name}/" if first.is_dir() else first.name
+    return name if len(paths) == 1 else f"{name} and {len(paths) - 1} more"
+
+
+def show_summary(markdown: str, workspace: Path, *, run_url: str = "", pages: Mapping[str, Path] | None = None) -> None:
+    """Show the result of a run. Call it last: the UI lists the newest artifact first.
+
+    Args:
+        markdown: what came out, and what to run next.
+        workspace: folder of the run's files, whose servers the links lead to.
+        run_url: the run in MLflow; empty: none.
+        pages: title -> file that the run has written.
+    """
+    servers = running(workspace)
+    links = [f"[The run in MLflow]({_mlflow(run_url, servers.mlflow if servers else '')})"] if run_url else []
+    for title, file in (pages or {}).items():
+        path = page_path(workspace, file) if servers else ""
+        links.append(f"[{title}]({path})" if path else f"{title}: {markdown_text(str(file))}")
+    text = f"{markdown.rstrip()}\n\n" + "".join(f"- {link}\n" for link in links)
+    show_markdown(KEY, text, "Result, links, and what to run next")
+
+
+def _mlflow(url: str, own: str) -> str:
+    """Return the link to a page of MLflow: by the team's own server, it opens on the host that the reader used."""
+    base, _, page = url.partition("/#/")
+    return f"{MLFLOW}{page}" if own and base == own else url
