@@ -88,6 +88,11 @@ class FaceConfig(Settings):
         description="Smallest confidence of a face: for viola_jones the cascade's weight, for blazeface the log odds "
         "(1 is a probability of 0.73)",
     )
+    landmarks: Literal["auto", "yes", "no"] = Field(
+        "auto",
+        description="Find 468 landmarks of each face by the network face-landmarks ('ferflow weights'), and use no box "
+        "without them; auto: if the network is on this machine",
+    )
 
     @model_validator(mode="after")
     def _unread(self) -> FaceConfig:
@@ -117,10 +122,21 @@ class PreprocessConfig(Settings):
         0.0, ge=0, description="Most frames per second to keep, of clips that say how many they have; 0: all"
     )
     face: FaceConfig = FaceConfig()
+    align: Literal["none", "eyes"] = Field(
+        "none",
+        description="none: the face as it is in its box (the thesis); eyes: turned until the eyes are level, by the "
+        "network face-landmarks",
+    )
     equalize: Literal["thesis", "opencv", "none"] = Field(
         "thesis", description="Histogram equalisation: eq. 3.1-3.4, cv2.equalizeHist, or none"
     )
     size: int = Field(224, ge=32, le=512, description="Side of a face in pixels")
+
+    @model_validator(mode="after")
+    def _alignable(self) -> PreprocessConfig:
+        if self.align == "eyes" and self.face.landmarks == "no":
+            raise ValueError("align 'eyes' needs landmarks, but face.landmarks is 'no'; set it to auto")
+        return self
 
 
 class LimitsConfig(Settings):

@@ -81,6 +81,7 @@ RESERVED = frozenset(
         ),
         *("share", "seen_in_training", "none", "subject", "dataset", "duration_s", "fps", "synthetic_trained"),
         *("person", "start_s", "end_s", "video"),
+        *("presence", "yaw", "pitch", "roll", "eye_opening", "mouth_opening", "brow_height", "mouth_corner_height"),
     }
 )
 MOST_CLASSES = 20

@@ -7,14 +7,15 @@ from __future__ import annotations
 
 MODEL_NAMES = [
     "head", "fan-self", "fan-relation", "lstm", "c3d", "lstm-c3d", "lstm-c3d-learned", "lbp-svm", "lbp-forest",
-    "lbp-change-svm", "displacement-svm", "appearance-displacement", "gradients-svm",
+    "lbp-change-svm", "displacement-svm", "appearance-displacement", "gradients-svm", "landmarks-svm",
+    "landmarks-texture", "landmarks-motion", "appearance-landmarks",
 ]  # fmt: skip
 # keys of `features.architectures.ARCHITECTURES`, and any network in an ONNX file
 BACKBONE_NAMES = [
     "efficientnet-lite0", "vgg16", "alexnet", "googlenet", "resnet18", "resnet50", "fer2013", "face-api", "onnx",
 ]  # fmt: skip
 FACE_NETWORKS = ("fer2013", "face-api")  # backbones with published weights and classes of their own
-FC_HEAD_MODELS = ("head", "appearance-displacement")  # FC layers over frames are in them
+FC_HEAD_MODELS = ("head", "appearance-displacement", "appearance-landmarks")  # FC layers over frames are in them
 HEAD_RULES = ("head-mean", "head-vote", "head-log-mean")  # the head under each rule
 
 

@@ -17,7 +17,7 @@ import mmap
 import os
 import secrets
 import stat
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -176,45 +176,39 @@ class EntryStore:
     def put_rows(
         self,
         key: str,
-        name: str,
-        rows: Iterable[np.ndarray],
-        n_rows: int,
+        large: Mapping[str, tuple[int, Iterable[np.ndarray]]],
         note: Mapping[str, Any],
-        beside: Mapping[str, np.ndarray] | None = None,
+        small: Mapping[str, np.ndarray] | None = None,
     ) -> None:
-        """Store an entry of one large array as `put` does, from pieces of it; the whole array need not fit into memory.
+        """Store an entry of large arrays as `put` does, from pieces of them; no large array need fit into memory.
 
         Args:
-            name: name of the array.
-            rows: pieces (m, ...), at least one, all of one type and row shape.
-            n_rows: number of rows of all pieces together.
-            beside: small arrays to store after the large one.
+            large: name -> (number of rows, pieces (m, ...), at least one, all of one type and row shape).
+            small: arrays in memory, stored after the large ones.
         Raises:
             StoreError: the entry cannot be written.
-            ValueError: the pieces do not have `n_rows` rows.
+            ValueError: the pieces of an array have another number of rows.
         """
-        pieces = iter(rows)
-        first = next(pieces)
-        shape = (n_rows, *first.shape[1:])
-        size = math.prod(shape) * first.itemsize
+        parts: list[tuple[str, tuple[int, ...], np.ndarray, Iterable[np.ndarray]]] = []
+        for name, (n_rows, rows) in large.items():
+            pieces = iter(rows)
+            first = next(pieces)
+            parts.append((name, (n_rows, *first.shape[1:]), first, itertools.chain([first], pieces)))
+        parts += [(name, array.shape, array, [array]) for name, array in (small or {}).items()]
         described: dict[str, Any] = {"__metadata__": {"note": canonical_json(note)}}
-        described[name] = {"dtype": _KINDS[first.dtype.name], "shape": shape, "data_offsets": [0, size]}
-        small = {} if beside is None else {k: np.ascontiguousarray(v) for k, v in beside.items()}
-        end = size
-        for other, array in small.items():
-            offsets = [end, end + array.nbytes]
-            described[other] = {"dtype": _KINDS[array.dtype.name], "shape": array.shape, "data_offsets": offsets}
-            end += array.nbytes
+        ends = [0]
+        for name, shape, first, _ in parts:
+            ends.append(ends[-1] + math.prod(shape) * first.itemsize)
+            described[name] = {"dtype": _KINDS[first.dtype.name], "shape": shape, "data_offsets": ends[-2:]}
         header = json.dumps(described, separators=(",", ":")).encode()
         header += b" " * (-len(header) % 8)  # the data begin at a multiple of 8
         with publish(self.path(key)) as temporary, temporary.open("wb") as file:
             file.write(len(header).to_bytes(8, "little") + header)
-            for piece in itertools.chain([first], pieces):
-                file.write(np.ascontiguousarray(piece, dtype=first.dtype).tobytes())
-            if file.tell() != 8 + len(header) + size:
-                raise ValueError(f"{self.kind} entry {key} was to have {n_rows} rows, but got others")
-            for array in small.values():
-                file.write(array.tobytes())
+            for (_, shape, first, rows), end in zip(parts, ends[1:], strict=True):
+                for piece in rows:
+                    file.write(np.ascontiguousarray(piece, dtype=first.dtype).tobytes())
+                if file.tell() != 8 + len(header) + end:
+                    raise ValueError(f"{self.kind} entry {key} was to have {shape[0]} rows, but got others")
 
     def note(self, key: str) -> dict[str, Any] | None:
         """Return the note of an entry without reading its arrays; None if the entry is missing or corrupt."""
@@ -226,13 +220,13 @@ class EntryStore:
         except (OSError, SafetensorError, KeyError, TypeError, ValueError):
             return None
 
-    def get(self, key: str, mapped: str = "") -> tuple[dict[str, np.ndarray], dict[str, Any]] | None:
+    def get(self, key: str, mapped: Collection[str] = ()) -> tuple[dict[str, np.ndarray], dict[str, Any]] | None:
         """Return the arrays and the note of an entry; None if it is missing or corrupt.
 
         A corrupt entry is logged and removed.
 
         Args:
-            mapped: name of an array that is memory-mapped if it is large; it keeps a file open as long as it exists.
+            mapped: names of arrays that are memory-mapped if they are large; each keeps a file open while it exists.
         Raises:
             StoreError: the file cannot be read.
         """
@@ -245,9 +239,10 @@ class EntryStore:
             with safe_open(path, framework="numpy") as file:
                 note = json.loads(file.metadata()["note"])
                 names = set(file.keys())
-                large = mapped in names and math.prod(file.get_slice(mapped).get_shape()) >= MAPPED_FROM
-                arrays = {name: file.get_tensor(name) for name in names - ({mapped} if large else set())}
-            return arrays | ({mapped: _map(path, mapped)} if large else {}), note
+                sizes = {name: math.prod(file.get_slice(name).get_shape()) for name in names.intersection(mapped)}
+                large = {name for name, size in sizes.items() if size >= MAPPED_FROM}
+                arrays = {name: file.get_tensor(name) for name in names - large}
+            return arrays | {name: _map(path, name) for name in large}, note
         except (SafetensorError, KeyError, TypeError, ValueError) as exc:
             log.warning("%s entry %s is corrupt (%s); it is removed and made again", self.kind, key, exc)
             path.unlink(missing_ok=True)

@@ -22,7 +22,7 @@ from fer_core.emotions import SIX, Classes
 from fer_core.errors import DataError, ShapeError, StoreError
 from fer_core.features.augment import PLAIN, View
 from fer_core.features.backbone import Backbone
-from fer_core.features.descriptors.catalogue import DESCRIPTORS, of_course
+from fer_core.features.descriptors.catalogue import DESCRIPTORS, of_course, of_points
 from fer_core.features.inputs import ClipInputs
 from fer_core.features.neutral_reference import NEUTRAL
 from fer_core.features.store import FeatureStore, Layer, feature_key, neutral_key
@@ -149,7 +149,8 @@ def build_table(
         key = cache_key(matrix=part.layer, keys=list(part.keys))
         if key not in store.tables:
             n_rows = len(clips) if part.layer == DESCRIBED else n_frames
-            store.tables.put_rows(key, part.layer, part.rows(), n_rows, {**people, "part": part.name or part.layer})
+            note_of = {**people, "part": part.name or part.layer}
+            store.tables.put_rows(key, {part.layer: (n_rows, part.rows())}, note_of)
         if part.layer == DESCRIBED:
             descriptors[part.name] = key
         else:
@@ -255,6 +256,11 @@ class FeatureRequirements:
         """True if the whole-course faces of the clips are needed."""
         return self.neutral or of_course(self.descriptors)
 
+    @property
+    def points(self) -> bool:
+        """True if the faces' landmarks are needed."""
+        return of_points(self.descriptors)
+
 
 def training_table(
     dataset: Dataset,
@@ -341,10 +347,10 @@ def _table(
 
     def described(name: str) -> Part:
         descriptor = DESCRIPTORS[name]
-        of = chosen if descriptor.source == "expression" else [whole[c.id] for c in clips]
+        of = [whole[c.id] for c in clips] if descriptor.of_course else chosen
         keys = [cache_key(faces=row.key, descriptor=descriptor.identity) for row in of]
         faces = partial(stored_faces, of, workspace.store)
-        return Part("described", keys, lambda: (descriptor.describe(f.pixels)[None] for f in faces()), name)
+        return Part("described", keys, lambda: (descriptor.of(f)[None] for f in faces()), name)
 
     def neutral() -> Part:
         assert backbone is not None

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 
 import numpy as np
 
@@ -19,6 +18,7 @@ from fer_core.features.inputs import ClipInputs
 from fer_core.features.neutral_reference import NEUTRAL, neutral_reference
 from fer_core.models.base import ClipClassifier
 from fer_core.preprocess.clip_rows import ClipRow, stored_faces
+from fer_core.preprocess.faces import Faces
 from fer_core.workspace import Workspace
 
 LatencyOf = Mapping[str, float]  # `features`, `neutral` or the name of a descriptor -> ms per clip
@@ -46,13 +46,12 @@ def measure_latency(
     """
     found = {}
     if wanted.plain and backbone is not None:
-        found[FEATURES] = _median_ms(rows, workspace, backbone.features)
+        found[FEATURES] = _median_ms(rows, workspace, lambda faces: backbone.features(faces.pixels))
         if wanted.neutral:
-            found[NEUTRAL] = _median_ms(course, workspace, partial(neutral_reference, backbone))
+            found[NEUTRAL] = _median_ms(course, workspace, lambda faces: neutral_reference(backbone, faces.pixels))
     for name in wanted.descriptors:
         descriptor = DESCRIPTORS[name]
-        of = rows if descriptor.source == "expression" else course
-        found[name] = _median_ms(of, workspace, descriptor.describe)
+        found[name] = _median_ms(course if descriptor.of_course else rows, workspace, descriptor.of)
     return found
 
 
@@ -66,10 +65,10 @@ def ms_per_clip(classifier: ClipClassifier, inputs: ClipInputs, clips: np.ndarra
     return 1000 * float(np.median(seconds)) + sum(latency.get(name, 0.0) for name in read)
 
 
-def _median_ms(rows: Sequence[ClipRow], workspace: Workspace, make: Callable[[np.ndarray], np.ndarray]) -> float:
+def _median_ms(rows: Sequence[ClipRow], workspace: Workspace, make: Callable[[Faces], np.ndarray]) -> float:
     lengths = np.array([row.n_used for row in rows])
     nearest = np.argsort(np.abs(lengths - np.median(lengths)), kind="stable")[:_TIMED_INPUTS]
-    seconds = [_cpu_s(make, faces.pixels) for faces in stored_faces([rows[i] for i in nearest], workspace.store)]
+    seconds = [_cpu_s(make, faces) for faces in stored_faces([rows[i] for i in nearest], workspace.store)]
     return 1000 * float(np.median(seconds))
 
 

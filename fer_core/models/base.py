@@ -267,7 +267,7 @@ class Fits:
         return fits[model]
 
 
-MODELS_VERSION = 11  # raised whenever the same setting and clips give other scores
+MODELS_VERSION = 12  # raised whenever the same setting and clips give other scores
 
 
 @dataclass(frozen=True)
@@ -356,6 +356,8 @@ def _plain(value: Any) -> Any:
         return value.setting
     if isinstance(value, Descriptor):
         return value.identity
+    if isinstance(value, tuple):
+        return [_plain(item) for item in value]
     if isinstance(value, BaseModel):
         return value.model_dump(mode="json")
     return value.stem if isinstance(value, Path) else value  # stored layers are named by their content

@@ -26,12 +26,14 @@ from fer_core.clips.spelling import person_key
 from fer_core.emotions import Classes
 from fer_core.errors import FerError, RegistryError
 from fer_core.features.backbone import Backbone, JoinedBackbone, backbone_from_state, normalization_named
-from fer_core.features.descriptors.catalogue import describe
+from fer_core.features.descriptors.catalogue import describe, of_points
+from fer_core.features.descriptors.descriptor import Source
 from fer_core.features.inputs import ClipInputs
 from fer_core.features.neutral_reference import NEUTRAL, neutral_reference
 from fer_core.features.weights import StateDict
 from fer_core.models.base import ClipClassifier, build_classifier
 from fer_core.models.record import FORMAT, BackboneRecord, ModelFacts, ModelRecord, TensorSpec
+from fer_core.preprocess.landmarks import N_POINTS, with_landmarks
 from fer_core.preprocess.store import PREPROCESS_VERSION
 from fer_core.store import cache_key, publish, write_atomic
 
@@ -132,6 +134,8 @@ def write_bundle(folder: Path, classifier: ClipClassifier, backbone: Backbone | 
     if backbone is not None:
         tensors |= {f"backbone.{key}": value for key, value in backbone.convolutions.items()}
     tensors["canary"] = torch.from_numpy(canary)
+    if of_points(classifier.descriptors):  # otherwise a machine without the network can score with the model too
+        facts = facts.model_copy(update={"preprocess": with_landmarks(facts.preprocess)})
     tensors = {key: value.contiguous() for key, value in tensors.items()}
     unfit = [key for key, value in tensors.items() if value.dtype not in _DTYPES]
     if unfit:
@@ -329,6 +333,12 @@ def _canary(size: int) -> np.ndarray:
     return np.clip(np.stack(smooth), 0, 255).astype(np.uint8)
 
 
+def _canary_points() -> np.ndarray:
+    """(4, 468, 3) points: nobody's, each on a straight way of its own."""
+    start, way = np.random.default_rng(0).normal(size=(2, N_POINTS, 3))
+    return np.stack([start + 0.1 * i * way for i in range(CANARIES)])
+
+
 def _canary_scores(backbone: Backbone | None, classifier: ClipClassifier, canary: np.ndarray) -> np.ndarray:
     """Return (4, k) scores of the canary as the frames of one clip; its course is the first face, stretched step by
     step.
@@ -337,7 +347,8 @@ def _canary_scores(backbone: Backbone | None, classifier: ClipClassifier, canary
     """
     features = np.empty((len(canary), 0), np.float16) if backbone is None else backbone.features(canary)
     course = np.stack([cv2.warpAffine(canary[0], _stretch(i), canary.shape[:0:-1]) for i in range(CANARIES)])
-    described = describe(classifier.descriptors, {"expression": canary, "course": course})
+    shown: dict[Source, np.ndarray] = {"expression": canary, "course": course, "points": _canary_points()}
+    described = describe(classifier.descriptors, shown)
     if classifier.reads_neutral and backbone is not None:
         described[NEUTRAL] = neutral_reference(backbone, course)[None]
     inputs = ClipInputs(features=torch.from_numpy(features), offsets=np.array([0, len(canary)]), described=described)

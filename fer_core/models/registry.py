@@ -14,7 +14,7 @@ from fer_core.config import RECIPES, Rule, SearchConfig, TrainConfig
 from fer_core.dataset.table import FeatureRequirements
 from fer_core.errors import ConfigError
 from fer_core.features.augment import views_of
-from fer_core.features.descriptors.catalogue import DISPLACEMENT, GRADIENTS, TEXTURE, TEXTURE_CHANGE
+from fer_core.features.descriptors.catalogue import DISPLACEMENT, GRADIENTS, LANDMARKS, TEXTURE, TEXTURE_CHANGE
 from fer_core.model_names import FC_HEAD_MODELS, compared_names
 from fer_core.models.adopted import AdoptedClassifier  # noqa: F401  read from files, never fitted
 from fer_core.models.attention import Attention
@@ -23,6 +23,7 @@ from fer_core.models.c3d import C3D
 from fer_core.models.fc_head import FCHead, FCHeadRule
 from fer_core.models.forest import Forest
 from fer_core.models.fusion import Fusion
+from fer_core.models.landmarks import LandmarksVectors
 from fer_core.models.lstm import LSTM
 from fer_core.models.svm import SupportVectors
 
@@ -70,6 +71,29 @@ def _appearance_displacement(train: TrainConfig, start: Start) -> ClipModel:
     return Fusion("appearance-displacement", "FC head and displacement (§1.3.2)", *parts, learned=True)
 
 
+def _gradients(train: TrainConfig, start: Start) -> SupportVectors:
+    return SupportVectors("gradients-svm", "3-D gradient histograms + SVM (§1.3.1)", GRADIENTS, train.class_weights)
+
+
+def _landmarks(train: TrainConfig, start: Start) -> LandmarksVectors:
+    return LandmarksVectors("landmarks-svm", "468 landmarks + SVM", LANDMARKS, train.class_weights)
+
+
+def _appearance_landmarks(train: TrainConfig, start: Start) -> ClipModel:
+    parts = _head(train, start), _landmarks(train, start)
+    return Fusion("appearance-landmarks", "FC head and landmarks", *parts, learned=True)
+
+
+def _landmarks_texture(train: TrainConfig, start: Start) -> ClipModel:
+    title = "landmarks and change of texture + SVM"
+    return LandmarksVectors("landmarks-texture", title, LANDMARKS, train.class_weights, (TEXTURE_CHANGE,))
+
+
+def _landmarks_motion(train: TrainConfig, start: Start) -> ClipModel:
+    title = "landmarks, displacement and gradients + SVM"
+    return LandmarksVectors("landmarks-motion", title, LANDMARKS, train.class_weights, (DISPLACEMENT, GRADIENTS))
+
+
 Factory = Callable[[TrainConfig, Start], ClipModel]
 MODELS: dict[str, Factory] = {
     "head": _head,
@@ -88,9 +112,11 @@ MODELS: dict[str, Factory] = {
     ),
     "displacement-svm": _displacement,
     "appearance-displacement": _appearance_displacement,
-    "gradients-svm": lambda train, _: SupportVectors(
-        "gradients-svm", "3-D gradient histograms + SVM (§1.3.1)", GRADIENTS, train.class_weights
-    ),
+    "gradients-svm": _gradients,
+    "landmarks-svm": _landmarks,
+    "landmarks-texture": _landmarks_texture,
+    "landmarks-motion": _landmarks_motion,
+    "appearance-landmarks": _appearance_landmarks,
 }
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -19,14 +19,19 @@ if TYPE_CHECKING:
     from sklearn.pipeline import Pipeline
 
 
-class SupportVectorsRecord(DescriptorRecord):
-    """Record of a linear support vector machine; `temperature` divides the margins before the softmax.
+class MarginsRecord(DescriptorRecord):
+    """Record of a support vector machine.
 
-    `unit_length`: each clip's descriptor is scaled to length 1 first, so that only its direction counts.
+    `unit_length`: each clip's signed descriptor is scaled to length 1 first, so that only its direction counts.
     """
 
-    kind: Literal["support_vectors"] = "support_vectors"
     unit_length: bool = False
+
+
+class SupportVectorsRecord(MarginsRecord):
+    """Support vectors of one descriptor."""
+
+    kind: Literal["support_vectors"] = "support_vectors"
 
 
 @dataclass(frozen=True)
@@ -40,12 +45,12 @@ class SupportVectorsClassifier(DescriptorClassifier):
         mean, scale: (d,) mean and standard deviation of the descriptor's values.
         coef, intercept: (p, d) and (p,), one row for each pair of classes i < j, positive for i; p = k (k - 1) / 2.
         n_classes: k.
-        onset: (d,) weights whose product with a descriptor is positive if the expression grows and negative if it
-            fades; (0,) if the descriptor is not signed.
+        onset: (m,) weights whose product with the first descriptor is positive if the expression grows and negative if
+            it fades; (0,) if that descriptor is not signed.
     """
 
-    Record = SupportVectorsRecord
-    record: SupportVectorsRecord
+    Record: ClassVar[type[DescriptorRecord]] = SupportVectorsRecord
+    record: MarginsRecord
 
     mean: np.ndarray
     scale: np.ndarray
@@ -60,7 +65,7 @@ class SupportVectorsClassifier(DescriptorClassifier):
 
     def scores(self, inputs: ClipInputs, clips: np.ndarray) -> np.ndarray:
         described = inputs.described[self.record.descriptor][clips]
-        rows = self.rows(described)
+        rows = self.rows({name: inputs.described[name][clips] for name in self.descriptors})
         values = self.decision((rows - self.mean) / self.scale @ self.coef.T + self.intercept)
         powers = np.exp((values - values.max(axis=1, keepdims=True)) / self.record.temperature)
         found: np.ndarray = powers / powers.sum(axis=1, keepdims=True)
@@ -68,9 +73,10 @@ class SupportVectorsClassifier(DescriptorClassifier):
             found[says_nothing(described)] = 1 / self.n_classes
         return found
 
-    def rows(self, described: np.ndarray) -> np.ndarray:
+    def rows(self, described: Mapping[str, np.ndarray]) -> np.ndarray:
         """Return (n, d) descriptors of n clips as the machine reads them: plain, or scaled to length 1."""
-        rows = described.reshape(len(described), -1)
+        [read] = (described[name] for name in self.descriptors)
+        rows = read.reshape(len(read), -1)
         return to_unit_length(rows) if self.record.unit_length else rows
 
     def decision(self, pairs: np.ndarray) -> np.ndarray:
@@ -102,14 +108,16 @@ class SupportVectorsClassifier(DescriptorClassifier):
         return found
 
     def speaking_for(self, row: np.ndarray, column: int) -> np.ndarray:
-        """Return (d,): the contribution of each descriptor value to the sum of the margins of a class over all others.
+        """Return (m,): the contribution of each descriptor value to the sum of the margins of a class over all others.
 
         Args:
-            row: (d,) descriptor of a clip.
+            row: (m,) first values of a clip's row, m <= d.
             column: index of the class.
         """
+        m = len(row)
         signs = [(i == column) - (j == column) for i, j in combinations(range(self.n_classes), 2)]
-        added: np.ndarray = np.array(signs) @ self.coef * (self.rows(row[None])[0] - self.mean) / self.scale
+        shown = to_unit_length(row[None])[0] if self.record.unit_length else row
+        added: np.ndarray = np.array(signs) @ self.coef[:, :m] * (shown - self.mean[:m]) / self.scale[:m]
         return added
 
     def to_tensors(self) -> dict[str, torch.Tensor]:
@@ -131,12 +139,11 @@ class SupportVectorsClassifier(DescriptorClassifier):
         return cls(record, *learnt, len(svc.classes_), onset)
 
     @classmethod
-    def build(
-        cls, record: SupportVectorsRecord, tensors: dict[str, torch.Tensor], n_classes: int
-    ) -> SupportVectorsClassifier:
+    def build(cls, record: MarginsRecord, tensors: dict[str, torch.Tensor], n_classes: int) -> SupportVectorsClassifier:
+        read = DESCRIPTORS[record.descriptor]
         d, p = record.n_features, n_classes * (n_classes - 1) // 2
         shapes = {"mean": (d,), "scale": (d,), "coef": (p, d), "intercept": (p,)}
-        shapes["onset"] = (d if DESCRIPTORS[record.descriptor].signed else 0,)
+        shapes["onset"] = (read.size if read.signed else 0,)
         return cls(record, **take(tensors, shapes, dict.fromkeys(shapes, torch.float64)), n_classes=n_classes)
 
 
@@ -151,12 +158,14 @@ class SupportVectors(DescriptorModel):
     length 1: weak expressions then count as much as strong ones.
     """
 
+    costs: ClassVar[tuple[float, ...]] = COSTS
+
     @property
     def choices(self) -> tuple[Mapping[str, float], ...]:
         if not self.descriptor.signed:
-            return tuple({"cost": cost} for cost in COSTS)
+            return tuple({"cost": cost} for cost in self.costs)
         # unit length first: `select` compares the two halves
-        return tuple({"cost": cost, "unit_length": float(unit)} for unit in (True, False) for cost in COSTS)
+        return tuple({"cost": cost, "unit_length": float(unit)} for unit in (True, False) for cost in self.costs)
 
     def select(self, recalls: Sequence[float], n_clips: int) -> int:
         """Return the position of the best setting.
@@ -167,7 +176,7 @@ class SupportVectors(DescriptorModel):
         best = int(np.argmax(recalls))
         if not self.descriptor.signed:
             return best
-        best_unit = int(np.argmax(recalls[: len(COSTS)]))
+        best_unit = int(np.argmax(recalls[: len(self.costs)]))
         error = float(np.sqrt(recalls[best] * (1 - recalls[best]) / n_clips))
         return best_unit if recalls[best] - recalls[best_unit] <= error else best
 

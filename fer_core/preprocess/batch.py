@@ -17,12 +17,12 @@ from fer_core.clips.clip import Clip, clip_digest
 from fer_core.config import LimitsConfig, PreprocessConfig
 from fer_core.errors import ClipError, ClipStatus
 from fer_core.preprocess.admit import admit, missing
-from fer_core.preprocess.blazeface import check_weights
 from fer_core.preprocess.changes import Change, changed_apex, changed_digest
 from fer_core.preprocess.children import Children, WarmChildren
 from fer_core.preprocess.face import smallest_face
 from fer_core.preprocess.faces import Faces, FrameStatus
 from fer_core.preprocess.store import FacesStore, cut_at
+from fer_core.preprocess.weights_file import check_weights
 from fer_core.runtime import n_cores
 
 log = logging.getLogger(__name__)
@@ -92,10 +92,9 @@ def preprocess_batch(
     Raises:
         StoreError: the store cannot be written.
         FerError: no child process can be started.
-        WeightsError: the detector's weights were not fetched, or are damaged.
+        WeightsError: the weights of a network that the settings ask for were not fetched, or are damaged.
     """
-    if cfg.face.detector == "blazeface":
-        check_weights()
+    check_weights(cfg)
     batch = _Batch(cfg, limits, store, root, warm, digests or {}, change)
     with closing(side_by_side(batch.make, clips, limits.workers, batch.children.stop)) as made:
         for done, (clip, result) in enumerate(zip(clips, made, strict=True), start=1):

@@ -21,11 +21,6 @@ SAME_FACE = 0.3  # boxes with at least this IoU are averaged as one face
 _local = threading.local()
 
 
-def check_weights() -> None:
-    """Raise WeightsError if the network was not fetched, or is damaged."""
-    tflite("blazeface")
-
-
 def boxes(picture: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Detect the faces in a grey picture, the most certain first.
 

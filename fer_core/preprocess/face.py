@@ -5,8 +5,9 @@ The most certain box is taken first, then the box that stays in the same place; 
 
 from __future__ import annotations
 
+import math
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import cv2
@@ -14,6 +15,7 @@ import numpy as np
 
 from fer_core.config import FaceConfig
 from fer_core.preprocess import blazeface
+from fer_core.preprocess.landmarks import MIN_PRESENCE, LandmarkFinder, Landmarks
 
 Box = tuple[int, int, int, int]  # x, y, width, height
 
@@ -53,10 +55,17 @@ def cascade(name: str = CASCADE) -> cv2.CascadeClassifier:
 
 @dataclass(frozen=True)
 class Detection:
-    """A face box inside its frame, with its confidence: the weight of the cascade, or the log odds of BlazeFace."""
+    """A face box inside its frame, with its confidence (the weight of the cascade, or the log odds of BlazeFace), and
+    its landmarks if they were looked for."""
 
     box: Box
     weight: float
+    landmarks: Landmarks | None = field(default=None, compare=False)
+
+    @property
+    def is_face(self) -> bool:
+        """False if landmarks were looked for, and the box holds no face."""
+        return self.landmarks is None or self.landmarks.presence >= MIN_PRESENCE
 
 
 def smallest_face(shape: tuple[int, ...], cfg: FaceConfig) -> float:
@@ -150,11 +159,13 @@ class FaceFinder:
 
     Args:
         cfg: with `per_frame`, every frame is searched completely (the thesis); with `tracked`, first the region around
-            the last box is searched, then the whole frame if the face is not there.
+            the last box is searched, then the whole frame if the face is not there. With `landmarks`, landmarks are
+            found in each box.
     """
 
     def __init__(self, cfg: FaceConfig) -> None:
         self._cfg = cfg
+        self._points = LandmarkFinder() if cfg.landmarks == "yes" else None
         self._last: Box | None = None
         self._shape: tuple[int, ...] = ()
         self._followed = 0
@@ -164,11 +175,12 @@ class FaceFinder:
         """Return the face in the next grey frame. A face with a weight below `min_weight` is returned, but not tracked.
 
         A frame without a certain face is searched again with increased local contrast, because on dark skin or in poor
-        light the contrast of eyes and brows is too low for the cascade. Without a detector, the whole frame is the
-        face.
+        light the contrast of eyes and brows is too low for the cascade. Of several certain boxes, one without the
+        landmarks of a face is skipped. Without a detector, the whole frame is the face.
         """
         if self._cfg.detector == "none":
-            return Detection((0, 0, picture.shape[1], picture.shape[0]), self._cfg.min_weight)
+            whole = Detection((0, 0, picture.shape[1], picture.shape[0]), self._cfg.min_weight)
+            return self._with_points(picture, whole)
         if picture.shape != self._shape:  # the frame size changed, so the last box is not valid
             self._last, self._shape = None, picture.shape
         found = self._follow(picture) or detect(picture, self._cfg)
@@ -176,13 +188,24 @@ class FaceFinder:
             found = detect(cv2.createCLAHE(CONTRAST, TILES).apply(picture), self._cfg) or found
         if not found:
             return None
-        best = choose(found, self._last)
+        best = self._with_points(picture, choose(found, self._last))
+        sure = [d for d in found if d.weight >= self._cfg.min_weight]
+        rejected = best
+        while not best.is_face and (sure := [d for d in sure if d.box != best.box]):
+            best = self._with_points(picture, choose(sure, self._last))
+        if not best.is_face:
+            return rejected
         if best.weight < self._cfg.min_weight:
             return best
         if any(d.weight >= self._cfg.min_weight and overlap(d.box, best.box) == 0 for d in found):
             self.flags.add("several_faces")
         self._last = best.box
         return best
+
+    def _with_points(self, picture: np.ndarray, found: Detection) -> Detection:
+        if self._points is None or found.weight < self._cfg.min_weight:
+            return found
+        return replace(found, landmarks=self._points.find(picture, found.box))
 
     def _follow(self, picture: np.ndarray) -> list[Detection]:
         if (
@@ -206,6 +229,16 @@ def confirmed(face: np.ndarray) -> bool:
     small = cv2.copyMakeBorder(small, *(CONFIRMED_BORDER,) * 4, cv2.BORDER_REPLICATE)
     least = round(0.6 * CONFIRMED_SIDE)
     return len(cascade(SECOND_CASCADE).detectMultiScale(small, 1.05, 1, minSize=(least, least))) > 0
+
+
+def level(picture: np.ndarray, found: Detection) -> tuple[np.ndarray, Landmarks]:
+    """Return a frame rotated about its face's box until the eyes are level, and the points in it."""
+    assert found.landmarks is not None
+    x, y, width, height = found.box
+    centre, angle = (x + width / 2, y + height / 2), found.landmarks.roll
+    turn = cv2.getRotationMatrix2D(centre, math.degrees(angle), 1.0)
+    turned = cv2.warpAffine(picture, turn, picture.shape[::-1], borderMode=cv2.BORDER_REPLICATE)
+    return turned, found.landmarks.turned(centre, angle)
 
 
 def crop(picture: np.ndarray, box: Box) -> np.ndarray:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from functools import cached_property
 
@@ -10,6 +10,7 @@ import numpy as np
 
 from fer_core.errors import ShapeError
 from fer_core.preprocess.flags import FLAGS
+from fer_core.preprocess.landmarks import MEASURES, N_POINTS
 
 
 class FrameStatus(StrEnum):
@@ -19,6 +20,7 @@ class FrameStatus(StrEnum):
     NO_FACE = "no_face"
     DECODE_ERROR = "decode_error"
     LOW_WEIGHT = "low_weight"
+    NOT_A_FACE = "not_a_face"  # a certain box in which the landmark network finds no face
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,8 @@ class Ledger:
         status: (m,) FrameStatus values.
         box: (m, 4) int32 face box x, y, width, height in frame pixels; zeros without a face.
         weight: (m,) float32 confidence of the detector (see `Detection`); 0 without a face.
+        measures: (m, 8) float32 geometry of the landmarks in the box (see `landmarks.measures`); NaN without a face;
+            None if landmarks were not looked for.
     """
 
     frame: np.ndarray
@@ -38,10 +42,14 @@ class Ledger:
     status: tuple[FrameStatus, ...]
     box: np.ndarray
     weight: np.ndarray
+    measures: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         m = len(self.status)
-        for name, shape in {"frame": (m,), "time_s": (m,), "box": (m, 4), "weight": (m,)}.items():
+        shapes = {"frame": (m,), "time_s": (m,), "box": (m, 4), "weight": (m,)}
+        if self.measures is not None:
+            shapes["measures"] = (m, len(MEASURES))
+        for name, shape in shapes.items():
             if getattr(self, name).shape != shape:
                 raise ShapeError(f"ledger {name} must have shape {shape}, but got {getattr(self, name).shape}")
 
@@ -56,11 +64,17 @@ class Ledger:
     def part(self, rows: np.ndarray) -> Ledger:
         """Return some rows, given by (r,) indices."""
         status = tuple(self.status[row] for row in rows)
-        return Ledger(self.frame[rows], self.time_s[rows], status, self.box[rows], self.weight[rows])
+        measures = None if self.measures is None else self.measures[rows]
+        return Ledger(self.frame[rows], self.time_s[rows], status, self.box[rows], self.weight[rows], measures)
 
     def counts(self) -> dict[str, int]:
         """Number of selected frames by status; every status is a key."""
         return {status.value: sum(s is status for s in self.status) for status in FrameStatus}
+
+
+def no_points() -> np.ndarray:
+    """Return the (0, 468, 3) float16 points of faces whose landmarks were not looked for."""
+    return np.empty((0, N_POINTS, 3), dtype=np.float16)
 
 
 @dataclass(frozen=True)
@@ -73,6 +87,7 @@ class Faces:
         pixels: (n, size, size) uint8 grey; n >= 0, n = number of `used` frames.
         ledger: one row per selected frame, m >= n.
         n_frames: frames decoded in the whole clip.
+        points: (n, 468, 3) float16 landmarks of each face (see `landmarks.in_box`); (0, 468, 3) if not looked for.
         apex: index (from 0) of the frame at which the clip was cut; -1 if it was not cut.
         width, height: size of the upright first frame in pixels.
         duration_s: duration in seconds, from the container or the decoded frames; 0 if unknown.
@@ -89,6 +104,7 @@ class Faces:
     height: int = 0
     duration_s: float = 0.0
     flags: tuple[str, ...] = ()
+    points: np.ndarray = field(default_factory=no_points)
 
     def __post_init__(self) -> None:
         if self.pixels.ndim != 3 or self.pixels.dtype != np.uint8:
@@ -97,6 +113,8 @@ class Faces:
             raise ShapeError(f"{len(self.pixels)} faces, but the ledger has {int(self.ledger.used.sum())} used frames")
         if unknown := set(self.flags) - FLAGS:
             raise ShapeError(f"unknown flags: {', '.join(sorted(unknown))}; each must be in preprocess/flags.py")
+        if self.points.shape not in ((0, N_POINTS, 3), (len(self.pixels), N_POINTS, 3)):
+            raise ShapeError(f"points of {len(self.pixels)} faces must not have shape {self.points.shape}")
 
     def part(self, rows: np.ndarray) -> Faces:
         """Return the faces of some rows of the ledger; `key` stays that of all faces.
@@ -104,8 +122,9 @@ class Faces:
         Args:
             rows: (r,) ascending indices into the ledger.
         """
-        places = np.cumsum(self.ledger.used) - 1
-        return replace(self, pixels=self.pixels[places[rows][self.ledger.used[rows]]], ledger=self.ledger.part(rows))
+        places = (np.cumsum(self.ledger.used) - 1)[rows][self.ledger.used[rows]]
+        points = self.points[places] if len(self.points) else self.points
+        return replace(self, pixels=self.pixels[places], points=points, ledger=self.ledger.part(rows))
 
     @property
     def n_used(self) -> int:

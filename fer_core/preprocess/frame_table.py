@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 from fer_core.clips.cells import shown_cell
 from fer_core.errors import ConfigError
 from fer_core.preprocess.faces import Ledger
+from fer_core.preprocess.landmarks import MEASURES
 from fer_core.store import publish, writable_place, write_atomic
 
 SUFFIXES = (".parquet", ".csv")
@@ -24,20 +25,23 @@ def frame_table(ledgers: Iterable[tuple[str, Ledger]]) -> pa.Table:
     """Return a table with one row per selected frame.
 
     Its columns are clip, frame (counted from 0), time_s (null where unknown), status, used, x, y, width, height (pixels
-    of the face box) and weight; box and weight are null where there is no face.
+    of the face box), weight, and the geometry of the landmarks (`landmarks.measures`); box, weight and geometry are
+    null where there is no face, the geometry also where landmarks were not looked for.
 
     Args:
         ledgers: (clip id, its ledger).
     """
     names: list[str] = []
     status: list[str] = []
-    numbers: dict[str, list[np.ndarray]] = {name: [] for name in ("frame", "time_s", "used", "box", "weight")}
+    columns = ("frame", "time_s", "used", "box", "weight", "measures")
+    numbers: dict[str, list[np.ndarray]] = {name: [] for name in columns}
     for name, ledger in ledgers:
         names += [name] * len(ledger)
         status += [s.value for s in ledger.status]
         for column, pieces in numbers.items():
-            pieces.append(getattr(ledger, column))
-    empty = {"frame": (0,), "time_s": (0,), "used": (0,), "box": (0, 4), "weight": (0,)}
+            known = getattr(ledger, column)
+            pieces.append(np.full((len(ledger), len(MEASURES)), np.nan) if known is None else known)
+    empty = {"frame": (0,), "time_s": (0,), "used": (0,), "box": (0, 4), "weight": (0,), "measures": (0, len(MEASURES))}
     whole = {c: np.concatenate([np.empty(empty[c]), *pieces]) for c, pieces in numbers.items()}
     no_box = whole["box"][:, 2] == 0
     return pa.table(
@@ -49,6 +53,10 @@ def frame_table(ledgers: Iterable[tuple[str, Ledger]]) -> pa.Table:
             "used": pa.array(whole["used"].astype(bool)),
             **{side: pa.array(whole["box"][:, i].astype(np.int32), mask=no_box) for i, side in enumerate(_BOX)},
             "weight": pa.array(whole["weight"].astype(np.float32), mask=no_box),
+            **{
+                name: pa.array(whole["measures"][:, i].astype(np.float32), from_pandas=True)
+                for i, name in enumerate(MEASURES)
+            },
         }
     )
 

@@ -1,4 +1,5 @@
-"""A buffer of faces before they are stored: in memory, or in a file so that long clips need no more memory."""
+"""Buffers of faces and their points before they are stored: in memory, or in files so that long clips need no more
+memory."""
 
 from __future__ import annotations
 
@@ -10,22 +11,26 @@ from pathlib import Path
 from typing import IO
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from fer_core.errors import StoreError
+from fer_core.preprocess.landmarks import N_POINTS
 
-PIECE = 16  # number of faces read at a time
+PIECE = 16  # number of rows read at a time
 
 
 class Spool:
-    """A growing list of faces.
+    """A growing array.
 
     Args:
-        size: side of a face in pixels.
+        row: shape of a row.
+        dtype: type of the numbers.
         folder: folder for an unnamed temporary file, which disappears with the process; None: in memory.
     """
 
-    def __init__(self, size: int, folder: Path | None = None) -> None:
-        self._size = size
+    def __init__(self, row: tuple[int, ...], dtype: DTypeLike, folder: Path | None = None) -> None:
+        self._row = row
+        self._dtype = np.dtype(dtype)
         self._n = 0
         self._file: IO[bytes] = io.BytesIO()
         if folder is not None:
@@ -33,30 +38,47 @@ class Spool:
                 self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 - as long as this object lives
         self._folder = folder
 
-    def append(self, face: np.ndarray) -> None:
-        """Add a (size, size) uint8 face. Raises StoreError if it cannot be written."""
+    def __len__(self) -> int:
+        return self._n
+
+    def append(self, row: np.ndarray) -> None:
+        """Add a row. Raises StoreError if it cannot be written."""
         with _full_disk_named(self._folder):
-            self._file.write(face.tobytes())
+            self._file.write(row.astype(self._dtype, copy=False).tobytes())
         self._n += 1
 
-    def pixels(self) -> np.ndarray:
-        """Return all faces, (n, size, size) uint8, memory-mapped if they are on disk. No face may be added
-        afterwards."""
-        shape = (self._n, self._size, self._size)
+    def rows(self) -> np.ndarray:
+        """Return all rows, (n, ...), memory-mapped if they are on disk. No row may be added afterwards."""
+        shape = (self._n, *self._row)
         if isinstance(self._file, io.BytesIO):
-            return np.frombuffer(self._file.getbuffer(), np.uint8).reshape(shape)
+            return np.frombuffer(self._file.getbuffer(), self._dtype).reshape(shape)
         with _full_disk_named(self._folder):
             self._file.flush()
-        return np.asarray(np.memmap(self._file, np.uint8, "c", shape=shape)) if self._n else np.empty(shape, np.uint8)
+        if not self._n:
+            return np.empty(shape, self._dtype)
+        return np.asarray(np.memmap(self._file, self._dtype, "c", shape=shape))
 
     def pieces(self) -> Iterator[np.ndarray]:
-        """Yield the faces in (m, size, size) pieces; one empty piece if there are none."""
+        """Yield the rows in (m, ...) pieces; one empty piece if there are none."""
         self._file.seek(0)
+        n_bytes = int(np.prod(self._row)) * self._dtype.itemsize
         for left in range(self._n, 0, -PIECE):
-            data = self._file.read(min(left, PIECE) * self._size**2)
-            yield np.frombuffer(data, np.uint8).reshape(-1, self._size, self._size)
+            yield np.frombuffer(self._file.read(min(left, PIECE) * n_bytes), self._dtype).reshape(-1, *self._row)
         if not self._n:
-            yield np.empty((0, self._size, self._size), np.uint8)
+            yield np.empty((0, *self._row), self._dtype)
+
+
+class FacesSpool:
+    """The faces of a clip, and the points of each if landmarks are found.
+
+    Args:
+        size: side of a face in pixels.
+        folder: see `Spool`.
+    """
+
+    def __init__(self, size: int, folder: Path | None = None) -> None:
+        self.pixels = Spool((size, size), np.uint8, folder)
+        self.points = Spool((N_POINTS, 3), np.float16, folder)
 
 
 @contextmanager

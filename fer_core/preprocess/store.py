@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 
@@ -12,9 +11,11 @@ from fer_core.clips.clip import Clip
 from fer_core.config import PreprocessConfig
 from fer_core.errors import StoreError
 from fer_core.preprocess.faces import Faces, FrameStatus, Ledger
+from fer_core.preprocess.landmarks import resolved
+from fer_core.preprocess.spool import FacesSpool
 from fer_core.store import EntryStore, cache_key
 
-PREPROCESS_VERSION = 2  # raise it whenever the same clip and settings give other faces; a test compares stored ones
+PREPROCESS_VERSION = 3  # raise it whenever the same clip and settings give other faces; a test compares stored ones
 
 _CODES = tuple(FrameStatus)
 _NOTED = ("clip_digest", "n_frames", "apex", "width", "height", "duration_s")
@@ -35,12 +36,16 @@ def cut_at(clip: Clip, cfg: PreprocessConfig) -> int:
 
 
 def faces_key(clip_digest: str, apex: int, cfg: PreprocessConfig) -> str:
-    """Return the key of a clip's faces: content, apex from the manifest (-1: none), settings and versions."""
+    """Return the key of a clip's faces: content, apex from the manifest (-1: none), settings and versions.
+
+    Raises:
+        WeightsError: landmarks are asked for, and the network is not on this machine.
+    """
     unset = set() if cfg.frames_per_s else {"frames_per_s"}  # so that faces stored before this setting keep their key
     return cache_key(
         clip=clip_digest,
         apex=apex,
-        config=cfg.model_dump(mode="json", exclude=unset),
+        config=resolved(cfg).model_dump(mode="json", exclude=unset),
         version=PREPROCESS_VERSION,
         decoders=decoders(),
     )
@@ -74,26 +79,32 @@ class FacesStore:
             ) from exc
         return self.entries.root
 
-    def put(self, faces: Faces, pieces: Iterable[np.ndarray] | None = None) -> None:
+    def put(self, faces: Faces, spool: FacesSpool | None = None) -> None:
         """Store faces under their key. Raises StoreError if they cannot be written.
 
         Args:
-            pieces: the pixels in (m, size, size) pieces, at least one, if they are not in memory.
+            spool: their pixels and points, if they are not in memory.
         """
         ledger = faces.ledger
-        beside = {
+        large = {
+            "pixels": (faces.n_used, spool.pixels.pieces() if spool else [faces.pixels]),
+            "points": (len(faces.points), spool.points.pieces() if spool else [faces.points]),
+        }
+        small = {
             "frame": ledger.frame,
             "time_s": ledger.time_s,
             "status": np.array([_CODES.index(s) for s in ledger.status], dtype=np.uint8),
             "box": ledger.box,
             "weight": ledger.weight,
         }
+        if ledger.measures is not None:
+            small["measures"] = ledger.measures
         note = {name: getattr(faces, name) for name in _NOTED} | {"flags": list(faces.flags)}
-        self.entries.put_rows(faces.key, "pixels", pieces or [faces.pixels], faces.n_used, note, beside)
+        self.entries.put_rows(faces.key, large, note, small)
 
     def get(self, key: str) -> Faces | None:
         """Return the faces of `key`; None if there are none or the entry is damaged (it is logged and removed)."""
-        found = self.entries.get(key, mapped="pixels")
+        found = self.entries.get(key, mapped=("pixels", "points"))
         if found is None:
             return None
         arrays, note = found
@@ -103,6 +114,7 @@ class FacesStore:
             status=tuple(_CODES[code] for code in arrays["status"]),
             box=arrays["box"],
             weight=arrays["weight"],
+            measures=arrays.get("measures"),
         )
-        noted = {name: note[name] for name in _NOTED}
-        return Faces(key=key, pixels=arrays["pixels"], ledger=ledger, flags=tuple(note["flags"]), **noted)
+        noted = {name: note[name] for name in _NOTED} | {"flags": tuple(note["flags"])}
+        return Faces(key=key, pixels=arrays["pixels"], ledger=ledger, points=arrays["points"], **noted)

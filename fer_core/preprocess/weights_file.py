@@ -11,7 +11,8 @@ import os
 from functools import cache
 from pathlib import Path
 
-from fer_core.errors import WeightsError
+from fer_core.config import PreprocessConfig
+from fer_core.errors import ConfigError, WeightsError
 
 FOLDER = "FERFLOW_WEIGHTS"  # environment variable
 SHA256 = {
@@ -36,6 +37,22 @@ def tflite(name: str) -> bytes:
         WeightsError: the file is missing, or its bytes are not the published ones.
     """
     return _read(weights_folder() / f"{name}.tflite", name)
+
+
+def check_weights(cfg: PreprocessConfig, *, points: bool = False) -> None:
+    """Refuse settings whose networks are not on this machine, before any work.
+
+    Args:
+        points: True if a model reads landmarks.
+    Raises:
+        WeightsError: a network was not fetched, or is damaged. ConfigError: landmarks are switched off.
+    """
+    if cfg.face.detector == "blazeface":
+        tflite("blazeface")
+    if points and cfg.face.landmarks == "no":
+        raise ConfigError("the model reads landmarks, but preprocess.face.landmarks is 'no'; set it to auto")
+    if points or cfg.face.landmarks == "yes" or cfg.align == "eyes":
+        tflite("face-landmarks")
 
 
 @cache

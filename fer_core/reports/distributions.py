@@ -13,7 +13,10 @@ from fer_core.preprocess.faces import FrameStatus
 
 _BINS = 24
 _TICKS = 120
-_BAD_FIRST = (FrameStatus.DECODE_ERROR, FrameStatus.NO_FACE, FrameStatus.LOW_WEIGHT, FrameStatus.USED)
+_BAD_FIRST = (
+    FrameStatus.DECODE_ERROR, FrameStatus.NO_FACE, FrameStatus.NOT_A_FACE, FrameStatus.LOW_WEIGHT,
+    FrameStatus.USED,
+)  # fmt: skip
 
 
 def meter_svg(share: float) -> Markup:

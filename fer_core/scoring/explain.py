@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 
 from fer_core.features.backbone import TorchBackbone, one_network
-from fer_core.features.descriptors.catalogue import DISPLACEMENT
+from fer_core.features.descriptors.catalogue import DISPLACEMENT, LANDMARKS
 from fer_core.features.descriptors.motion import tracked_points
 from fer_core.features.inputs import ClipInputs
 from fer_core.features.neutral_reference import NEUTRAL
@@ -14,6 +14,8 @@ from fer_core.models.bundle import ModelBundle
 from fer_core.models.fc_head import HeadClassifier
 from fer_core.models.grad_cam import grad_cam
 from fer_core.models.svm import SupportVectorsClassifier
+from fer_core.preprocess.faces import Faces
+from fer_core.preprocess.landmarks import LEFT_EYE, RIGHT_EYE, eye_centre
 
 _STRENGTH = 0.45  # largest opacity of the colours over the face
 _QUALITY = 85
@@ -51,9 +53,10 @@ def head_of(bundle: ModelBundle) -> HeadClassifier | None:
 
 
 def motion_of(bundle: ModelBundle) -> SupportVectorsClassifier | None:
-    """Return the part of a model that reads the displacement of points; None if there is no such part."""
-    vectors = (part for part in bundle.classifier.parts if isinstance(part, SupportVectorsClassifier))
-    return next((part for part in vectors if DISPLACEMENT.name in part.descriptors), None)
+    """Return the part of a model that reads how points move, landmarks before grid points; None if there is none."""
+    vectors = [part for part in bundle.classifier.parts if isinstance(part, SupportVectorsClassifier)]
+    read = (part for name in (LANDMARKS.name, DISPLACEMENT.name) for part in vectors if name in part.descriptors)
+    return next(read, None)
 
 
 def warmed(
@@ -72,25 +75,39 @@ def warmed(
     return [_warmed(face, warmth) for face, warmth in zip(faces, heat, strict=True)]
 
 
-def moved(motion: SupportVectorsClassifier, ways: np.ndarray, face: np.ndarray, column: int) -> np.ndarray:
+def moved(motion: SupportVectorsClassifier, ways: np.ndarray, course: Faces, column: int) -> np.ndarray:
     """Return a (size, size, 3) BGR picture of a face with enlarged displacements; orange ones support the class.
 
     Args:
-        ways: (p, 2) displacements.
-        face: (size, size) uint8, the last face of the course.
+        ways: (p, 2) or (p, 3) displacements.
+        course: faces of the clip; the last one is shown.
         column: index of the class.
     """
+    face = course.pixels[-1]
     size = len(face)
+    added = motion.speaking_for(ways.reshape(-1), column).reshape(ways.shape).sum(axis=1)
+    starts, ways = _on_face(motion, ways, course)
     picture = cv2.cvtColor(face, cv2.COLOR_GRAY2BGR)
-    added = motion.speaking_for(ways.reshape(-1), column).reshape(-1, 2).sum(axis=1)
     strongest = max(float(added.max()), 1e-9)
-    for start, way, adds in zip(tracked_points() * size, ways * size * _ENLARGED, added, strict=True):
+    for start, way, adds in zip(starts * size, ways * size * _ENLARGED, added, strict=True):
         a, b = ((16 * point).round().astype(int).tolist() for point in (start, start + way))
         share = max(float(adds) / strongest, 0.0)
         colour = [round(share * f + (1 - share) * n) for f, n in zip(_FOR, _AGAINST, strict=True)]
         cv2.line(picture, a, b, colour, 2 if share > 0.5 else 1, cv2.LINE_AA, shift=4)
         cv2.circle(picture, b, 24, colour, -1, cv2.LINE_AA, shift=4)
     return picture
+
+
+def _on_face(motion: SupportVectorsClassifier, ways: np.ndarray, course: Faces) -> tuple[np.ndarray, np.ndarray]:
+    """Return (p, 2) starts and displacements of the points on the last face: right, down, in sides of the face."""
+    if motion.record.descriptor == DISPLACEMENT.name:
+        return tracked_points(), ways
+    _, _, width, height = course.ledger.box[course.ledger.used][-1].tolist()
+    stretch = np.array([1, width / max(height, 1)])  # faces are square, boxes at the frame's border are not
+    last = course.points[-1].astype(np.float64)
+    eye_distance = np.linalg.norm(eye_centre(last, LEFT_EYE) - eye_centre(last, RIGHT_EYE))
+    ways = ways[:, :2] * eye_distance
+    return 0.5 + (last[:, :2] - ways) * stretch, ways * stretch
 
 
 def strip(pictures: list[np.ndarray]) -> bytes:

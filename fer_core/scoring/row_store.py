@@ -14,7 +14,7 @@ from fer_core.scoring.windows import Windows
 from fer_core.store import EntryStore
 
 _CODES = tuple(FrameStatus)
-_LEDGER = ("frame", "time_s", "box", "weight")
+_LEDGER = ("frame", "time_s", "box", "weight", "measures")
 
 
 class RowStore:
@@ -105,11 +105,13 @@ def _ledger_arrays(name: str, ledger: Ledger | None) -> dict[str, np.ndarray]:
     if ledger is None:
         return {}
     codes = np.array([_CODES.index(status) for status in ledger.status], dtype=np.uint8)
-    return {f"{name}.{part}": getattr(ledger, part) for part in _LEDGER} | {f"{name}.status": codes}
+    stored = {f"{name}.{part}": getattr(ledger, part) for part in _LEDGER if getattr(ledger, part) is not None}
+    return stored | {f"{name}.status": codes}
 
 
 def _ledger(name: str, arrays: dict[str, np.ndarray]) -> Ledger | None:
     if f"{name}.status" not in arrays:
         return None
     status = tuple(_CODES[code] for code in arrays[f"{name}.status"])
-    return Ledger(status=status, **{part: arrays[f"{name}.{part}"] for part in _LEDGER})
+    stored = {part: arrays[f"{name}.{part}"] for part in _LEDGER if f"{name}.{part}" in arrays}
+    return Ledger(status=status, **stored)

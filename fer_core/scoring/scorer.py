@@ -20,7 +20,7 @@ from fer_core.clips.clip import Clip
 from fer_core.config import LimitsConfig, PreprocessConfig, Rule, ScoreConfig, WindowsConfig
 from fer_core.emotions import Classes, Emotion
 from fer_core.errors import ClipError, ClipStatus, ConfigError, WeightsError
-from fer_core.features.descriptors.catalogue import DESCRIPTORS, DISPLACEMENT, describe, of_course
+from fer_core.features.descriptors.catalogue import DESCRIPTORS, describe, of_course, of_points
 from fer_core.features.descriptors.descriptor import Source, course_config
 from fer_core.features.descriptors.motion import displacement, is_still
 from fer_core.features.inputs import ClipInputs
@@ -36,12 +36,13 @@ from fer_core.preprocess.children import WarmChildren
 from fer_core.preprocess.faces import Faces, Ledger
 from fer_core.preprocess.selection import select
 from fer_core.preprocess.store import FacesStore, cut_at, faces_key
+from fer_core.preprocess.weights_file import check_weights
 from fer_core.scoring.explain import decisive, head_of, motion_of, moved, strip, warmed
 from fer_core.scoring.inputs import Item, named
 from fer_core.scoring.windows import Windows, score_windows
 from fer_core.store import cache_key
 
-SCORING_VERSION = 7  # raised whenever the same faces and model give another row
+SCORING_VERSION = 8  # raised whenever the same faces and model give another row
 _THUMBNAIL = 64
 STILL_FACE = "abstained: nothing moved; this model needs a clip that starts with a neutral face"
 FADING_FACE = "abstained: the clip seems to begin with an expression; this model needs a neutral start"
@@ -165,6 +166,7 @@ class ClipScorer:
         name, version: of the registered model, for the results.
     Raises:
         ConfigError: the model cannot be used with this rule, or cannot be explained.
+        WeightsError: a network that makes the model's faces was not fetched on this machine; it names the command.
     """
 
     def __init__(
@@ -195,6 +197,7 @@ class ClipScorer:
             self.preprocess = _sampled(self.preprocess, cfg.windows)
         elif measures_motion and self.preprocess.apex == "given":  # users' files do not come with an apex
             self.preprocess = self.preprocess.model_copy(update={"apex": "estimate"})
+        check_weights(self.preprocess, points=of_points(bundle.classifier.descriptors))
         self._store_root = store_root
         self._warm = WarmChildren(self.limits)  # starting a child process takes longer than most clips
         self._features = None if store_root is None or self.in_windows else FeatureStore(store_root)
@@ -218,7 +221,7 @@ class ClipScorer:
     def _sees_motion_only(self) -> bool:
         """True if the model reads only motion, so that the clip must start with a neutral face."""
         read = self.bundle.classifier
-        return not read.reads_features and all(DESCRIPTORS[name].source == "course" for name in read.descriptors)
+        return not read.reads_features and all(DESCRIPTORS[name].of_course for name in read.descriptors)
 
     @property
     def classes(self) -> Classes:
@@ -251,7 +254,7 @@ class ClipScorer:
         """
         shown: dict[Source, np.ndarray] = {"expression": faces.pixels}
         if course is not None:
-            shown["course"] = course.pixels
+            shown |= {"course": course.pixels, "points": course.points}
         return self._judged(self._features_of(faces), shown, self._neutral_of(course))
 
     def _judged(self, features: np.ndarray, shown: dict[Source, np.ndarray], neutral: dict[str, np.ndarray]) -> Scores:
@@ -313,8 +316,9 @@ class ClipScorer:
         """Return the verdicts of a clip's windows; None if it has no times."""
         neutral = self._neutral_of(self._course_of(faces))
 
-        def judge(pixels: np.ndarray, features: np.ndarray) -> np.ndarray:
-            return self._judged(features, {"expression": pixels, "course": pixels}, neutral).probabilities
+        def judge(pixels: np.ndarray, points: np.ndarray, features: np.ndarray) -> np.ndarray:
+            shown: dict[Source, np.ndarray] = {"expression": pixels, "course": pixels, "points": points}
+            return self._judged(features, shown, neutral).probabilities
 
         return score_windows(faces, self.windows, self._computed, judge, len(self.classes), self.abstain_below)
 
@@ -463,8 +467,8 @@ class ClipScorer:
             chosen = decisive(by_head.scores, scores.index, self.explain)
             pictures += warmed(self.bundle, head, faces.pixels[chosen], scores.index, scores.inputs)
         if (motion := motion_of(self.bundle)) is not None and course is not None:
-            ways = scores.inputs.described[DISPLACEMENT.name][0]
-            pictures.append(moved(motion, ways, course.pixels[-1], scores.index))
+            ways = scores.inputs.described[motion.record.descriptor][0]
+            pictures.append(moved(motion, ways, course, scores.index))
         return tuple(chosen.tolist()), strip(pictures)
 
     def _failed(self, clip: Clip, error: ClipError, made: ClipFaces | None = None) -> ClipScore:

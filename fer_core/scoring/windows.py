@@ -66,7 +66,7 @@ def score_windows(
     faces: Faces,
     cfg: WindowsConfig,
     features: Callable[[np.ndarray], np.ndarray],
-    judge: Callable[[np.ndarray, np.ndarray], np.ndarray],
+    judge: Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray],
     n_classes: int,
     abstain_below: float,
 ) -> Windows | None:
@@ -75,7 +75,7 @@ def score_windows(
     Args:
         faces: faces of the whole clip; their pixels may be mapped from a file.
         features: (n, size, size) uint8 faces -> (n, d) features.
-        judge: faces of a window and their features -> (k,) calibrated probabilities.
+        judge: faces of a window, their landmarks and their features -> (k,) calibrated probabilities.
         abstain_below: confidence below which a window abstains.
     """
     ledger = faces.ledger
@@ -95,7 +95,8 @@ def score_windows(
         n_selected[window], n_used[window] = inside.sum(), len(wanted[-1])
     for window, (pixels, rows) in enumerate(_inputs(faces.pixels, wanted, features)):
         if len(pixels):
-            probabilities[window] = judge(pixels, rows)
+            points = np.array(faces.points[wanted[window]]) if len(faces.points) else faces.points
+            probabilities[window] = judge(pixels, points, rows)
     low = 2 * n_used < np.maximum(n_selected, 1)
     sure = np.nan_to_num(probabilities).max(axis=1) >= abstain_below
     return Windows(bounds[:, 0], np.minimum(bounds[:, 1], duration_s), probabilities, low | ~sure, n_used, n_selected)

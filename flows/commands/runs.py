@@ -328,17 +328,18 @@ def dataset_checked(config: RunConfig, folded: bool = False, complete: bool = Fa
 
 
 def detector_checked(config: RunConfig) -> None:
-    """Refuse a face detector whose weights were not fetched, before a server starts."""
-    if config.preprocess.face.detector == "blazeface":
-        from fer_core.preprocess.blazeface import check_weights
+    """Refuse networks of preprocessing whose weights were not fetched, before a server starts."""
+    from fer_core.preprocess.weights_file import check_weights
 
-        check_weights()
+    check_weights(config.preprocess)
 
 
 def backbone_checked(config: RunConfig, wanted: FeatureRequirements) -> None:
-    """Load the backbone, if it is wanted; missing weights must not come to light after the faces are made."""
+    """Load the networks that models need; missing weights must not come to light after the faces are made."""
+    from fer_core.preprocess.weights_file import check_weights
     from flows.support.prepare import backbone_for
 
+    check_weights(config.preprocess, points=wanted.points)
     backbone_for(config, wanted)
 
 

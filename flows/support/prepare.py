@@ -22,6 +22,7 @@ from fer_core.features.backbone import Backbone, load_backbone, one_network
 from fer_core.features.descriptors.descriptor import course_config
 from fer_core.features.store import FeatureStore
 from fer_core.preprocess.clip_rows import ClipRow, store_faces
+from fer_core.preprocess.weights_file import check_weights
 from fer_core.runtime import resolve_device
 from fer_core.workspace import Workspace
 from flows.support.artifacts import progress_bar
@@ -127,7 +128,10 @@ def prepare_faces(
             face is unusable too.
         folded, complete, fitted: see `load_dataset`.
         training_only: see `usable_dataset`.
+    Raises:
+        WeightsError: a network of preprocessing was not fetched, or is damaged.
     """
+    check_weights(config.preprocess, points=required.points)
     workspace = Workspace.open(config.workspace)
     manifest = load_dataset(config, workspace, folded=folded, complete=complete, fitted=fitted)
     rows = face_rows(manifest.clips, config)

@@ -80,12 +80,12 @@ def test_a_stored_block_is_the_backbones_own(tmp_path):
 def test_an_entry_written_in_pieces_is_read_like_one_written_whole(tmp_path):
     store = EntryStore(tmp_path, "matrix")
     whole = np.random.default_rng(0).normal(size=(7, 3, 2)).astype(np.float16)
-    store.put_rows("pieces", "maps", [whole[:2], whole[2:3], whole[3:]], 7, {"a": [1]})
+    store.put_rows("pieces", {"maps": (7, [whole[:2], whole[2:3], whole[3:]])}, {"a": [1]})
     store.put("whole", {"maps": whole}, {"a": [1]})
     (pieces, note), (read, other) = store.get("pieces"), store.get("whole")
     assert np.array_equal(pieces["maps"], whole) and np.array_equal(read["maps"], whole) and note == other
     with pytest.raises(ValueError, match="was to have 9 rows"):
-        store.put_rows("short", "maps", [whole], 9, {})
+        store.put_rows("short", {"maps": (9, [whole])}, {})
     assert "short" not in store
 
 

@@ -65,6 +65,21 @@ def test_train_asks_for_the_weights_that_its_trial_reads(tmp_path, clips):
 
 
 @pytest.mark.parametrize(
+    ("words", "others"),
+    [
+        (["compare", "displacement-svm", "landmarks-svm"], ["compare", "displacement-svm"]),
+        (["train", "--model", "landmarks-motion"], ["train", "--model", "displacement-svm"]),
+        (["search", "--set", "search.models=[landmarks-svm]"], ["search", "--set", "search.models=[displacement-svm]"]),
+    ],
+    ids=" ".join,
+)
+def test_a_model_of_landmarks_asks_for_its_network_before_any_work(clips, tmp_path, monkeypatch, words, others):
+    monkeypatch.setenv("FERFLOW_WEIGHTS", str(tmp_path / "empty"))
+    assert "fetch them with 'ferflow weights fetch face-landmarks'" in refused(*words, "--set", clips)
+    assert isinstance(run(*others, "--set", clips).exception, Begun)
+
+
+@pytest.mark.parametrize(
     "words",
     [["search"], ["train"], ["compare", "displacement-svm"], ["reproduce", "thesis", "--cross-validate"]],
     ids=" ".join,

@@ -11,6 +11,7 @@ from fer_core.dataset.table import FeatureTable
 from fer_core.emotions import SIX
 from fer_core.features.descriptors.catalogue import DESCRIPTORS, describe
 from fer_core.features.descriptors.descriptor import COURSE_FRAMES
+from fer_core.preprocess.landmarks import N_POINTS
 
 SUBJECTS, FRAMES, SIZE = 12, 4, 112
 _FEATURES = 14  # across and down
@@ -46,6 +47,22 @@ def drawn_courses() -> list[np.ndarray]:
     return courses
 
 
+def drawn_points() -> list[np.ndarray]:
+    """(16, 468, 3) landmarks of as many clips: each person a cloud of points, each emotion a way of their own."""
+    rng = np.random.default_rng(0)
+    cloud = rng.normal(size=(N_POINTS, 3))
+    ways = rng.normal(0, 0.03, (len(SIX), N_POINTS, 3))
+    courses = []
+    for _ in range(SUBJECTS):
+        person, own = cloud + rng.normal(0, 0.1, cloud.shape), rng.normal(0, 0.03, cloud.shape)
+        for way in ways:
+            shares = np.linspace(0, 1, COURSE_FRAMES)[:, None, None]
+            courses.append(
+                person + shares * rng.uniform(0.4, 1.2) * (way + own) + rng.normal(0, 0.01, (16, N_POINTS, 3))
+            )
+    return courses
+
+
 def table_of(courses: list[np.ndarray]) -> FeatureTable:
     """Small pictures of the last faces for features, each less its mean; every descriptor."""
     faces = [course[-FRAMES:] for course in courses]
@@ -67,7 +84,10 @@ def table_of(courses: list[np.ndarray]) -> FeatureTable:
         datasets=("drawn-synthetic",) * n,
         described={
             name: np.concatenate(
-                [describe([name], {"expression": f, "course": c})[name] for f, c in zip(faces, courses, strict=True)]
+                [
+                    describe([name], {"expression": f, "course": c, "points": p})[name]
+                    for f, c, p in zip(faces, courses, drawn_points(), strict=True)
+                ]
             )
             for name in DESCRIPTORS
         },

@@ -143,7 +143,7 @@ def test_the_decision_of_a_class_is_its_smallest_margin_over_another():
 def test_what_speaks_for_a_class_adds_up_to_its_margins(wide, fitted):
     classifier = fitted["displacement-svm"].classifier
     row = wide.described["displacement"][60].reshape(-1)
-    margins = (classifier.rows(row[None])[0] - classifier.mean) / classifier.scale @ classifier.coef.T
+    margins = (classifier.rows({"displacement": row[None]})[0] - classifier.mean) / classifier.scale @ classifier.coef.T
     first = sum(margins[:5])  # the five pairs of the first class come first
     assert classifier.speaking_for(row, 0).sum() == pytest.approx(first)
 

@@ -36,7 +36,7 @@ def test_frames_without_a_face_keep_their_place(tmp_path: Path) -> None:
     faces = faces_of(film)
     assert faces.ledger.frame.tolist() == list(range(10, 20))
     assert [s is FrameStatus.USED for s in faces.ledger.status] == [True] * 6 + [False] * 4
-    assert faces.ledger.counts() == {"used": 6, "no_face": 4, "decode_error": 0, "low_weight": 0}
+    assert faces.ledger.counts() == {"used": 6, "no_face": 4, "decode_error": 0, "low_weight": 0, "not_a_face": 0}
     assert (faces.ledger.box[6:] == 0).all()
     assert not faces.low_quality
 

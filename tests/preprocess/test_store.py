@@ -10,6 +10,7 @@ import pytest
 
 from fer_core.config import FaceConfig, PreprocessConfig
 from fer_core.preprocess.faces import Faces, Ledger
+from fer_core.preprocess.spool import FacesSpool
 from fer_core.preprocess.store import FacesStore
 from tests.preprocess.conftest import CONFIG, faces_of
 
@@ -86,8 +87,11 @@ def test_a_long_clip_is_mapped_and_the_same(store: FacesStore, film: Path) -> No
         box=short.ledger.box[rows],
         weight=short.ledger.weight[rows],
     )
-    faces = dataclasses.replace(short, pixels=pixels, ledger=ledger)
-    store.put(faces, (pixels[i : i + 30] for i in range(0, n, 30)))
+    faces = dataclasses.replace(short, pixels=pixels, ledger=ledger, points=short.points[:0])
+    spool = FacesSpool(224)
+    for face in pixels:
+        spool.pixels.append(face)
+    store.put(faces, spool)
     whole = store.entries.path(faces.key).read_bytes()
     found = store.get(faces.key)
     assert found is not None and isinstance(found.pixels.base, np.memmap)

@@ -10,12 +10,13 @@ import torch
 
 from fer_core.clips.clip import Clip
 from fer_core.config import PreprocessConfig, ScoreConfig
-from fer_core.errors import ClipStatus, ConfigError
+from fer_core.errors import ClipStatus, ConfigError, WeightsError
 from fer_core.features.descriptors.catalogue import describe
 from fer_core.features.descriptors.descriptor import course_config
 from fer_core.models.attention import AttentionClassifier, AttentionRecord
-from fer_core.models.bundle import write_bundle
+from fer_core.models.bundle import read_bundle, write_bundle
 from fer_core.models.fusion import FusionClassifier
+from fer_core.models.landmarks import LandmarksClassifier, LandmarksRecord
 from fer_core.models.record import ModelFacts
 from fer_core.models.svm import SupportVectorsClassifier, SupportVectorsRecord
 from fer_core.preprocess.pipeline import preprocess
@@ -54,6 +55,20 @@ def test_a_clip_is_judged_by_its_whole_course(videos, tmp_path):
     assert row.classes.index(row.emotion) == decided.argmax()
     assert row.status is ClipStatus.OK and row.frame_scores is None and row.thumbnail
     assert row.probabilities.sum() == pytest.approx(1)
+
+
+def test_a_model_of_landmarks_names_the_command_on_a_machine_without_the_network(videos, tmp_path, monkeypatch):
+    record = LandmarksRecord(descriptor="landmarks", n_features=1404, temperature=1.0)
+    rng = np.random.default_rng(0)
+    learnt = np.zeros(1404), np.ones(1404), rng.normal(size=(15, 1404)), rng.normal(size=15)
+    folder, plain = tmp_path / "model", small_bundle(tmp_path / "head")
+    write_bundle(folder, LandmarksClassifier(record, *learnt, 6, np.zeros(1404)), None, FACTS)
+    assert read_bundle(folder).facts.preprocess.face.landmarks == "yes"
+    monkeypatch.setenv("FERFLOW_WEIGHTS", str(tmp_path / "empty"))
+    with pytest.raises(WeightsError, match="fetch them with 'ferflow weights fetch face-landmarks'"):
+        ClipScorer(read_bundle(folder), limits=LIMITS)
+    row = ClipScorer(plain, limits=LIMITS).score(videos / "good.mp4")
+    assert row.status is ClipStatus.OK, "a model that reads no landmarks needs no network"
 
 
 def test_the_apex_of_a_clip_that_names_none_is_estimated_for_a_model_of_motion_only(motion, tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
@@ -9,8 +10,9 @@ from typing import Literal
 import numpy as np
 
 from fer_core.config import PreprocessConfig
+from fer_core.preprocess.faces import Faces
 
-Source = Literal["expression", "course"]
+Source = Literal["expression", "course", "points"]
 COURSE_FRAMES = 16
 
 
@@ -29,8 +31,10 @@ class Descriptor:
 
     Args:
         name: name in model records.
-        source: the faces that it reads: those of the `expression`, like features, or of the whole `course`.
-        describe: function from (n, size, size) uint8 faces, n >= 1, to the array.
+        source: what it reads: the faces of the `expression`, like features, those of the whole `course`, or the
+            landmarks (`points`) of the faces of the whole course.
+        describe: function from (n, size, size) uint8 faces or (n, 468, 3) landmarks, n >= 1, to the array.
+        shape: shape of the array.
         version: raised whenever the same faces give another array.
         signed: True if the reversed clip has (nearly) the negated array.
         says_nothing: function from (c, ...) arrays to (c,) bool, True for clips without evidence for any class; None:
@@ -40,9 +44,28 @@ class Descriptor:
     name: str
     source: Source
     describe: Callable[[np.ndarray], np.ndarray]
+    shape: tuple[int, ...]
     version: int = 1
     signed: bool = False
     says_nothing: Callable[[np.ndarray], np.ndarray] | None = None
+
+    @property
+    def size(self) -> int:
+        """Number of elements of the array."""
+        return math.prod(self.shape)
+
+    @property
+    def of_course(self) -> bool:
+        """True if it reads the whole course of a clip."""
+        return self.source != "expression"
+
+    def of(self, faces: Faces) -> np.ndarray:
+        """Return the array of a clip's faces; these are the faces of the whole course if `of_course`.
+
+        Raises:
+            WeightsError: the descriptor reads landmarks, and the faces were stored without them.
+        """
+        return self.describe(faces.points if self.source == "points" else faces.pixels)
 
     @property
     def identity(self) -> str:
