@@ -101,6 +101,7 @@ def search(session: Session) -> dict[str, Any]:
     """Search the best settings by cross-validation grouped by subject. Every trial is an MLflow run."""
     from fer_core.experiments.search.storage import check_storage
     from fer_core.models.registry import requirements_of
+    from fer_core.preprocess.weights_file import check_weights
     from flows.support.environment import check_local
     from flows.support.prepare import backbones_for
 
@@ -108,7 +109,9 @@ def search(session: Session) -> dict[str, Any]:
     config = settled(session)
     check_local(config, "a search")
     dataset_checked(config, folded=True)
-    backbones_for(config, requirements_of(config.train, config.search))  # missing weights, before faces are made
+    wanted = requirements_of(config.train, config.search)
+    check_weights(config.preprocess, points=wanted.points)
+    backbones_for(config, wanted)  # missing weights, before faces are made
     result = run_flow(session, "flows.search", "search_flow", config)
     session.say(f"Next, a candidate of the chosen setting: ferflow train --trial {result['trial']}{_same(session)}")
     return result
