@@ -25,8 +25,12 @@ def seconds(work: Callable[[], object]) -> float:
     return time.perf_counter() - started
 
 
-def conv_flop(net: nn.Module) -> float:
-    """Return the floating-point operations of the net's convolutions for one 224x224 face, two per multiply-add."""
+def conv_flop(net: nn.Module, given: torch.Tensor) -> float:
+    """Return the floating-point operations of the net's convolutions for one face, two per multiply-add.
+
+    Args:
+        given: the input for one face.
+    """
     total = 0.0
 
     def count(layer: nn.Module, inputs: object, output: torch.Tensor) -> None:
@@ -36,7 +40,7 @@ def conv_flop(net: nn.Module) -> float:
 
     hooks = [m.register_forward_hook(count) for m in net.modules() if isinstance(m, nn.Conv2d)]
     with torch.inference_mode():
-        net(torch.zeros(1, 3, 224, 224))
+        net(given)
     for hook in hooks:
         hook.remove()
     return total
@@ -51,9 +55,10 @@ def main() -> None:
     )
     print("| backbone | GFLOP a frame | sgemm GFLOPS | limit ms | features ms | share of the limit |")
     print("| --- | --- | --- | --- | --- | --- |")
-    for name in ("vgg16", "efficientnet-lite0", "resnet18"):
-        backbone = TorchBackbone(name, ARCHITECTURES[name].build(), IMAGENET, {}, (), torch.device("cpu"))
-        flop = conv_flop(nn.Sequential(backbone.trunk, backbone.block))
+    for name in ("vgg16", "efficientnet-lite0", "resnet18", "fer2013", "face-api"):
+        known = ARCHITECTURES[name]
+        backbone = TorchBackbone(name, known.build(), known.normalization or IMAGENET, {}, (), torch.device("cpu"))
+        flop = conv_flop(nn.Sequential(backbone.trunk, backbone.block), backbone.normalize(faces[:1]))
         backbone.features(faces[:BATCH])
         gemm, features = [], []
         for _ in range(ROUNDS):
@@ -61,7 +66,7 @@ def main() -> None:
             features.append(seconds(lambda: backbone.features(faces)) / FRAMES)  # noqa: B023
         gflops = 2 * MATRIX**3 / statistics.median(gemm) / 1e9
         limit, took = flop / gflops / 1e6, 1000 * statistics.median(features)
-        print(f"| {name} | {flop / 1e9:.1f} | {gflops:.0f} | {limit:.1f} | {took:.1f} | {100 * limit / took:.0f} % |")
+        print(f"| {name} | {flop / 1e9:.2f} | {gflops:.0f} | {limit:.1f} | {took:.1f} | {100 * limit / took:.0f} % |")
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from sklearn.model_selection import StratifiedKFold
 
 from fer_core.clips.splits import grouped_folds
 from fer_core.clips.synthetic import synthesize
-from fer_core.config import LimitsConfig, PreprocessConfig, RunConfig, TrainConfig
+from fer_core.config import BackboneConfig, LimitsConfig, PreprocessConfig, TrainConfig
 from fer_core.dataset.table import FeatureTable, build_table, store_features
 from fer_core.evaluation.metrics import Interval, evaluate
 from fer_core.features.backbone import Backbone, load_backbone
@@ -58,7 +58,7 @@ def draw(folder: Path) -> FeatureTable:
     workspace, limits = Workspace(folder), LimitsConfig()
     manifest = synthesize(folder / "clips", PEOPLE, SEED)
     rows = [row for row in store_faces(manifest.clips, PREPROCESS, limits, workspace.store) if row.status.scored]
-    backbone: Backbone = load_backbone(RunConfig().backbone)
+    backbone: Backbone = load_backbone(BackboneConfig(name="efficientnet-lite0"))
     store_features(rows, backbone, workspace)
     used = {row.clip for row in rows}
     features = [FeatureStore(workspace.store).extract(faces, backbone) for faces in stored_faces(rows, workspace.store)]

@@ -16,6 +16,8 @@ from fer_core.experiments.adoption import (
     write_adopted,
 )
 from fer_core.models.adopted import whole_course
+from fer_core.models.bundle import ModelBundle
+from fer_core.reports.page import USE_STATEMENT
 from fer_core.tracking.confidence import log_confidence
 from fer_core.tracking.connection import connect
 from fer_core.tracking.registry import register
@@ -65,7 +67,7 @@ def adopt_flow(
             if evaluated.record:
                 log_confidence(run, evaluated.table, evaluated.scores, "mean_scores")
         version = register(tracking, bundle, folder, run.id, evaluated.record if evaluated else None)
-        markdown = _summary(networks, relative, version, evaluated)
+        markdown = _summary(networks, relative, version, evaluated, bundle)
         run.log_text(markdown, "adopted.md")
     show_summary(markdown, workspace.root, run_url=run.url)
     found = evaluated.evaluation.mean_recall if evaluated else None
@@ -91,10 +93,13 @@ def _reliability(evaluated: AdoptedEvaluation) -> str:
     return f"expected calibration error {100 * evaluated.after.expected_error:.1f} %." if evaluated.after else ONE_CLASS
 
 
-def _summary(networks: str, relative: str, version: int, evaluated: AdoptedEvaluation | None) -> str:
-    """Return a summary of the adopted model in Markdown."""
+def _summary(
+    networks: str, relative: str, version: int, evaluated: AdoptedEvaluation | None, bundle: ModelBundle
+) -> str:
+    """Return the card of the adopted model in Markdown: what it is, where it is from, and how well it does."""
     against = "read against the person's own neutral face" if relative == "neutral" else "read as they are"
     lines = [f"## Adopted: version {version}", "", f"The classifier of {networks}, {against}; nothing was trained.", ""]
+    lines += [*(f"- {network.origin}" for network in bundle.record.backbones), "", " ".join(USE_STATEMENT), ""]
     if evaluated is None:
         lines.append(f"It is **{NOT_CALIBRATED}**.")
     else:

@@ -407,12 +407,8 @@ def _read_weights(cfg: BackboneConfig) -> tuple[StateDict, Normalization | None,
         if cfg.weights in ("imagenet", "features"):
             raise ConfigError(f"backbone.weights '{cfg.weights}' is no checkpoint of {cfg.name}; leave it at auto")
         path = known_path(cfg.name) if cfg.weights == "auto" else Path(cfg.weights).expanduser()
-        package = KNOWN[cfg.name].package
-        return (
-            read_checkpoint(path)[0],
-            own,
-            f"{package.name} {package.version}" if cfg.weights == "auto" else path.name,
-        )
+        source = KNOWN[cfg.name].package.label if cfg.weights == "auto" else path.name
+        return read_checkpoint(path)[0], own, source
     if cfg.weights == "features":
         if cfg.name != "vgg16":
             raise ConfigError(f"backbone.weights 'features' is a checkpoint of vgg16; {cfg.name} has none")

@@ -47,6 +47,11 @@ class Package:
     file: str
     sha256: str
 
+    @property
+    def label(self) -> str:
+        """Name and version."""
+        return f"{self.name} {self.version}"
+
 
 @dataclass(frozen=True)
 class KnownWeights:

@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 
 from fer_core.config import BackboneName, ModelName, OnnxConfig, PreprocessConfig, Rule, Settings
 from fer_core.emotions import SIX, Classes, checked_classes
+from fer_core.features.known_weights import KNOWN
 from fer_core.models.base import AnyRecord, Temperature
 
 FORMAT = 3
@@ -36,6 +37,17 @@ class BackboneRecord(Settings):
     normalization: str = Field(max_length=40)
     output: Literal["features", "classes"] = "features"
     onnx: OnnxConfig | None = None
+
+    @property
+    def origin(self) -> str:
+        """Where the weights are from, in one line for a model card: source, licence, data they were trained on."""
+        known = KNOWN.get(self.name)
+        if known is None or self.source != known.package.label:
+            return f"{self.name}: weights {self.source}"
+        return (
+            f"{self.name}: {known.what}; from {self.source}, licence {known.licence}; trained on {known.trained_on}; "
+            f"SHA-256 of the published file {known.sha256}"
+        )
 
 
 class ModelFacts(Settings):

@@ -88,7 +88,7 @@ def register(
             _ensure_model(tracking)
             made = client.create_model_version(
                 name, f"models:/{logged.model_id}", run_id=run_id, tags=tags, model_id=logged.model_id,
-                description=_description(facts.synthetic),
+                description=_description(bundle),
             )  # fmt: skip
             client.set_registered_model_alias(name, CHALLENGER, made.version)
     log.info("registered version %s of '%s'; a fresh process scores alike to %.0e", made.version, name, worst)
@@ -240,6 +240,8 @@ def _ensure_model(tracking: Tracking) -> None:
             raise
 
 
-def _description(synthetic: bool) -> str:
-    warning = "Trained on synthetic faces: unproven on real people. " if synthetic else ""
-    return warning + " ".join(USE_STATEMENT)
+def _description(bundle: ModelBundle) -> str:
+    """Return the card of a version: a warning, the use statement, and where each network is from."""
+    warning = "Trained on synthetic faces: unproven on real people. " if bundle.facts.synthetic else ""
+    networks = [f"- {network.origin}." for network in bundle.record.backbones]
+    return "\n\n".join([warning + " ".join(USE_STATEMENT), *(["\n".join(networks)] if networks else [])])

@@ -326,7 +326,7 @@ def _lookalikes(session: Session, manifest: Manifest, limits: LimitsConfig, stor
     from fer_core.features.neutral_faces import neutral_features
 
     with session.progress("Comparing people") as progress:
-        backbone = load_backbone(BackboneConfig())
+        backbone = load_backbone(BackboneConfig(name="efficientnet-lite0"))
         found = neutral_features(manifest.clips, backbone, limits, store, progress)
     return lookalikes(found, {c.id: c.subject for c in manifest.clips})
 

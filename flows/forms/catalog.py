@@ -96,6 +96,9 @@ _ALL = (
                 str, "", "Clips of other people: path of a manifest CSV",
                 "Every model, fitted to all clips compared on, is evaluated on them too. Empty: no such evaluation.",
             ),
+            "untrained": _own(
+                bool, True, "Networks without training", "Also show the fetched face networks as published."
+            ),
         },
         needs="clips",
     ),

@@ -105,7 +105,7 @@ def test_weights_and_input_of_a_face_network_are_its_own(cfg, says):
 
 def test_a_network_without_emotions_cannot_give_any():
     with pytest.raises(ConfigError, match=r"efficientnet-lite0 tells no emotions .* are fer2013, face-api"):
-        load_backbone(BackboneConfig(), output="classes")
+        load_backbone(BackboneConfig(name="efficientnet-lite0"), output="classes")
 
 
 def test_padding_is_tensorflows_same():

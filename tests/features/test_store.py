@@ -32,14 +32,14 @@ def some_faces(n=3, key="f" * 32):
 
 
 def test_cached_features_equal_fresh_ones_and_are_not_computed_again(tmp_path, monkeypatch):
-    store, backbone = FeatureStore(tmp_path), load_backbone(BackboneConfig())
+    store, backbone = FeatureStore(tmp_path), load_backbone(BackboneConfig(name="efficientnet-lite0"))
     fresh = store.extract(some_faces(), backbone)
     monkeypatch.setattr(backbone, "features", None)  # would raise if called
     assert np.array_equal(store.extract(some_faces(), backbone), fresh)
 
 
 def test_a_corrupt_entry_is_reported_and_made_again(tmp_path, caplog):
-    store, backbone = FeatureStore(tmp_path), load_backbone(BackboneConfig())
+    store, backbone = FeatureStore(tmp_path), load_backbone(BackboneConfig(name="efficientnet-lite0"))
     fresh = store.extract(some_faces(), backbone)
     path = store.entries.path(feature_key("f" * 32, backbone))
     path.write_bytes(path.read_bytes()[:100])
@@ -48,7 +48,7 @@ def test_a_corrupt_entry_is_reported_and_made_again(tmp_path, caplog):
 
 
 def test_whatever_differs_changes_the_key():
-    backbone = load_backbone(BackboneConfig())
+    backbone = load_backbone(BackboneConfig(name="efficientnet-lite0"))
     keys = {feature_key("a", backbone), feature_key("b", backbone), feature_key("a", backbone, layer="maps")}
     for view in (View(1), View(2), View(1, AugmentConfig(seed=1)), View(1, AugmentConfig(blur=1))):
         keys |= {feature_key("a", backbone, view), feature_key("a", backbone, view, "maps")}
@@ -160,7 +160,7 @@ def test_a_missing_table_says_which(tmp_path):
 
 
 def test_fc_layers_are_stored_once_for_all_trials(tmp_path):
-    store, backbone = FeatureStore(tmp_path), load_backbone(BackboneConfig())
+    store, backbone = FeatureStore(tmp_path), load_backbone(BackboneConfig(name="efficientnet-lite0"))
     assert store.store_fc(backbone) is None
     backbone.fc = ((torch.rand(4, 3), torch.rand(4)), (torch.rand(2, 4), torch.rand(2)))
     path = store.store_fc(backbone)

@@ -66,6 +66,7 @@ def test_an_adopted_network_is_the_first_champion_and_gets_its_record_from_label
     assert found["clips"] == 4 and len(found["verdicts_that_stay"]) == 9
     version = tracking.client.get_model_version("face-emotion", str(evaluated["version"]))
     assert "4 clips of 4 other people, some drawn or rendered: mean recall" in version.description
+    assert "licence MIT; trained on FER2013" in version.description
     assert 0 < least_stays(tracking, evaluated["version"]) <= 1 and np.isnan(least_stays(tracking, 1))
     asked = config.model_copy(update={"promote": PromoteConfig(min_stays=1.0, force=True)})
     refused = promote_flow(version=evaluated["version"], config=asked)

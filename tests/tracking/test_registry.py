@@ -59,6 +59,7 @@ def test_version_carries_hashes_run_and_warning(registered):
     assert float(version.tags["parity"]) <= 1e-4
     assert tracking.client.get_run(version.run_id).info.run_name == "candidate 0"
     assert "synthetic faces" in version.description and "prohibited in the EU" in version.description
+    assert "- efficientnet-lite0: weights imagenet." in version.description
 
 
 def test_packed_model_holds_no_pickle_and_no_path_of_this_machine(registered):
