@@ -29,7 +29,7 @@ SEED = 0
 class Played:
     """A list of pictures as a clip, see `decode.Media`."""
 
-    digest = ""
+    digest, fps = "", 25.0
 
     def __init__(self, pictures: list[np.ndarray]) -> None:
         self.n_expected = len(pictures)
@@ -37,11 +37,11 @@ class Played:
 
     def frames(self, wanted: Callable[[int], bool]) -> Iterator[Frame]:
         for index, picture in enumerate(self._pictures):
-            yield Frame(index, index / 25, picture if wanted(index) else None)
+            yield Frame(index, index / self.fps, picture if wanted(index) else None)
 
     def report(self) -> Report:
         height, width = self._pictures[0].shape
-        return Report(len(self._pictures), 0, 1.0, len(self._pictures) / 25, width, height, frozenset())
+        return Report(len(self._pictures), 0, 1.0, len(self._pictures) / self.fps, width, height, frozenset())
 
 
 def main(manifest: str | None = None) -> None:

@@ -18,7 +18,7 @@ from benchmarks.front_end import ALL, agreement
 from fer_core.clips.manifest import Manifest, read_manifest
 from fer_core.clips.synthetic import draw_landmarks, synthesize
 from fer_core.config import FaceConfig, LimitsConfig
-from fer_core.preprocess.faces import Ledger
+from fer_core.preprocess.faces import FrameStatus, Ledger
 from fer_core.preprocess.pipeline import preprocess
 
 SUBJECTS, SEED = 6, 0
@@ -62,14 +62,15 @@ def print_found(clips: Manifest, drawn: bool) -> None:
     print(f"| CPU ms a frame | | {each} |\n\nBoxes of both modes agree at IoU {np.mean(agreed):.3f}.")
 
 
-def holds(ledger: Ledger, truth: np.ndarray) -> list[bool]:
-    """Return for each used box whether it contains all landmarks of its frame.
+def holds(ledger: Ledger, truth: np.ndarray, status: FrameStatus = FrameStatus.USED) -> list[bool]:
+    """Return for each box of frames with a status whether it contains all landmarks of its frame.
 
     Args:
         ledger: n frames.
         truth: (n, 3, 2) landmarks by frame.
     """
-    box, points = ledger.box[ledger.used][:, None], truth[ledger.frame[ledger.used]]
+    chosen = np.array([found is status for found in ledger.status])
+    box, points = ledger.box[chosen][:, None], truth[ledger.frame[chosen]]
     inside = (points >= box[..., :2]) & (points <= box[..., :2] + box[..., 2:])
     return list(inside.all(axis=(1, 2)))
 

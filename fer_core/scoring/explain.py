@@ -20,6 +20,7 @@ from fer_core.preprocess.landmarks import LEFT_EYE, RIGHT_EYE, eye_centre
 _STRENGTH = 0.45  # largest opacity of the colours over the face
 _QUALITY = 85
 _ENLARGED = 4  # factor by which displacements are enlarged
+_MANY = 200  # points from which they are drawn smaller
 _FOR, _AGAINST = (38, 150, 255), (200, 200, 200)  # BGR
 
 
@@ -88,13 +89,14 @@ def moved(motion: SupportVectorsClassifier, ways: np.ndarray, course: Faces, col
     added = motion.speaking_for(ways.reshape(-1), column).reshape(ways.shape).sum(axis=1)
     starts, ways = _on_face(motion, ways, course)
     picture = cv2.cvtColor(face, cv2.COLOR_GRAY2BGR)
-    strongest = max(float(added.max()), 1e-9)
-    for start, way, adds in zip(starts * size, ways * size * _ENLARGED, added, strict=True):
-        a, b = ((16 * point).round().astype(int).tolist() for point in (start, start + way))
-        share = max(float(adds) / strongest, 0.0)
+    shares = np.maximum(added / max(float(added.max()), 1e-9), 0.0)
+    radius = 24 if len(ways) < _MANY else 12  # sixteenths of a pixel
+    for i in np.argsort(shares, kind="stable"):  # what supports the class is drawn over the rest
+        way, share = ways[i] * size * _ENLARGED, float(shares[i])
+        a, b = ((16 * point).round().astype(int).tolist() for point in (starts[i] * size, starts[i] * size + way))
         colour = [round(share * f + (1 - share) * n) for f, n in zip(_FOR, _AGAINST, strict=True)]
         cv2.line(picture, a, b, colour, 2 if share > 0.5 else 1, cv2.LINE_AA, shift=4)
-        cv2.circle(picture, b, 24, colour, -1, cv2.LINE_AA, shift=4)
+        cv2.circle(picture, b, radius, colour, -1, cv2.LINE_AA, shift=4)
     return picture
 
 

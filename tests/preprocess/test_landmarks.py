@@ -10,7 +10,7 @@ import pytest
 
 from fer_core.config import FaceConfig, PreprocessConfig
 from fer_core.errors import WeightsError
-from fer_core.preprocess import landmarks
+from fer_core.preprocess import landmarks, pipeline
 from fer_core.preprocess.face import FaceFinder
 from fer_core.preprocess.faces import FrameStatus
 from fer_core.preprocess.landmarks import MEASURES, LandmarkFinder, Landmarks, measures
@@ -99,3 +99,31 @@ def test_without_the_network_a_sentence_names_the_command(monkeypatch: pytest.Mo
     for cfg in (PreprocessConfig(align="eyes"), PreprocessConfig(face=FaceConfig(landmarks="yes"))):
         with pytest.raises(WeightsError, match=r"not on this machine .*'ferflow weights fetch face-landmarks'"):
             landmarks.resolved(cfg)
+
+
+@needs_network
+@pytest.mark.parametrize(("quarters", "turned"), [(0, False), (1, True), (-1, True)])
+def test_a_clip_is_turned_only_if_presence_over_the_clip_says_so(
+    quarters: int, turned: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pipeline, "SURE", {"viola_jones": 1e9})  # every clip is read sideways too
+    monkeypatch.setattr(pipeline, "confirmed", lambda face: bool(quarters == 0))  # the second cascade is always wrong
+    frames = [np.ascontiguousarray(np.rot90(frame, quarters)) for frame in face_frames(4)]
+    faces = faces_of(write_folder(tmp_path / "clip", frames), PreprocessConfig(face=FaceConfig(landmarks="yes")))
+    assert ("turned" in faces.flags) is turned
+    assert faces.ledger.measures is not None and (faces.ledger.measures[faces.ledger.used, 0] > 0.99).all()
+
+
+@needs_network
+def test_a_box_without_a_face_is_a_row_with_a_low_presence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = LandmarkFinder.find
+
+    def absent(self: LandmarkFinder, picture: np.ndarray, box: tuple[int, int, int, int]) -> Landmarks:
+        return Landmarks(real(self, picture, box).points, 0.3)
+
+    monkeypatch.setattr(LandmarkFinder, "find", absent)
+    clip = write_folder(tmp_path / "clip", face_frames(4))
+    faces = faces_of(clip, PreprocessConfig(face=FaceConfig(landmarks="yes")))
+    assert faces.n_used == 0 and set(faces.ledger.status) == {FrameStatus.NOT_A_FACE}
+    assert faces.ledger.measures is not None and np.allclose(faces.ledger.measures[:, 0], 0.3)
+    assert faces_of(clip, PreprocessConfig(face=FaceConfig(landmarks="no"))).n_used == 2
