@@ -34,7 +34,7 @@ def estimate_apex(media: Media, cfg: FaceConfig) -> int | None:
     distances = []
     for frame in media.frames(lambda _: True):
         found = None if frame.picture is None else finder.find(frame.picture)
-        if frame.picture is None or found is None or found.weight < cfg.min_weight or not found.is_face:
+        if frame.picture is None or found is None or found.weight < cfg.min_weight or found.is_rejected(cfg):
             distances.append(np.nan)
         else:
             distances.append(ruler.measure(frame.picture, found.box))

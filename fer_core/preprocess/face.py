@@ -62,6 +62,10 @@ class Detection:
     weight: float
     landmarks: Landmarks | None = field(default=None, compare=False)
 
+    def is_rejected(self, cfg: FaceConfig) -> bool:
+        """True if a detected box holds no face. Without a detector, the whole frame is the face."""
+        return cfg.detector != "none" and not self.is_face
+
     @property
     def is_face(self) -> bool:
         """False if landmarks were looked for, and the box holds no face."""

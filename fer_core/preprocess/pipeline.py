@@ -246,7 +246,7 @@ def _status(frame: Frame, found: Detection | None, cfg: PreprocessConfig) -> Fra
         return FrameStatus.NO_FACE
     if found.weight < cfg.face.min_weight:
         return FrameStatus.LOW_WEIGHT
-    return FrameStatus.USED if found.is_face or cfg.face.detector == "none" else FrameStatus.NOT_A_FACE
+    return FrameStatus.NOT_A_FACE if found.is_rejected(cfg.face) else FrameStatus.USED
 
 
 class _Row(NamedTuple):
