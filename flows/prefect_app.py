@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 from flows.forms.check import FormCheck
 from mlflow_server.address import MLFLOW_PASSWORD, MLFLOW_USER
-from mlflow_server.launch import has_accounts
+from mlflow_server.logins import Logins
 from mlflow_server.pages import Pages
+from mlflow_server.users import read_users
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
@@ -21,5 +22,7 @@ def prefect_app() -> ASGIApp:
 
     environment = os.environ
     auth = environment["PREFECT_SERVER_API_AUTH_STRING"]
-    mlflow = "" if has_accounts() else f"{environment[MLFLOW_USER]}:{environment[MLFLOW_PASSWORD]}"
-    return Pages(FormCheck(create_app()), Path(environment["FERFLOW_WORKSPACE"]), auth, mlflow)
+    users = environment.get("FERFLOW_USERS", "")
+    mlflow = "" if users else f"{environment[MLFLOW_USER]}:{environment[MLFLOW_PASSWORD]}"
+    app = Pages(FormCheck(create_app()), Path(environment["FERFLOW_WORKSPACE"]), auth, mlflow)
+    return Logins(app, read_users(Path(users)), auth) if users else app

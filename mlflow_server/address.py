@@ -7,7 +7,6 @@ import json
 import os
 import secrets
 from base64 import b64encode
-from collections.abc import Collection
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -48,19 +47,15 @@ def announced(workspace: Path) -> Addresses | None:
         return None
 
 
-def make_credentials(workspace: Path, known: Collection[str] = ()) -> dict[str, str]:
+def make_credentials(workspace: Path) -> dict[str, str]:
     """Write the login of Prefect's and MLflow's clients to a file that only the owner can read; return its variables.
 
     The password has 256 random bits. It stays the same at every start, unless other users could have read the file.
-
-    Args:
-        known: names of variables to leave out, because the user has set these passwords.
     """
     file = workspace / CREDENTIALS
     kept = credentials(workspace) if _is_private(file) else {}
     password = kept.get(MLFLOW_PASSWORD) or secrets.token_urlsafe(32)
     made = {MLFLOW_USER: USER, MLFLOW_PASSWORD: password, PREFECT_AUTH: f"{USER}:{password}"}
-    made = {name: value for name, value in made.items() if name not in known}
     file.parent.mkdir(parents=True, exist_ok=True)
     new = file.with_name(f".{file.name}-{os.getpid()}")
     new.unlink(missing_ok=True)

@@ -56,16 +56,17 @@ class Guard:
         app: the app behind the guard.
         hosts: host names of this server in a Host header, without a port.
         auth: required `user:password`; empty if the app checks it itself, as Prefect does.
+        accounts: True if the app has accounts of its own: some login is required here, and the app checks it.
     """
 
-    def __init__(self, app: ASGIApp, hosts: Sequence[str], auth: str = "") -> None:
+    def __init__(self, app: ASGIApp, hosts: Sequence[str], auth: str = "", accounts: bool = False) -> None:
         from starlette.middleware.trustedhost import TrustedHostMiddleware
         from starlette.responses import HTMLResponse, PlainTextResponse
 
-        self.app = app
+        self.app, self.accounts = app, accounts
         self.expected = b64encode(auth.encode()).decode() if auth else ""
         self._admit = TrustedHostMiddleware(self._same_origin, list(hosts), www_redirect=False)
-        self._login = HTMLResponse(_LOGIN % (_BROWSER_LOGIN if auth else _PREFECT_LOGIN))
+        self._login = HTMLResponse(_LOGIN % (_BROWSER_LOGIN if auth or accounts else _PREFECT_LOGIN))
         self._foreign = PlainTextResponse("Pages of another origin are not answered.\n", 403)
         self._denied = PlainTextResponse(
             "A password is needed: open the link that 'ferflow status' prints; for programs, "
@@ -85,11 +86,13 @@ class Guard:
             answer = self._foreign
         elif scope["path"] == "/login":
             answer = self._login
-        elif self.expected and scope["path"] not in OPEN and not self._knows_password(headers):
+        elif scope["path"] not in OPEN and not self._may_enter(headers):
             answer = self._denied
         await answer(scope, receive, send)
 
-    def _knows_password(self, headers: dict[bytes, bytes]) -> bool:
+    def _may_enter(self, headers: dict[bytes, bytes]) -> bool:
+        if not self.expected:
+            return not self.accounts or b"authorization" in headers
         kind, _, given = headers.get(b"authorization", b"").partition(b" ")
         return kind.lower() == b"basic" and secrets.compare_digest(given.strip(), self.expected.encode())
 
@@ -105,9 +108,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--hosts", required=True, help="names to answer to, separated by commas")
     parser.add_argument("--ask", action="store_true", help="ask for $MLFLOW_TRACKING_USERNAME and …_PASSWORD")
+    parser.add_argument("--accounts", action="store_true", help="ask for a login, which the app checks")
     given = parser.parse_args(argv)
     auth = f"{os.environ['MLFLOW_TRACKING_USERNAME']}:{os.environ['MLFLOW_TRACKING_PASSWORD']}" if given.ask else ""
-    app = Guard(import_from_string(given.app)(), given.hosts.split(","), auth)
+    app = Guard(import_from_string(given.app)(), given.hosts.split(","), auth, given.accounts)
     uvicorn.run(app, host=given.host, port=given.port, log_level="warning", lifespan="on")
 
 

@@ -1,8 +1,8 @@
 """The MLflow server of a workspace: its command line, its environment, and the settings that it refuses.
 
-The server is on loopback and requires the workspace's password, unless MLflow's own accounts are set up. On loopback,
-artifacts are written directly to `<workspace>/artifacts`, so a run can be read with and without the server. On other
-hosts, artifacts are sent through the server.
+On loopback it requires the workspace's password, and artifacts are written directly to `<workspace>/artifacts`, so a
+run can be read with and without the server. With a file of users, MLflow's own accounts ask, and artifacts are sent
+through the server.
 """
 
 from __future__ import annotations
@@ -10,17 +10,21 @@ from __future__ import annotations
 import importlib.util
 import ipaddress
 import os
+import secrets
+import socket
+import subprocess
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from mlflow_server import ServerError
 
 DATABASE = "mlflow.db"
 ARTIFACTS = "artifacts"
-SHORTEST_PASSWORD = 12  # MLflow's own minimum
 
 
 @dataclass(frozen=True)
@@ -32,7 +36,9 @@ class Server:
     url: str
 
 
-def mlflow_server(workspace: Path, host: str = "127.0.0.1", port: int = 5000, database: str = "") -> Server:
+def mlflow_server(
+    workspace: Path, host: str = "127.0.0.1", port: int = 5000, database: str = "", users: Path | None = None
+) -> Server:
     """Return the command and environment that start MLflow for a workspace.
 
     Args:
@@ -40,42 +46,67 @@ def mlflow_server(workspace: Path, host: str = "127.0.0.1", port: int = 5000, da
         host: address to listen on.
         port: port to listen on.
         database: SQLAlchemy URL of PostgreSQL or SQLite; empty for SQLite in the workspace.
+        users: file of the people who may log in; None: one password, on this machine only.
     Raises:
-        ServerError: `host` is not loopback and no authentication is set, the database is of an unknown kind, or a
+        ServerError: other machines can reach `host` and there are no users, the database is of an unknown kind, or a
             package for MLflow's accounts is missing.
     """
-    check_exposed(host, {"MLFLOW_AUTH_ADMIN_PASSWORD", "MLFLOW_FLASK_SERVER_SECRET_KEY"})
+    check_exposed(host, users)
     if database.partition("://")[0] not in ("", "sqlite", "postgresql", "postgresql+psycopg"):
         kind = database.partition("://")[0]
         raise ServerError(f"MLflow's database is '{kind}://…'; use postgresql+psycopg://… or sqlite:///…")
-    artifacts = str(workspace / ARTIFACTS)
-    hosts = ",".join(f"{name}:*" for name in names(host))
     environment = {
         "MLFLOW_BACKEND_STORE_URI": database or f"sqlite:///{workspace / DATABASE}",
+        "MLFLOW_DEFAULT_ARTIFACT_ROOT": str(workspace / ARTIFACTS),
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # starts eight more processes, which are not used here
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "DO_NOT_TRACK": "true",
-        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}",  # it runs `uvicorn`
     }
     if database.startswith("postgresql"):  # each pooled connection would fail once after a restart
         environment["MLFLOW_SQLALCHEMYSTORE_POOLCLASS"] = "NullPool"
-    if not has_accounts():
-        environment |= {"MLFLOW_DEFAULT_ARTIFACT_ROOT": artifacts, "MLFLOW_SERVER_ALLOWED_HOSTS": hosts}
-        return Server((*guarded("mlflow_server.launch:mlflow_app", host, port), "--ask"), environment, url(host, port))
+    if users is None:
+        environment["MLFLOW_SERVER_ALLOWED_HOSTS"] = ",".join(f"{name}:*" for name in names(host))
+        command = (*guarded("mlflow_server.launch:mlflow_app", host, port), "--ask")
+        return Server(command, environment, url(host, port))
+    environment |= _accounts(workspace)
+    command = (*guarded("mlflow_server.launch:team_app", host, port), "--accounts")
+    return Server(command, environment, url(host, port))
+
+
+def _accounts(workspace: Path) -> dict[str, str]:
+    """Write the settings of MLflow's accounts, and return the environment that names them."""
     if importlib.util.find_spec("flask_wtf") is None:
-        raise ServerError("MLflow's authentication needs Flask-WTF; install it with: pip install 'mlflow[auth]'")
-    command = [sys.executable, "-m", "mlflow", "server", "--host", host, "--port", str(port), "--workers", "1"]
-    if is_loopback(host):
-        command += ["--no-serve-artifacts", "--default-artifact-root", artifacts]
-    else:
-        command += ["--serve-artifacts", "--artifacts-destination", artifacts]
-    command += ["--allowed-hosts", hosts, "--app-name", "basic-auth"]
-    return Server(tuple(command), environment, url(host, port))
+        raise ServerError("logins of several people need Flask-WTF; install it with: pip install 'ferflow[team]'")
+    folder = workspace / "servers"
+    folder.mkdir(parents=True, exist_ok=True)
+    settings = folder / "mlflow-accounts.ini"
+    database = folder / "mlflow-accounts.db"
+    database.touch(mode=0o600)
+    settings.write_text(
+        f"[mlflow]\ndefault_permission = NO_PERMISSIONS\ndatabase_uri = sqlite:///{database}\n"
+        "grant_default_workspace_access = false\n",
+        encoding="utf-8",
+    )
+    return {
+        "MLFLOW_AUTH_CONFIG_PATH": str(settings),
+        "MLFLOW_FLASK_SERVER_SECRET_KEY": secrets.token_urlsafe(32),
+        "MLFLOW_SERVER_ALLOWED_HOSTS": "*",  # the guard checks them
+        "_MLFLOW_SGI_NAME": "uvicorn",  # MLflow then returns an ASGI app with all of its routes behind the accounts
+        "MLFLOW_BASIC_AUTH_FAIL_CLOSED": "true",  # refuse a route that has no rule of its own
+    }
 
 
-def has_accounts() -> bool:
-    """Return True if the environment has a password for the administrator of MLflow's own accounts."""
-    return bool(os.environ.get("MLFLOW_AUTH_ADMIN_PASSWORD"))
+def write_accounts(users: Path, environment: Mapping[str, str]) -> None:
+    """Write the users into MLflow's accounts, in a process of its own.
+
+    Raises:
+        ServerError: MLflow refuses them; the message has its last line.
+    """
+    command = [sys.executable, "-P", "-m", "mlflow_server.users", str(users)]
+    done = subprocess.run(command, env={**os.environ, **environment}, capture_output=True, text=True, check=False)
+    if done.returncode:
+        last = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
+        raise ServerError(f"MLflow's accounts cannot be written: {last}")
 
 
 def guarded(app: str, host: str, port: int) -> tuple[str, ...]:
@@ -99,20 +130,30 @@ def mlflow_app() -> Any:
     return app
 
 
-def check_exposed(host: str, secrets: set[str]) -> None:
-    """Refuse a host that other machines can reach, unless the environment has all `secrets`, each long enough.
+def team_app() -> Any:
+    """Return MLflow's app with its accounts; clients send artifacts through it, since they may be on other machines."""
+    from mlflow.server import constants
+
+    os.environ[constants.SERVE_ARTIFACTS_ENV_VAR] = "true"
+    os.environ[constants.ARTIFACTS_DESTINATION_ENV_VAR] = os.environ["MLFLOW_DEFAULT_ARTIFACT_ROOT"]
+    os.environ["MLFLOW_DEFAULT_ARTIFACT_ROOT"] = "mlflow-artifacts:/"
+    mlflow_app()
+    from mlflow.server.auth import create_app
+
+    return create_app()
+
+
+def check_exposed(host: str, users: Path | None) -> None:
+    """Refuse a host that other machines can reach, unless there are users who log in.
 
     Raises:
-        ServerError: a secret is missing or too short.
+        ServerError: there are none.
     """
-    if is_loopback(host):
-        return
-    for name in sorted(secrets):
-        if len(os.environ.get(name, "")) < SHORTEST_PASSWORD:
-            raise ServerError(
-                f"host {host} can be reached from other machines, so authentication must be set: "
-                f"put at least {SHORTEST_PASSWORD} characters into ${name}, or leave the host at 127.0.0.1"
-            )
+    if not is_loopback(host) and users is None:
+        raise ServerError(
+            f"host {host} can be reached from other machines, so people must log in: write a file of users and name it "
+            "with --users (docs/team.md shows one), or leave the host at 127.0.0.1"
+        )
 
 
 def is_loopback(host: str) -> bool:
@@ -132,9 +173,10 @@ def url(host: str, port: int) -> str:
 
 
 def names(host: str) -> list[str]:
-    """Return the Host headers to accept, without a port, loopback included: MLflow's list replaces its default."""
+    """Return the host names to answer to, without a port: loopback, and beyond it all names of this machine."""
     wanted = ["localhost", "127.0.0.1", "[::1]"]
     if not is_loopback(host):
-        names = os.environ.get("FERFLOW_ALLOWED_HOSTS", "")
-        wanted += [host] + [n.strip() for n in names.split(",") if n.strip()]
-    return wanted
+        extra = os.environ.get("FERFLOW_ALLOWED_HOSTS", "").split(",")
+        addresses = [a.address for card in psutil.net_if_addrs().values() for a in card if a.family == socket.AF_INET]
+        wanted += [host, socket.gethostname(), socket.getfqdn(), *addresses, *(name.strip() for name in extra)]
+    return list(dict.fromkeys(name for name in wanted if name and name not in ("0.0.0.0", "::")))

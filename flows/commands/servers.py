@@ -23,9 +23,13 @@ START_S = 180.0  # MLflow makes 65 tables on its first start; 7-12 s each on an 
 @command(reads=())
 def up(
     session: Session,
-    host: Annotated[str, typer.Option(help="Interface to listen on; beyond loopback only with passwords set.")] = (
+    host: Annotated[str, typer.Option(help="Interface to listen on; beyond loopback only with --users.")] = (
         "127.0.0.1"
     ),
+    users: Annotated[
+        Path | None,
+        typer.Option("--users", metavar="FILE", help="YAML of the people who may log in: NAME: {password, role}."),
+    ] = None,
     mlflow_port: Annotated[int, typer.Option(min=1, max=65535)] = 5000,
     prefect_port: Annotated[int, typer.Option(min=1, max=65535)] = 4200,
     database: Annotated[
@@ -49,7 +53,7 @@ def up(
             address.withdraw(workspace)
             if left := stop_all(folder):
                 session.note(f"An earlier 'ferflow up' was killed and left {left} processes; they are stopped now")
-            addresses = _serve(session, host, mlflow_port, prefect_port, database)
+            addresses = _serve(session, host, mlflow_port, prefect_port, database, users)
     except Timeout as exc:
         raise ConfigError(_already(workspace)) from exc
     except ServerError as exc:
@@ -57,7 +61,9 @@ def up(
     return {"mlflow": addresses[0], "prefect": addresses[1], "stopped": True}
 
 
-def _serve(session: Session, host: str, mlflow_port: int, prefect_port: int, database: str) -> tuple[str, str]:
+def _serve(
+    session: Session, host: str, mlflow_port: int, prefect_port: int, database: str, users: Path | None
+) -> tuple[str, str]:
     """Run the servers until a signal comes; returns their addresses. Raises ServerError when they end by themselves."""
     from fer_core.config import TrackingConfig
     from fer_core.databases import check_database, with_driver
@@ -70,9 +76,9 @@ def _serve(session: Session, host: str, mlflow_port: int, prefect_port: int, dat
         database = with_driver(database)
         check_database(database, "--database", ConfigError)
     check_free(host, [(mlflow_port, "--mlflow-port"), (prefect_port, "--prefect-port")])
-    programs, environment, addresses = _programs(workspace, host, mlflow_port, prefect_port, database)
+    programs, environment, addresses = _programs(workspace, host, mlflow_port, prefect_port, database, users)
     runs = ""
-    if not database:  # makes MLflow's tables whole; a server stopped meanwhile would not
+    if not database and not users:  # makes MLflow's tables whole; a server stopped meanwhile would not
         runs = f"#/experiments/{connect(TrackingConfig(), workspace).experiment_id}/runs"
     previous = {s: signal.signal(s, _interrupt) for s in (signal.SIGINT, signal.SIGTERM)}
     supervisor = Supervisor(workspace / "servers", programs, environment)
@@ -82,6 +88,8 @@ def _serve(session: Session, host: str, mlflow_port: int, prefect_port: int, dat
         address.announce(workspace, address.Addresses(*addresses, pid=os.getpid()))
         _say_links(session, addresses, runs)
         session.say("Each link logs your browser in; pass none on. Ctrl-C stops the servers.")
+        if users:
+            session.say(f"The people in {users} log in with their own passwords; the links above are the owner's.")
         raise ServerError(f"supervisord ended by itself ({supervisor.wait()}); see {supervisor.folder}")
     except KeyboardInterrupt:
         session.note("Stopping ...")
@@ -149,25 +157,31 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
 
 
 def _programs(
-    workspace: Path, host: str, mlflow_port: int, prefect_port: int, database: str
+    workspace: Path, host: str, mlflow_port: int, prefect_port: int, database: str, users: Path | None
 ) -> tuple[list[Program], dict[str, str], tuple[str, str]]:
     """The programs to start, their environment, and the addresses of MLflow and Prefect."""
     from flows.support.environment import prefect_environment
     from mlflow_server import launch
     from mlflow_server.address import MLFLOW_PASSWORD, MLFLOW_USER, PREFECT_AUTH, answers, make_credentials
     from mlflow_server.supervise import Program
+    from mlflow_server.users import read_users
 
-    mlflow = launch.mlflow_server(workspace, host, mlflow_port, database)
-    launch.check_exposed(host, {"PREFECT_SERVER_API_AUTH_STRING"})
+    users = users.expanduser().absolute() if users else None
+    if users:
+        read_users(users)
+    mlflow = launch.mlflow_server(workspace, host, mlflow_port, database, users)
     prefect = launch.url(host, prefect_port)
     ready = workspace / "servers" / "flows.ready"
     ready.unlink(missing_ok=True)
-    own = {}  # passwords that the environment gives
-    if auth := os.environ.get("PREFECT_SERVER_API_AUTH_STRING"):
-        own[PREFECT_AUTH] = auth
-    if launch.has_accounts():
-        own |= {MLFLOW_USER: "admin", MLFLOW_PASSWORD: os.environ["MLFLOW_AUTH_ADMIN_PASSWORD"]}
-    logins = {**make_credentials(workspace, known=own), **own}
+    logins = make_credentials(workspace)
+    team = {}
+    if users:
+        admin = {
+            "MLFLOW_AUTH_ADMIN_USERNAME": logins[MLFLOW_USER],
+            "MLFLOW_AUTH_ADMIN_PASSWORD": logins[MLFLOW_PASSWORD],
+        }
+        team = {"FERFLOW_USERS": str(users), **admin}
+        launch.write_accounts(users, {**mlflow.environment, **logins, **team})
     programs = [
         Program("mlflow", mlflow.command, lambda: answers(f"{mlflow.url}/health"), stop_s=1),
         Program(
@@ -183,6 +197,7 @@ def _programs(
         **prefect_environment(workspace, f"{prefect}/api"),
         **mlflow.environment,
         **logins,
+        **team,
         "PREFECT_SERVER_API_AUTH_STRING": logins[PREFECT_AUTH],
         "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": prefect,
         "PREFECT_UI_API_URL": "/api",  # relative: of whatever name the page was opened by

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -52,12 +53,11 @@ def test_up_names_the_port_that_is_taken(workspace):
     assert f"port {port} of 127.0.0.1 cannot be used" in done.stderr and "--prefect-port" in done.stderr
 
 
-def test_up_refuses_other_machines_without_a_password(workspace, monkeypatch):
+def test_up_refuses_other_machines_without_users(workspace):
     """Faults 112 and 113."""
-    monkeypatch.delenv("MLFLOW_AUTH_ADMIN_PASSWORD", raising=False)
     done = run("up", "--host", "0.0.0.0", "--mlflow-port", free_port(), "--prefect-port", free_port())
     assert done.exit_code == 1
-    assert "authentication must be set" in done.stderr
+    assert "people must log in" in done.stderr and "--users" in done.stderr
     assert announced(workspace) is None
 
 
@@ -179,6 +179,60 @@ def assert_closed(addresses: Addresses) -> None:
         assert request(addresses.prefect, "GET", path, login="")[0] == 200
 
 
+# Answered without a login: whether a server is well, the page that logs in, and (in no list of routes) the files of
+# Prefect's page, which has no data until somebody has logged in.
+OPEN = {"prefect": ("/api/health", "/api/ready", "/login"), "mlflow": ("/health", "/login")}
+TEAM = """
+anna: {password: correct horse battery, role: admin}
+cleo: {password: another long password, role: reader}
+"""
+
+
+@pytest.mark.slow
+def test_for_a_team_every_route_needs_a_login(workspace, ferflow, tmp_path):
+    users = tmp_path / "users.yaml"
+    users.write_text(TEAM)
+    users.chmod(0o600)
+    with up(ferflow, workspace, tmp_path, signal.SIGTERM, "--host", "0.0.0.0", "--users", str(users)) as addresses:
+        asked = {"prefect": routes_of_prefect(addresses.prefect), "mlflow": routes_of_mlflow()}
+        for server, routes in asked.items():
+            assert len(routes) > 50
+            url = getattr(addresses, server)
+            answered = {(m, p) for m, p in routes if request(url, m, p, {}, login="")[0] != 401}
+            assert {path for _, path in answered} <= set(OPEN[server]), answered
+        experiments = "/api/2.0/mlflow/experiments/search"
+        for name, entered in (("anna:correct horse battery", 200), ("cleo:another long password", 401)):
+            login = f"Basic {b64encode(name.encode()).decode()}"
+            assert request(addresses.prefect, "POST", "/api/deployments/filter", {}, login)[0] == entered
+            assert request(addresses.mlflow, "POST", experiments, {"max_results": 1}, login)[0] == 200
+            assert request(addresses.prefect, "GET", "/pages/", None, login)[0] == 200
+        assert request(addresses.mlflow, "GET", "/health", Host="evil.example")[0] == 400
+
+
+def routes_of_prefect(url: str) -> list[tuple[str, str]]:
+    """(method, path) of every route in Prefect's own description, and the pages."""
+    auth = b64encode(credentials(Path(os.environ["FERFLOW_WORKSPACE"]))[PREFECT_AUTH].encode()).decode()
+    _, text = request(url, "GET", "/api/openapi.json", login=f"Basic {auth}")
+    found = [
+        (method.upper(), path if path.startswith("/api") else f"/api{path}")
+        for path, methods in json.loads(text)["paths"].items()
+        for method in methods
+    ]
+    unnamed = [(m, re.sub(r"\{[^}]*\}", "8a3c4be2-0000-4000-8000-000000000000", p)) for m, p in found]
+    return [*unnamed, ("GET", "/pages/"), ("GET", "/pages/card.html"), ("GET", "/mlflow/experiments")]
+
+
+def routes_of_mlflow() -> list[tuple[str, str]]:
+    from mlflow.server import app
+    from mlflow.server.fastapi_app import app as outer
+
+    found = [(m, str(rule)) for rule in app.url_map.iter_rules() for m in rule.methods - {"HEAD", "OPTIONS"}]
+    found += [
+        (m, r.path) for r in outer.routes for m in getattr(r, "methods", None) or () if m not in ("HEAD", "OPTIONS")
+    ]
+    return sorted({(m, re.sub(r"[<{][^>}]*[>}]", "1", path)) for m, path in found})
+
+
 @pytest.mark.slow
 def test_up_stops_what_a_killed_one_left(workspace, ferflow, tmp_path):
     """The same ports are free again, and nothing of the first start is left."""
@@ -201,9 +255,9 @@ def test_up_stops_what_a_killed_one_left(workspace, ferflow, tmp_path):
 
 
 @contextmanager
-def up(ferflow: str, workspace: Path, cwd: Path, number: int) -> Iterator[Addresses]:
+def up(ferflow: str, workspace: Path, cwd: Path, number: int, *options: str) -> Iterator[Addresses]:
     """A running `ferflow up`, ended by a signal; it says where it is, and leaves no process."""
-    command = [ferflow, "up", "--mlflow-port", str(free_port()), "--prefect-port", str(free_port())]
+    command = [ferflow, "up", "--mlflow-port", str(free_port()), "--prefect-port", str(free_port()), *options]
     process = subprocess.Popen(command, cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     try:
         addresses = wait_for_announcement(process, workspace, 180)

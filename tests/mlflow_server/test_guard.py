@@ -92,11 +92,6 @@ def test_a_link_in_the_place_of_the_credentials_is_not_written_through(tmp_path)
     assert not (tmp_path / CREDENTIALS).is_symlink()
 
 
-def test_passwords_that_the_user_sets_are_not_kept(tmp_path):
-    assert set(make_credentials(tmp_path, known=[PREFECT_AUTH])) == set(credentials(tmp_path))
-    assert PREFECT_AUTH not in (tmp_path / CREDENTIALS).read_text()
-
-
 @pytest.mark.parametrize("text", ["", "\x00\xff", "export", "export OTHER=1", "="])
 def test_damaged_credentials_are_none(tmp_path, text):
     (tmp_path / CREDENTIALS).parent.mkdir()
