@@ -15,6 +15,7 @@ import os
 import secrets
 from base64 import b64encode
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -55,18 +56,17 @@ class Guard:
     Args:
         app: the app behind the guard.
         hosts: host names of this server in a Host header, without a port.
-        auth: required `user:password`; empty if the app checks it itself, as Prefect does.
-        accounts: True if the app has accounts of its own: some login is required here, and the app checks it.
+        auths: `user:password` of each login that may enter; none if the app checks them itself, as Prefect does.
     """
 
-    def __init__(self, app: ASGIApp, hosts: Sequence[str], auth: str = "", accounts: bool = False) -> None:
+    def __init__(self, app: ASGIApp, hosts: Sequence[str], auths: Sequence[str] = ()) -> None:
         from starlette.middleware.trustedhost import TrustedHostMiddleware
         from starlette.responses import HTMLResponse, PlainTextResponse
 
-        self.app, self.accounts = app, accounts
-        self.expected = b64encode(auth.encode()).decode() if auth else ""
+        self.app = app
+        self.expected = [b64encode(auth.encode()) for auth in auths]
         self._admit = TrustedHostMiddleware(self._same_origin, list(hosts), www_redirect=False)
-        self._login = HTMLResponse(_LOGIN % (_BROWSER_LOGIN if auth or accounts else _PREFECT_LOGIN))
+        self._login = HTMLResponse(_LOGIN % (_BROWSER_LOGIN if auths else _PREFECT_LOGIN))
         self._foreign = PlainTextResponse("Pages of another origin are not answered.\n", 403)
         self._denied = PlainTextResponse(
             "A password is needed: open the link that 'ferflow status' prints; for programs, "
@@ -91,10 +91,9 @@ class Guard:
         await answer(scope, receive, send)
 
     def _may_enter(self, headers: dict[bytes, bytes]) -> bool:
-        if not self.expected:
-            return not self.accounts or b"authorization" in headers
         kind, _, given = headers.get(b"authorization", b"").partition(b" ")
-        return kind.lower() == b"basic" and secrets.compare_digest(given.strip(), self.expected.encode())
+        same = [secrets.compare_digest(given.strip(), expected) for expected in self.expected]  # all, in constant time
+        return not self.expected or (kind.lower() == b"basic" and any(same))
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -108,10 +107,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--hosts", required=True, help="names to answer to, separated by commas")
     parser.add_argument("--ask", action="store_true", help="ask for $MLFLOW_TRACKING_USERNAME and …_PASSWORD")
-    parser.add_argument("--accounts", action="store_true", help="ask for a login, which the app checks")
+    parser.add_argument("--accounts", action="store_true", help="ask for a login of $FERFLOW_USERS too")
     given = parser.parse_args(argv)
-    auth = f"{os.environ['MLFLOW_TRACKING_USERNAME']}:{os.environ['MLFLOW_TRACKING_PASSWORD']}" if given.ask else ""
-    app = Guard(import_from_string(given.app)(), given.hosts.split(","), auth, given.accounts)
+    auths = [f"{os.environ['MLFLOW_TRACKING_USERNAME']}:{os.environ['MLFLOW_TRACKING_PASSWORD']}"] if given.ask else []
+    if given.accounts:
+        from mlflow_server.users import read_users
+
+        auths += [f"{user.name}:{user.password}" for user in read_users(Path(os.environ["FERFLOW_USERS"]))]
+    app = Guard(import_from_string(given.app)(), given.hosts.split(","), auths)
     uvicorn.run(app, host=given.host, port=given.port, log_level="warning", lifespan="on")
 
 

@@ -69,7 +69,7 @@ def mlflow_server(
         command = (*guarded("mlflow_server.launch:mlflow_app", host, port), "--ask")
         return Server(command, environment, url(host, port))
     environment |= _accounts(workspace)
-    command = (*guarded("mlflow_server.launch:team_app", host, port), "--accounts")
+    command = (*guarded("mlflow_server.launch:team_app", host, port), "--ask", "--accounts")
     return Server(command, environment, url(host, port))
 
 

@@ -162,16 +162,16 @@ def test_the_event_feed_takes_the_same_logins(file, login, token):
     assert seen == [token]
 
 
-def test_before_accounts_every_path_but_two_needs_some_login():
+def test_before_accounts_every_path_but_two_needs_a_login():
     """MLflow itself would answer for static files and its own settings."""
     from starlette.responses import PlainTextResponse
 
-    guard = Guard(PlainTextResponse("mlflow"), ["localhost"], accounts=True)
+    guard = Guard(PlainTextResponse("mlflow"), ["localhost"], [OWN, ANNA])
     found = {
         path: get(guard, path).status_code for path in ("/", "/static/x", "/api/2.0/mlflow/server-info", "/health")
     }
     assert found == {"/": 401, "/static/x": 401, "/api/2.0/mlflow/server-info": 401, "/health": 200}
-    assert get(guard, "/", ANNA).text == "mlflow"
+    assert [get(guard, "/", login).status_code for login in (ANNA, OWN, BEN, "anna:guessed")] == [200, 200, 401, 401]
 
 
 def test_every_name_of_the_machine_is_answered_beyond_loopback(file, tmp_path, monkeypatch):
