@@ -7,10 +7,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from fer_core.config import TrainConfig
+from fer_core.config import BackboneConfig, TrainConfig
 from fer_core.emotions import SIX
 from fer_core.errors import StoreError
-from fer_core.experiments.search.trial import TrialResult
+from fer_core.experiments.search.trial import TrialResult, TrialSpec, write_spec
 from flows.commands.runs import _full_disk_explained
 from tests.flows.test_cli import manifest, run
 
@@ -35,9 +35,11 @@ def clips(tmp_path) -> str:
     return f"manifest={manifest(tmp_path, *rows)}"
 
 
-def trial(folder: Path, **result: object) -> Path:
-    folder.mkdir()
-    (folder / "result.json").write_text(TrialResult.model_validate({"number": 0, **result}).model_dump_json())
+def trial(folder: Path, backbone: BackboneConfig | None = None, **result: object) -> Path:
+    found = TrialResult.model_validate({"number": 0, **result})
+    spec = TrialSpec(number=0, study="s", train=found.train, table=folder, folds=5, seed=0, backbone=backbone)
+    write_spec(folder, spec)
+    (folder / "result.json").write_text(found.model_dump_json())
     return folder
 
 
@@ -62,6 +64,9 @@ def test_train_asks_for_the_weights_that_its_trial_reads(tmp_path, clips):
     settings = ["--set", clips, "--set", "backbone.name=vgg16", "--set", "backbone.weights=/nowhere/vgg.safetensors"]
     assert isinstance(run("train", "--trial", unused, *settings).exception, Begun)
     assert "no weights file at /nowhere" in refused("train", "--trial", head, *settings)
+    searched = BackboneConfig(name="resnet18", weights="/nowhere/searched.pth")
+    other = trial(tmp_path / "other", backbone=searched, state="complete", train=TrainConfig())
+    assert "no weights file at /nowhere/searched.pth" in refused("train", "--trial", other, "--set", clips)
 
 
 @pytest.mark.parametrize(
