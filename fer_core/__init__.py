@@ -20,6 +20,7 @@ Follow a clip from file to verdict through the rooms, in this order; a room impo
     thesis/       the thesis's four implementations, and ours beside them
     housekeeping/ what is removed: a person, unused entries of the store
     tracking/     the only room that imports MLflow: runs, registry, the pyfunc model
+    api.py        the public Python API; the package `ferflow` re-exports it
 
 Nothing here imports Prefect; `flows/` wraps these doors. Importing this package imports nothing heavy.
 """

@@ -581,8 +581,10 @@ class ScoreConfig(Settings):
         "auto", description="Clip rule; auto: the model's own"
     )
     face_mode: Literal["auto", "per_frame", "tracked"] = Field("auto", description="Face search; auto: the model's own")
-    frames: Literal["auto", "all"] = Field(
-        "auto", description="Frames of a clip to use; auto: as many as in training; all: every selected one"
+    max_frames: int = Field(
+        -1,
+        ge=-1,
+        description="Most frames of a clip to use, evenly spaced; 0: every selected one; -1: as many as in training",
     )
     abstain_below: float = Field(
         0.0,

@@ -11,7 +11,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from fer_core.clips.clip import Clip, clip_digest
 from fer_core.config import LimitsConfig, PreprocessConfig
@@ -24,6 +24,9 @@ from fer_core.preprocess.faces import Faces, FrameStatus
 from fer_core.preprocess.store import FacesStore, cut_at
 from fer_core.preprocess.weights_file import check_weights
 from fer_core.runtime import n_cores
+
+if TYPE_CHECKING:
+    from fer_core.preprocess.decode import Media
 
 log = logging.getLogger(__name__)
 
@@ -103,6 +106,21 @@ def preprocess_batch(
                 progress(done, len(clips))
 
 
+def faces_in_memory(clip: Clip, media: Media, cfg: PreprocessConfig) -> ClipFaces:
+    """Make the faces of a clip in this process, from frames that are decoded already. The clip's apex is not used."""
+    from fer_core.preprocess.pipeline import faces_of  # imports PyAV, which this process needs for nothing else
+
+    started = time.monotonic()
+    faces, error = None, None
+    try:
+        faces = faces_of(media, -1, cfg)[0]
+        error = None if faces.n_used else faceless(faces, cfg)
+    except ClipError as exc:
+        error = exc
+    key = faces.key if faces is not None else ""
+    return ClipFaces(clip, media.digest, key, faces, error, False, time.monotonic() - started)
+
+
 def side_by_side(
     make: Callable[[Given], Made], items: Sequence[Given], workers: int, stop: Callable[[], None]
 ) -> Generator[Made, None, None]:
@@ -178,7 +196,7 @@ class _Batch:
                 faces = self._store.get(made.key) if made.error is None else None
         error = made.error
         if faces is not None and faces.n_used == 0:
-            error = _faceless(faces, self._cfg)
+            error = faceless(faces, self._cfg)
         return ClipFaces(clip, made.digest, made.key, faces, error, made.cached, made.seconds)
 
     def _key(self, clip: Clip, digest: str) -> str:
@@ -211,7 +229,7 @@ class _Batch:
             raise
 
 
-def _faceless(faces: Faces, cfg: PreprocessConfig) -> ClipError:
+def faceless(faces: Faces, cfg: PreprocessConfig) -> ClipError:
     """Return the error of a clip without a face: no face was found, or too few frames decoded to find one."""
     if not _BROKEN.intersection(faces.flags):
         smallest = round(smallest_face((faces.height, faces.width), cfg.face))

@@ -107,6 +107,11 @@ class Child:
             if line or not found:
                 return line
 
+    def start(self) -> None:
+        """Start the process unless it runs. Raises FerError if it does not start."""
+        if self._process is None or self._process.poll() is not None:
+            self._start()
+
     def end(self) -> None:
         """Kill the process even if it is busy; it is not started again.
 
@@ -199,24 +204,39 @@ class WarmChildren:
 
     Args:
         limits: limits of all batches that use these processes.
+        ready: start a process now, and one for each that ended because of a bad file, both in the background. A service
+            needs it, so that no clip waits for a start; a command that ends after its batch does not.
     """
 
-    def __init__(self, limits: LimitsConfig) -> None:
+    def __init__(self, limits: LimitsConfig, *, ready: bool = False) -> None:
         self.limits = limits
+        self._ready = ready
         self._lock = threading.Lock()
         self._idle: list[Child] = []
+        self._start: threading.Thread | None = None
         self._pid = os.getpid()
         weakref.finalize(self, _end, self._idle, self._pid)
+        self._start_one()
 
     def take(self) -> Child:
-        """Return an idle process, or a new one that starts on first use."""
+        """Return an idle process, or the one that is being started, or a new one that starts on first use."""
+        if (child := self._pop()) is not None:
+            return child
+        with self._lock:
+            start, self._start = self._start, None  # no other thread waits for this one
+        if start is not None and self._pid == os.getpid():
+            start.join()
+        return self._pop() or Child(self.limits)
+
+    def _pop(self) -> Child | None:
+        """Return an idle process if there is one."""
         with self._lock:
             if self._pid == os.getpid():
                 while self._idle:
                     child = self._idle.pop()
                     if child.reusable:
                         return child
-        return Child(self.limits)
+        return None
 
     def keep(self, child: Child) -> None:
         """Keep a process for the next batch; end it if it read a bad file, or if enough others are idle."""
@@ -225,6 +245,18 @@ class WarmChildren:
                 self._idle.append(child)
                 return
         child.end()
+        self._start_one()
+
+    def _start_one(self) -> None:
+        """Start a process in the background if one must be ready, none is idle, and none is being started."""
+        with self._lock:
+            if not self._ready or self._idle or self._pid != os.getpid() or (self._start and self._start.is_alive()):
+                return
+            self._start = threading.Thread(
+                target=_start_into, args=(weakref.ref(self), Child(self.limits)), name="start-decoding-process",
+                daemon=True,
+            )  # fmt: skip
+            self._start.start()
 
 
 class Children:
@@ -300,6 +332,16 @@ class Children:
             child = Child(self._limits) if self._warm is None else self._warm.take()
             self._all.append(child)
             return child
+
+
+def _start_into(pool: weakref.ref[WarmChildren], child: Child) -> None:
+    """Start a process and add it to the pool, unless the pool ended meanwhile."""
+    with contextlib.suppress(FerError):  # the next clip then starts its own process, and reports the error
+        child.start()
+        if (alive := pool()) is not None:
+            alive.keep(child)
+            return
+    child.end()
 
 
 def _end(children: list[Child], pid: int) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from io import BufferedReader
@@ -214,22 +214,17 @@ def _run(media: Media, chosen: np.ndarray, cfg: PreprocessConfig, spool: FacesSp
     """Add the faces of the chosen frames to the spool; return the ledger and flags."""
     finder = FaceFinder(cfg.face)
     wanted = frozenset(chosen.tolist())
-    rows: list[_Row] = []
+    rows: list[Row] = []
     for frame in media.frames(wanted.__contains__):
         if frame.index not in wanted:
             continue
-        found = None if frame.picture is None else finder.find(frame.picture)
-        status = _status(frame, found, cfg)
-        if status is FrameStatus.USED:
-            assert frame.picture is not None and found is not None
-            picture, landmarks = frame.picture, found.landmarks
-            if cfg.align == "eyes":
-                picture, landmarks = level(picture, found)
-            spool.pixels.append(resize(equalize_by(crop(picture, found.box), cfg.equalize), cfg.size))
-            if landmarks is not None:
-                spool.points.append(in_box(landmarks.points, found.box))
-        rows.append(_Row.of(frame, status, found))
-    ledger = _ledger(rows, measured=cfg.face.landmarks == "yes")
+        seen = face_in(frame, finder, cfg)
+        if seen.face is not None:
+            spool.pixels.append(seen.face)
+            if seen.points is not None:
+                spool.points.append(seen.points)
+        rows.append(seen.row)
+    ledger = ledger_of(rows, measured=cfg.face.landmarks == "yes")
     flags = set(finder.flags)
     sides = ledger.box[ledger.used][:, 2]
     if len(sides) and np.median(sides) < SMALL_FACE:
@@ -239,17 +234,7 @@ def _run(media: Media, chosen: np.ndarray, cfg: PreprocessConfig, spool: FacesSp
     return ledger, flags
 
 
-def _status(frame: Frame, found: Detection | None, cfg: PreprocessConfig) -> FrameStatus:
-    if frame.picture is None:
-        return FrameStatus.DECODE_ERROR
-    if found is None:
-        return FrameStatus.NO_FACE
-    if found.weight < cfg.face.min_weight:
-        return FrameStatus.LOW_WEIGHT
-    return FrameStatus.NOT_A_FACE if found.is_rejected(cfg.face) else FrameStatus.USED
-
-
-class _Row(NamedTuple):
+class Row(NamedTuple):
     """A row of the ledger; without the picture and the points, so that memory does not grow with the clip."""
 
     frame: int
@@ -260,13 +245,55 @@ class _Row(NamedTuple):
     measures: tuple[float, ...]
 
     @classmethod
-    def of(cls, frame: Frame, status: FrameStatus, found: Detection | None) -> _Row:
+    def of(cls, frame: Frame, status: FrameStatus, found: Detection | None) -> Row:
+        """Return the row of a frame; without a detection its box is zeros."""
         found = found or Detection((0, 0, 0, 0), 0.0)
         known = (np.nan,) * len(MEASURES) if found.landmarks is None else tuple(measures(found.landmarks).tolist())
         return cls(frame.index, frame.time_s, status, found.box, found.weight, known)
 
 
-def _ledger(rows: list[_Row], measured: bool) -> Ledger:
+class Seen(NamedTuple):
+    """What was found in a frame: its row, and if the face is used, (size, size) uint8 pixels and its points, if any."""
+
+    row: Row
+    face: np.ndarray | None = None
+    points: np.ndarray | None = None
+
+
+def face_in(frame: Frame, finder: FaceFinder, cfg: PreprocessConfig) -> Seen:
+    """Return what the next frame of a clip shows.
+
+    Args:
+        finder: finder of this clip, which has seen the frames before.
+    """
+    if frame.picture is None:
+        return Seen(Row.of(frame, FrameStatus.DECODE_ERROR, None))
+    found = finder.find(frame.picture)
+    status = _status(found, cfg)
+    row = Row.of(frame, status, found)
+    if status is not FrameStatus.USED or found is None:
+        return Seen(row)
+    picture, landmarks = frame.picture, found.landmarks
+    if cfg.align == "eyes":
+        picture, landmarks = level(picture, found)
+    face = resize(equalize_by(crop(picture, found.box), cfg.equalize), cfg.size)
+    return Seen(row, face, None if landmarks is None else in_box(landmarks.points, found.box))
+
+
+def _status(found: Detection | None, cfg: PreprocessConfig) -> FrameStatus:
+    if found is None:
+        return FrameStatus.NO_FACE
+    if found.weight < cfg.face.min_weight:
+        return FrameStatus.LOW_WEIGHT
+    return FrameStatus.NOT_A_FACE if found.is_rejected(cfg.face) else FrameStatus.USED
+
+
+def ledger_of(rows: Sequence[Row], measured: bool) -> Ledger:
+    """Return the ledger of some frames.
+
+    Args:
+        measured: True if landmarks were looked for.
+    """
     return Ledger(
         frame=np.array([row.frame for row in rows], dtype=np.int32),
         time_s=np.array([row.time_s for row in rows], dtype=np.float32),

@@ -30,7 +30,8 @@ from fer_core.models.base import FrameView
 from fer_core.models.bundle import ModelBundle, was_trained_on
 from fer_core.models.svm import SupportVectorsClassifier
 from fer_core.models.verdict import apply_temperature, judge
-from fer_core.preprocess.batch import ClipFaces, preprocess_batch
+from fer_core.preprocess.arrays import FramesInMemory
+from fer_core.preprocess.batch import ClipFaces, faces_in_memory, preprocess_batch
 from fer_core.preprocess.changes import Change
 from fer_core.preprocess.children import WarmChildren
 from fer_core.preprocess.faces import Faces, Ledger
@@ -154,6 +155,12 @@ class ClipScore:
         """Mean number of frames per second; NaN if the duration is unknown."""
         return self.n_frames / self.duration_s if self.duration_s > 0 else float("nan")
 
+    @property
+    def by_class(self) -> dict[str, float]:
+        """Calibrated probability of every class, by its name; NaN without a prediction."""
+        values = [float("nan")] * len(self.classes) if self.probabilities is None else self.probabilities.tolist()
+        return {str(name): value for name, value in zip(self.classes, values, strict=True)}
+
 
 class ClipScorer:
     """A loaded model that scores clips.
@@ -164,6 +171,8 @@ class ClipScorer:
         limits: limits of one clip; files are decoded in child processes with these limits.
         store_root: folder in which faces and features are stored for later; None: they are not stored.
         name, version: of the registered model, for the results.
+        warm: decoding processes under the same limits that other scorers use too; None: this scorer has its own.
+        ready: start a decoding process now, and keep one ready; see `WarmChildren`.
     Raises:
         ConfigError: the model cannot be used with this rule, or cannot be explained.
         WeightsError: a network that makes the model's faces was not fetched on this machine; it names the command.
@@ -178,6 +187,8 @@ class ClipScorer:
         store_root: Path | None = None,
         name: str = "",
         version: str = "",
+        warm: WarmChildren | None = None,
+        ready: bool = False,
     ) -> None:
         cfg = cfg or ScoreConfig()
         facts = bundle.facts
@@ -199,7 +210,8 @@ class ClipScorer:
             self.preprocess = self.preprocess.model_copy(update={"apex": "estimate"})
         check_weights(self.preprocess, points=of_points(bundle.classifier.descriptors))
         self._store_root = store_root
-        self._warm = WarmChildren(self.limits)  # starting a child process takes longer than most clips
+        # starting a child process takes longer than most clips
+        self.warm = warm or WarmChildren(self.limits, ready=ready)
         self._features = None if store_root is None or self.in_windows else FeatureStore(store_root)
         self._selected = _overridden(facts.preprocess, cfg)  # the frames of a clip's own verdict
 
@@ -327,6 +339,20 @@ class ClipScorer:
         item = Item(clip) if isinstance(clip, Clip) else named(str(clip))
         return next(self.score_many([item]))
 
+    def score_frames(self, frames: Sequence[np.ndarray], *, rate: float = 0.0, name: str = "frames") -> ClipScore:
+        """Score the frames of one clip that are decoded already, in this process.
+
+        Args:
+            frames: the clip's frames in order, each (height, width) grey or (height, width, 3) RGB, uint8.
+            rate: frames per second, for the times in the result; 0: unknown.
+            name: id of the clip in the result.
+        Raises:
+            ShapeError: a frame has another shape or type, or there are no frames.
+        """
+        media, clip = FramesInMemory(frames, rate), Clip(id=name, path=Path(name))
+        whole = faces_in_memory(clip, media, course_config(self.preprocess)) if self.needs_course else None
+        return self.score_faces(faces_in_memory(clip, media, self.preprocess), whole)
+
     def score_many(
         self,
         items: Sequence[Item],
@@ -355,7 +381,7 @@ class ClipScorer:
     ) -> Generator[ClipScore, None, None]:
         for root, group in itertools.groupby(items, key=lambda item: item.root):
             for made in self._made(list(group), store, root, change):
-                yield self._row(*made)
+                yield self.score_faces(*made)
 
     def _made(
         self, items: Sequence[Item], store: FacesStore, root: Path | None, change: Change | None
@@ -365,7 +391,7 @@ class ClipScorer:
         known = {item.clip.path: item.digest for item in items if item.digest}
 
         def faces(cfg: PreprocessConfig) -> Iterator[ClipFaces]:
-            return preprocess_batch(clips, cfg, self.limits, store, root, warm=self._warm, digests=known, change=change)
+            return preprocess_batch(clips, cfg, self.limits, store, root, warm=self.warm, digests=known, change=change)
 
         made = faces(self.preprocess)
         if not self.needs_course or self.in_windows:
@@ -382,7 +408,12 @@ class ClipScorer:
         with tempfile.TemporaryDirectory(prefix="ferflow-faces-") as folder:
             yield FacesStore(Path(folder))
 
-    def _row(self, made: ClipFaces, whole: ClipFaces | None) -> ClipScore:
+    def score_faces(self, made: ClipFaces, whole: ClipFaces | None = None) -> ClipScore:
+        """Return the row of a clip from its faces, or from the error that it has instead.
+
+        Args:
+            whole: the faces of the clip's whole course; required if `needs_course`.
+        """
         error = made.error or (whole.error if whole else None)
         if made.faces is None or error is not None:
             assert error is not None
@@ -521,8 +552,8 @@ def _overridden(preprocess: PreprocessConfig, cfg: ScoreConfig) -> PreprocessCon
     changes: dict[str, Any] = {}
     if cfg.face_mode != "auto":
         changes["face"] = preprocess.face.model_copy(update={"mode": cfg.face_mode})
-    if cfg.frames == "all":
-        changes["max_frames"] = 0
+    if cfg.max_frames >= 0:
+        changes["max_frames"] = cfg.max_frames
     return preprocess.model_copy(update=changes)
 
 

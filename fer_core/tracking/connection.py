@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from filelock import FileLock
+from pydantic import ValidationError
 
 from fer_core.config import TrackingConfig
 from fer_core.databases import check_database, wait_for_restarts, with_driver
-from fer_core.errors import FerError, TrackingError
+from fer_core.errors import ConfigError, FerError, TrackingError
 from fer_core.tracking.relocation import ARTIFACTS, check_in_place
 
 if TYPE_CHECKING:
@@ -65,6 +66,22 @@ class Tracking:
         if not _is_server(self.uri):
             return ""
         return f"{without_secrets(self.uri.rstrip('/'))}/#/experiments/{self.experiment_id}/runs/{run_id}"
+
+
+def of_environment(cfg: TrackingConfig) -> TrackingConfig:
+    """Return the settings with `uri: auto` replaced by $MLFLOW_TRACKING_URI if that is set.
+
+    Raises:
+        ConfigError: the variable holds no address of MLflow.
+    """
+    given = os.environ.get(TRACKING_URI, "").strip()
+    if cfg.uri != "auto" or not given:
+        return cfg
+    try:
+        return TrackingConfig.model_validate({**cfg.model_dump(), "uri": given})
+    except ValidationError as exc:
+        reason = exc.errors()[0]["msg"].removeprefix("Value error, ")
+        raise ConfigError(f"${TRACKING_URI} cannot be used: {reason}") from exc
 
 
 def connect(cfg: TrackingConfig, workspace: Path) -> Tracking:

@@ -75,5 +75,6 @@ def _signature(bundle: ModelBundle) -> ModelSignature:
     kinds |= dict.fromkeys(("path", "status", "emotion", "reason"), "string")
     inputs = Schema([ColSpec("string", "path", required=False), ColSpec("binary", "video", required=False)])
     outputs = Schema([ColSpec(kinds.get(name, "double"), name) for name in door.output_columns(bundle.classes)])
-    params = ParamSchema([ParamSpec(name, "string", choices[0]) for name, choices in door.PARAMS.items()])
+    types = {str: "string", int: "long"}
+    params = ParamSchema([ParamSpec(name, types[type(value)], value) for name, value in door.PARAMS.items()])
     return ModelSignature(inputs=inputs, outputs=outputs, params=params)

@@ -21,13 +21,14 @@ from mlflow.pyfunc import PyFuncModel, PythonModel
 
 if TYPE_CHECKING:
     from fer_core.scoring.inputs import Item
-    from fer_core.scoring.scorer import ClipScore
+    from fer_core.scoring.scorer import ClipScore, ClipScorer
 
 # Packages that the verdicts depend on: OpenCV 5 has no Viola-Jones; older decoders and loaders have security holes.
 FLOORS = {"cv2": (4, 12), "av": (18, 1), "torch": (2, 10), "safetensors": (0, 5)}
 CEILINGS = {"cv2": (5,)}
 FORMAT = 3
-PARAMS = {"frames": ("auto", "all")}  # parameters of predict: name -> choices, the default first; see `ScoreConfig`
+# Parameters of predict, with their defaults; see `ScoreConfig`. The signature gives each the type of its default.
+PARAMS: dict[str, str | int] = {"rule": "auto", "max_frames": -1, "device": "auto"}
 ROOT = "FERFLOW_SCORE_ROOT"  # folder that must contain every `path`
 NEEDS = 'a DataFrame or a list of dicts with a column "path" (of files on this machine) or "video" (bytes)'
 
@@ -53,7 +54,6 @@ class EmotionModel(PythonModel):
         check_packages()  # imports torch
         folder = Path(context.artifacts["weights"]).parent
         try:
-            from fer_core.config import ScoreConfig
             from fer_core.models.bundle import read_bundle
             from fer_core.models.record import FORMAT as readable
             from fer_core.runtime import resolve_device
@@ -63,14 +63,10 @@ class EmotionModel(PythonModel):
         if readable != FORMAT:
             raise RuntimeError(f"{_foreign()} reads model format {readable}, this one is {FORMAT}; {_REMEDY}")
         known = context.model_config or {}
-        device = resolve_device(known.get("device", "auto"), "model_config device")
-        bundle = read_bundle(folder, device=device)
-        self.scorers = {
-            frames: ClipScorer(
-                bundle, ScoreConfig(frames=frames), name=known.get("name", ""), version=known.get("version", "")
-            )
-            for frames in PARAMS["frames"]
-        }
+        self.folder, self.name, self.version = folder, known.get("name", ""), known.get("version", "")
+        self.device = resolve_device(known.get("device", "auto"), "model_config device")
+        self.bundles = {self.device: read_bundle(folder, device=self.device)}
+        self.scorer = ClipScorer(self.bundles[self.device], name=self.name, version=self.version, ready=True)
 
     def predict(self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:
         """Return one row per clip, in order; a clip that cannot be scored has a status and a reason.
@@ -79,17 +75,49 @@ class EmotionModel(PythonModel):
             model_input: rows with `path`, a video file or frame folder, or `video`, the bytes of a video file. If
                 FERFLOW_SCORE_ROOT names a folder, paths are relative to it and must not lead out of it. A server
                 without this variable reads no paths.
-            params: `frames`: `all` reads every selected frame of a clip, `auto` as many as in training.
+            params: `max_frames`: most frames of a clip to read; 0: every selected one, -1: as many as in training.
+                `rule`: how frames are joined, `auto` or one of `majority_vote`, `mean_scores`, `log_mean_scores`.
+                `device`: `cpu`, `cuda`, `mps`, or `auto`, the one that the model was loaded on.
         Raises:
-            MlflowException: input or params have another form.
+            MlflowException: input or params have another form, or the model or machine does not support them.
         """
-        scorer = self.scorers[_checked(params or {})["frames"]]
+        scorer = self._scorer(_checked(params or {}))
         with tempfile.TemporaryDirectory(prefix="ferflow-clips-") as folder:
             largest = scorer.limits.max_bytes
             items = [_item(row, Path(folder) / f"{i}", largest) for i, row in enumerate(_rows(model_input))]
             records = [_record(row) for row in scorer.score_many(items)]
         table = pd.DataFrame(records, columns=output_columns(scorer.classes))
         return table.astype(object).where(table.notna(), None) if _served() else table  # JSON has null, but no NaN
+
+    def _scorer(self, params: dict[str, Any]) -> ClipScorer:
+        """Return a scorer for checked params; all scorers share the model of a device, and the decoding processes."""
+        from pydantic import ValidationError
+
+        from fer_core.config import ScoreConfig
+        from fer_core.errors import ConfigError
+        from fer_core.models.bundle import read_bundle
+        from fer_core.runtime import resolve_device
+        from fer_core.scoring.scorer import ClipScorer
+
+        try:
+            cfg = ScoreConfig(**params)
+            device = self.device if cfg.device == "auto" else resolve_device(cfg.device, "param 'device'")
+            if device not in self.bundles:
+                self.bundles[device] = read_bundle(self.folder, device=device)
+            return ClipScorer(
+                self.bundles[device],
+                cfg,
+                limits=self.scorer.limits,
+                name=self.name,
+                version=self.version,
+                warm=self.scorer.warm,
+            )
+        except ValidationError as exc:
+            first = exc.errors()[0]
+            name, value = first["loc"][0], first["input"]
+            raise MlflowException.invalid_parameter_value(f"param {name!r} is {value!r}: {first['msg']}") from exc
+        except ConfigError as exc:
+            raise MlflowException.invalid_parameter_value(str(exc)) from exc
 
 
 def check_packages() -> None:
@@ -119,25 +147,21 @@ _REMEDY = "load the model in a fresh process, before any other ferflow is import
 
 
 def _checked(params: dict[str, Any]) -> dict[str, Any]:
-    """Return the value of every parameter, given or default.
+    """Return the value of every parameter, given or default; `ScoreConfig` checks the values.
 
     MLflow drops parameters that the signature does not name, so the caller's own arguments are read from its frame.
 
     Raises:
-        MlflowException: a name or a value is unknown.
+        MlflowException: a name is unknown.
     """
     frame = inspect.currentframe()
     while frame is not None and frame.f_code is not PyFuncModel.predict.__code__:
         frame = frame.f_back
     given = {**params, **((frame.f_locals["params"] or {}) if frame is not None else {})}
-    for name, value in given.items():
+    for name in given:
         if name not in PARAMS:
             raise MlflowException.invalid_parameter_value(f"there is no param {name!r}; there are {', '.join(PARAMS)}")
-        if value not in PARAMS[name]:
-            raise MlflowException.invalid_parameter_value(
-                f"param {name!r} is {value!r}; it may be {' or '.join(PARAMS[name])}"
-            )
-    return {name: choices[0] for name, choices in PARAMS.items()} | given
+    return PARAMS | given
 
 
 def _item(row: dict[str, Any], place: Path, max_bytes: int) -> Item:
@@ -205,13 +229,12 @@ def _rows(model_input: Any) -> list[dict[str, Any]]:
 def _record(row: ClipScore) -> dict[str, Any]:
     from fer_core.scoring.inputs import printable
 
-    shares = [float("nan")] * len(row.classes) if row.probabilities is None else row.probabilities.tolist()
     return {
         "path": printable(row.clip),
         "status": row.status.value,
         "emotion": str(row.emotion) if row.emotion else None,
         "confidence": row.confidence,
-        **{str(c): p for c, p in zip(row.classes, shares, strict=True)},
+        **row.by_class,
         "abstained": row.abstained,
         "frames": row.n_used,
         "reason": printable(row.reason),

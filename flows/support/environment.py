@@ -6,13 +6,11 @@ import logging
 import os
 from pathlib import Path
 
-from pydantic import ValidationError
-
-from fer_core.config import RunConfig, TrackingConfig
+from fer_core.config import RunConfig
 from fer_core.databases import without_password
 from fer_core.errors import ConfigError
 from fer_core.runtime import resolve_workspace
-from fer_core.tracking.connection import TRACKING_URI
+from fer_core.tracking.connection import TRACKING_URI, of_environment
 from mlflow_server.address import PREFECT_AUTH, credentials, running
 
 PREFECT_S = 5.0  # time limit for the answer of a Prefect server
@@ -52,24 +50,12 @@ def settle(config: RunConfig) -> RunConfig:
     """
     logging.getLogger("fer_core").setLevel(logging.INFO)
     workspace = resolve_workspace(config.workspace)
-    tracking = _of_the_user(config.tracking)
+    tracking = of_environment(config.tracking)
     local = tracking.uri == "auto" or tracking.uri.startswith("http://")
     if local and (servers := running(workspace)) and tracking.uri in ("auto", servers.mlflow):
         tracking = tracking.model_copy(update={"uri": servers.mlflow})
         os.environ.update({name: value for name, value in credentials(workspace).items() if name != PREFECT_AUTH})
     return config.model_copy(update={"workspace": str(workspace), "tracking": tracking})
-
-
-def _of_the_user(tracking: TrackingConfig) -> TrackingConfig:
-    """Return the settings with `uri: auto` replaced by $MLFLOW_TRACKING_URI if that is set."""
-    given = os.environ.get(TRACKING_URI, "").strip()
-    if tracking.uri != "auto" or not given:
-        return tracking
-    try:
-        return TrackingConfig.model_validate({**tracking.model_dump(), "uri": given})
-    except ValidationError as exc:
-        reason = exc.errors()[0]["msg"].removeprefix("Value error, ")
-        raise ConfigError(f"${TRACKING_URI} cannot be used: {reason}") from exc
 
 
 def where_runs_go(config: RunConfig) -> str:

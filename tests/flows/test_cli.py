@@ -20,7 +20,7 @@ from typer.testing import CliRunner
 from fer_core.config import RunConfig, load_config
 from fer_core.errors import DataError
 from flows.cli import app
-from flows.commands.session import Session, _plain, command, printable
+from flows.commands.session import Session, _Lines, _plain, command, duration, printable
 
 HEADER = "clip,path,subject,label,dataset,split\n"
 
@@ -248,7 +248,7 @@ def test_config_can_be_fed_back(tmp_path):
         (("score", "film.mp4", "--out", "out"), "preprocess.face.min_size=0.1"),
         (("promote",), "train.lr=0.1"),
         (("preprocess",), "train.lr=0.1"),
-        (("search",), "score.frames=all"),
+        (("search",), "score.max_frames=0"),
         (("train",), "promote.force=true"),
         (("compare",), "score.device=cpu"),
         (("data", "merge", "a.csv", "--out", "b.csv"), "split.test=0.5"),
@@ -330,3 +330,26 @@ def test_progress_is_shown_on_a_terminal_only(ferflow, tmp_path):
     assert "Reading clips.csv" in os.read(ours, 65536).decode()
     os.close(ours)
     assert json.loads(done.stdout)["same_data"] is True
+
+
+def test_progress_in_a_log_file_is_a_line_every_half_minute(monkeypatch):
+    clock, lines = [0.0], []
+    monkeypatch.setattr("flows.commands.session.time.monotonic", lambda: clock[0])
+    progress = _Lines(lines.append)
+    for done in range(0, 101):
+        progress.move("Scoring", done, 400)
+        clock[0] += 1.0
+    assert lines == ["Scoring: 30 of 400, 6 min 10 s left", "Scoring: 60 of 400, 5 min 40 s left",
+                     "Scoring: 90 of 400, 5 min 10 s left"]  # fmt: skip
+
+
+@pytest.mark.parametrize(("seconds", "text"), [(0.4, "0 s"), (59.6, "1 min 0 s"), (3600 * 2 + 300, "2 h 5 min")])
+def test_durations_are_read_at_a_glance(seconds, text):
+    assert duration(seconds) == text
+
+
+def test_command_ends_with_the_next_one_in_the_same_settings(tmp_path):
+    out = tmp_path / "a b"
+    done = run("data", "synth", out, "--subjects", 1, "--workspace", tmp_path / "w", "--set", "limits.workers=1")
+    settings = f"--set limits.workers=1 --workspace {tmp_path / 'w'}"
+    assert done.stdout.splitlines()[-1] == f"Next, the best settings: ferflow search '{out}/manifest.csv' {settings}"

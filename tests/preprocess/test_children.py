@@ -250,6 +250,16 @@ def test_a_batch_closed_early_keeps_no_child_that_is_at_work(
 
 
 @linux
+def test_a_pool_that_must_be_ready_starts_a_child_before_it_is_asked(store: FacesStore, film: Path) -> None:
+    made = WarmChildren(LIMITS, ready=True)
+    child = made.take()  # waits for the start, and starts no second one
+    assert child.reusable
+    made.keep(child)
+    assert made.take() is child
+    child.end()
+
+
+@linux
 def test_warm_children_end_with_what_keeps_them(store: FacesStore, film: Path) -> None:
     warm = WarmChildren(LIMITS)
     assert faces_made(film, store, warm) is None

@@ -147,7 +147,7 @@ def test_fault_89_scores_that_are_no_numbers_are_a_crash_not_a_class(tmp_path, v
 
 
 def test_all_frames_are_read_where_that_is_asked_for(bundle, scorer, videos, good):
-    all_frames = ClipScorer(bundle, ScoreConfig(frames="all"), limits=LIMITS)
+    all_frames = ClipScorer(bundle, ScoreConfig(max_frames=0), limits=LIMITS)
     assert bundle.facts.preprocess.max_frames == 6
     long = all_frames.score(videos / "half.mp4")
     assert (long.n_selected, scorer.score(videos / "half.mp4").n_selected) == (8, 6)

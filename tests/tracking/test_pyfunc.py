@@ -23,6 +23,7 @@ import torch
 from mlflow.exceptions import MlflowException
 
 import fer_core
+from fer_core.config import ScoreConfig
 from fer_core.errors import ConfigError, RegistryError
 from fer_core.runtime import child_environment, n_cores
 from fer_core.scoring.scorer import ClipScorer
@@ -247,7 +248,7 @@ def test_mlflow_serves_the_model_below_its_root_alone(served, paths):
     ("body", "sentence"),
     [
         ({"dataframe_records": [{"clip": "a.mp4"}]}, "path"),
-        ({"dataframe_records": [{"path": "a.mp4"}], "params": {"frames": "some"}}, "frames"),
+        ({"dataframe_records": [{"path": "a.mp4"}], "params": {"max_frames": "some"}}, "max_frames"),
         ({"inputs": {}}, "path"),
     ],
     ids=["column", "param", "empty"],
@@ -279,27 +280,47 @@ def test_root_holds_where_nothing_is_served_too(model, paths, monkeypatch):
 @pytest.mark.parametrize(
     ("params", "sentence"),
     [
-        ({"frames": "most"}, "param 'frames' is 'most'; it may be auto or all"),
-        ({"framez": "all"}, "there is no param 'framez'; there are frames"),
-        ({"frames": "all", "rule": "mean_scores"}, "there is no param 'rule'; there are frames"),
+        ({"max_frames": -2}, "param 'max_frames' is -2: Input should be greater than or equal to -1"),
+        ({"rule": "best"}, "param 'rule' is 'best': Input should be 'auto', 'majority_vote', .*"),
+        ({"device": "tpu"}, "param 'device' is 'tpu': Input should be .*"),
+        ({"device": "mps"}, "param 'device' is 'mps', but torch sees no Apple GPU; use 'auto' or 'cpu'"),
+        ({"framez": 2}, "there is no param 'framez'; there are rule, max_frames, device"),
     ],
 )
 def test_unknown_params_and_values_are_refused_in_one_sentence(model, ask, paths, params, sentence):
     with pytest.raises(MlflowException, match=f"^{sentence}$"):
         model.predict(pd.DataFrame({"path": paths[:1]}), params=params)
     status, text = ask({"path": "x"}, **params)
-    assert status == 400 and sentence in text and "Traceback" not in text
+    assert status == 400 and re.search(sentence, json.loads(text)["message"]) and "Traceback" not in text
+
+
+def test_param_of_another_type_is_refused(model, ask, paths):
+    status, text = ask({"path": "x"}, max_frames="many")
+    assert status == 400 and "max_frames" in json.loads(text)["message"]
+
+
+def test_signature_names_the_params_and_their_types(model):
+    params = {param.name: (param.dtype.name, param.default) for param in model.metadata.get_params_schema()}
+    assert params == {"rule": ("string", "auto"), "max_frames": ("long", -1), "device": ("string", "auto")}
 
 
 def test_all_frames_are_read_where_params_ask_for_them(model, ask, long_film, registered, monkeypatch):
     monkeypatch.setenv("FERFLOW_SCORE_ROOT", str(long_film.parent))
     clip = pd.DataFrame({"path": [str(long_film)]})
     assert registered.bundles[0].facts.preprocess.max_frames == 6
-    assert list(model.predict(clip)["frames"]) == list(model.predict(clip, params={"frames": "auto"})["frames"]) == [6]
-    assert list(model.predict(clip, params={"frames": "all"})["frames"]) == [10]
+    assert list(model.predict(clip)["frames"]) == list(model.predict(clip, params={"max_frames": -1})["frames"]) == [6]
+    assert list(model.predict(clip, params={"max_frames": 0})["frames"]) == [10]
+    assert list(model.predict(clip, params={"max_frames": 3})["frames"]) == [3]
     video = {"video": base64.b64encode(long_film.read_bytes()).decode()}
-    (row,) = json.loads(ask(video, frames="all")[1])["predictions"]
+    (row,) = json.loads(ask(video, max_frames=0)[1])["predictions"]
     assert row["frames"] == 10
+
+
+def test_rule_of_the_params_joins_the_frames(model, long_film, registered):
+    clip = pd.DataFrame({"path": [str(long_film)]})
+    votes = model.predict(clip, params={"rule": "majority_vote"}).iloc[0]
+    row = ClipScorer(registered.bundles[0], ScoreConfig(rule="majority_vote")).score(long_film)
+    assert np.allclose([votes[str(c)] for c in row.classes], row.probabilities, atol=1e-6)
 
 
 def test_gpu_that_is_asked_for_and_missing_is_told(registered):
