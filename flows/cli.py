@@ -14,7 +14,20 @@ import typer
 from typer.core import TyperGroup
 
 from fer_core import __version__
-from flows.commands import compare, config, data, doctor, forget, frames, reproduce, runs, servers, store, weights
+from flows.commands import (
+    compare,
+    config,
+    data,
+    doctor,
+    forget,
+    frames,
+    lists,
+    reproduce,
+    runs,
+    servers,
+    store,
+    weights,
+)  # fmt: skip
 from flows.commands.session import INTERRUPTED, TERMINATED
 
 app = typer.Typer(
@@ -65,6 +78,12 @@ weights_app = typer.Typer(cls=_ListByDefault, help="Networks that know faces, fr
 for name, function in (("list", weights.listed), ("fetch", weights.fetch)):
     weights_app.command(name)(function)
 app.add_typer(weights_app, name="weights")
+
+
+list_app = typer.Typer(help="What there is, and what each cost: versions, trials, runs.", no_args_is_help=True)
+for function in (lists.versions, lists.trials, lists.runs):
+    list_app.command()(function)
+app.add_typer(list_app, name="list")
 
 
 def main() -> None:

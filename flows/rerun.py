@@ -63,7 +63,7 @@ def rerun_flow(run_id: str = "", manifest: str = "", config: RunConfig = RunConf
         raise DataError(
             f"run {run_id} was made of data {recorded.fingerprint[:12]}, but {again.manifest or workspace.manifest} is "
             f"now {prepared.fingerprint[:12]}: clips, labels, subjects or sides have changed, or clips cannot be read; "
-            "restore them, or name the manifest of that time with --manifest"
+            "restore them, or name the manifest of that time behind the run"
         )
     data = prepare_table(again, prepared, extra)
     with start_run(tracking, f"again {recorded.name}", tags={"reproduces": run_id}) as run:

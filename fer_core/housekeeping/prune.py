@@ -94,7 +94,7 @@ def _in_use(
     cuts: dict[str, set[int]] = {}  # content digest -> frames at which it may have been cut, see `cut_at`
     for path in manifests:
         if not path.is_file():
-            raise DataError(f"no manifest at {path}; name the lists of clips in use by --manifest FILE")
+            raise DataError(f"no manifest at {path}; name the manifests in use: ferflow store CSV ...")
         listed = read_manifest(path, labelled=False, subject="none", classes=None)
         digests = content_digests(listed, progress)
         ids |= digests.keys()

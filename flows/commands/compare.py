@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from fer_core.errors import ConfigError
 from fer_core.model_names import compared_names
 from flows.commands.runs import backbone_checked, dataset_checked, run_flow, settled
 from flows.commands.session import Session, command
@@ -20,8 +21,9 @@ def compare(
     models: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="MODEL...",
-            help=f"{' '.join(compared_names())}; the others are compared with the first. None: all.",
+            metavar="[CSV] [MODEL...]",
+            help=f"A manifest, whose name ends in .csv; default: that of the settings. Then models: "
+            f"{' '.join(compared_names())}; the others are compared with the first. None: all.",
             show_default=False,
         ),
     ] = None,
@@ -43,7 +45,11 @@ def compare(
     from fer_core.dataset.load import labelled_clips
     from fer_core.models.registry import joint_requirements, models_of
 
-    config = settled(session)
+    lists = [Path(word) for word in models or [] if word.lower().endswith(".csv")]
+    if len(lists) > 1:
+        raise ConfigError(f"name one manifest, not {', '.join(map(str, lists))}; 'ferflow data merge' joins them")
+    models = [word for word in models or [] if not word.lower().endswith(".csv")]
+    config = settled(session, manifest=lists[0] if lists else None)
     chosen = models_of(models or compared_names(), config.train)  # refuse an unknown name before anything is done
     if external:
         labelled_clips(external, None)  # a file that cannot be read is refused first
@@ -59,4 +65,5 @@ def compare(
     rows, others = numbers["rows"], (numbers["external"] or {}).get("rows", [])
     for table in filter(None, (rows, others)):
         session.table("", list(table[0]), [list(row.values()) for row in table])
+    session.next("a candidate of the best one", "train", *lists, "--model", "NAME")
     return {**result, "rows": rows, "external": others}

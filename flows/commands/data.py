@@ -126,6 +126,7 @@ def scan(
     session.say_lines(f"Note: {warning}" for warning in found.warnings)
     session.say(f"redistribute: {'yes' if found.redistribute else 'no (pictures of faces stay on this machine)'}")
     session.say(f"Written: {out}")
+    session.next("what is in it, on one page", "data", "card", out)
     return {
         "database": database,
         "out": str(out),
@@ -169,6 +170,7 @@ def merge(
     if left_out:
         session.say(f"Left out by caps and balance: {left_out} clips")
     session.say(f"Written: {out}")
+    session.next("sides that share no person", "data", "split", out, "--out", "SPLIT.csv")
     return {
         "out": str(out),
         "clips": len(merged),
@@ -234,6 +236,7 @@ def split(
     if report.repeated:
         session.say(f"Note: {len(report.repeated)} clips repeat another's content; each counts twice")
     session.say(f"Written: {', '.join(map(str, records))}; beside each, how it was made (.split.json)")
+    session.next("the best settings", "search", next(iter(records)))
     return {
         "splits": [{"out": str(path), **asdict(record)} for path, record in records.items()],
         "compared": report.n_hashed,
@@ -276,6 +279,7 @@ def diff(
     session.say_lines(f"+ {clip}" for clip in found.added)
     session.say_lines(f"= {old} -> {new}" for old, new in found.renamed)
     session.say_lines(f"~ {c.clip}: {c.field} {c.before or '(none)'} -> {c.after or '(none)'}" for c in found.changed)
+    session.next("what is in the newer one, on one page", "data", "card", after)
     return {"fingerprints": prints, "same_data": same, "not_compared": unread, **asdict(found)}
 
 
@@ -292,6 +296,7 @@ def synth(
     with session.progress("Drawing clips") as progress:
         manifest = synthesize(out, subjects, seed, session.config.limits.workers, progress)
     session.say(f"{len(manifest)} synthetic clips of {len(manifest.subjects)} subjects: {out / 'manifest.csv'}")
+    session.next("the best settings", "search", out / "manifest.csv")
     return {"manifest": str(out / "manifest.csv"), "clips": len(manifest), "subjects": len(manifest.subjects)}
 
 

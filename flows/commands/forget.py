@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from flows.commands.session import Session, command
+from flows.commands.session import RunManifest, Session, command
 
 if TYPE_CHECKING:
     from fer_core.config import RunConfig
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 def forget(
     session: Session,
     subject: Annotated[str, typer.Argument(help="Subject as in the manifest: <dataset>:<id>.", show_default=False)],
+    manifest: RunManifest = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only list what would be removed and what would stay.")
     ] = False,
@@ -27,14 +28,14 @@ def forget(
     from fer_core.workspace import Workspace
     from flows.support.environment import settle
 
-    config = settle(session.config)
+    config = settle(session.with_manifest(manifest))
     workspace = Workspace.open(config.workspace)
-    manifest = Path(config.manifest).expanduser() if config.manifest else workspace.manifest
-    found = forget_subject(subject, manifest, workspace, dry_run)
+    rows_of = Path(config.manifest).expanduser() if config.manifest else workspace.manifest
+    found = forget_subject(subject, rows_of, workspace, dry_run)
     versions, unknown = _versions(config, subject)
     done = "would go" if dry_run else "removed"
     session.table(
-        f"{subject}: {done}", ("kind", "entries"), [*found.removed.items(), (f"rows of {manifest}", found.rows)]
+        f"{subject}: {done}", ("kind", "entries"), [*found.removed.items(), (f"rows of {rows_of}", found.rows)]
     )
     remaining = {
         "file of theirs, yours to delete": [str(clip.path) for clip in found.clips],
@@ -50,6 +51,10 @@ def forget(
     session.say_lines(f"Remains, {what}: {name}" for what, names in remaining.items() for name in names)
     if found.rows and not dry_run:
         session.say("The data have another fingerprint now: split them again, and train without them.")
+    if dry_run:
+        session.next("their removal", "data", "forget", subject, manifest)
+    else:
+        session.next("what is stored", "store")
     return {
         "subject": subject,
         "dry_run": dry_run,

@@ -38,6 +38,7 @@ def frames(
     session.say(
         f"{n_frames} frames of {len(rows) - len(bad)} videos in {out}; {before} were there, {n_lost} frames lost"
     )
+    session.next("a manifest of them", "data", "scan", "folder", out, "--out", "clips.csv")
     session.exit_code = FAILED if len(bad) == len(rows) else 0
     return {
         "out": str(out),

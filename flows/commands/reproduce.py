@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from flows.commands.runs import backbone_checked, dataset_checked, run_flow, settled
-from flows.commands.session import Session, command
+from flows.commands.session import RunManifest, Session, command
 from flows.support import reads
 
 if TYPE_CHECKING:
@@ -34,7 +34,8 @@ def reproduce(
         ),
     ],
     manifest: Annotated[
-        Path | None, typer.Option("--manifest", metavar="CSV", help="Manifest of the clips; default: that of the run.")
+        Path | None,
+        typer.Argument(metavar="[CSV]", help="Manifest of the clips; default: that of the run.", show_default=False),
     ] = None,
     setting: Annotated[
         Setting | None,
@@ -70,18 +71,20 @@ def reproduce(
         config = settled(session)
         _check_run(config, what)
         place = str(manifest.absolute()) if manifest else ""
-        return run_flow(session, "flows.rerun", "rerun_flow", config, run_id=what, manifest=place)
+        again = run_flow(session, "flows.rerun", "rerun_flow", config, run_id=what, manifest=place)
+        session.next("all runs", "list", "runs")
+        return again
     given = overrides_of(session)
-    config = settled(session)
-    if manifest:
-        config = config.model_copy(update={"manifest": str(manifest.absolute())})
+    config = settled(session, manifest=manifest)
     setting = setting or SETTING
     _check(config, setting, given, cross_validate)
-    return run_flow(
+    result = run_flow(
         session, "flows.reproduce", "reproduce_thesis_flow", config, setting=setting, fixed_epochs=fixed_epochs,
         cross_validate=cross_validate, shrink=shrink or 1, only=list(only or []), overrides=given,
         out=str(out.expanduser().absolute()) if out else "",
     )  # fmt: skip
+    session.next("other models on the same faces and folds", "compare", manifest)
+    return result
 
 
 def overrides_of(session: Session) -> list[str]:
@@ -120,7 +123,7 @@ def _refuse_options(session: Session, run_id: str, thesis_only: list[str]) -> No
         if line.partition("=")[0].split(".")[0] not in SET_HERE:
             raise ConfigError(
                 f"--set {line} would change nothing: run '{run_id[:64]}' is run again as it was. --set can give "
-                f"{', '.join(SET_HERE)}, and --manifest says where its clips are now"
+                f"{', '.join(SET_HERE)}, and a manifest behind it says where its clips are now"
             )
 
 
@@ -145,9 +148,7 @@ def _check(config: RunConfig, setting: str, overrides: list[str], cross_validate
 @command(reads=reads.FITS)
 def cross_database(
     session: Session,
-    manifest: Annotated[
-        Path | None, typer.Option("--manifest", metavar="CSV", help="Clips of several databases.")
-    ] = None,
+    manifest: RunManifest = None,
     out: Annotated[
         Path | None, typer.Option("--out", metavar="DIR", help="Folder of figure, table and numbers.")
     ] = None,
@@ -158,10 +159,10 @@ def cross_database(
     from fer_core.models.registry import requirements_of
     from fer_core.workspace import Workspace
 
-    config = settled(session)
-    if manifest:
-        config = config.model_copy(update={"manifest": str(manifest.absolute())})
+    config = settled(session, manifest=manifest)
     several(trained_on(load_dataset(config, Workspace.open(config.workspace))).datasets)
     backbone_checked(config, requirements_of(config.train))
     folder = str(out.expanduser().absolute()) if out else ""
-    return run_flow(session, "flows.cross_database", "cross_database_flow", config, out=folder)
+    result = run_flow(session, "flows.cross_database", "cross_database_flow", config, out=folder)
+    session.next("the best settings on all of them", "search", manifest)
+    return result

@@ -7,7 +7,6 @@ A flow gets the whole RunConfig and returns a JSON-able dict. What a user can ge
 from __future__ import annotations
 
 import os
-import shlex
 import shutil
 import sys
 from collections.abc import Iterator, Mapping
@@ -20,7 +19,7 @@ import typer
 
 from fer_core.errors import ConfigError, RegistryError, StoreError
 from fer_core.model_names import FACE_NETWORKS, MODEL_NAMES
-from flows.commands.session import BAD_ROWS, FAILED, FollowLinks, Session, command
+from flows.commands.session import BAD_ROWS, FAILED, FollowLinks, RunManifest, Session, command
 from flows.support import reads
 from flows.support.formatting import format_result
 
@@ -59,6 +58,7 @@ def demo(
 @command(reads=reads.DATA)
 def preprocess(
     session: Session,
+    manifest: RunManifest = None,
     frames_table: Annotated[
         Path | None,
         typer.Option("--frames-table", metavar="FILE", help="Write a table of all selected frames, .parquet or .csv"),
@@ -70,10 +70,12 @@ def preprocess(
 
     if frames_table:
         check_table_path(frames_table)
-    config = settled(session, follow_links)
+    config = settled(session, follow_links, manifest)
     dataset_checked(config)
     table = str(frames_table.expanduser().absolute()) if frames_table else ""
-    return run_flow(session, "flows.preprocess", "preprocess_flow", config, frames_table=table)
+    result = run_flow(session, "flows.preprocess", "preprocess_flow", config, frames_table=table)
+    session.next("search the best settings", "search", manifest)
+    return result
 
 
 @command(reads=reads.CLIPS)
@@ -93,11 +95,13 @@ def card(
     read_manifest(manifest, subject="none", classes=classes)  # what the flow would refuse after a server has started
     config = settled(session, follow_links).model_copy(update={"manifest": str(manifest.absolute())})
     page = str(out.expanduser().absolute())
-    return run_flow(session, "flows.card", "card_flow", config, out=page, faces=not no_faces)
+    result = run_flow(session, "flows.card", "card_flow", config, out=page, faces=not no_faces)
+    session.next("search the best settings", "search", manifest)
+    return result
 
 
 @command(reads=reads.FITS)
-def search(session: Session) -> dict[str, Any]:
+def search(session: Session, manifest: RunManifest = None) -> dict[str, Any]:
     """Search the best settings by cross-validation grouped by subject. Every trial is an MLflow run."""
     from fer_core.experiments.search.storage import check_storage
     from fer_core.models.registry import requirements_of
@@ -106,20 +110,21 @@ def search(session: Session) -> dict[str, Any]:
     from flows.support.prepare import backbones_for
 
     check_storage(session.config.search.storage)
-    config = settled(session)
+    config = settled(session, manifest=manifest)
     check_local(config, "a search")
     dataset_checked(config, folded=True)
     wanted = requirements_of(config.train, config.search)
     check_weights(config.preprocess, points=wanted.points)
     backbones_for(config, wanted)  # missing weights, before faces are made
     result = run_flow(session, "flows.search", "search_flow", config)
-    session.say(f"Next, a candidate of the chosen setting: ferflow train --trial {result['trial']}{_same(session)}")
+    session.next("a candidate of the chosen setting", "train", manifest, "--trial", result["trial"])
     return result
 
 
 @command(reads=reads.TRAIN)
 def train(
     session: Session,
+    manifest: RunManifest = None,
     trial: Annotated[str, typer.Option(metavar="DIR", help="Folder of a trial whose settings are used.")] = "",
     model: Annotated[
         str,
@@ -142,7 +147,7 @@ def train(
     if model:  # a file may be of another model, but a flag given beside this one is meant for it
         own = [item for item in session.overrides if item.strip().startswith(("train.", "train="))]
         load_config(None, [*own, f"train.model={model}"])
-    config = settled(session)
+    config = settled(session, manifest=manifest)
     train = config.train
     if trial:
         train, backbone = complete_result(Path(trial)).train, read_spec(Path(trial)).backbone
@@ -151,7 +156,9 @@ def train(
         train = train.with_model(model)
     dataset_checked(config, folded=not trial)
     backbone_checked(config, requirements_of(train))
-    return run_flow(session, "flows.train", "train_flow", config, trial=trial, model=model or None)
+    result = run_flow(session, "flows.train", "train_flow", config, trial=trial, model=model or None)
+    session.next("the gate, which makes it the champion if it passes", "promote")
+    return result
 
 
 @command(reads=reads.ADOPT)
@@ -163,6 +170,7 @@ def adopt(
             metavar="NAME[+NAME]|FILE.onnx", help=f"{', '.join(FACE_NETWORKS)}, both joined by +, or an ONNX file."
         ),
     ],
+    manifest: RunManifest = None,
     relative: Annotated[
         str, typer.Option(help="neutral: subtract the person's neutral face; none: do not.")
     ] = "neutral",
@@ -172,10 +180,12 @@ def adopt(
 
     if relative not in ("none", "neutral"):
         raise ConfigError(f"--relative is none or neutral; got '{relative}'")
-    config = settled(session)
+    config = settled(session, manifest=manifest)
     detector_checked(config)
     adopted_backbone(networks, config.backbone.onnx)  # missing weights come to light before a server starts
-    return run_flow(session, "flows.adopt", "adopt_flow", config, networks=networks, relative=relative)
+    result = run_flow(session, "flows.adopt", "adopt_flow", config, networks=networks, relative=relative)
+    session.next("the gate, which makes it the champion if it passes", "promote")
+    return result
 
 
 @command(reads=reads.PROMOTE)
@@ -195,7 +205,12 @@ def promote(
     if not result["passed"] and result["champion"] != version:
         session.err.print(f"Version {version} is not promoted; improve it, or add --set promote.force=true")
         session.exit_code = FAILED
+    session.next("verdicts on your videos" if result["passed"] else "what there is", *_after_gate(result["passed"]))
     return result
+
+
+def _after_gate(passed: bool) -> tuple[str, ...]:
+    return ("score", "VIDEOS") if passed else ("list", "versions")
 
 
 @command(reads=("tracking",))
@@ -208,6 +223,7 @@ def rollback(session: Session) -> dict[str, Any]:
     now, before = roll_back(connect(config.tracking, Path(config.workspace)))
     result = {"champion": now, "previous": before}
     _tell(session, "rollback", result)
+    session.next("verdicts on your videos", "score", "VIDEOS")
     return result
 
 
@@ -311,14 +327,22 @@ def evaluate(
     version_scorer(config, version)
     page = str(out.expanduser().absolute()) if out else ""
     arguments = {"manifest": str(path), "version": version, "stress": stress, "out": page}
-    return run_flow(session, "flows.evaluate", "evaluate_flow", config, **arguments)
+    result = run_flow(session, "flows.evaluate", "evaluate_flow", config, **arguments)
+    session.next("all versions and what each costs", "list", "versions")
+    return result
 
 
-def settled(session: Session, follow_links: bool = False) -> RunConfig:
-    """The settings of a run here: workspace and tracking resolved, Prefect pointed at them."""
+def settled(session: Session, follow_links: bool = False, manifest: Path | None = None) -> RunConfig:
+    """The settings of a run here: workspace and tracking resolved, Prefect pointed at them.
+
+    Args:
+        manifest: manifest named on the command line; None: that of the settings.
+    Raises:
+        ConfigError: `--set manifest=` names another one too.
+    """
     from flows.support.environment import prepare
 
-    return prepare(session.following(follow_links))
+    return prepare(session.with_manifest(manifest, follow_links))
 
 
 def dataset_checked(config: RunConfig, folded: bool = False, complete: bool = False) -> Manifest:
@@ -383,14 +407,6 @@ def _full_disk_explained(workspace: Path) -> Iterator[None]:
             f"the disk that holds the workspace {workspace} is full ({free // 1024} kB are free); free some space and "
             "give the same command again, which goes on where it was"
         ) from exc
-
-
-def _same(session: Session) -> str:
-    """The options that make another command read the same settings."""
-    given = [("--set", line) for line in session.overrides]
-    given += [("--config", str(session.config_file))] if session.config_file else []
-    given += [("--workspace", session.config.workspace)] if session.config.workspace != "auto" else []
-    return "".join(f" {option} {shlex.quote(value)}" for option, value in given)
 
 
 def _tell(session: Session, what: str, result: Mapping[str, Any]) -> None:

@@ -139,6 +139,7 @@ def status(session: Session) -> dict[str, Any]:
         _say_links(session, (found.mlflow, found.prefect))
     else:
         session.say(f"No servers run for {workspace}; start them with 'ferflow up'. Commands work without.")
+    session.next("all runs", "list", "runs")
     return {"workspace": str(workspace), "servers": servers}
 
 

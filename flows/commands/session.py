@@ -8,11 +8,14 @@ on stdout, else what the command printed through its session is.
 from __future__ import annotations
 
 import inspect
+import itertools
 import json
 import logging
 import math
+import shlex
 import signal
 import sys
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -30,6 +33,7 @@ if TYPE_CHECKING:
 
     from fer_core.config import RunConfig
 
+LINE_S = 30.0  # from one line of progress to the next, without a terminal
 FAILED, BAD_ROWS, INTERRUPTED, TERMINATED = 1, 3, 130, 143
 
 ConfigFile = Annotated[
@@ -43,6 +47,14 @@ Workspace = Annotated[
     str, typer.Option("--workspace", metavar="DIR", help="Folder of all results; default $FERFLOW_WORKSPACE.")
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON object on stdout; the rest goes to stderr.")]
+RunManifest = Annotated[
+    Path | None,
+    typer.Argument(
+        metavar="[CSV]",
+        help="Manifest; default: that of the settings, or the workspace's clips.csv.",
+        show_default=False,
+    ),
+]
 FollowLinks = Annotated[bool, typer.Option("--follow-links", help="Follow symbolic links inside folders.")]
 
 
@@ -74,6 +86,19 @@ class Session:
         """The settings, with links inside a tree followed when --follow-links asks for it."""
         update = {"limits": self.config.limits.model_copy(update={"follow_links": True})}
         return self.config.model_copy(update=update) if links else self.config
+
+    def with_manifest(self, manifest: Path | None, links: bool = False) -> RunConfig:
+        """The settings with the manifest named on the command line, if there is one; see `following` for `links`.
+
+        Raises:
+            ConfigError: `--set manifest=` names another one too.
+        """
+        config = self.following(links)
+        if manifest is None:
+            return config
+        if any(line.partition("=")[0].strip() == "manifest" for line in self.overrides):
+            raise ConfigError(f"two manifests are named, {manifest} and --set manifest=; leave out one")
+        return config.model_copy(update={"manifest": str(manifest.expanduser().absolute())})
 
     @cached_property
     def out(self) -> Console:
@@ -110,6 +135,19 @@ class Session:
         for line in lines:
             self.say(line)
 
+    def next(self, what: str, *words: object) -> None:
+        """Say which command comes next, with the settings of this one; words that are None are left out.
+
+        Args:
+            what: what that command gives.
+            words: name of the command, and its arguments.
+        """
+        given = [("--set", line) for line in self.overrides]
+        given += [("--config", str(self.config_file))] if self.config_file else []
+        given += [("--workspace", self.config.workspace)] if self.config.workspace != "auto" else []
+        typed = [str(word) for word in words if word is not None]
+        self.say(f"Next, {what}: {shlex.join(['ferflow', *typed, *itertools.chain(*given)])}")
+
     def table(self, title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
         """A table of the result, for a person; numbers stand right."""
         from rich import box
@@ -129,13 +167,26 @@ class Session:
 
     @contextmanager
     def bars(self) -> Iterator[Callable[[str, int, int], None]]:
-        """Show a progress bar for each `what` of the callback (what, done, total); without a terminal show nothing."""
-        if not self.err.is_terminal:
-            yield lambda what, done, total: None
-            return
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+        """Show a progress bar for each `what` of the callback (what, done, total), with the time left.
 
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+        Without a terminal, for example in a log file, one line is written every `LINE_S` seconds.
+        """
+        if not self.err.is_terminal:
+            yield _Lines(self.note).move
+            return
+        from rich.progress import (
+            BarColumn,
+            MofNCompleteColumn,
+            Progress,
+            TextColumn,
+            TimeElapsedColumn,
+            TimeRemainingColumn,
+        )
+
+        columns = (
+            TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
+            TimeRemainingColumn(),
+        )  # fmt: skip
         tasks: dict[str, Any] = {}
         with Progress(*columns, console=self.err, transient=True) as bars:
 
@@ -151,6 +202,34 @@ class Session:
         """One bar, moved by the callback: (done, total)."""
         with self.bars() as move:
             yield lambda done, total: move(what, done, total)
+
+
+class _Lines:
+    """Progress as lines: one every `LINE_S` seconds, with the time left at the speed so far."""
+
+    def __init__(self, write: Callable[[str], None]) -> None:
+        self._write = write
+        self._begun: dict[str, tuple[float, int]] = {}
+        self._last = time.monotonic()
+
+    def move(self, what: str, done: int, total: int) -> None:
+        """Note that `done` of `total` pieces of `what` are done, and write a line if it is time."""
+        now = time.monotonic()
+        began, before = self._begun.setdefault(what, (now, done))
+        if now - self._last < LINE_S:
+            return
+        self._last = now
+        left = f", {duration((now - began) * (total - done) / (done - before))} left" if done > before else ""
+        self._write(f"{what}: {done} of {total}{left}")
+
+
+def duration(seconds: float) -> str:
+    """Return seconds as text with two units at most: `40 s`, `3 min 20 s`, `2 h 5 min`."""
+    whole = round(seconds)
+    hours, minutes = whole // 3600, whole // 60 % 60
+    if hours:
+        return f"{hours} h {minutes} min"
+    return f"{minutes} min {whole % 60} s" if minutes else f"{whole} s"
 
 
 def printable(text: str) -> str:

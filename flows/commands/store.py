@@ -16,6 +16,10 @@ from flows.commands.session import Session, command
 @command(reads=("manifest", "preprocess"))
 def store(
     session: Session,
+    manifest: Annotated[
+        list[Path] | None,
+        typer.Argument(metavar="[CSV...]", help="Their clips are in use; default: the run's.", show_default=False),
+    ] = None,
     unused: Annotated[
         bool, typer.Option("--unused", help="Remove what no clip of the manifest, and no trial, uses.")
     ] = False,
@@ -25,10 +29,6 @@ def store(
     also: Annotated[
         list[str] | None,
         typer.Option("--also", metavar="KIND", help="Remove results too: comparisons, verdicts. May be repeated."),
-    ] = None,
-    manifest: Annotated[
-        list[Path] | None,
-        typer.Option("--manifest", metavar="CSV", help="Its clips are in use; default: the run's. May be repeated."),
     ] = None,
     yes: Annotated[bool, typer.Option("--yes", help="Remove without asking.")] = False,
 ) -> dict[str, Any]:
@@ -72,6 +72,10 @@ def store(
         session.say(f"Removed {len(files)} files.")
     elif files:
         session.say("Nothing is removed; --yes removes what may go.")
+    if not (unused or older_than):
+        session.next("what no clip and no trial uses", "store", "--unused")
+    else:
+        session.next("what is left", "store")
     return {"store": str(workspace.store), "kinds": kinds, "removed": removed}
 
 

@@ -23,6 +23,7 @@ def listed(session: Session) -> dict[str, Any]:
     ]  # fmt: skip
     columns = ("name", "what it does", "licence", "trained on", "package", "MB", "SHA-256", "present")
     session.table(f"Kept in {weights_folder()}", columns, rows)
+    session.next("a model of them, without training", "adopt", "fer2013")
     known = {
         name: {
             "what": k.what, "licence": k.licence, "trained_on": k.trained_on, "package": k.package.name,
@@ -44,4 +45,5 @@ def fetch(
     paths = fetch_weights(names)
     for name, path in paths.items():
         session.say(f"{name}: {path}")
+    session.next("a model of them, without training", "adopt", "fer2013")
     return {name: str(path) for name, path in paths.items()}

@@ -107,7 +107,7 @@ def test_a_lost_entry_is_named(drawn, prepared):
 
 
 def test_no_manifest_names_three_ways_to_get_one(tmp_path):
-    with pytest.raises(DataError, match=r"data scan .*data synth.*--set manifest=FILE"):
+    with pytest.raises(DataError, match=r"data scan .*data synth.*name yours behind the command"):
         load_dataset(RunConfig(), Workspace.open(str(tmp_path)))
 
 

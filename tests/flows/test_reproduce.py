@@ -35,7 +35,7 @@ def test_only_what_the_user_sets_goes_over_the_thesis(tmp_path):
     ("words", "sentence"),
     [
         (["no-such-run"], "Error: run 'no-such-run' cannot be read"),
-        (["thesis", "--manifest", "absent.csv"], "Error: no manifest at"),
+        (["thesis", "absent.csv"], "Error: no manifest at"),
         (["thesis", "--set", "train.transfer=last_block"], "the thesis trains FC layers only"),
         (["thesis", "--config", "thesis-4"], "thesis-4 sets train.lr, but each implementation has its own"),
     ],
@@ -61,7 +61,7 @@ def reproduced(tmp_path_factory, ferflow):
     run(ferflow, "data", "synth", "clips", "--subjects", "14", cwd=folder)
     said = json.loads(
         run(
-            ferflow, "reproduce", "thesis", "--manifest", "clips/manifest.csv", "--shrink", "128", "--only", "1",
+            ferflow, "reproduce", "thesis", "clips/manifest.csv", "--shrink", "128", "--only", "1",
             "--only", "4", "--cross-validate", *SETTINGS, "--json", cwd=folder,
         ).stdout
     )  # fmt: skip
@@ -139,5 +139,9 @@ def test_other_data_are_refused_in_a_sentence(reproduced, ferflow):
         writer = csv.DictWriter(file, rows[0])
         writer.writeheader()
         writer.writerows(rows[:-1])
-    done = run(ferflow, "reproduce", run_id, "--manifest", str(altered), cwd=folder, code=1)
-    assert "was made of data" in done.stderr and "--manifest" in done.stderr and "Traceback" not in done.stderr
+    done = run(ferflow, "reproduce", run_id, str(altered), cwd=folder, code=1)
+    assert (
+        "was made of data" in done.stderr
+        and "name the manifest of that time behind the run" in done.stderr
+        and "Traceback" not in done.stderr
+    )

@@ -113,7 +113,7 @@ def test_a_run_again_takes_no_option_of_the_thesis(words):
 
 def test_a_run_again_takes_no_setting_that_would_change_nothing():
     told = refused("reproduce", "0" * 32, "--set", "train.lr=0.1")
-    assert "--set train.lr=0.1 would change nothing" in told and "--manifest" in told
+    assert "--set train.lr=0.1 would change nothing" in told and "a manifest behind it" in told
     assert "cannot be read" in refused("reproduce", "0" * 32, "--set", "limits.max_quarantine=0.1")
 
 
@@ -150,3 +150,22 @@ def test_what_fails_on_a_full_disk_is_told_in_one_sentence(tmp_path, monkeypatch
     told_so = "the disk that holds the workspace .* is full" if told is StoreError else "500"
     with pytest.raises(told, match=told_so), _full_disk_explained(tmp_path):
         raise RuntimeError("Server error '500 Internal Server Error'")
+
+
+def test_manifest_is_named_behind_the_command(monkeypatch, tmp_path):
+    rows = (f"c{i}{e},c{i}{e}.mp4,s{i},{e},x," for i in range(8) for e in SIX)
+    path = manifest(tmp_path, *rows)
+    taken = []
+
+    def begin(session, module, flow, config, **arguments):
+        taken.append(config.manifest)
+        raise Begun
+
+    for module in ("runs", "compare", "reproduce"):
+        monkeypatch.setattr(f"flows.commands.{module}.run_flow", begin)
+    small = ["--set", "split.test=0.2", "--set", "train.model=displacement-svm"]
+    for words in (["preprocess", path], ["search", path], ["train", path], ["compare", path, "displacement-svm"]):
+        assert isinstance(run(*words, *(small if words[0] != "preprocess" else [])).exception, Begun), words
+    assert taken == [str(path)] * 4
+    assert "two manifests are named" in refused("search", path, "--set", "manifest=other.csv")
+    assert "name one manifest, not " in refused("compare", path, "other.csv")

@@ -127,7 +127,7 @@ def test_nothing_goes_while_a_listed_clip_cannot_be_read(workspace):
     with pytest.raises(DataError, match=r"clip 'listed': .* restore it or drop its row"):
         removable(workspace, USED, unused=True)
     workspace.drawn_manifest.unlink()
-    with pytest.raises(DataError, match=r"no manifest at .*clips.csv; name the lists of clips in use by --manifest"):
+    with pytest.raises(DataError, match=r"no manifest at .*clips.csv; name the manifests in use: ferflow store CSV"):
         removable(workspace, USED, unused=True)
 
 
