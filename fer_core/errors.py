@@ -98,5 +98,5 @@ def no_manifest(path: Path) -> DataError:
     """Return the error of a run whose manifest is not there."""
     return DataError(
         f"no manifest at {path}; make one with 'ferflow data scan folder ROOT --out {path}', draw one with "
-        f"'ferflow data synth', or name yours with --set manifest=FILE"
+        "'ferflow data synth', or name yours behind the command"
     )

@@ -17,6 +17,7 @@ from fer_core import __version__
 from flows.commands import (
     compare,
     config,
+    correct,
     data,
     doctor,
     forget,
@@ -63,7 +64,9 @@ for function in (
 ):  # fmt: skip
     app.command()(function)
 app.add_typer(data_app, name="data")
-for function in (data.scan, data.merge, data.split, runs.card, data.diff, frames.frames, data.synth, forget.forget):
+for function in (
+    data.scan, data.merge, data.split, runs.card, data.diff, correct.correct, frames.frames, data.synth, forget.forget,
+):  # fmt: skip
     data_app.command()(function)
 
 

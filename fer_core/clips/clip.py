@@ -41,6 +41,8 @@ class Clip:
         groups: values of the `group_*` columns (sex, age, spectacles ...), by column name without the prefix.
         root: folder that must contain `path`, with no symbolic link between the two; None allows any place. Two clips
             that differ only in `root` are equal.
+        labelled_by, labelled_at: who confirmed or corrected the label, and when (ISO 8601); empty if nobody did. Two
+            clips that differ only in these are equal.
         keep_id: True if other spellings of the subject (`1` for `001`) are different people. Two clips that differ only
             in `keep_id` are equal.
 
@@ -58,6 +60,8 @@ class Clip:
     groups: Mapping[str, str] = field(default_factory=dict)
     root: Path | None = field(default=None, compare=False)
     keep_id: bool = field(default=False, compare=False)
+    labelled_by: str = field(default="", compare=False)
+    labelled_at: str = field(default="", compare=False)
 
     def __post_init__(self) -> None:
         if not self.id:

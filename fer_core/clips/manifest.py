@@ -1,10 +1,10 @@
 """Manifest: the table of clips that a run works on, its CSV form, and its fingerprint.
 
-The CSV is UTF-8 with a header line. The columns `path`, `label` and `subject` are required; `clip`, `dataset`, `apex`,
-`split`, `intensity`, `root`, `keep_id` and any `group_*` are optional. `start` and `end` are allowed only where they
-select the whole file, because clips are read whole. `path` is relative to the manifest's folder, or to the row's
-`root`, an absolute folder. `write_manifest` writes `root` when clips lie outside the manifest's folder: a manifest
-names every folder that it reads from, and no path can lead out of these.
+The CSV is UTF-8 with a header line. The columns `path`, `label` and `subject` are required; `clip`, `dataset`,
+`apex`, `split`, `intensity`, `root`, `keep_id`, `labelled_by`, `labelled_at` and any `group_*` are optional. `start`
+and `end` are allowed only where they select the whole file, because clips are read whole. `path` is relative to the
+manifest's folder, or to the row's `root`, an absolute folder. `write_manifest` writes `root` when clips lie outside
+the manifest's folder: a manifest names every folder that it reads from, and no path can lead out of these.
 """
 
 from __future__ import annotations
@@ -184,8 +184,10 @@ def write_manifest(manifest: Manifest, path: Path) -> None:
         "split": lambda c: c.split or "",
         "root": lambda c: str(roots.get(c.id, "")),
         "keep_id": lambda c: "yes" if c.keep_id else "",
+        "labelled_by": lambda c: c.labelled_by,
+        "labelled_at": lambda c: c.labelled_at,
     }
-    for name in ("split", "root", "keep_id"):  # columns of some manifests only
+    for name in ("split", "root", "keep_id", "labelled_by", "labelled_at"):  # columns of some manifests only
         if not any(columns[name](c) for c in manifest.clips):
             del columns[name]
     groups = sorted({name for c in manifest.clips for name in c.groups})

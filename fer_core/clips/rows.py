@@ -22,7 +22,8 @@ from fer_core.emotions import ALIASES, OTHER_LABELS, UNCLASSED, Classes, label_f
 from fer_core.errors import DataError
 from fer_core.store import write_atomic
 
-KNOWN = ("clip", "path", "subject", "label", "dataset", "apex", "split", "root", "start", "end", "intensity", "keep_id")
+KNOWN = ("clip", "path", "subject", "label", "dataset", "apex", "split", "root", "start", "end", "intensity", "keep_id",
+         "labelled_by", "labelled_at")  # fmt: skip
 # Other names that users give to the required columns.
 SYNONYMS = {
     "path": "file filename file_name filepath file_path video videopath video_path image image_path media",
@@ -379,6 +380,8 @@ def _clip(
             groups=groups,
             root=root,
             keep_id=keep_id,
+            labelled_by=row.get("labelled_by", ""),
+            labelled_at=row.get("labelled_at", ""),
         )
     except DataError as exc:
         raise DataError(f"{where}: {exc}") from exc

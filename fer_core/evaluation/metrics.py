@@ -170,6 +170,20 @@ def evaluate(
     )
 
 
+def proportion(right: int, total: int) -> Interval:
+    """Return right / total with its 95 % interval by Wilson's score, for clips that may be taken as independent.
+
+    Raises:
+        ShapeError: total is 0, or right is not in 0 ... total.
+    """
+    from scipy.stats import binomtest  # takes half a second, and scoring never needs it
+
+    if not 0 <= right <= total or total == 0:
+        raise ShapeError(f"`0 <= right <= total` and `total >= 1` must hold, but got right={right}, total={total}")
+    found = binomtest(right, total).proportion_ci(method="wilson")
+    return Interval(right / total, float(found.low), float(found.high))
+
+
 def mean_recall(verdicts: np.ndarray, labels: np.ndarray, n_classes: int) -> float:
     """Return the mean of the per-class recalls over the classes that have clips."""
     clips = np.bincount(labels, minlength=n_classes)

@@ -28,7 +28,7 @@ class FramesInMemory:
         if len(frames) == 0:
             raise ShapeError("there are no frames to score; give at least one")
         self._pictures = [gray_picture(frame) for frame in frames]
-        self._rate = rate
+        self.fps = rate
         self.n_expected = len(self._pictures)
         digest = hashlib.blake2b(digest_size=16)
         for picture in self._pictures:
@@ -38,12 +38,12 @@ class FramesInMemory:
     def frames(self, wanted: Callable[[int], bool]) -> Iterator[Frame]:
         """Yield every place in order, with its picture if it is wanted."""
         for index, picture in enumerate(self._pictures):
-            yield Frame(index, index / self._rate if self._rate else math.nan, picture if wanted(index) else None)
+            yield Frame(index, index / self.fps if self.fps else math.nan, picture if wanted(index) else None)
 
     def report(self) -> Report:
         """Return the report; no frame is ever lost."""
         height, width = self._pictures[0].shape
-        duration_s = self.n_expected / self._rate if self._rate else 0.0
+        duration_s = self.n_expected / self.fps if self.fps else 0.0
         return Report(self.n_expected, 0, 1.0, duration_s, width, height, frozenset())
 
 

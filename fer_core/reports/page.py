@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import json
 import re
 from collections.abc import Sequence
 from functools import cache
@@ -16,7 +17,7 @@ from typing import Any
 
 import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from fer_core.emotions import Classes
 from fer_core.palette import colors_of
@@ -30,24 +31,27 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _POINTS = 40  # most points of a line in a timeline; more cannot be seen
 
 
-def render_page(template: str, *, extra_css: str = "", colored: Classes = (), **context: Any) -> str:
+def render_page(
+    template: str, *, extra_css: str = "", script: str = "", films: bool = False, colored: Classes = (), **context: Any
+) -> str:
     """Return a complete HTML page.
 
     Args:
         template: name of a `.html.j2` in `templates/` that extends `page.html.j2`.
         extra_css: name of a style sheet in `templates/` to add after `page.css`.
+        script: name of the page's script; empty: the page has none.
+        films: True if the page may play films from files of the machine that shows it.
         colored: classes whose elements, `c-<label>`, get the colour of the class.
         context: values for the template; every text is escaped unless it is Markup.
     """
     style = _asset("page.css") + (_asset(extra_css) if extra_css else "") + _colors(colored)
-    script = _asset("page.js")
-    policy = (
-        f"default-src 'none'; style-src '{_hash(style)}'; script-src '{_hash(script)}'; img-src data:; "
-        "base-uri 'none'; form-action 'none'"
-    )
+    code = _asset(script) if script else ""
+    allowed = f"'{_hash(code)}'" if code else "'none'"
+    policy = f"default-src 'none'; style-src '{_hash(style)}'; script-src {allowed}; img-src data:; "
+    policy += ("media-src file:; " if films else "") + "base-uri 'none'; form-action 'none'"
     page = _environment().get_template(template)
     return page.render(
-        style=Markup(style), script=Markup(script), policy=policy, use_statement=USE_STATEMENT, **context
+        style=Markup(style), script=Markup(code), policy=policy, use_statement=USE_STATEMENT, **context
     )  # fmt: skip
 
 
@@ -85,6 +89,7 @@ def timeline_svg(
     unused: np.ndarray,
     adds: np.ndarray,
     marked: Sequence[int] = (),
+    spoken: str = "",
 ) -> Markup:
     """Return the scores of a clip's frames over time, one line per class, and bars for each frame's contribution.
 
@@ -95,6 +100,7 @@ def timeline_svg(
         unused: numbers of the other frames, drawn as ticks.
         adds: (n,) in [-1, 1]; positive for the clip's class, negative against it.
         marked: indices into the used frames, drawn as dots.
+        spoken: what a screen reader says; empty: the predicted class and its scores at the first and the last frame.
     """
     every = np.concatenate([frames, unused])
     first, span = int(every.min()), max(int(every.max() - every.min()), 1)
@@ -105,8 +111,13 @@ def timeline_svg(
     groups = np.array_split(np.arange(len(frames)), min(_POINTS, len(frames)))
     xs = [f"{across(float(frames[g].mean())):.0f}" for g in groups]
     line = xs * (2 if len(groups) == 1 else 1)  # a polyline needs two points to be drawn
-    parts = ['<svg class="timeline" viewBox="0 0 220 92"><path class="grid" d="M4 4H216M4 33H216M4 62H216M4 82H216"/>']
     winner = int(scores.mean(axis=0).argmax())
+    start, end = (100 * scores[place, winner] for place in (0, -1))
+    spoken = spoken or f"{classes[winner]} over time, from {start:.0f} % in the first frame to {end:.0f} % in the last"
+    parts = [
+        f'<svg class="timeline" viewBox="0 0 220 92" role="img" aria-label="{escape(spoken)}">'
+        '<path class="grid" d="M4 4H216M4 33H216M4 62H216M4 82H216"/>'
+    ]
     for place in [*(c for c in range(len(classes)) if c != winner), winner]:
         ys = [f"{62 - 58 * float(scores[g, place].mean()):.0f}" for g in groups]
         points = " ".join(f"{x},{y}" for x, y in zip(line, ys * (len(line) // len(ys)), strict=True))
@@ -148,7 +159,14 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )  # fmt: skip
     environment.filters["clean"] = clean
+    environment.filters["json"] = _json
     return environment
+
+
+def _json(value: object) -> Markup:
+    """Return a value as JSON that can stand inside an HTML script element."""
+    text = json.dumps(str(value) if isinstance(value, Markup) else value, ensure_ascii=False, separators=(",", ":"))
+    return Markup(text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029"))
 
 
 @cache

@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 
 from fer_core import __version__
-from fer_core.reports.page import bars_svg, data_uri, render_page, shares_svg, timeline_svg
+from fer_core.evaluation.metrics import evaluate
+from fer_core.reports.page import bars_svg, clean, data_uri, render_page, shares_svg, timeline_svg
 from fer_core.reports.windows_plot import windows_svg
 from fer_core.scoring.agreement import Agreement
 from fer_core.scoring.explain import margins, motion_of, shrunk
 from fer_core.scoring.inputs import printable
 from fer_core.scoring.scorer import ClipScore, ClipScorer
-from fer_core.store import write_atomic
+from fer_core.store import cache_key, write_atomic
 
+DRAWN = 100  # clips that are elements of the page from the start
 _STRIP = 96  # height in pixels; shown at 72
 
 
@@ -28,11 +32,18 @@ def write_report(rows: Sequence[ClipScore], scorer: ClipScorer, path: Path) -> N
     Raises:
         StoreError: the file cannot be written.
     """
-    write_atomic(path, report_html(rows, scorer).encode())
+    write_atomic(path, report_html(rows, scorer, path.parent).encode())
 
 
-def report_html(rows: Sequence[ClipScore], scorer: ClipScorer) -> str:
-    """Return the page, self-contained: about 6 kB per clip, and 4 kB more for each decisive face."""
+def report_html(rows: Sequence[ClipScore], scorer: ClipScorer, folder: Path | None = None) -> str:
+    """Return the page, self-contained: about 6 kB per clip, and 4 kB more for each decisive face.
+
+    The first `DRAWN` clips are elements of the page. The others are text, which the page's script makes into elements
+    as one scrolls, so that a page of 10 000 clips opens at once.
+
+    Args:
+        folder: folder of the page, from which it links the films; None: no links.
+    """
     seen = Counter(str(row.emotion) for row in rows if row.emotion)
     emotions = [(str(c), seen[str(c)]) for c in scorer.classes if seen[str(c)]]
     without = sum(row.emotion is None for row in rows)
@@ -40,7 +51,15 @@ def report_html(rows: Sequence[ClipScore], scorer: ClipScorer) -> str:
     return render_page(
         "scores.html.j2",
         colored=scorer.classes,
-        rows=[_shown(row) for row in rows],
+        extra_css="scores.css",
+        script="scores.js",
+        films=folder is not None,
+        rows=[_shown(row, folder) for row in rows],
+        drawn=DRAWN,
+        facts=[_fact(row) for row in rows],
+        classes=[str(c) for c in scorer.classes],
+        batch=cache_key(rows=[[row.digest, row.clip] for row in rows], model=scorer.bundle.digest)[:16],
+        evaluation=_evaluation(rows, scorer),
         verdicts=len(rows) - without,
         model=scorer.name or "unregistered model",
         version=scorer.version,
@@ -67,9 +86,59 @@ def report_html(rows: Sequence[ClipScore], scorer: ClipScorer) -> str:
     )
 
 
-def _shown(row: ClipScore) -> dict[str, Any]:
+def _evaluation(rows: Sequence[ClipScore], scorer: ClipScorer) -> dict[str, Any] | None:
+    """Return accuracy, mean recall and confusion matrix of the clips that `Agreement` counts; None without any.
+
+    Intervals are resampled by person, or by clip where nobody names the person.
+    """
+    classes = [str(c) for c in scorer.classes]
+    judged = [row for row in rows if row.label in classes and row.emotion and not row.seen_in_training]
+    if not judged:
+        return None
+    verdicts, labels = (
+        np.array([classes.index(str(name)) for name in names])
+        for names in ([row.emotion for row in judged], [row.label for row in judged])
+    )
+    found = evaluate(verdicts, labels, [row.subject or row.digest or row.clip for row in judged], scorer.classes)
+    lines = found.confusion.tolist()
+    return {
+        "accuracy": str(found.accuracy),
+        "mean_recall": str(found.mean_recall),
+        "by": "person" if all(row.subject for row in judged) else "clip",
+        "matrix": [(name, line, sum(line)) for name, line in zip(classes, lines, strict=True) if sum(line)],
+    }
+
+
+def _fact(row: ClipScore) -> list[Any]:
+    """Return what the page's script filters and sorts by, and writes into `corrections.csv`."""
+    told = bool(row.label and row.emotion and not row.seen_in_training)
+    return [
+        clean(printable(row.clip)),
+        row.status.value,
+        str(row.emotion) if row.emotion else "",
+        round(row.confidence, 4) if row.emotion else -1,
+        int(row.abstained),
+        str(row.label) if row.label else "",
+        ("right" if row.label == row.emotion else "wrong") if told else "",
+        row.digest,
+    ]
+
+
+def _source(row: ClipScore, folder: Path | None) -> str:
+    """Return the relative link to a clip's file; empty if there is no file, or its name cannot stand in a link."""
+    if folder is None or not row.digest:
+        return ""
+    try:
+        place = os.path.relpath(row.path, folder.absolute())
+        return quote(place if place.startswith(".") else f"./{place}", safe="/")
+    except (ValueError, UnicodeEncodeError):  # another drive; a name that is not UTF-8
+        return ""
+
+
+def _shown(row: ClipScore, folder: Path | None) -> dict[str, Any]:
     shown: dict[str, Any] = {
         "clip": printable(row.clip),
+        "source": _source(row, folder),
         "status": row.status.value,
         "reason": printable(row.reason),
         "emotion": row.emotion and str(row.emotion),

@@ -15,6 +15,7 @@ from fer_core.evaluation.metrics import (
     evaluate,
     mean_recall,
     paired_difference,
+    proportion,
     taken_for,
 )
 from fer_core.models.verdict import judge
@@ -169,3 +170,11 @@ def test_a_model_no_better_than_chance_is_warned_of_and_a_good_one_is_not():
 def test_chance_is_of_the_classes_that_have_clips():
     labels = np.tile([0, 3], 10)
     assert evaluate(labels, labels, [f"s{i // 2}" for i in range(20)]).chance == 0.5
+
+
+def test_proportion_has_wilsons_interval():
+    found = proportion(9, 10)
+    assert found.value == 0.9 and (found.low, found.high) == pytest.approx((0.5958, 0.9821), abs=1e-4)
+    assert (proportion(0, 5).low, proportion(5, 5).high) == pytest.approx((0, 1), abs=1e-9)
+    with pytest.raises(ShapeError, match=r"got right=3, total=2"):
+        proportion(3, 2)

@@ -2,9 +2,12 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import json
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,8 +16,9 @@ from fer_core.clips.clip import Clip
 from fer_core.emotions import SIX
 from fer_core.errors import ClipError, ClipStatus
 from fer_core.reports.page import USE_STATEMENT, bars_svg, timeline_svg
-from fer_core.reports.scores import report_html
+from fer_core.reports.scores import DRAWN, report_html, write_report
 from fer_core.scoring.inputs import Item, collect
+from tests.browser import needs_browser, opened
 
 EVIL = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>\x1b[31m\u202e.mp4"
 
@@ -45,6 +49,31 @@ def html(rows, scorer):
     return report_html(rows, scorer)
 
 
+def data(html: str, name: str) -> Any:
+    """What a data block of the page holds."""
+    (text,) = re.findall(rf'<script type="application/json" id="{name}">(.*?)</script>', html, re.DOTALL)
+    return json.loads(text)
+
+
+def many(rows, n: int) -> list:
+    """n rows with a verdict, labelled and named in turn; every third is a mistake."""
+    (row,) = [row for row in rows if row.clip == EVIL and row.emotion][:1]
+    made = []
+    for i in range(n):
+        emotion = row.classes[i % 6]
+        scores = np.full(6, 0.1)
+        scores[i % 6] = 0.5
+        label = emotion if i % 3 else row.classes[(i + 1) % 6]
+        made.append(
+            replace(
+                row, clip=f"{EVIL}-{i}", emotion=str(emotion), probabilities=scores, label=str(label),
+                subject=f"s{i % 9}",
+                seen_in_training=False, digest=f"{i:032x}", abstained=i % 10 == 0,
+            )
+        )  # fmt: skip
+    return made
+
+
 def test_every_row_is_there(html, rows):
     page = Page(html)
     shown = [attrs for attrs in page.all("li") if "data-order" in attrs]
@@ -56,7 +85,8 @@ def test_every_row_is_there(html, rows):
 
 def test_fault_107_names_are_text_never_markup(html):
     page = Page(html)
-    assert len(page.all("script")) == 1
+    kinds = [attrs.get("type", "") for attrs in page.all("script")]
+    assert kinds == ["application/json", "application/json", ""]  # data, which no browser runs, and our own script
     assert not any(name.startswith("on") for _, attrs in page.elements for name in attrs)
     assert all(attrs["src"].startswith("data:image/jpeg;base64,") for attrs in page.all("img"))
     assert "&lt;script&gt;alert(1)&lt;/script&gt;" in html
@@ -142,3 +172,102 @@ def test_timeline_of_any_length_is_small_and_drawn(n):
     svg = timeline_svg(np.arange(n), np.full((n, 6), 1 / 6), SIX, np.empty(0, int), np.zeros(n))
     (points,) = set(re.findall(r'points="([^"]+)"', svg))
     assert 2 <= len(points.split()) <= 40
+
+
+def test_rows_beyond_the_first_are_text_that_the_script_draws(rows, scorer):
+    html = report_html(many(rows, DRAWN + 30), scorer)
+    assert len([a for a in Page(html).all("li") if "data-order" in a]) == DRAWN
+    rest = data(html, "rest")
+    assert len(rest) == 30 and len(data(html, "facts")["rows"]) == DRAWN + 30
+    page = Page("".join(rest))
+    assert [a["data-order"] for a in page.all("li")] == [str(DRAWN + 1 + i) for i in range(30)]
+    assert not page.all("script") and not any(n.startswith("on") for _, attrs in page.elements for n in attrs)
+
+
+def test_labels_give_matrix_and_interval(html, rows, scorer):
+    assert "Verdicts against labels" not in html
+    page = report_html(many(rows, 36), scorer)
+    assert "Accuracy <b>66.7 [" in page and "resampled by person, over 36 clips" in page
+    cells = re.findall(r'<td class="n( same)?(?: none)?">(\d+)</td>', page)
+    assert sum(int(n) for same, n in cells if same) == 24
+    assert "resampled by clip" in report_html([replace(row, subject="") for row in many(rows, 36)], scorer)
+
+
+def test_film_is_linked_relative_to_the_page_and_its_name_cannot_leave_the_link(rows, scorer, tmp_path):
+    (row,) = many(rows, 1)
+    row = replace(row, path=str(tmp_path / "films" / 'a "b" <c>.mp4'))
+    write_report([row, replace(row, path="javascript:alert(1)", digest="")], scorer, tmp_path / "out" / "report.html")
+    page = Page((tmp_path / "out" / "report.html").read_text())
+    assert [a["href"] for a in page.all("a")] == ["../films/a%20%22b%22%20%3Cc%3E.mp4"]
+    (policy,) = [a["content"] for a in page.all("meta") if a.get("http-equiv") == "Content-Security-Policy"]
+    assert "media-src file:" in policy
+
+
+def test_faces_and_charts_have_names_for_screen_readers(rows, scorer):
+    page = Page(report_html(many(rows, 3), scorer))
+    assert all(EVIL[:8] in a["alt"] and len(a["alt"]) > 10 for a in page.all("img"))
+    assert all((a.get("role") == "img" and a["aria-label"]) or a.get("aria-hidden") for a in page.all("svg"))
+    assert sum(a.get("class") == "timeline" for a in page.all("svg")) == 3
+
+
+@pytest.fixture
+def report(rows, scorer, tmp_path) -> Path:
+    write_report(many(rows, 3 * DRAWN), scorer, tmp_path / "report.html")
+    return tmp_path / "report.html"
+
+
+@needs_browser
+def test_person_filters_and_sorts(report):
+    with opened(report.as_uri()) as page:
+
+        def shown() -> list[str]:
+            return page.eval_on_selector_all("#clips > li", "rows => rows.map((row) => row.dataset.order)")
+
+        assert len(shown()) == DRAWN
+        page.select_option("#verdict", "fear")
+        page.select_option("#match", "wrong")
+        assert page.inner_text("#shown") == "0 of 300"  # of every sixth clip, always the same
+        page.select_option("#verdict", "anger")
+        page.select_option("#status", "abstained")
+        assert page.inner_text("#shown") == "10 of 300" and shown()[:2] == ["1", "31"]
+        page.fill("#most", "40")
+        assert page.inner_text("#shown") == "0 of 300"
+        for field in ("#verdict", "#match", "#status"):
+            page.select_option(field, "")
+        page.fill("#most", "")
+        page.fill("#find", "-299")
+        assert shown() == ["300"]  # a row that was text until now
+        page.fill("#find", "")
+        page.click('[data-key="emotion"]')
+        page.click('[data-key="emotion"]')
+        assert shown()[0] == "6"
+        page.evaluate("scrollTo(0, document.body.scrollHeight)")
+        page.wait_for_function(f"document.querySelectorAll('#clips > li').length > {DRAWN}")
+
+
+@needs_browser
+def test_person_reviews_by_keyboard_and_the_answers_go_into_a_manifest(report, tmp_path):
+    from fer_core.clips.corrections import read_corrections
+
+    with opened(report.as_uri()) as page:
+        page.click("#review")
+        page.keyboard.press("s")
+        page.fill("#who", '=Ann, "B"')
+        page.keyboard.press("Enter")  # leaves the field
+        assert page.get_attribute("#stage li", "data-order") == "1"  # of the clips that abstain, the first
+        for key in ("Enter", "2", "0"):
+            page.keyboard.press(key)
+        page.keyboard.press("ArrowLeft")
+        page.keyboard.press("Backspace")
+        page.keyboard.press("5")
+        assert "3 of 300 reviewed; the verdict was right on 1 of 3" in page.inner_text("#count")
+        page.reload()
+        page.click("#review")
+        assert "3 of 300 reviewed" in page.inner_text("#count")  # kept by the browser
+        with page.expect_download() as download:
+            page.click("#save")
+        download.value.save_as(tmp_path / "corrections.csv")
+    found = read_corrections(tmp_path / "corrections.csv")
+    assert [(c.digest, c.label) for c in found] == [(f"{i:032x}", label) for i, label in zip((0, 10, 20), (
+        "anger", "disgust", "sadness"), strict=True)]  # fmt: skip
+    assert {c.who for c in found} == {'=Ann, "B"'}
