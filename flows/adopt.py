@@ -20,11 +20,12 @@ from fer_core.models.bundle import ModelBundle
 from fer_core.reports.page import USE_STATEMENT
 from fer_core.tracking.confidence import log_confidence
 from fer_core.tracking.connection import connect
+from fer_core.tracking.drift_reference import log_reference
 from fer_core.tracking.registry import register
 from fer_core.tracking.run import start_run
 from fer_core.workspace import Workspace
 from flows.support.environment import settle
-from flows.support.prepare import prepare_faces
+from flows.support.prepare import ledgers_of, prepare_faces
 from flows.support.summary import name_run, show_summary
 
 NOT_CALIBRATED = "not calibrated: there were no labelled clips"
@@ -66,6 +67,8 @@ def adopt_flow(
             run.log_metrics({"ms_per_clip": evaluated.ms_per_clip})
             if evaluated.record:
                 log_confidence(run, evaluated.table, evaluated.scores, "mean_scores")
+            ledgers = ledgers_of(prepared, evaluated.table.clip_ids, workspace)
+            log_reference(run, evaluated.table, evaluated.scores, ledgers)
         version = register(tracking, bundle, folder, run.id, evaluated.record if evaluated else None)
         markdown = _summary(networks, relative, version, evaluated, bundle)
         run.log_text(markdown, "adopted.md")

@@ -19,6 +19,7 @@ from flows.commands import (
     config,
     correct,
     data,
+    diff,
     doctor,
     forget,
     frames,
@@ -59,7 +60,7 @@ data_app = typer.Typer(help="Clips: find, merge, split, compare, draw, forget.",
 
 for function in (
     runs.demo, doctor.doctor, config.config, runs.preprocess, runs.search, runs.train, runs.adopt,
-    runs.promote, runs.rollback, runs.score, runs.evaluate, compare.compare, reproduce.reproduce,
+    runs.promote, runs.rollback, runs.score, diff.diff, runs.evaluate, compare.compare, reproduce.reproduce,
     reproduce.cross_database, servers.up, servers.status, store.store,
 ):  # fmt: skip
     app.command()(function)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from prefect import flow, task
+from prefect import flow, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 
 from fer_core.clips.cells import markdown_text
@@ -15,7 +15,7 @@ from fer_core.scoring.inputs import Item, collect
 from fer_core.scoring.scorer import ClipScorer
 from fer_core.workspace import Workspace
 from flows.support.artifacts import progress_bar, show_table
-from flows.support.champion import account_for, champion_scorer, score_into, summarize
+from flows.support.champion import account_for, champion_scorer, record_batch, score_into, summarize
 from flows.support.environment import check_local, settle
 from flows.support.missing import inputs
 from flows.support.summary import name_run, show_summary, source_of
@@ -40,7 +40,9 @@ def score_flow(paths: list[str] = [], out: str = "", config: RunConfig = RunConf
     scorer = champion_scorer(config)
     target = Path(out).expanduser().absolute() if out else new_folder(workspace.scored)
     batch = score_items(scorer, items, target, workspace.store)
-    result = summarize(scorer, batch) | account_for(paths, config, target)
+    result = summarize(scorer, batch) | account_for(paths, config, target) | record_batch(config, scorer, batch, items)
+    if result["drift"]:
+        get_run_logger().warning("%s", result["drift"])
     show_table("verdicts", [{"emotion": e, "clips": n} for e, n in result["emotions"].items()], "Verdicts")
     without = [
         {"clip": r.clip, "status": r.status.value, "reason": r.reason} for r in batch.rows if not r.status.scored
@@ -57,13 +59,21 @@ def _summary(batch: Batch, result: dict[str, Any]) -> str:
     model, people = (markdown_text(result[name]) for name in ("model", "people"))
     return (
         f"## {len(batch.rows)} clips, {model}\n\n{markdown_text(emotions) or 'No verdict'}; {result['abstained']} "
-        f"abstained, {result['unscored']} without a verdict.\n\n{people}.\n\nNext: flow `evaluate`, if the clips have "
-        "labels.\n"
+        f"abstained, {result['unscored']} without a verdict.\n\n{people}.\n{_drift(result)}\nNext: flow `evaluate`, if "
+        "the clips have labels.\n"
     )
 
 
 def _pages(batch: Batch) -> dict[str, Path]:
-    return {"The report": batch.out / "report.html", "verdicts.csv": batch.out / "verdicts.csv"}
+    drift = {"Drift against the training clips": page} if (page := batch.out / "drift.html").is_file() else {}
+    return {"The report": batch.out / "report.html", **drift, "verdicts.csv": batch.out / "verdicts.csv"}
+
+
+def _drift(result: dict[str, Any]) -> str:
+    """Return the warning about drift as Markdown; empty without one."""
+    if not result["drift"]:
+        return ""
+    return f"\n**Warning:** {markdown_text(result['drift'])}.\n"
 
 
 @task(task_run_name="score clips", cache_policy=NO_CACHE, persist_result=False)

@@ -25,6 +25,7 @@ from fer_core.models.base import read_of
 from fer_core.models.registry import model_of, requirements_of
 from fer_core.reports.plots import confusion_figure, curves_figure, figure_png
 from fer_core.tracking.confidence import Confidence, log_confidence
+from fer_core.tracking.drift_reference import log_reference
 from fer_core.tracking.registry import register
 from fer_core.tracking.run import Run, connect, start_run
 from fer_core.tracking.trial import PICTURED, tracked_trial
@@ -34,6 +35,7 @@ from flows.support.artifacts import show_picture
 from flows.support.environment import settle
 from flows.support.prepare import (
     TrainingData,
+    ledgers_of,
     prepare,
 )
 from flows.support.summary import name_run, show_summary
@@ -75,6 +77,7 @@ def train_flow(
         candidate = _refit(data, result, folder, config, workspace)
         _record(run, candidate, prepared, config)
         confidence = log_confidence(run, table, out_of_fold_scores(folder), CLIP_RULE)
+        log_reference(run, table, out_of_fold_scores(folder), ledgers_of(prepared, table.clip_ids, workspace))
         version = register(tracking, candidate.bundle, candidate.folder, run.id, candidate.record)
         markdown = _summary(candidate, confidence, version, config)
         run.log_text(markdown, "candidate.md")

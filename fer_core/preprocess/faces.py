@@ -32,6 +32,8 @@ class Ledger:
         time_s: (m,) float32, seconds from the start; NaN if the file has no times.
         status: (m,) FrameStatus values.
         box: (m, 4) int32 face box x, y, width, height in frame pixels; zeros without a face.
+        brightness: (m,) float32 mean grey of the face as it was filmed, 0 ... 255; NaN without a face, or if a version
+            that did not measure it stored the faces. An empty array means that it is unknown for all frames.
         weight: (m,) float32 confidence of the detector (see `Detection`); 0 without a face.
         measures: (m, 8) float32 geometry of the landmarks in the box (see `landmarks.measures`); NaN without a face;
             None if landmarks were not looked for.
@@ -43,10 +45,13 @@ class Ledger:
     box: np.ndarray
     weight: np.ndarray
     measures: np.ndarray | None = None
+    brightness: np.ndarray = field(default_factory=lambda: np.empty(0, np.float32))
 
     def __post_init__(self) -> None:
         m = len(self.status)
-        shapes = {"frame": (m,), "time_s": (m,), "box": (m, 4), "weight": (m,)}
+        if not len(self.brightness):
+            object.__setattr__(self, "brightness", np.full(m, np.nan, np.float32))
+        shapes = {"frame": (m,), "time_s": (m,), "box": (m, 4), "weight": (m,), "brightness": (m,)}
         if self.measures is not None:
             shapes["measures"] = (m, len(MEASURES))
         for name, shape in shapes.items():
@@ -65,7 +70,10 @@ class Ledger:
         """Return some rows, given by (r,) indices."""
         status = tuple(self.status[row] for row in rows)
         measures = None if self.measures is None else self.measures[rows]
-        return Ledger(self.frame[rows], self.time_s[rows], status, self.box[rows], self.weight[rows], measures)
+        return Ledger(
+            self.frame[rows], self.time_s[rows], status, self.box[rows], self.weight[rows], measures,
+            self.brightness[rows],
+        )  # fmt: skip
 
     def counts(self) -> dict[str, int]:
         """Number of selected frames by status; every status is a key."""

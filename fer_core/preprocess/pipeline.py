@@ -243,6 +243,7 @@ class Row(NamedTuple):
     box: Box
     weight: float
     measures: tuple[float, ...]
+    brightness: float = np.nan
 
     @classmethod
     def of(cls, frame: Frame, status: FrameStatus, found: Detection | None) -> Row:
@@ -276,7 +277,9 @@ def face_in(frame: Frame, finder: FaceFinder, cfg: PreprocessConfig) -> Seen:
     picture, landmarks = frame.picture, found.landmarks
     if cfg.align == "eyes":
         picture, landmarks = level(picture, found)
-    face = resize(equalize_by(crop(picture, found.box), cfg.equalize), cfg.size)
+    filmed = crop(picture, found.box)
+    face = resize(equalize_by(filmed, cfg.equalize), cfg.size)
+    row = row._replace(brightness=float(filmed.mean()))
     return Seen(row, face, None if landmarks is None else in_box(landmarks.points, found.box))
 
 
@@ -300,6 +303,7 @@ def ledger_of(rows: Sequence[Row], measured: bool) -> Ledger:
         status=tuple(row.status for row in rows),
         box=np.array([row.box for row in rows], dtype=np.int32).reshape(len(rows), 4),
         weight=np.array([row.weight for row in rows], dtype=np.float32),
+        brightness=np.array([row.brightness for row in rows], dtype=np.float32),
         measures=np.array([row.measures for row in rows], np.float32).reshape(-1, len(MEASURES)) if measured else None,
     )
 

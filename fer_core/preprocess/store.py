@@ -96,6 +96,7 @@ class FacesStore:
             "status": np.array([_CODES.index(s) for s in ledger.status], dtype=np.uint8),
             "box": ledger.box,
             "weight": ledger.weight,
+            "brightness": ledger.brightness,
         }
         if ledger.measures is not None:
             small["measures"] = ledger.measures
@@ -115,6 +116,7 @@ class FacesStore:
             box=arrays["box"],
             weight=arrays["weight"],
             measures=arrays.get("measures"),
+            brightness=arrays.get("brightness", np.empty(0, np.float32)),  # not in entries of earlier versions
         )
         noted = {name: note[name] for name in _NOTED} | {"flags": tuple(note["flags"])}
         return Faces(key=key, pixels=arrays["pixels"], ledger=ledger, points=arrays["points"], **noted)

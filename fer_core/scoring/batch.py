@@ -77,6 +77,25 @@ def score_batch(
         StoreError: `out` or the store cannot be written; raised before any clip is read.
     """
     _check_writable(out)
+    rows, remembered = scored_rows(scorer, items, store_root, progress)
+    if scorer.video:
+        rows = tuple(write_films(rows, scorer, out, progress))
+    batch = Batch(rows, out, remembered)
+    write_explanations(batch.rows, out)
+    write_tables(batch.rows, scorer, out)
+    counts = ", ".join(f"{n} {s}" for s, n in batch.counts.items())
+    log.info("%d rows (%s) in %s; %s", len(batch.rows), counts, out, batch.agreement.sentence)
+    return batch
+
+
+def scored_rows(
+    scorer: ClipScorer,
+    items: Sequence[Item],
+    store_root: Path,
+    progress: Callable[[int, int], None] | None = None,
+) -> tuple[tuple[ClipScore, ...], int]:
+    """Return one row per item, in order, and the number of those that were stored before; arguments as in
+    `score_batch`."""
     rows = RowStore(store_root)
     found: dict[int, ClipScore] = {}
     items = [replace(item, digest=_digest(item, scorer.limits)) for item in items]
@@ -97,14 +116,7 @@ def score_batch(
     named = [
         replace(found[place], seen_in_training=scorer.seen_in_training(item.clip)) for place, item in enumerate(items)
     ]
-    if scorer.video:
-        named = list(write_films(named, scorer, out, progress))
-    batch = Batch(tuple(named), out, remembered)
-    write_explanations(batch.rows, out)
-    write_tables(batch.rows, scorer, out)
-    counts = ", ".join(f"{n} {s}" for s, n in batch.counts.items())
-    log.info("%d rows (%s) in %s; %s", len(batch.rows), counts, out, batch.agreement.sentence)
-    return batch
+    return tuple(named), remembered
 
 
 def _named(row: ClipScore, clip: Clip) -> ClipScore:

@@ -24,6 +24,11 @@ _MANY = 200  # points from which they are drawn smaller
 _FOR, _AGAINST = (38, 150, 255), (200, 200, 200)  # BGR
 
 
+def explainable(bundle: ModelBundle) -> bool:
+    """True if a verdict of the model can be explained: by Grad-CAM through FC layers, or by tracked points."""
+    return head_of(bundle) is not None or motion_of(bundle) is not None
+
+
 def margins(scores: np.ndarray, winner: int) -> np.ndarray:
     """Return (n,) margins of the frames: score of the predicted class minus that of the clip's second-best class.
 

@@ -14,7 +14,7 @@ from fer_core.scoring.windows import Windows
 from fer_core.store import EntryStore
 
 _CODES = tuple(FrameStatus)
-_LEDGER = ("frame", "time_s", "box", "weight", "measures")
+_LEDGER = ("frame", "time_s", "box", "weight", "measures", "brightness")
 
 
 class RowStore:

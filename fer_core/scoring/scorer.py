@@ -38,7 +38,7 @@ from fer_core.preprocess.faces import Faces, Ledger
 from fer_core.preprocess.selection import select
 from fer_core.preprocess.store import FacesStore, cut_at, faces_key
 from fer_core.preprocess.weights_file import check_weights
-from fer_core.scoring.explain import decisive, head_of, motion_of, moved, strip, warmed
+from fer_core.scoring.explain import decisive, explainable, head_of, motion_of, moved, strip, warmed
 from fer_core.scoring.inputs import Item, named
 from fer_core.scoring.windows import Windows, score_windows
 from fer_core.store import cache_key
@@ -540,7 +540,7 @@ def _check_choices(bundle: ModelBundle, cfg: ScoreConfig) -> None:
             "score.windows needs a model that judges any moment of a clip; this one compares it with a neutral start. "
             "Promote a version of another model, such as head"
         )
-    if cfg.explain and head_of(bundle) is None and motion_of(bundle) is None:
+    if cfg.explain and not explainable(bundle):
         raise ConfigError(
             f"score.explain is {cfg.explain}, but this model has neither FC layers over convolutions, which Grad-CAM "
             "looks through, nor tracked points; set it to 0"

@@ -7,6 +7,7 @@ A flow gets the whole RunConfig and returns a JSON-able dict. What a user can ge
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import sys
 from collections.abc import Iterator, Mapping
@@ -261,7 +262,7 @@ def score(
     from fer_core.scoring.inputs import collect
     from fer_core.workspace import Workspace
     from flows.commands.windows import with_windows
-    from flows.support.champion import account_for, champion_scorer, score_into, summarize
+    from flows.support.champion import account_for, champion_scorer, record_batch, score_into, summarize
     from flows.support.environment import check_local
     from flows.support.missing import inputs
 
@@ -278,16 +279,21 @@ def score(
         with session.progress("Scoring") as progress:
             folder = out.expanduser().absolute() if out else new_folder(workspace.scored)
             batch = score_into(scorer, items, folder, workspace.store, progress)
-        result = summarize(scorer, batch) | account_for(paths, config, folder)
         _tell_verdicts(session, batch)
+        result = summarize(scorer, batch) | account_for(paths, config, folder)
+        result |= record_batch(config, scorer, batch, items)
         _tell(session, "score", result)
     else:
         arguments = {"paths": [str(p) for p in paths], "out": str(out or "")}
         result = run_flow(session, "flows.score", "score_flow", config, **arguments)
+    if result["drift"]:
+        session.say(f"Warning: {result['drift']}; see {result['drift_page']}")
     if result["synthetic_trained"]:
         session.say("trained on synthetic faces: its verdicts on real people are unproven")
     if (strict or config.score.strict) and result["unscored"]:
         session.exit_code = BAD_ROWS
+    session.say(f"Look at it, and review labels: python3 -m webbrowser {shlex.quote(result['report'])}")
+    session.next("the labels that you saved there, in your manifest", "data", "correct", "corrections.csv", "clips.csv")
     return result
 
 

@@ -9,12 +9,18 @@ from typing import Any
 
 from fer_core.clips.cells import csv_text
 from fer_core.config import RunConfig
+from fer_core.evaluation.drift import drift, sample_of
+from fer_core.evaluation.metrics import proportion
+from fer_core.reports.drift import drift_page, drift_sentence
 from fer_core.reports.scores import write_report
 from fer_core.runtime import resolve_device
 from fer_core.scoring.batch import Batch, score_batch
+from fer_core.scoring.explain import explainable
 from fer_core.scoring.inputs import Item, passed_over, printable
 from fer_core.scoring.scorer import ClipScorer
 from fer_core.store import write_atomic
+from fer_core.tracking.batch_run import confidences, log_batch
+from fer_core.tracking.drift_reference import load_reference
 from fer_core.tracking.registry import load_champion, load_version
 from fer_core.tracking.run import connect
 
@@ -45,6 +51,16 @@ def version_scorer(config: RunConfig, version: int) -> ClipScorer:
     )  # fmt: skip
 
 
+def explaining_scorer(config: RunConfig, version: int) -> ClipScorer:
+    """Return a scorer like `version_scorer` that explains its verdicts, if the model can."""
+    plain = version_scorer(config, version)
+    cfg = config.score.model_copy(update={"explain": max(config.score.explain, 2 * explainable(plain.bundle))})
+    return ClipScorer(
+        plain.bundle, cfg, limits=config.limits, store_root=Path(config.workspace) / "store", name=plain.name,
+        version=plain.version, warm=plain.warm,
+    )  # fmt: skip
+
+
 def score_into(
     scorer: ClipScorer, items: list[Item], out: Path, store: Path, progress: Callable[[int, int], None] | None = None
 ) -> Batch:
@@ -52,6 +68,50 @@ def score_into(
     batch = score_batch(scorer, items, out, store, progress)
     write_report(batch.rows, scorer, out / "report.html")
     return batch
+
+
+def record_batch(config: RunConfig, scorer: ClipScorer, batch: Batch, items: Sequence[Item]) -> dict[str, Any]:
+    """Log the batch to MLflow, and compare its clips with those that the version was trained on.
+
+    `drift.html` beside the report shows the comparison.
+
+    Args:
+        config: prepared by `environment.settle`.
+        items: the items of the batch, in the order of its rows.
+    Returns:
+        The run, its page, the warning about drift (empty without one), and the page of the comparison (empty if the
+        version has no record of its training clips).
+    Raises:
+        TrackingError: MLflow does not answer; the results of the batch are written already.
+        StoreError: the page cannot be written.
+    """
+    tracking = connect(config.tracking, Path(config.workspace))
+    run = log_batch(tracking, batch, scorer)
+    page = batch.out / "drift.html"
+    page.unlink(missing_ok=True)
+    told = {"run": run.id, "url": run.url, "drift": "", "drift_page": ""}
+    if (reference := load_reference(tracking, int(scorer.version))) is None:
+        return told
+    ledgers = (row.ledger for row in batch.rows if row.ledger is not None)
+    sample = sample_of(ledgers, confidences(batch).tolist(), (row.emotion for row in batch.rows if row.emotion))
+    found = drift(reference, sample)
+    html = drift_page(found, reference, sample, f"{scorer.name} version {scorer.version}", _reviewed(batch, items))
+    write_atomic(page, html.encode())
+    run.log_metrics({f"drift/{d.measure}": d.psi for d in found if d.psi == d.psi})
+    return told | {"drift": drift_sentence(found), "drift_page": str(page)}
+
+
+def _reviewed(batch: Batch, items: Sequence[Item]) -> str:
+    """Return a sentence on the clips whose label a person confirmed or corrected; empty without any."""
+    pairs = zip(batch.rows, items, strict=True)
+    judged = [row for row, item in pairs if item.clip.labelled_by and row.label and row.emotion]
+    if not judged:
+        return ""
+    right = sum(row.label == row.emotion for row in judged)
+    return (
+        f"{len(judged)} clips of this batch have a label that a person confirmed or corrected; {right} verdicts are as "
+        f"labelled: {proportion(right, len(judged))} %."
+    )
 
 
 def account_for(paths: Sequence[str | Path], config: RunConfig, out: Path) -> dict[str, Any]:

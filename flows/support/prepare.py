@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -22,6 +22,8 @@ from fer_core.features.backbone import Backbone, load_backbone, one_network
 from fer_core.features.descriptors.descriptor import course_config
 from fer_core.features.store import FeatureStore
 from fer_core.preprocess.clip_rows import ClipRow, store_faces
+from fer_core.preprocess.faces import Ledger
+from fer_core.preprocess.store import FacesStore
 from fer_core.preprocess.weights_file import check_weights
 from fer_core.runtime import resolve_device
 from fer_core.workspace import Workspace
@@ -205,3 +207,11 @@ def _load(cfg: BackboneConfig, device: str) -> Backbone:
     import torch
 
     return load_backbone(cfg, torch.device(device))
+
+
+def ledgers_of(dataset: Dataset, clips: Collection[str], workspace: Workspace) -> Iterator[Ledger]:
+    """Yield the frames of some clips of a dataset, by clip id; clips whose faces are gone are left out."""
+    store = FacesStore(workspace.store)
+    for row in dataset.usable:
+        if row.clip in clips and (faces := store.get(row.key)) is not None:
+            yield faces.ledger
