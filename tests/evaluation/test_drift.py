@@ -18,7 +18,8 @@ def ledger(statuses: str, side: int = 50, brightness: float = 100) -> Ledger:
     m = len(used)
     status = tuple(FrameStatus.USED if u else FrameStatus.NO_FACE for u in used)
     boxes = np.where(used[:, None], [[0, 0, side, side]], 0)
-    return Ledger(np.arange(m), np.arange(m) / 25, status, boxes, used * 5.0, np.where(used, brightness, np.nan))
+    grey = np.where(used, brightness, np.nan)
+    return Ledger(np.arange(m), np.arange(m) / 25, status, boxes, used * 5.0, brightness=grey)
 
 
 def sample(n: int, size: float = 50, spread: float = 5, verdicts: dict[str, int] | None = None) -> Sample:
