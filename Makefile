@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow torture lint bench up clean
+.PHONY: help setup demo test test-slow torture lint bench docs up clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -33,6 +33,9 @@ lint: $(STAMP) ## ruff and mypy
 
 bench: $(STAMP) ## measure; prints, and writes benchmarks/results.md
 	@$(BIN)/python -m benchmarks
+
+docs: $(STAMP) ## the documentation site, in build/site; warnings are errors
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet && echo "Open build/site/index.html."
 
 up: $(STAMP) ## MLflow, Prefect and the served flows on this machine, until Ctrl-C
 	@$(BIN)/ferflow up

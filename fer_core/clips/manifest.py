@@ -141,7 +141,7 @@ def read_manifest(
         DataError: the file cannot be read, a column is missing, or a row is wrong or contradicts another one; the
             message names file, line, value and remedy.
 
-    Example:
+    Examples:
         >>> from tempfile import TemporaryDirectory
         >>> with TemporaryDirectory() as folder:
         ...     table = Path(folder) / "clips.csv"
