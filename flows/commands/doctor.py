@@ -102,6 +102,21 @@ def _detector(session: Session) -> Iterator[Finding]:
 
         fetch = "" if is_present("blazeface") else "ferflow weights fetch blazeface"
         yield Finding("face detector", "bad" if fetch else "ok", "blazeface", fetch)
+    yield from _landmarks(session)
+
+
+def _landmarks(session: Session) -> Iterator[Finding]:
+    """Without the landmark network, boxes without a face are used, and some models cannot be trained."""
+    from fer_core.preprocess.landmarks import is_there
+
+    cfg = session.config.preprocess
+    if cfg.face.landmarks == "no":
+        return
+    needed = cfg.face.landmarks == "yes" or cfg.align == "eyes"
+    there = is_there()
+    state = "ok" if there else "bad" if needed else "note"
+    found = "face-landmarks" if there else "face-landmarks is not on this machine; every certain box counts as a face"
+    yield Finding("landmarks", state, found, "" if there else "ferflow weights fetch face-landmarks")
 
 
 def _weights(session: Session) -> Iterator[Finding]:

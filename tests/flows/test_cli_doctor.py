@@ -101,3 +101,13 @@ def test_a_moved_workspace_is_bad_and_mended_by_relocate(tmp_path, monkeypatch):
     assert done.exit_code == 0, done.stderr
     assert f"recorded in {old} are now recorded in {new}" in done.stdout
     assert not old.exists() and connect(TrackingConfig(), new).experiment_id
+
+
+def test_the_network_of_landmarks_is_named_where_it_is_missing(workspace, monkeypatch, tmp_path):
+    monkeypatch.setenv("FERFLOW_WEIGHTS", str(tmp_path / "empty"))
+    _, found = findings()
+    assert found["landmarks"]["state"] == "note" and "ferflow weights fetch face-landmarks" in str(found["landmarks"])
+    settings = tmp_path / "run.yaml"
+    settings.write_text("preprocess: {align: eyes}")
+    code, found = findings("--config", settings)
+    assert code == 1 and found["landmarks"]["state"] == "bad"
