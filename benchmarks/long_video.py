@@ -109,4 +109,7 @@ def _cpu_s() -> float:
 
 
 if __name__ == "__main__":
-    print(measure(int(sys.argv[1])))
+    if len(sys.argv) > 1:
+        print(measure(int(sys.argv[1])))
+    else:
+        main()

@@ -139,6 +139,12 @@ class PreprocessConfig(Settings):
         return self
 
 
+class EveryFaceConfig(PreprocessConfig):
+    """Preprocessing that keeps every face of a frame, not only the main one; `score.faces=all` uses it."""
+
+    everyone: Literal[True] = True
+
+
 class LimitsConfig(Settings):
     """Limits for one clip; a child process decodes it and is killed beyond them. Not part of any key."""
 
@@ -596,6 +602,9 @@ class ScoreConfig(Settings):
     strict: bool = Field(False, description="Exit with code 3 if any clip has no prediction")
     explain: int = Field(0, ge=0, le=8, description="Decisive frames per clip to explain by Grad-CAM; 0: none")
     windows: WindowsConfig = WindowsConfig()
+    faces: Literal["main", "all"] = Field(
+        "main", description="main: the main face of a clip; all: every face, with a row per person"
+    )
     video: bool = Field(False, description="Also write each clip as an mp4 with faces and verdicts drawn in")
 
 

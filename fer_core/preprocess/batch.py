@@ -49,6 +49,7 @@ class ClipFaces:
         error: the error; None if the clip can be used.
         cached: True if the faces were stored before.
         seconds: wall-clock time in this call.
+        person: number of the person in the clip, from 1.
     """
 
     clip: Clip
@@ -58,6 +59,7 @@ class ClipFaces:
     error: ClipError | None
     cached: bool
     seconds: float
+    person: int = 1
 
 
 @dataclass(frozen=True)

@@ -211,6 +211,26 @@ class FaceFinder:
             return found
         return replace(found, landmarks=self._points.find(picture, found.box))
 
+    def find_all(self, picture: np.ndarray) -> list[Detection]:
+        """Return all certain faces of a grey frame that do not overlap, the most certain first.
+
+        A box without the landmarks of a face is left out, if they are looked for.
+        """
+        found = [d for d in detect(picture, self._cfg) if d.weight >= self._cfg.min_weight]
+        if not found:
+            lighter = cv2.createCLAHE(CONTRAST, TILES).apply(picture)
+            found = [d for d in detect(lighter, self._cfg) if d.weight >= self._cfg.min_weight]
+        kept: list[Detection] = []
+        for face in found:
+            if any(overlap(face.box, other.box) for other in kept):
+                continue
+            face = self._with_points(picture, face)
+            if face.is_face:
+                kept.append(face)
+        if len(kept) > 1:
+            self.flags.add("several_faces")
+        return kept
+
     def _follow(self, picture: np.ndarray) -> list[Detection]:
         if (
             self._cfg.mode != "tracked"

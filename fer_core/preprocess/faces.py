@@ -100,6 +100,8 @@ class Faces:
         width, height: size of the upright first frame in pixels.
         duration_s: duration in seconds, from the container or the decoded frames; 0 if unknown.
         flags: words for the report, sorted; each is one of `FLAGS`.
+        cuts: numbers of the frames before which the film is cut; only known of all faces of a clip (`EveryFaceConfig`),
+            whose ledger has a row for each face of a frame.
     """
 
     key: str
@@ -112,6 +114,7 @@ class Faces:
     height: int = 0
     duration_s: float = 0.0
     flags: tuple[str, ...] = ()
+    cuts: tuple[int, ...] = ()
     points: np.ndarray = field(default_factory=no_points)
 
     def __post_init__(self) -> None:

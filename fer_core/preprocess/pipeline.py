@@ -5,29 +5,29 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from io import BufferedReader
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
 from fer_core.clips.clip import Clip, clip_digest
-from fer_core.config import LimitsConfig, PreprocessConfig
+from fer_core.config import EveryFaceConfig, LimitsConfig, PreprocessConfig
 from fer_core.errors import ClipError, ClipStatus
 from fer_core.preprocess.admit import admit, missing, open_regular
 from fer_core.preprocess.apex import estimate_apex
 from fer_core.preprocess.beat import no_beat
 from fer_core.preprocess.changes import Change, Changed, changed_apex
 from fer_core.preprocess.decode import Frame, Media, VideoFile
-from fer_core.preprocess.equalize import equalize_by
-from fer_core.preprocess.face import Box, Detection, FaceFinder, confirmed, crop, level, resize
+from fer_core.preprocess.everyone import find_everyone, find_main
+from fer_core.preprocess.face import Detection, FaceFinder, confirmed
 from fer_core.preprocess.faces import Faces, FrameStatus, Ledger
 from fer_core.preprocess.folder import FrameFolder, is_still
 from fer_core.preprocess.frame_count import Report
-from fer_core.preprocess.landmarks import MEASURES, in_box, measures, resolved
+from fer_core.preprocess.frame_rows import Row, Seen, keep, ledger_of, seen_face
+from fer_core.preprocess.landmarks import MEASURES, resolved
 from fer_core.preprocess.selection import select
 from fer_core.preprocess.spool import FacesSpool
 from fer_core.preprocess.store import FacesStore, cut_at, faces_key
@@ -135,7 +135,7 @@ def faces_of(
         folder: folder for the pixels while they are made; None: in memory.
     """
     faces, spool = _faces_of(media, given_apex, cfg, folder)
-    if cfg.face.detector == "none":
+    if cfg.face.detector == "none" or isinstance(cfg, EveryFaceConfig):
         return faces, spool
     if float(faces.ledger.weight[faces.ledger.used].sum()) >= SURE[cfg.face.detector] * faces.n_selected:
         return faces, spool
@@ -188,12 +188,18 @@ def _faces_of(media: Media, given_apex: int, cfg: PreprocessConfig, folder: Path
         apex = estimate_apex(media, cfg.face)
         n, n_lost = media.report().n_frames, media.report().n_lost
     spool = FacesSpool(cfg.size, folder)
-    ledger, flags = _run(media, select(n, apex, cfg, media.fps), cfg, spool)
+    chosen = select(n, apex, cfg, media.fps)
+    ledger, flags, cuts = _run(media, chosen, cfg, spool)
     report = media.report()
     if (report.n_frames, report.n_lost) != (n, n_lost):
         spool = FacesSpool(cfg.size, folder)
-        ledger, flags = _run(media, select(report.n_frames, apex, cfg, media.fps), cfg, spool)
+        chosen = select(report.n_frames, apex, cfg, media.fps)
+        ledger, flags, cuts = _run(media, chosen, cfg, spool)
         report = media.report()
+    if not isinstance(cfg, EveryFaceConfig):
+        if "several_faces" in flags:
+            ledger, spool = find_main(media, chosen, cfg, folder) or (ledger, spool)
+        flags |= flags_of(ledger, cfg)
     faces = Faces(
         key=faces_key(media.digest, given_apex, cfg),
         clip_digest=media.digest,
@@ -206,12 +212,17 @@ def _faces_of(media: Media, given_apex: int, cfg: PreprocessConfig, folder: Path
         height=report.height,
         duration_s=report.duration_s,
         flags=tuple(sorted(flags | report.flags | ({"one_frame"} if report.n_frames == 1 else set()))),
+        cuts=tuple(cuts),
     )
     return faces, spool
 
 
-def _run(media: Media, chosen: np.ndarray, cfg: PreprocessConfig, spool: FacesSpool) -> tuple[Ledger, set[str]]:
-    """Add the faces of the chosen frames to the spool; return the ledger and flags."""
+def _run(
+    media: Media, chosen: np.ndarray, cfg: PreprocessConfig, spool: FacesSpool
+) -> tuple[Ledger, set[str], list[int]]:
+    """Put the faces of the chosen frames into `spool`; return their ledger, flags, and the cuts where all are kept."""
+    if isinstance(cfg, EveryFaceConfig):
+        return find_everyone(media, chosen, cfg, spool)
     finder = FaceFinder(cfg.face)
     wanted = frozenset(chosen.tolist())
     rows: list[Row] = []
@@ -219,46 +230,20 @@ def _run(media: Media, chosen: np.ndarray, cfg: PreprocessConfig, spool: FacesSp
         if frame.index not in wanted:
             continue
         seen = face_in(frame, finder, cfg)
-        if seen.face is not None:
-            spool.pixels.append(seen.face)
-            if seen.points is not None:
-                spool.points.append(seen.points)
+        keep(spool, seen)
         rows.append(seen.row)
-    ledger = ledger_of(rows, measured=cfg.face.landmarks == "yes")
-    flags = set(finder.flags)
+    return ledger_of(rows, measured=cfg.face.landmarks == "yes"), set(finder.flags), []
+
+
+def flags_of(ledger: Ledger, cfg: PreprocessConfig) -> set[str]:
+    """Return the flags that the faces of one person give."""
+    flags = set()
     sides = ledger.box[ledger.used][:, 2]
     if len(sides) and np.median(sides) < SMALL_FACE:
         flags |= {"small_face", "low_quality"}
     if cfg.face.detector == "none" and (ledger.box[:, 2:].max(1) > SQUARE * ledger.box[:, 2:].min(1)).any():
         flags |= {"not_square", "low_quality"}
-    return ledger, flags
-
-
-class Row(NamedTuple):
-    """A row of the ledger; without the picture and the points, so that memory does not grow with the clip."""
-
-    frame: int
-    time_s: float
-    status: FrameStatus
-    box: Box
-    weight: float
-    measures: tuple[float, ...]
-    brightness: float = np.nan
-
-    @classmethod
-    def of(cls, frame: Frame, status: FrameStatus, found: Detection | None) -> Row:
-        """Return the row of a frame; without a detection its box is zeros."""
-        found = found or Detection((0, 0, 0, 0), 0.0)
-        known = (np.nan,) * len(MEASURES) if found.landmarks is None else tuple(measures(found.landmarks).tolist())
-        return cls(frame.index, frame.time_s, status, found.box, found.weight, known)
-
-
-class Seen(NamedTuple):
-    """What was found in a frame: its row, and if the face is used, (size, size) uint8 pixels and its points, if any."""
-
-    row: Row
-    face: np.ndarray | None = None
-    points: np.ndarray | None = None
+    return flags
 
 
 def face_in(frame: Frame, finder: FaceFinder, cfg: PreprocessConfig) -> Seen:
@@ -271,16 +256,9 @@ def face_in(frame: Frame, finder: FaceFinder, cfg: PreprocessConfig) -> Seen:
         return Seen(Row.of(frame, FrameStatus.DECODE_ERROR, None))
     found = finder.find(frame.picture)
     status = _status(found, cfg)
-    row = Row.of(frame, status, found)
     if status is not FrameStatus.USED or found is None:
-        return Seen(row)
-    picture, landmarks = frame.picture, found.landmarks
-    if cfg.align == "eyes":
-        picture, landmarks = level(picture, found)
-    filmed = crop(picture, found.box)
-    face = resize(equalize_by(filmed, cfg.equalize), cfg.size)
-    row = row._replace(brightness=float(filmed.mean()))
-    return Seen(row, face, None if landmarks is None else in_box(landmarks.points, found.box))
+        return Seen(Row.of(frame, status, found))
+    return seen_face(frame, found, cfg)
 
 
 def _status(found: Detection | None, cfg: PreprocessConfig) -> FrameStatus:
@@ -289,23 +267,6 @@ def _status(found: Detection | None, cfg: PreprocessConfig) -> FrameStatus:
     if found.weight < cfg.face.min_weight:
         return FrameStatus.LOW_WEIGHT
     return FrameStatus.NOT_A_FACE if found.is_rejected(cfg.face) else FrameStatus.USED
-
-
-def ledger_of(rows: Sequence[Row], measured: bool) -> Ledger:
-    """Return the ledger of some frames.
-
-    Args:
-        measured: True if landmarks were looked for.
-    """
-    return Ledger(
-        frame=np.array([row.frame for row in rows], dtype=np.int32),
-        time_s=np.array([row.time_s for row in rows], dtype=np.float32),
-        status=tuple(row.status for row in rows),
-        box=np.array([row.box for row in rows], dtype=np.int32).reshape(len(rows), 4),
-        weight=np.array([row.weight for row in rows], dtype=np.float32),
-        brightness=np.array([row.brightness for row in rows], dtype=np.float32),
-        measures=np.array([row.measures for row in rows], np.float32).reshape(-1, len(MEASURES)) if measured else None,
-    )
 
 
 def _digest_of(file: BufferedReader) -> str:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from fer_core.clips.clip import Clip
-from fer_core.config import LimitsConfig, PreprocessConfig
+from fer_core.config import EveryFaceConfig, LimitsConfig, PreprocessConfig
 from fer_core.errors import ClipError, ClipStatus, StoreError
 from fer_core.preprocess.beat import BEAT
 
@@ -104,7 +104,8 @@ def _faces(request: dict[str, Any], limits: LimitsConfig, beat: Callable[[], Non
     from fer_core.preprocess.store import FacesStore
 
     clip = Clip(id=request["id"], path=Path(request["path"]), apex=request["apex"])
-    cfg = PreprocessConfig.model_validate(request["config"])
+    kind = EveryFaceConfig if "everyone" in request["config"] else PreprocessConfig
+    cfg = kind.model_validate(request["config"])
     store, change = FacesStore(Path(request["store"])), request["change"]
     return {"key": preprocess_into(store, clip, cfg, limits, request["digest"], change, beat)}
 

@@ -80,6 +80,13 @@ class FacesSpool:
         self.pixels = Spool((size, size), np.uint8, folder)
         self.points = Spool((N_POINTS, 3), np.float16, folder)
 
+    def take(self, pixels: np.ndarray, points: np.ndarray, places: np.ndarray) -> None:
+        """Add some of the faces of a clip, one after the other, and their points, if there are any."""
+        for place in places.tolist():
+            self.pixels.append(pixels[place])
+            if len(points):
+                self.points.append(points[place])
+
 
 @contextmanager
 def _full_disk_named(folder: Path | None) -> Iterator[None]:

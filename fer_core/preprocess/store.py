@@ -15,7 +15,7 @@ from fer_core.preprocess.landmarks import resolved
 from fer_core.preprocess.spool import FacesSpool
 from fer_core.store import EntryStore, cache_key
 
-PREPROCESS_VERSION = 3  # raise it whenever the same clip and settings give other faces; a test compares stored ones
+PREPROCESS_VERSION = 4  # raise it whenever the same clip and settings give other faces; a test compares stored ones
 
 _CODES = tuple(FrameStatus)
 _NOTED = ("clip_digest", "n_frames", "apex", "width", "height", "duration_s")
@@ -100,7 +100,7 @@ class FacesStore:
         }
         if ledger.measures is not None:
             small["measures"] = ledger.measures
-        note = {name: getattr(faces, name) for name in _NOTED} | {"flags": list(faces.flags)}
+        note = {name: getattr(faces, name) for name in _NOTED} | {"flags": list(faces.flags), "cuts": list(faces.cuts)}
         self.entries.put_rows(faces.key, large, note, small)
 
     def get(self, key: str) -> Faces | None:
@@ -118,5 +118,5 @@ class FacesStore:
             measures=arrays.get("measures"),
             brightness=arrays.get("brightness", np.empty(0, np.float32)),  # not in entries of earlier versions
         )
-        noted = {name: note[name] for name in _NOTED} | {"flags": tuple(note["flags"])}
+        noted = {name: note[name] for name in _NOTED} | {name: tuple(note[name]) for name in ("flags", "cuts")}
         return Faces(key=key, pixels=arrays["pixels"], ledger=ledger, points=arrays["points"], **noted)

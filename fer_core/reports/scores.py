@@ -44,6 +44,7 @@ def report_html(rows: Sequence[ClipScore], scorer: ClipScorer, folder: Path | No
     Args:
         folder: folder of the page, from which it links the films; None: no links.
     """
+    several = Counter((row.digest, row.path) for row in rows)
     seen = Counter(str(row.emotion) for row in rows if row.emotion)
     emotions = [(str(c), seen[str(c)]) for c in scorer.classes if seen[str(c)]]
     without = sum(row.emotion is None for row in rows)
@@ -54,7 +55,7 @@ def report_html(rows: Sequence[ClipScore], scorer: ClipScorer, folder: Path | No
         extra_css="scores.css",
         script="scores.js",
         films=folder is not None,
-        rows=[_shown(row, folder) for row in rows],
+        rows=[_shown(row, folder, several[row.digest, row.path] > 1) for row in rows],
         drawn=DRAWN,
         facts=[_fact(row) for row in rows],
         classes=[str(c) for c in scorer.classes],
@@ -135,7 +136,7 @@ def _source(row: ClipScore, folder: Path | None) -> str:
         return ""
 
 
-def _shown(row: ClipScore, folder: Path | None) -> dict[str, Any]:
+def _shown(row: ClipScore, folder: Path | None, several: bool) -> dict[str, Any]:
     shown: dict[str, Any] = {
         "clip": printable(row.clip),
         "source": _source(row, folder),
@@ -150,6 +151,7 @@ def _shown(row: ClipScore, folder: Path | None) -> dict[str, Any]:
         "n_used": row.n_used,
         "n_selected": row.n_selected,
         "film": row.film,
+        "person": row.person if several else 0,
         "face": data_uri(row.thumbnail) if row.thumbnail else "",
         "explained": data_uri(shrunk(row.explanation, _STRIP)) if row.explanation else "",
     }

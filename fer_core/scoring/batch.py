@@ -34,10 +34,10 @@ class Batch:
     """A scored batch.
 
     Args:
-        rows: one per item, in order.
+        rows: one per item, in order; one per person if every face was scored.
         out: the folder with `verdicts` and `frames` as CSV and Parquet, `verdicts.json`, `report.html`, and
             `explanations/` and `videos/` if they were requested.
-        remembered: number of rows from an earlier run.
+        remembered: number of items whose rows are from an earlier run.
     """
 
     rows: tuple[ClipScore, ...]
@@ -97,38 +97,44 @@ def scored_rows(
     """Return one row per item, in order, and the number of those that were stored before; arguments as in
     `score_batch`."""
     rows = RowStore(store_root)
-    found: dict[int, ClipScore] = {}
+    found: dict[int, tuple[ClipScore, ...]] = {}
     items = [replace(item, digest=_digest(item, scorer.limits)) for item in items]
     for place, item in enumerate(items):
-        row = rows.get(scorer.key_of(item.clip, item.digest)) if item.digest else None
-        if row is not None:
-            found[place] = _named(row, item.clip)
+        people = rows.get_people(scorer.key_of(item.clip, item.digest)) if item.digest else ()
+        if people:
+            found[place] = tuple(_named(row, item.clip, alone=len(people) == 1) for row in people)
     remembered = len(found)
     if progress:
         progress(remembered, len(items))
     todo = [place for place in range(len(items)) if place not in found]
-    for place, row in zip(todo, scorer.score_many([items[p] for p in todo]), strict=True):
-        found[place] = row
-        if row.status in _KEPT and row.digest:
-            rows.put(scorer.key_of(items[place].clip, row.digest), row)
+    for place, people in zip(todo, scorer.score_people([items[p] for p in todo]), strict=True):
+        found[place] = people
+        if all(row.status in _KEPT and row.digest for row in people):
+            rows.put_people(scorer.key_of(items[place].clip, people[0].digest), people)
         if progress:
             progress(len(found), len(items))
     named = [
-        replace(found[place], seen_in_training=scorer.seen_in_training(item.clip)) for place, item in enumerate(items)
+        replace(row, seen_in_training=scorer.seen_in_training(item.clip) if row.subject else None)
+        for place, item in enumerate(items)
+        for row in found[place]
     ]
     return tuple(named), remembered
 
 
-def _named(row: ClipScore, clip: Clip) -> ClipScore:
-    """Return a stored row as the row of `clip`, which has the same content."""
+def _named(row: ClipScore, clip: Clip, alone: bool) -> ClipScore:
+    """Return a stored row as the row of `clip`, which has the same content.
+
+    Args:
+        alone: False for a row of several people, of whom nobody knows which the label and the subject mean.
+    """
     return replace(
         row,
         clip=clip.id,
         path=str(clip.path),
-        label=clip.emotion,
-        subject=clip.subject,
+        label=clip.emotion if alone else None,
+        subject=clip.subject if alone else "",
         dataset=clip.dataset,
-        groups=clip.groups,
+        groups=clip.groups if alone else {},
     )
 
 

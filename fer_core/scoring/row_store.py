@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from fer_core.errors import ClipStatus
 from fer_core.preprocess.faces import FrameStatus, Ledger
 from fer_core.scoring.scorer import ClipScore
 from fer_core.scoring.windows import Windows
-from fer_core.store import EntryStore
+from fer_core.store import EntryStore, cache_key
 
 _CODES = tuple(FrameStatus)
 _LEDGER = ("frame", "time_s", "box", "weight", "measures", "brightness")
@@ -27,8 +28,23 @@ class RowStore:
     def __init__(self, store_root: Path) -> None:
         self.entries = EntryStore(store_root, "verdicts")
 
-    def put(self, key: str, row: ClipScore) -> None:
-        """Store a row. Raises StoreError if it cannot be written."""
+    def put_people(self, key: str, rows: Sequence[ClipScore]) -> None:
+        """Store the rows of a clip, one per person. Raises StoreError if they cannot be written."""
+        for place, row in reversed([*enumerate(rows)]):  # the first one last: it says that all are there
+            self.put(_key_of(key, place), row, len(rows))
+
+    def get_people(self, key: str) -> tuple[ClipScore, ...]:
+        """Return the rows of a clip, without its name; none if any is missing."""
+        note = self.entries.note(key)
+        rows = [self.get(_key_of(key, place)) for place in range(note["people"] if note else 0)]
+        return tuple(row for row in rows if row is not None) if all(rows) else ()
+
+    def put(self, key: str, row: ClipScore, people: int = 1) -> None:
+        """Store a row. Raises StoreError if it cannot be written.
+
+        Args:
+            people: number of rows of the clip.
+        """
         k = len(row.classes)
         arrays = {
             **_ledger_arrays("ledger", row.ledger),
@@ -41,6 +57,8 @@ class RowStore:
             "explanation": np.frombuffer(row.explanation, dtype=np.uint8),
         }
         note = {
+            "people": people,
+            "person": row.person,
             "status": row.status,
             "reason": row.reason,
             "classes": list(row.classes),
@@ -64,6 +82,7 @@ class RowStore:
         return ClipScore(
             clip="",
             path="",
+            person=note["person"],
             status=ClipStatus(note["status"]),
             classes=tuple(note["classes"]),
             reason=note["reason"],
@@ -89,6 +108,10 @@ class RowStore:
 
 
 _WINDOWS = tuple(field.name for field in fields(Windows))
+
+
+def _key_of(key: str, place: int) -> str:
+    return cache_key(row=key, person=place) if place else key
 
 
 def _window_arrays(windows: Windows | None) -> dict[str, np.ndarray]:

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from fer_core.clips.clip import Clip
-from fer_core.config import LimitsConfig, PreprocessConfig, Rule, ScoreConfig, WindowsConfig
+from fer_core.config import EveryFaceConfig, LimitsConfig, PreprocessConfig, Rule, ScoreConfig
 from fer_core.emotions import Classes, Emotion
 from fer_core.errors import ClipError, ClipStatus, ConfigError, WeightsError
 from fer_core.features.descriptors.catalogue import DESCRIPTORS, describe, of_course, of_points
@@ -40,6 +40,7 @@ from fer_core.preprocess.store import FacesStore, cut_at, faces_key
 from fer_core.preprocess.weights_file import check_weights
 from fer_core.scoring.explain import decisive, explainable, head_of, motion_of, moved, strip, warmed
 from fer_core.scoring.inputs import Item, named
+from fer_core.scoring.people import people_of
 from fer_core.scoring.windows import Windows, score_windows
 from fer_core.store import cache_key
 
@@ -47,7 +48,7 @@ SCORING_VERSION = 8  # raised whenever the same faces and model give another row
 _THUMBNAIL = 64
 STILL_FACE = "abstained: nothing moved; this model needs a clip that starts with a neutral face"
 FADING_FACE = "abstained: the clip seems to begin with an expression; this model needs a neutral start"
-VERDICT_FRAMES = 256  # most frames of a clip's own verdict if it is also scored in windows
+VERDICT_FRAMES = 256  # most frames of a verdict if all frames of the clip are read
 LONG_S = 30.0  # seconds from which a clip's row carries a warning
 ABOVE_CHANCE = 0.05  # share of the way from chance to 1: constant predictions are slightly above chance
 
@@ -203,16 +204,16 @@ class ClipScorer:
         measures_motion = of_course(bundle.classifier.descriptors)
         self.needs_course = measures_motion or bundle.classifier.reads_neutral
         self.preprocess = _overridden(facts.preprocess, cfg)
-        self.windows, self.video = cfg.windows, cfg.video
-        if self.in_windows:
-            self.preprocess = _sampled(self.preprocess, cfg.windows)
+        self.windows, self.video, self.everyone = cfg.windows, cfg.video, cfg.faces == "all"
+        if self.takes_all:
+            self.preprocess = _whole(self.preprocess, cfg)
         elif measures_motion and self.preprocess.apex == "given":  # users' files do not come with an apex
             self.preprocess = self.preprocess.model_copy(update={"apex": "estimate"})
         check_weights(self.preprocess, points=of_points(bundle.classifier.descriptors))
         self._store_root = store_root
         # starting a child process takes longer than most clips
         self.warm = warm or WarmChildren(self.limits, ready=ready)
-        self._features = None if store_root is None or self.in_windows else FeatureStore(store_root)
+        self._features = None if store_root is None or self.takes_all else FeatureStore(store_root)
         self._selected = _overridden(facts.preprocess, cfg)  # the frames of a clip's own verdict
 
     def seen_in_training(self, clip: Clip) -> bool | None:
@@ -223,6 +224,11 @@ class ClipScorer:
     def in_windows(self) -> bool:
         """True if every clip is also scored over time."""
         return self.windows.length_s > 0
+
+    @property
+    def takes_all(self) -> bool:
+        """True if the faces are those of the whole clip, of which each verdict takes a part."""
+        return self.in_windows or self.everyone
 
     @property
     def joined_by(self) -> str:
@@ -332,7 +338,8 @@ class ClipScorer:
             shown: dict[Source, np.ndarray] = {"expression": pixels, "course": pixels, "points": points}
             return self._judged(features, shown, neutral).probabilities
 
-        return score_windows(faces, self.windows, self._computed, judge, len(self.classes), self.abstain_below)
+        found = score_windows(faces, self.windows, self._computed, judge, len(self.classes), self.abstain_below)
+        return found.on_screen() if found and self.everyone else found
 
     def score(self, clip: str | Path | Clip) -> ClipScore:
         """Score one clip: a video file, a folder of frames, or a Clip. The content of a file never raises an error."""
@@ -348,7 +355,12 @@ class ClipScorer:
             name: id of the clip in the result.
         Raises:
             ShapeError: a frame has another shape or type, or there are no frames.
+            ConfigError: every face is scored, which needs a file.
         """
+        if self.everyone:
+            raise ConfigError(
+                "score.faces=all follows the faces of files; score frames in memory with score.faces=main"
+            )
         media, clip = FramesInMemory(frames, rate), Clip(id=name, path=Path(name))
         whole = faces_in_memory(clip, media, course_config(self.preprocess)) if self.needs_course else None
         return self.score_faces(faces_in_memory(clip, media, self.preprocess), whole)
@@ -359,7 +371,19 @@ class ClipScorer:
         progress: Callable[[int, int], None] | None = None,
         change: Change | None = None,
     ) -> Iterator[ClipScore]:
-        """Yield one row per item, in order.
+        """Yield one row per item, in order: of the main face, or of the first person if every face is scored.
+
+        Arguments and errors as in `score_people`.
+        """
+        return (people[0] for people in self.score_people(items, progress, change))
+
+    def score_people(
+        self,
+        items: Sequence[Item],
+        progress: Callable[[int, int], None] | None = None,
+        change: Change | None = None,
+    ) -> Iterator[tuple[ClipScore, ...]]:
+        """Yield the rows of each item, in order: one, or one per person if every face is scored.
 
         Args:
             progress: called with (items done, all items).
@@ -370,18 +394,28 @@ class ClipScorer:
         with self._faces_store() as store:
             rows = self._rows([item for item in items if item.refused is None], store, change)
             for done, item in enumerate(items, start=1):
-                row = next(rows) if item.refused is None else self._failed(item.clip, item.refused)
+                people = next(rows) if item.refused is None else (self._failed(item.clip, item.refused),)
                 if progress:
                     progress(done, len(items))
-                yield row
+                yield people
             rows.close()
 
     def _rows(
         self, items: Sequence[Item], store: FacesStore, change: Change | None
-    ) -> Generator[ClipScore, None, None]:
+    ) -> Generator[tuple[ClipScore, ...], None, None]:
         for root, group in itertools.groupby(items, key=lambda item: item.root):
             for made in self._made(list(group), store, root, change):
-                yield self.score_faces(*made)
+                yield self._people(made[0], store) if self.everyone else (self.score_faces(*made),)
+
+    def _people(self, made: ClipFaces, store: FacesStore) -> tuple[ClipScore, ...]:
+        """Return the rows of a clip's people. A label is of the clip: of several people, nobody knows whose."""
+        if made.error is not None:
+            return (self.score_faces(made),)
+        people = people_of(made, self.preprocess, store, self.bundle.backbone)
+        if len(people) > 1:
+            clip = replace(made.clip, subject="", emotion=None, groups={})
+            people = [replace(person, clip=clip) for person in people]
+        return tuple(self.score_faces(person) for person in people)
 
     def _made(
         self, items: Sequence[Item], store: FacesStore, root: Path | None, change: Change | None
@@ -394,7 +428,7 @@ class ClipScorer:
             return preprocess_batch(clips, cfg, self.limits, store, root, warm=self.warm, digests=known, change=change)
 
         made = faces(self.preprocess)
-        if not self.needs_course or self.in_windows:
+        if not self.needs_course or self.takes_all:
             return ((one, None) for one in made)
         whole = faces(course_config(self.preprocess))
         return zip(made, whole, strict=True)
@@ -421,9 +455,9 @@ class ClipScorer:
         started, faces, course = time.monotonic(), made.faces, whole.faces if whole else None
         windows, looked_at = None, None
         try:
-            if self.in_windows:
+            if self.takes_all:
                 looked_at = faces.ledger
-                windows = self._over_time(faces)
+                windows = self._over_time(faces) if self.in_windows else None
                 course, faces = self._course_of(faces), self._own(faces)
                 made = replace(made, faces=faces)
             scores = self.judge(faces, course)
@@ -514,6 +548,7 @@ class ClipScorer:
     def _about(self, clip: Clip, made: ClipFaces | None) -> dict[str, Any]:
         about: dict[str, Any] = {
             "clip": clip.id,
+            "person": made.person if made else 1,
             "path": str(clip.path),
             "label": clip.emotion,
             "subject": clip.subject,
@@ -535,10 +570,13 @@ def _check_choices(bundle: ModelBundle, cfg: ScoreConfig) -> None:
         raise ConfigError(
             f"score.rule is '{cfg.rule}', which joins frames; this model judges a clip whole. Leave it at auto"
         )
-    if cfg.windows.length_s and any(DESCRIPTORS[name].signed for name in bundle.classifier.descriptors):
+    if cfg.faces == "all" and bundle.facts.preprocess.face.detector == "none":
+        raise ConfigError("score.faces=all needs a face detector, but this model takes whole frames as faces")
+    signed = any(DESCRIPTORS[name].signed for name in bundle.classifier.descriptors)
+    if signed and (cfg.windows.length_s or cfg.faces == "all"):
         raise ConfigError(
-            "score.windows needs a model that judges any moment of a clip; this one compares it with a neutral start. "
-            "Promote a version of another model, such as head"
+            "score.windows and score.faces=all need a model that judges any moment of a clip; this one compares it "
+            "with a neutral start. Promote a version of another model, such as head"
         )
     if cfg.explain and not explainable(bundle):
         raise ConfigError(
@@ -557,10 +595,12 @@ def _overridden(preprocess: PreprocessConfig, cfg: ScoreConfig) -> PreprocessCon
     return preprocess.model_copy(update=changes)
 
 
-def _sampled(preprocess: PreprocessConfig, windows: WindowsConfig) -> PreprocessConfig:
-    """Return the settings of the faces of a whole clip at the rate of its windows."""
-    changes = {"selection": "all", "apex": "last", "max_frames": 0, "frames_per_s": windows.frames_per_s}
-    return preprocess.model_copy(update=changes)
+def _whole(preprocess: PreprocessConfig, cfg: ScoreConfig) -> PreprocessConfig:
+    """Return the settings of the faces of a whole clip: at the rate of its windows, of one person or of everyone."""
+    rate = cfg.windows.frames_per_s if cfg.windows.length_s else preprocess.frames_per_s
+    changes = {"selection": "all", "apex": "last", "max_frames": 0, "frames_per_s": rate}
+    chosen = preprocess.model_copy(update=changes)
+    return EveryFaceConfig(**dict(chosen)) if cfg.faces == "all" else chosen
 
 
 def _moves(course: Faces) -> bool:

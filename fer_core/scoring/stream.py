@@ -21,7 +21,8 @@ from fer_core.preprocess.batch import ClipFaces, faceless
 from fer_core.preprocess.decode import Frame
 from fer_core.preprocess.face import FaceFinder
 from fer_core.preprocess.faces import Faces
-from fer_core.preprocess.pipeline import Seen, face_in, ledger_of
+from fer_core.preprocess.frame_rows import Seen, ledger_of
+from fer_core.preprocess.pipeline import face_in
 from fer_core.preprocess.selection import select
 from fer_core.scoring.scorer import ClipScore, ClipScorer
 

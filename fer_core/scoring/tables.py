@@ -49,7 +49,8 @@ def write_explanations(rows: Sequence[ClipScore], out: Path) -> None:
 
 def _explanation(row: ClipScore) -> str:
     """Return the path in the results folder, named by content, because names of clips may not be valid file names."""
-    return f"explanations/{row.digest[:16]}.jpg" if row.explanation else ""
+    person = f"-{row.person}" if row.person > 1 else ""
+    return f"explanations/{row.digest[:16]}{person}.jpg" if row.explanation else ""
 
 
 def record(row: ClipScore, scorer: ClipScorer, groups: Sequence[str] = ()) -> dict[str, Any]:
@@ -61,6 +62,7 @@ def record(row: ClipScore, scorer: ClipScorer, groups: Sequence[str] = ()) -> di
     probabilities = [None] * len(row.classes) if row.probabilities is None else row.probabilities.tolist()
     return {
         "clip": printable(row.clip),
+        "person": row.person,
         "path": printable(row.path),
         "subject": printable(row.subject) or None,
         "dataset": printable(row.dataset) or None,
@@ -112,7 +114,8 @@ def verdict_schema(classes: Classes, groups: Sequence[str] = ()) -> pa.Schema:
     """Return the columns of `verdicts.parquet` with their types."""
     text, number, count = pa.string(), pa.float64(), pa.int32()
     return pa.schema(
-        [("clip", text), ("path", text), ("subject", text), ("dataset", text), *((f"group_{g}", text) for g in groups)]
+        [("clip", text), ("person", count), ("path", text), ("subject", text), ("dataset", text)]
+        + [(f"group_{name}", text) for name in groups]
         + [("label", text), ("seen_in_training", pa.bool_()), ("status", text)]
         + [("emotion", text), ("confidence", number), *((str(c), number) for c in classes), ("abstained", pa.bool_())]
         + [(name, count) for name in ("frames_used", "frames_selected", "frames_total")]
@@ -127,6 +130,8 @@ def _frames(rows: Sequence[ClipScore], classes: Classes) -> pa.Table:
     """Make the table with one row per selected frame; scores and weight are null for a frame that is not scored."""
     looked_at = [(row, row.ledger) for row in rows if row.ledger is not None]
     table = frame_table((printable(row.clip), ledger) for row, ledger in looked_at)
+    people = [row.person for row, ledger in looked_at for _ in range(len(ledger))]
+    table = table.add_column(1, "person", pa.array(people, pa.int32()))
     scores = np.full((len(table), len(classes)), np.nan)
     shares = np.full(len(table), np.nan)
     start = 0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 
@@ -35,6 +35,11 @@ class Windows:
 
     def __len__(self) -> int:
         return len(self.start_s)
+
+    def on_screen(self) -> Windows:
+        """Return the windows in which the person was looked for, from first to last appearance."""
+        kept = self.n_selected > 0
+        return Windows(**{field.name: getattr(self, field.name)[kept] for field in fields(self)})
 
     @property
     def index(self) -> np.ndarray:

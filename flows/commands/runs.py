@@ -10,6 +10,7 @@ import os
 import shlex
 import shutil
 import sys
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from importlib import import_module
@@ -252,6 +253,9 @@ def score(
     step: Annotated[
         str | None, typer.Option("--step", metavar="TIME", help="From one window to the next; default: its length.")
     ] = None,
+    faces: Annotated[
+        str | None, typer.Option("--faces", metavar="main|all", help="The main face of a clip, or a row per person.")
+    ] = None,
     video: Annotated[
         bool, typer.Option("--video", help="Also write each clip as an mp4 with faces and verdicts drawn in.")
     ] = False,
@@ -267,8 +271,11 @@ def score(
     from flows.support.missing import inputs
 
     config = with_windows(settled(session, follow_links), windows, step)
-    if video:
-        config = config.model_copy(update={"score": config.score.model_copy(update={"video": True})})
+    if faces not in (None, "main", "all"):
+        raise ConfigError(f"--faces is '{faces}'; it may be main or all")
+    chosen: dict[str, Any] = {"video": True} if video else {}
+    chosen |= {"faces": faces} if faces else {}
+    config = config.model_copy(update={"score": config.score.model_copy(update=chosen)})
     check_local(config, "scoring")
     if explain is not None:
         config = config.model_copy(update={"score": config.score.model_copy(update={"explain": explain})})
@@ -299,13 +306,15 @@ def score(
 
 def _tell_verdicts(session: Session, batch: Batch) -> None:
     """A line a clip: its verdict and confidence, or why it has none."""
+    several = Counter(row.path for row in batch.rows)
     for row in batch.rows:
+        who = f"{row.clip}, person {row.person}" if several[row.path] > 1 else row.clip
         if row.emotion is None:
-            session.say(f"{row.clip}: {row.status.value}: {row.reason}")
+            session.say(f"{who}: {row.status.value}: {row.reason}")
         else:
             why = row.reason.removeprefix("abstained: ")
             doubt = f"; abstained: {why or 'uncertain'}" if row.abstained else f"; {why}" if why else ""
-            session.say(f"{row.clip}: {row.emotion}, {row.confidence:.0%}{doubt}")
+            session.say(f"{who}: {row.emotion}, {row.confidence:.0%}{doubt}")
 
 
 @command(reads=reads.SCORE)

@@ -14,7 +14,7 @@ from fer_core.preprocess.store import PREPROCESS_VERSION
 from tests.preprocess.conftest import faces_of
 from tests.preprocess.films import face_frames, plain_frames, write_folder, write_video
 
-GOLDEN_VERSION = 3
+GOLDEN_VERSION = 4
 GOLDEN = {
     "per_frame": "780c51deb3dac2ed",
     "tracked": "a9cd28acb64215ce",
