@@ -223,9 +223,9 @@ class BackboneConfig(Settings):
     """The frozen network or networks that compute the features."""
 
     name: BackboneName = Field(
-        "efficientnet-lite0",
-        description="Architecture: vgg16 is used in the thesis; efficientnet-lite0 needs no download; fer2013 and "
-        "face-api were trained on faces; onnx is the network in the ONNX file `weights` (extra onnx)",
+        "fer2013",
+        description="Architecture: vgg16 is used in the thesis; fer2013 and face-api were trained on faces; "
+        "efficientnet-lite0's weights are installed; onnx is the network in the ONNX file `weights` (extra onnx)",
     )
     names: tuple[BackboneName, ...] = Field(
         (), description="Several networks whose features are concatenated; empty: only `name`"

@@ -41,10 +41,13 @@ def demo(
     subjects: Annotated[int, typer.Option(min=4, help="Number of drawn people; each has six clips.")] = 24,
 ) -> dict[str, Any]:
     """Run all steps on drawn faces: clips, faces, a small search, a champion, a scored folder."""
+    from fer_core.models.registry import requirements_of
     from flows.support.environment import check_local
+    from flows.support.prepare import backbones_for
 
     config = settled(session)
     check_local(config, "the demo")
+    backbones_for(config, requirements_of(config.train, config.search))  # missing weights, before clips are drawn
     result = run_flow(session, "flows.end_to_end", "end_to_end_flow", config, subjects=subjects)
     if not result["report"]:
         raise RegistryError(f"nothing is scored, as no model passed the gate: {result['gate']}")

@@ -69,6 +69,12 @@ def test_train_asks_for_the_weights_that_its_trial_reads(tmp_path, clips):
     assert "no weights file at /nowhere/searched.pth" in refused("train", "--trial", other, "--set", clips)
 
 
+def test_without_the_weights_of_the_default_backbone_the_demo_says_how_to_get_them(workspace, tmp_path, monkeypatch):
+    monkeypatch.setenv("FERFLOW_WEIGHTS", str(tmp_path / "empty"))
+    assert "fetch them with 'ferflow weights fetch fer2013'" in refused("demo")
+    assert not list(workspace.rglob("*.mp4"))
+
+
 @pytest.mark.parametrize(
     ("words", "others"),
     [
