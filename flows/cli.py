@@ -36,7 +36,7 @@ app = typer.Typer(
     name="ferflow",
     help="Emotion recognition from videos of faces: from clips to a champion model and scored folders of videos.",
     no_args_is_help=True,
-    add_completion=False,
+    add_completion=True,
     pretty_exceptions_enable=False,
 )
 

@@ -195,7 +195,7 @@ _ALL = (
         "and a "
         "page, `report.html`, shows all of them.\n\nNext: `evaluate` where the clips have labels.",
         reads.SCORE,
-        ("paths", "score.abstain_below", "score.explain", "score.frames", "out"),
+        ("paths", "score.abstain_below", "score.explain", "score.max_frames", "out"),
         {
             "paths": _own(
                 list[str], [], "Videos, folders or manifests",

@@ -39,6 +39,7 @@ SECTIONS = {
     "runner": "Cluster",
 }
 TITLES = {
+    "score.max_frames": "Most frames per clip",
     "backbone.name": "Backbone network", "search.name": "Name of the study", "train.model": "Model",
     "backbone.names": "Several networks joined", "search.models": "Models to search", "search.lr": "Learning rates",
     "tracking.model": "Name of the registered model", "tracking.experiment": "MLflow experiment",
