@@ -28,7 +28,7 @@ from fer_core.clips.synthetic import synthesize
 from fer_core.config import BackboneConfig, LimitsConfig, PreprocessConfig, RunConfig, SplitConfig, TrainConfig
 from fer_core.dataset.dataset import Dataset, keep_usable
 from fer_core.dataset.load import load_dataset
-from fer_core.dataset.table import training_table
+from fer_core.dataset.training_table import training_table
 from fer_core.emotions import SEVEN, SIX, Emotion
 from fer_core.errors import DataError, WeightsError
 from fer_core.evaluation.cross_validation import hold_out
@@ -36,8 +36,8 @@ from fer_core.evaluation.latency import measure_latency
 from fer_core.evaluation.metrics import mean_recall
 from fer_core.experiments.adoption import adopted_backbone, adopted_classifier, evaluate_adopted, write_adopted
 from fer_core.experiments.comparison import compare
-from fer_core.features.backbone import load_backbone
 from fer_core.features.descriptors.descriptor import course_config
+from fer_core.features.load_backbone import load_backbone
 from fer_core.model_names import MODEL_NAMES
 from fer_core.models.adopted import OF_NEUTRAL, whole_course
 from fer_core.models.base import Fits

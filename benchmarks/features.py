@@ -11,7 +11,8 @@ import torch
 from torch import nn
 
 from fer_core.features.architectures import ARCHITECTURES
-from fer_core.features.backbone import BATCH, IMAGENET, TorchBackbone
+from fer_core.features.backbone import BATCH
+from fer_core.features.torch_backbone import IMAGENET, TorchBackbone
 
 FRAMES = 24
 ROUNDS = 5

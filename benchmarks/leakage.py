@@ -17,9 +17,11 @@ from sklearn.model_selection import StratifiedKFold
 from fer_core.clips.splits import grouped_folds
 from fer_core.clips.synthetic import synthesize
 from fer_core.config import BackboneConfig, LimitsConfig, PreprocessConfig, TrainConfig
-from fer_core.dataset.table import FeatureTable, build_table, store_features
+from fer_core.dataset.table import FeatureTable, build_table
+from fer_core.dataset.training_table import store_features
 from fer_core.evaluation.metrics import Interval, evaluate
-from fer_core.features.backbone import Backbone, load_backbone
+from fer_core.features.backbone import Backbone
+from fer_core.features.load_backbone import load_backbone
 from fer_core.features.store import FeatureStore, feature_key
 from fer_core.models.fc_head import fit_head
 from fer_core.preprocess.clip_rows import store_faces, stored_faces

@@ -21,7 +21,7 @@ import skimage
 
 from fer_core.config import BackboneConfig, LimitsConfig, PreprocessConfig, ScoreConfig, WindowsConfig
 from fer_core.emotions import SIX
-from fer_core.features.backbone import load_backbone
+from fer_core.features.load_backbone import load_backbone
 from fer_core.models.bundle import ModelBundle, write_bundle
 from fer_core.models.fc_head import HeadClassifier, build_head
 from fer_core.models.record import ModelFacts

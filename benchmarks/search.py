@@ -9,7 +9,8 @@ from benchmarks.features import seconds
 from benchmarks.head_step import step_seconds
 from fer_core.config import TrainConfig
 from fer_core.features.architectures import ARCHITECTURES
-from fer_core.features.backbone import BATCH, IMAGENET, TorchBackbone
+from fer_core.features.backbone import BATCH
+from fer_core.features.torch_backbone import IMAGENET, TorchBackbone
 from fer_core.models.fc_head import build_head
 from fer_core.runtime import resolve_threads
 from fer_core.training.fit_epochs import build_optimizer

@@ -12,7 +12,7 @@ from benchmarks.features import seconds
 from fer_core.config import AugmentConfig, TrainConfig
 from fer_core.features.architectures import ARCHITECTURES
 from fer_core.features.augment import View
-from fer_core.features.backbone import IMAGENET, TorchBackbone
+from fer_core.features.torch_backbone import IMAGENET, TorchBackbone
 from fer_core.models.fc_head import BlockAndHead, build_head
 from fer_core.preprocess.faces import Faces, FrameStatus, Ledger
 from fer_core.training.fit_epochs import build_optimizer

@@ -19,7 +19,7 @@ import psutil
 from benchmarks.front_end import canvas, source, write
 from fer_core.config import BackboneConfig, LimitsConfig, PreprocessConfig, ScoreConfig
 from fer_core.emotions import SIX
-from fer_core.features.backbone import load_backbone
+from fer_core.features.load_backbone import load_backbone
 from fer_core.models.bundle import ModelBundle, write_bundle
 from fer_core.models.fc_head import HeadClassifier, build_head
 from fer_core.models.record import ModelFacts

@@ -14,7 +14,8 @@ from prefect.cache_policies import NO_CACHE
 from fer_core.config import RunConfig
 from fer_core.dataset.dataset import Dataset, usable_dataset
 from fer_core.dataset.load import labelled_clips, load_dataset
-from fer_core.dataset.table import FeatureRequirements, FeatureTable, whole_table
+from fer_core.dataset.table import FeatureRequirements, FeatureTable
+from fer_core.dataset.training_table import whole_table
 from fer_core.evaluation.latency import LatencyOf
 from fer_core.experiments.comparison import Comparison, Entry, compare
 from fer_core.experiments.external_validation import ExternalValidation, validate_externally

@@ -8,7 +8,8 @@ from typing import Any
 
 from fer_core.config import BackboneConfig, PreprocessConfig
 from fer_core.emotions import SIX
-from fer_core.features.backbone import Backbone, load_backbone
+from fer_core.features.backbone import Backbone
+from fer_core.features.load_backbone import load_backbone
 from fer_core.models.bundle import ModelBundle, subject_digest, write_bundle
 from fer_core.models.fc_head import HeadClassifier, build_head
 from fer_core.models.record import ModelFacts

@@ -11,14 +11,16 @@ import numpy as np
 
 from fer_core.config import BackboneConfig, OnnxConfig, RunConfig
 from fer_core.dataset.dataset import Dataset
-from fer_core.dataset.table import FeatureRequirements, FeatureTable, whole_table
+from fer_core.dataset.table import FeatureRequirements, FeatureTable
+from fer_core.dataset.training_table import whole_table
 from fer_core.emotions import NAMED, Classes
 from fer_core.errors import ConfigError
 from fer_core.evaluation.calibration import Reliability, calibrated_apart, reliability
 from fer_core.evaluation.gate import OutOfFoldRecord
 from fer_core.evaluation.latency import measure_latency, ms_per_clip
 from fer_core.evaluation.metrics import Evaluation, clip_verdicts, evaluate
-from fer_core.features.backbone import Backbone, load_backbone
+from fer_core.features.backbone import Backbone
+from fer_core.features.load_backbone import load_backbone
 from fer_core.model_names import FACE_NETWORKS
 from fer_core.models.adopted import AdoptedClassifier, AdoptedRecord
 from fer_core.models.bundle import ModelBundle, subject_digest, write_bundle

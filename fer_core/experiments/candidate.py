@@ -18,8 +18,9 @@ from fer_core.evaluation.metrics import Evaluation, clip_verdicts, evaluate
 from fer_core.experiments.search.study import refit
 from fer_core.experiments.search.trial import TrialResult, out_of_fold_scores, read_spec
 from fer_core.experiments.test_set import evaluate_on_test_set
-from fer_core.features.backbone import Backbone, one_network, tuned
+from fer_core.features.backbone import Backbone
 from fer_core.features.store import FeatureStore
+from fer_core.features.torch_backbone import one_network, tuned
 from fer_core.models.base import Fitted
 from fer_core.models.bundle import ModelBundle, subject_digest, training_subjects, write_bundle
 from fer_core.models.record import ModelFacts

@@ -13,8 +13,9 @@ from torch import nn
 
 from fer_core.features.architectures import ARCHITECTURES
 from fer_core.features.augment import PLAIN, View
-from fer_core.features.backbone import Backbone, TorchBackbone, one_network
+from fer_core.features.backbone import Backbone
 from fer_core.features.neutral_reference import FACES, NEUTRAL, neutral_reference
+from fer_core.features.torch_backbone import TorchBackbone, one_network
 from fer_core.features.weights import tensors_digest
 from fer_core.preprocess.faces import Faces
 from fer_core.store import EntryStore, cache_key

@@ -25,11 +25,12 @@ import fer_core.models.registry  # noqa: F401  every kind of classifier is known
 from fer_core.clips.spelling import person_key
 from fer_core.emotions import Classes
 from fer_core.errors import FerError, RegistryError
-from fer_core.features.backbone import Backbone, JoinedBackbone, backbone_from_state, normalization_named
+from fer_core.features.backbone import Backbone, JoinedBackbone
 from fer_core.features.descriptors.catalogue import describe, of_points
 from fer_core.features.descriptors.descriptor import Source
 from fer_core.features.inputs import ClipInputs
 from fer_core.features.neutral_reference import NEUTRAL, neutral_reference
+from fer_core.features.torch_backbone import backbone_from_state, normalization_named
 from fer_core.features.weights import StateDict
 from fer_core.models.base import ClipClassifier, build_classifier
 from fer_core.models.record import FORMAT, BackboneRecord, ModelFacts, ModelRecord, TensorSpec

@@ -20,10 +20,10 @@ from torch import nn
 from fer_core.config import Relative, Rule, TrainConfig
 from fer_core.dataset.table import FeatureTable
 from fer_core.errors import TrainingError, WeightsError
-from fer_core.features.backbone import features_above
 from fer_core.features.inputs import ClipInputs
 from fer_core.features.neutral_reference import NEUTRAL, beside_difference
 from fer_core.features.store import load_block, load_fc
+from fer_core.features.torch_backbone import features_above
 from fer_core.models.base import (
     ClassifierRecord,
     ClipClassifier,

@@ -7,8 +7,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from fer_core.features.backbone import TorchBackbone
 from fer_core.features.neutral_reference import beside_difference
+from fer_core.features.torch_backbone import TorchBackbone
 from fer_core.models.fc_head import Head
 
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from fer_core.features.backbone import TorchBackbone, one_network
 from fer_core.features.descriptors.catalogue import DISPLACEMENT, LANDMARKS
 from fer_core.features.descriptors.motion import tracked_points
 from fer_core.features.inputs import ClipInputs
 from fer_core.features.neutral_reference import NEUTRAL
+from fer_core.features.torch_backbone import TorchBackbone, one_network
 from fer_core.models.bundle import ModelBundle
 from fer_core.models.fc_head import HeadClassifier
 from fer_core.models.grad_cam import grad_cam

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from fer_core.clips.clip import Split
-from fer_core.features.backbone import NORMALIZATIONS
+from fer_core.features.torch_backbone import NORMALIZATIONS
 from fer_core.published import MEAN_3_5, STD_3_5, TABLE_3_1, TRAINED_ON
 from fer_core.thesis.reproduction import Outcome, Reproduction
 

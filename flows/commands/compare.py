@@ -10,7 +10,7 @@ import typer
 
 from fer_core.errors import ConfigError
 from fer_core.model_names import compared_names
-from flows.commands.runs import backbone_checked, dataset_checked, run_flow, settled
+from flows.commands.run_flow import backbone_checked, dataset_checked, run_flow, settled
 from flows.commands.session import Session, command
 from flows.support import reads
 

@@ -327,7 +327,7 @@ def _lookalikes(session: Session, manifest: Manifest, limits: LimitsConfig, stor
     """Subjects that may be one person, by the backbone that was measured for it, whatever the settings say."""
     from fer_core.clips.lookalikes import lookalikes
     from fer_core.config import BackboneConfig
-    from fer_core.features.backbone import load_backbone
+    from fer_core.features.load_backbone import load_backbone
     from fer_core.features.neutral_faces import neutral_features
 
     with session.progress("Comparing people") as progress:

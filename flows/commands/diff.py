@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from fer_core.errors import ConfigError, DataError
-from flows.commands.runs import settled
+from flows.commands.run_flow import settled
 from flows.commands.session import FollowLinks, Session, command
 from flows.support import reads
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from flows.commands.runs import backbone_checked, dataset_checked, run_flow, settled
+from flows.commands.run_flow import backbone_checked, dataset_checked, run_flow, settled
 from flows.commands.session import RunManifest, Session, command
 from flows.support import reads
 

@@ -15,12 +15,15 @@ from fer_core.clips.clip import Clip
 from fer_core.config import BackboneConfig, RunConfig
 from fer_core.dataset.dataset import Dataset, keep_usable, usable_dataset
 from fer_core.dataset.load import load_dataset
-from fer_core.dataset.table import FeatureRequirements, FeatureTable, training_table
+from fer_core.dataset.table import FeatureRequirements, FeatureTable
+from fer_core.dataset.training_table import training_table
 from fer_core.errors import ConfigError
 from fer_core.evaluation.latency import measure_latency
-from fer_core.features.backbone import Backbone, load_backbone, one_network
+from fer_core.features.backbone import Backbone
 from fer_core.features.descriptors.descriptor import course_config
+from fer_core.features.load_backbone import load_backbone
 from fer_core.features.store import FeatureStore
+from fer_core.features.torch_backbone import one_network
 from fer_core.preprocess.clip_rows import ClipRow, store_faces
 from fer_core.preprocess.faces import Ledger
 from fer_core.preprocess.store import FacesStore

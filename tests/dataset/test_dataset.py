@@ -21,7 +21,8 @@ from fer_core.config import (
 )
 from fer_core.dataset.dataset import Dataset, data_fingerprint, keep_usable
 from fer_core.dataset.load import check_classes, check_folds, load_dataset, trained_on
-from fer_core.dataset.table import FeatureRequirements, store_features, training_table
+from fer_core.dataset.table import FeatureRequirements
+from fer_core.dataset.training_table import store_features, training_table
 from fer_core.emotions import SEVEN, Emotion
 from fer_core.errors import ClipStatus, ConfigError, DataError
 from fer_core.evaluation.metrics import RULES

@@ -11,7 +11,7 @@ from fer_core.clips.clip import Split
 from fer_core.clips.manifest import Manifest
 from fer_core.config import RunConfig, SearchConfig, TrainConfig
 from fer_core.dataset.dataset import Dataset
-from fer_core.dataset.table import training_table
+from fer_core.dataset.training_table import training_table
 from fer_core.emotions import SIX
 from fer_core.errors import DataError
 from fer_core.evaluation.metrics import RULES, Evaluation

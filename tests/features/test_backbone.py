@@ -12,7 +12,8 @@ from safetensors.torch import save_file
 from fer_core.config import BackboneConfig
 from fer_core.errors import ConfigError, WeightsError
 from fer_core.features.architectures import ARCHITECTURES
-from fer_core.features.backbone import IMAGENET, backbone_from_state, load_backbone, tuned
+from fer_core.features.load_backbone import load_backbone
+from fer_core.features.torch_backbone import IMAGENET, backbone_from_state, tuned
 from fer_core.models.fc_head import Head, start_from
 
 VGG16 = os.environ.get("FERFLOW_VGG16_WEIGHTS", "")

@@ -15,9 +15,11 @@ from fer_core.config import BackboneConfig, load_config
 from fer_core.emotions import SEVEN, Emotion
 from fer_core.errors import ConfigError, WeightsError
 from fer_core.features.architectures import ARCHITECTURES
-from fer_core.features.backbone import load_backbone, one_network, resized
+from fer_core.features.backbone import resized
 from fer_core.features.face_networks import pad_same
 from fer_core.features.known_weights import KNOWN, fetch
+from fer_core.features.load_backbone import load_backbone
+from fer_core.features.torch_backbone import one_network
 from fer_core.model_names import BACKBONE_NAMES, FACE_NETWORKS
 
 PARITY = Path(__file__).parent / "parity"

@@ -8,9 +8,10 @@ import torch
 
 from fer_core.emotions import SEVEN, Emotion
 from fer_core.features.architectures import ARCHITECTURES
-from fer_core.features.backbone import Backbone, JoinedBackbone, backbone_from_state
+from fer_core.features.backbone import Backbone, JoinedBackbone
 from fer_core.features.neutral_reference import beside_difference, neutral_reference
 from fer_core.features.store import FeatureStore
+from fer_core.features.torch_backbone import backbone_from_state
 from fer_core.preprocess.faces import Faces, FrameStatus, Ledger
 
 NEUTRAL = SEVEN.index(Emotion.NEUTRAL)

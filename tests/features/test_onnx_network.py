@@ -10,7 +10,8 @@ from fer_core.config import BackboneConfig, OnnxConfig, PreprocessConfig
 from fer_core.emotions import SEVEN, SIX
 from fer_core.errors import ConfigError, FerError, WeightsError
 from fer_core.experiments.adoption import adopted_backbone
-from fer_core.features.backbone import load_backbone, one_network
+from fer_core.features.load_backbone import load_backbone
+from fer_core.features.torch_backbone import one_network
 from fer_core.models.adopted import AdoptedClassifier, AdoptedRecord
 from fer_core.models.bundle import read_bundle, write_bundle
 from fer_core.models.record import ModelFacts

@@ -13,8 +13,9 @@ from fer_core.dataset.table import Part, build_table, load_table
 from fer_core.emotions import SEVEN, Emotion
 from fer_core.errors import DataError, StoreError
 from fer_core.features.augment import PLAIN, View
-from fer_core.features.backbone import features_above, load_backbone
+from fer_core.features.load_backbone import load_backbone
 from fer_core.features.store import FeatureStore, feature_key, load_block, load_fc
+from fer_core.features.torch_backbone import features_above
 from fer_core.preprocess.faces import Faces, FrameStatus, Ledger
 from fer_core.store import EntryStore
 from tests.saved_models import lite0

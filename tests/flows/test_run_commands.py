@@ -11,7 +11,7 @@ from fer_core.config import BackboneConfig, TrainConfig
 from fer_core.emotions import SIX
 from fer_core.errors import StoreError
 from fer_core.experiments.search.trial import TrialResult, TrialSpec, write_spec
-from flows.commands.runs import _full_disk_explained
+from flows.commands.run_flow import _full_disk_explained
 from tests.flows.test_cli import manifest, run
 
 

@@ -15,7 +15,8 @@ from fer_core.clips.clip import Clip, Split
 from fer_core.clips.manifest import Manifest, write_manifest
 from fer_core.config import LimitsConfig, PreprocessConfig, TrainConfig
 from fer_core.dataset.dataset import Dataset
-from fer_core.dataset.table import FeatureRequirements, load_table, training_table
+from fer_core.dataset.table import FeatureRequirements, load_table
+from fer_core.dataset.training_table import training_table
 from fer_core.emotions import Emotion
 from fer_core.errors import DataError
 from fer_core.experiments.search.trial import TrialSpec, write_spec

@@ -11,8 +11,9 @@ from fer_core.emotions import SEVEN, SIX, Emotion
 from fer_core.errors import ClipStatus, ConfigError, WeightsError
 from fer_core.experiments.adoption import adopted_backbone
 from fer_core.features.architectures import ARCHITECTURES
-from fer_core.features.backbone import JoinedBackbone, backbone_from_state
+from fer_core.features.backbone import JoinedBackbone
 from fer_core.features.inputs import ClipInputs
+from fer_core.features.torch_backbone import backbone_from_state
 from fer_core.models.adopted import NO_NEUTRAL, AdoptedClassifier, AdoptedRecord, whole_course
 from fer_core.models.bundle import write_bundle
 from fer_core.models.record import ModelFacts

@@ -19,7 +19,7 @@ from safetensors.torch import load_file, save_file
 from fer_core.config import PreprocessConfig
 from fer_core.emotions import SEVEN
 from fer_core.errors import RegistryError
-from fer_core.features.backbone import FEATURES, backbone_from_state
+from fer_core.features.torch_backbone import FEATURES, backbone_from_state
 from fer_core.models.bundle import (
     FILES,
     RECORD,

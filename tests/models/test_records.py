@@ -17,8 +17,8 @@ from fer_core.config import PRESETS, RECIPES, PreprocessConfig, TrainConfig, loa
 from fer_core.errors import RegistryError, WeightsError
 from fer_core.experiments.search.study import refit
 from fer_core.experiments.search.trial import TrialResult
-from fer_core.features.backbone import load_backbone
 from fer_core.features.inputs import ClipInputs
+from fer_core.features.load_backbone import load_backbone
 from fer_core.model_names import MODEL_NAMES
 from fer_core.models.base import Fits, FitSplit, build_classifier
 from fer_core.models.bundle import WEIGHTS, read_bundle, write_bundle

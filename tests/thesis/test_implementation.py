@@ -10,7 +10,7 @@ import pytest
 from fer_core.clips.clip import Split
 from fer_core.config import PreprocessConfig, RunConfig
 from fer_core.dataset.dataset import Dataset
-from fer_core.dataset.table import training_table
+from fer_core.dataset.training_table import training_table
 from fer_core.emotions import SIX
 from fer_core.errors import ConfigError
 from fer_core.evaluation.metrics import RULES, evaluate
