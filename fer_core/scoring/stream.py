@@ -22,6 +22,7 @@ from fer_core.preprocess.decode import Frame
 from fer_core.preprocess.face import FaceFinder
 from fer_core.preprocess.faces import Faces
 from fer_core.preprocess.frame_rows import Seen, ledger_of
+from fer_core.preprocess.landmarks import resolved
 from fer_core.preprocess.pipeline import face_in
 from fer_core.preprocess.selection import select
 from fer_core.scoring.scorer import ClipScore, ClipScorer
@@ -51,7 +52,7 @@ def score_stream(
         raise ConfigError(f"`window >= 1` and `step >= 1` must hold, but got window={window}, step={step}")
     if scorer.in_windows:
         raise ConfigError("a stream has a window of its own; leave out score.windows")
-    cfg = scorer.preprocess.model_copy(update={"selection": "all", "apex": "last"})
+    cfg = resolved(scorer.preprocess.model_copy(update={"selection": "all", "apex": "last"}))
     finder = FaceFinder(cfg.face)
     latest: deque[Seen] = deque(maxlen=window)
     start: list[Seen] = []
