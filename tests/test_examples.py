@@ -33,10 +33,10 @@ def test_examples_in_docstrings_print_what_they_say(module):
 EXAMPLES = ROOT.parent / "examples"
 
 
-def run(command: list[str], folder: Path, **environment: str) -> str:
+def run(command: list[str], folder: Path, timeout_s: float = 280, **environment: str) -> str:
     """What a program prints that runs in `folder`."""
     done = subprocess.run(
-        [sys.executable, *command], cwd=folder, capture_output=True, text=True, timeout=280,
+        [sys.executable, *command], cwd=folder, capture_output=True, text=True, timeout=timeout_s,
         env={**os.environ, **environment},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]
@@ -79,13 +79,14 @@ def test_pandas_gets_a_table(films, champion_workspace, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_notebook_trains_and_scores(tmp_path):
     from fer_core.clips.manifest import write_manifest
     from fer_core.clips.synthetic import synthesize
 
-    write_manifest(synthesize(tmp_path / "drawn", subjects=6, seed=0, workers=1), tmp_path / "clips.csv")
+    write_manifest(synthesize(tmp_path / "drawn", subjects=8, seed=0, workers=1), tmp_path / "clips.csv")
     notebook = json.loads((EXAMPLES / "train_in_a_notebook.ipynb").read_text(encoding="utf-8"))
     cells = ["".join(cell["source"]) for cell in notebook["cells"] if cell["cell_type"] == "code"]
     (tmp_path / "cells.py").write_text("\n\n".join(cells))
-    printed = run(["cells.py"], tmp_path, FERFLOW_WORKSPACE=str(tmp_path / "workspace"))
+    printed = run(["cells.py"], tmp_path, 580, FERFLOW_WORKSPACE=str(tmp_path / "workspace"))
     assert "version 1: mean recall" in printed and "ok " in printed.splitlines()[-1]
