@@ -139,6 +139,7 @@ class _Processes(Executor):
             try:
                 inner = schedule(self._pools[-1])
             except RuntimeError as exc:  # the pool broke in the meantime, or cannot start its first process
+                self._pools.pop()
                 inner = Future()
                 inner.set_exception(BrokenProcessPool(f"{exc} {exc.__cause__ or ''}".strip() or type(exc).__name__))
             else:
