@@ -82,7 +82,7 @@ MOMENTS: dict[str, tuple[Any, str, Callable[[Any], Any]]] = {
 }
 
 
-def _half_written_result(folder: Path) -> TrialResult:
+def _half_written_result(folder: Path, *_: Any) -> TrialResult:
     _half_written(folder / "result.json", b'{"number": 0, "state": "complete"')
     raise AssertionError("it is dead")
 
