@@ -133,7 +133,7 @@ def test_logged_config_can_be_fed_back_in(run, tmp_path):
     run.log_config(config)
     params = stored(run).data.params
     assert params == {
-        "model": "head", "backbone": "efficientnet-lite0", "lr": "0.005", "batch_size": "20", "widths": "512-256",
+        "model": "head", "backbone": config.backbone.label, "lr": "0.005", "batch_size": "20", "widths": "512-256",
         "class_weights": "none", "search.trials": "3",
     }  # fmt: skip
     file = tmp_path / "config.yaml"
