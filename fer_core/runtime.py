@@ -7,6 +7,7 @@ import math
 import os
 import platform
 import subprocess
+import sys
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -92,9 +93,12 @@ def child_environment(threads: int) -> dict[str, str]:
 def prepare_child(environment: dict[str, str]) -> None:
     """Prepare a child process; must be called first in it.
 
-    This module does not import torch, so the variables are set in time.
+    This module does not import torch, so the variables are set in time; where the process was forked after torch was
+    imported, they were set before.
     """
     os.environ.update(environment)
+    if (torch := sys.modules.get("torch")) is not None:
+        torch.set_num_threads(int(environment["OMP_NUM_THREADS"]))
     logging.basicConfig(level=logging.WARNING)
     exit_with_parent()
 

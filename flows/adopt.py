@@ -21,6 +21,7 @@ from fer_core.reports.page import USE_STATEMENT
 from fer_core.tracking.confidence import log_confidence
 from fer_core.tracking.connection import connect
 from fer_core.tracking.drift_reference import log_reference
+from fer_core.tracking.names import run_name
 from fer_core.tracking.registry import register
 from fer_core.tracking.run import start_run
 from fer_core.workspace import Workspace
@@ -56,14 +57,15 @@ def adopt_flow(
     if config.manifest or (Path(config.workspace) / "clips.csv").is_file():
         prepared = prepare_faces(config, fitted=False)
         evaluated = evaluate_adopted(classifier, backbone, prepared, config, workspace)
-    with start_run(tracking, "adopted") as run:
-        run.log_config(config)
+    name = run_name("adopted", Path(networks).name, relative)
+    with start_run(tracking, name, tags={"kind": "adopted", "model": "adopted"}) as run:
+        run.log_config(config, {"model": "adopted", "backbone": networks, "relative": relative})
         run.set_tags({"networks": networks, "relative": relative})
         bundle, folder = write_adopted(classifier, backbone, evaluated, config, workspace)
         if evaluated:
             run.log_data("clips", evaluated.fingerprint, synthetic=evaluated.table.synthetic, source=config.manifest)
             run.log_evaluation(evaluated.evaluation)
-            run.log_confusion(evaluated.evaluation, "confusion", f"{networks}, nothing trained")
+            run.log_confusion(evaluated.evaluation, title=f"{networks}, nothing trained")
             run.log_metrics({"ms_per_clip": evaluated.ms_per_clip})
             if evaluated.record:
                 log_confidence(run, evaluated.table, evaluated.scores, "mean_scores")
@@ -72,6 +74,7 @@ def adopt_flow(
         version = register(tracking, bundle, folder, run.id, evaluated.record if evaluated else None)
         markdown = _summary(networks, relative, version, evaluated, bundle)
         run.log_text(markdown, "adopted.md")
+        run.describe(markdown)
     show_summary(markdown, workspace.root, run_url=run.url)
     found = evaluated.evaluation.mean_recall if evaluated else None
     return {

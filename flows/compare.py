@@ -21,7 +21,7 @@ from fer_core.experiments.comparison import Comparison, Entry, compare
 from fer_core.experiments.external_validation import ExternalValidation, validate_externally
 from fer_core.experiments.untrained import Untrained, evaluate_untrained, networks_here, with_untrained
 from fer_core.features.augment import PLAIN
-from fer_core.model_names import compared_names
+from fer_core.model_names import HEAD_RULES, compared_names
 from fer_core.models.adopted import whole_course
 from fer_core.models.base import ClipModel
 from fer_core.models.registry import joint_requirements, models_of, requirements_of
@@ -29,6 +29,7 @@ from fer_core.reports.comparison import comparison_json, comparison_markdown, co
 from fer_core.reports.comparison_plot import comparison_figure
 from fer_core.reports.plots import curves_figure, figure_png
 from fer_core.store import EntryStore, write_atomic
+from fer_core.tracking.names import run_name, shown_settings
 from fer_core.tracking.run import Run, Tracking, connect, start_run
 from fer_core.workspace import Workspace
 from flows.support.artifacts import progress_bar, show_picture, show_table
@@ -68,15 +69,16 @@ def compare_flow(
     chosen = models_of(models or compared_names(), config.train, epochs=epochs, fc=data.fc, block=data.block)
     others = _external_clips(prepared, extra, config, workspace, external) if external else None
     other = _external_table(others, extra, config, workspace) if others else None
-    with start_run(tracking, "compare") as run:
-        run.log_config(config)
+    with start_run(tracking, run_name("compare", f"{len(chosen)} models"), tags={"kind": "comparison"}) as run:
+        run.log_config(config, {"folds": config.search.folds, "backbone": config.backbone.label})
         run.log_data("clips", prepared.fingerprint, synthetic=table.synthetic, source=config.manifest)
         found = cross_validate_models(chosen, table, latency, config)
         validation = validate_models(chosen, table, other, Path(external).stem, config) if other else None
         networks = untrained_networks(prepared, others, config) if untrained else []
         found, validation = with_untrained(found, networks, table.clip_ids, validation)
         page = workspace.root / "comparisons" / f"{run.id}.html"
-        _record(tracking, run, found, validation, prepared, config, page)
+        url = run.save_view(f"Models of {run.id[:6]}", ("model", "lr", "class_weights"))
+        _record(tracking, run, found, validation, prepared, table, config, page)
     best = max(
         (entry for entry in found.entries if entry.trained), key=lambda entry: entry.evaluation.mean_recall.value
     )
@@ -89,7 +91,7 @@ def compare_flow(
         "report": str(page),
         "numbers": str(page.with_suffix(".json")),
         "run": run.id,
-        "url": run.url,
+        "url": url,
     }
 
 
@@ -170,13 +172,14 @@ def _record(
     found: Comparison,
     external: ExternalValidation | None,
     prepared: Dataset,
+    table: FeatureTable,
     config: RunConfig,
     page: Path,
 ) -> None:
     """Show the comparison in MLflow, on a page in the workspace, and on the page of the flow run."""
     for entry in found.entries:
-        with start_run(tracking, entry.name, parent=run.id, tags={"model": entry.name}) as child:
-            _record_model(child, entry, found, external, prepared)
+        with start_run(tracking, entry.name, parent=run.id, tags={"kind": "model", "model": entry.name}) as child:
+            _record_model(child, entry, found, external, prepared, table, config)
     figure = comparison_figure(found)
     markdown = comparison_markdown(found, external)
     html = comparison_page(found, external, data=prepared.fingerprint, backbone=config.backbone.label)
@@ -185,6 +188,7 @@ def _record(
     write_atomic(page.with_suffix(".json"), json.dumps(numbers, indent=1, allow_nan=False).encode())
     run.log_figure(figure, "figures/comparison.png")
     run.log_text(markdown, "comparison.md")
+    run.describe(markdown)
     run.log_text(html, "comparison.html")
     run.log_json(numbers, "comparison.json")
     show_table("comparison", numbers["rows"], "Models compared")
@@ -194,11 +198,24 @@ def _record(
 
 
 def _record_model(
-    run: Run, entry: Entry, found: Comparison, external: ExternalValidation | None, prepared: Dataset
+    run: Run,
+    entry: Entry,
+    found: Comparison,
+    external: ExternalValidation | None,
+    prepared: Dataset,
+    table: FeatureTable,
+    config: RunConfig,
 ) -> None:
+    if entry.trained:
+        train = config.train.with_recipe_of("head" if entry.name in HEAD_RULES else entry.name)
+        run.log_config(train, {**shown_settings(train), "model": entry.name, "backbone": config.backbone.label})
+    else:
+        run.log_config(config, {"model": "adopted", "backbone": entry.name})
     run.log_data("clips", prepared.fingerprint, synthetic=found.synthetic)
     run.log_evaluation(entry.evaluation)
-    run.log_confusion(entry.evaluation, "confusion", f"Out of fold, {entry.title}")
+    run.log_confusion(entry.evaluation, title=f"Out of fold, {entry.title}")
+    verdicts = entry.scores.argmax(axis=1)
+    run.log_verdicts(table.clip_ids, table.labels, verdicts, entry.scores, table.classes)
     numbers = {"parameters": float(entry.n_parameters), "seconds": entry.seconds, "ms_per_clip": entry.ms_per_clip}
     numbers |= entry.ranking.metrics()
     if entry.difference:

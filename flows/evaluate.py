@@ -14,6 +14,7 @@ from fer_core.reports.plots import reliability_figure
 from fer_core.reports.version_evaluation import evaluation_markdown, evaluation_page, stress_figure
 from fer_core.store import writable_place, write_atomic
 from fer_core.tracking.evaluated import note_evaluation
+from fer_core.tracking.names import run_name
 from fer_core.tracking.run import Run, connect, start_run
 from fer_core.workspace import Workspace
 from flows.support.artifacts import progress_bar
@@ -62,8 +63,9 @@ def evaluate_flow(
     name = f"{scorer.name} version {version}"
     html, markdown = (make(found, name, path.name) for make in (evaluation_page, evaluation_markdown))
     write_atomic(page, html.encode())
-    with start_run(tracking, f"evaluation of version {version}", tags={"version": str(version)}) as run:
-        _record(run, found, config, path, html, markdown)
+    title = run_name(f"evaluation of version {version}", path.parent.name)
+    with start_run(tracking, title, tags={"kind": "evaluation", "version": str(version)}) as run:
+        _record(run, found, version, config, path, html, markdown)
     note_evaluation(tracking, version, run.id, found)
     markdown += "\nNext: flow `promote`, with floors that fit these clips.\n"
     show_summary(markdown, workspace.root, run_url=run.url, pages={"The whole page": page})
@@ -82,16 +84,19 @@ def evaluate_flow(
     }
 
 
-def _record(run: Run, found: VersionEvaluation, config: RunConfig, path: Path, html: str, markdown: str) -> None:
+def _record(
+    run: Run, found: VersionEvaluation, version: int, config: RunConfig, path: Path, html: str, markdown: str
+) -> None:
     """Log settings, data, metrics and figures of the evaluation to its run."""
-    run.log_config(config)
+    run.log_config(config, {"version": version, "manifest": path.name, "stress": bool(found.stress)})
     run.log_data(path.name, found.fingerprint, synthetic=found.synthetic, source=str(path), context="evaluation")
     run.log_evaluation(found.evaluation)
     run.log_metrics(found.metrics())
-    run.log_confusion(found.evaluation, "confusion", path.name)
+    run.log_confusion(found.evaluation, title=path.name)
     run.log_figure(reliability_figure({"version": found.reliability}), "figures/reliability.png")
     if found.stress:
         run.log_figure(stress_figure(found.stress), "figures/stress.png")
     run.log_json(found.to_json(), "evaluation.json")
     run.log_text(html, "evaluation.html")
     run.log_text(markdown, "evaluation.md")
+    run.describe(markdown)

@@ -165,13 +165,11 @@ def _record(run: Run, outcome: Outcome, bundle: ModelBundle | None) -> None:
         run.log_history(outcome.history)
         title = f"Implementation {outcome.number}"
         run.log_figure(curves_figure({title: outcome.history}, title), "figures/curves.png")
-    for rule, evaluation in outcome.tests.items():
-        run.log_evaluation(evaluation, prefix=f"test/{rule}/")
-        if rule in THESIS_RULES:
-            run.log_confusion(evaluation, f"confusion_{rule}", f"Test, {rule.replace('_', ' ')}")
-    for rule, evaluation in outcome.out_of_fold.items():
-        run.log_evaluation(evaluation, prefix=f"out_of_fold/{rule}/")
-    run.log_metrics({"seconds": outcome.seconds, "weights": float(outcome.n_weights)})
+    run.log_rules(outcome.tests, "test/")
+    for rule in (rule for rule in outcome.tests if rule in THESIS_RULES):
+        run.log_confusion(outcome.tests[rule], rule, f"Test, {rule.replace('_', ' ')}")
+    run.log_rules(outcome.out_of_fold)
+    run.log_metrics({"seconds": outcome.seconds, "parameters": float(outcome.n_weights)})
     tags = {
         "threads": str(outcome.threads),
         "fc_from_imagenet": " ".join(map(str, outcome.pretrained)) or "none",

@@ -106,8 +106,7 @@ def _candidate(config: RunConfig, data: TrainingData, run: Run) -> str:
     fitted, bundle = refit_model(data.table, result, judged, data.backbone, config, model, workspace)
     if fitted.history:
         run.log_history(fitted.history)
-    for rule, evaluation in judged.evaluations.items():
-        run.log_evaluation(evaluation, prefix=f"out_of_fold/{rule}/")
+    run.log_rules(judged.evaluations)
     log_confidence(run, data.table, out_of_fold_scores(folder), CLIP_RULE)
     run.set_tags({"weights_sha256": bundle.record.weights_sha256})
     return run.id

@@ -16,22 +16,28 @@ from prefect.cache_policies import NO_CACHE
 from fer_core.clips.cells import markdown_text
 from fer_core.config import RECIPES, RunConfig
 from fer_core.evaluation.abstention import RANKING_COLUMNS
+from fer_core.evaluation.metrics import Evaluation
 from fer_core.experiments.search.choice import Choice, choose
 from fer_core.experiments.search.processes import trial_processes
+from fer_core.experiments.search.space import searched_names
 from fer_core.experiments.search.storage import check_storage
 from fer_core.experiments.search.study import Job, OnBackbone, Study, default_workers, open_study, search
-from fer_core.experiments.search.trial import TrialResult
+from fer_core.experiments.search.trial import OBJECTIVE, TrialResult, read_spec
 from fer_core.model_names import FC_HEAD_MODELS
 from fer_core.models.registry import requirements_of
 from fer_core.reports.plots import figure_png
-from fer_core.reports.trials_plot import trials_figure
+from fer_core.reports.search_page import search_figures, search_page
+from fer_core.store import write_atomic
 from fer_core.tracking.run import Run, Tracking, connect, continue_run
-from fer_core.tracking.trial import send_trial, tracked_trial
+from fer_core.tracking.trial import TRIAL_MODULES, send_trial, tracked_trial
 from fer_core.workspace import Workspace
 from flows.support.artifacts import progress_bar, show_picture, show_table
 from flows.support.environment import check_local, settle
 from flows.support.prepare import TrainingData, prepare_backbones
 from flows.support.summary import name_run, show_summary
+
+PAGE = "search.html"
+PRELOAD = (*TRIAL_MODULES, "flows.cli")  # the last is imported again by every process that `ferflow` starts
 
 
 @flow(name="search", persist_result=False)
@@ -57,6 +63,7 @@ def search_flow(config: RunConfig = RunConfig()) -> dict[str, Any]:  # noqa: B00
     )
     with study.held(), _study_run(tracking, study) as run:
         run.log_config(config)
+        url = run.save_view(f"Trials of {study.name}", searched_names(config.search))
         run.log_data(study.name, data.dataset.fingerprint, synthetic=table.synthetic, source=config.manifest)
         workers = default_workers(config.search, config.train)
         move = progress_bar("trials", f"{config.search.trials} trials of {study.name}")
@@ -69,7 +76,7 @@ def search_flow(config: RunConfig = RunConfig()) -> dict[str, Any]:  # noqa: B00
             get_run_logger().info("trial %d: %s, %s%s", result.number, result.state, came, seen)
             move(len(ended), config.search.trials)
 
-        with trial_processes(workers) as processes, _as_tasks(processes, workers) as executor:
+        with trial_processes(workers, preload=PRELOAD) as processes, _as_tasks(processes, workers) as executor:
             trials = search(
                 study, table, data.table_path, config.search, config.train, executor,
                 job=partial(tracked_trial, config.tracking, workspace.root), fc=data.fc, block=data.block,
@@ -78,7 +85,7 @@ def search_flow(config: RunConfig = RunConfig()) -> dict[str, Any]:  # noqa: B00
         for _, folder in trials:
             send_trial(tracking, folder, run.id)
         choice = choose(trials, table)
-        _show(run, study, trials, choice, workspace)
+        _show(run, study, trials, choice, url, table.synthetic)
     return {
         "study": study.name,
         "trials": len(trials),
@@ -88,8 +95,9 @@ def search_flow(config: RunConfig = RunConfig()) -> dict[str, Any]:  # noqa: B00
         "trial": str(study.trial_folder(choice.selected.number)),
         "mean_recall": choice.selected.evaluations["mean_scores"]["mean_recall"],
         "ranking": choice.rankings[choice.selected.number].columns(),
+        "page": str(study.folder / PAGE),
         "run": run.id,
-        "url": run.url,
+        "url": url,
     }
 
 
@@ -139,23 +147,33 @@ def _as_tasks(processes: Executor, workers: int) -> Iterator[Executor]:
 def _study_run(tracking: Tracking, study: Study) -> Run:
     """Return the study's MLflow run; a resumed search continues its run."""
     note = study.folder / "mlflow-run"
-    return continue_run(tracking, note, f"search {study.name}", tags={"study": study.name})
+    return continue_run(tracking, note, f"search {study.name}", tags={"kind": "search", "study": study.name})
 
 
-def _show(run: Run, study: Study, trials: list[tuple[TrialResult, Path]], choice: Choice, workspace: Workspace) -> None:
+def _show(
+    run: Run, study: Study, trials: list[tuple[TrialResult, Path]], choice: Choice, url: str, synthetic: bool
+) -> None:
     """Show the study's results in MLflow and on the flow run's page."""
     rows = [trial_row(result, choice) for result, _ in trials]
-    figure = trials_figure([r for r, _ in trials], choice)
+    drawn = {result.number: read_spec(folder).searched for result, folder in trials}
+    figures = search_figures([result for result, _ in trials], drawn, choice)
+    page = search_page(study.name, rows, figures, choice, synthetic=synthetic)
+    write_atomic(study.folder / PAGE, page.encode())
     markdown = f"## {markdown_text(study.name)}\n\n{markdown_text(choice.reason)}.\n"
     folder = markdown_text(str(study.trial_folder(choice.selected.number)))
     markdown += f"\nNext: flow `train` with the trial {folder} makes a candidate of this setting.\n"
     show_table("trials", rows, "Trials, out-of-fold mean recall by mean scores")
-    show_picture("trials-figure", figure_png(figure), "Mean recall of the trials")
-    show_summary(markdown, workspace.root, run_url=run.url)
-    run.log_figure(figure, "figures/trials.png")
+    show_picture("trials-figure", figure_png(figures["history"]), "Mean recall of the trials")
+    show_summary(markdown, run.tracking.workspace, run_url=url, pages={"The whole page": study.folder / PAGE})
+    for name, figure in figures.items():
+        run.log_figure(figure, f"figures/{name}.png")
+    run.log_text(page, PAGE)
     run.log_text(markdown, "choice.md")
     run.log_json({"trials": rows, "within_one_se": list(choice.within), "reason": choice.reason}, "trials.json")
-    run.log_metrics({"best_mean_recall": choice.best.value, "chosen_mean_recall": choice.selected.value})
+    run.describe(markdown)
+    run.log_evaluation(Evaluation.from_json(choice.selected.evaluations[OBJECTIVE]))
+    chosen = {"ms_per_clip": choice.selected.ms_per_clip, "parameters": float(choice.selected.n_weights)}
+    run.log_metrics({**chosen, "best_mean_recall": choice.best.value})
     run.set_tags({"chosen_trial": str(choice.selected.number), "best_trial": str(choice.best.number)})
 
 

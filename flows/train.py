@@ -26,9 +26,10 @@ from fer_core.models.registry import model_of, requirements_of
 from fer_core.reports.plots import confusion_figure, curves_figure, figure_png
 from fer_core.tracking.confidence import Confidence, log_confidence
 from fer_core.tracking.drift_reference import log_reference
+from fer_core.tracking.names import run_name, setting_title
 from fer_core.tracking.registry import register
 from fer_core.tracking.run import Run, connect, start_run
-from fer_core.tracking.trial import PICTURED, tracked_trial
+from fer_core.tracking.trial import PICTURED, log_verdicts, tracked_trial
 from fer_core.workspace import Workspace
 from flows.preprocess import apex_sheet
 from flows.support.artifacts import show_picture
@@ -69,18 +70,21 @@ def train_flow(
     name_run(f"{config.train.model} on {config.backbone.label}" + (f", setting of {Path(trial).name}" if trial else ""))
     data = prepare(config, requirements_of(config.train), folded=not trial)
     table, prepared = data.table, data.dataset
-    with start_run(tracking, "candidate") as run:
+    name = run_name("candidate", setting_title(config.train))
+    with start_run(tracking, name, tags={"kind": "candidate", "model": config.train.model}) as run:
         result, folder = _cross_validated(config, workspace, data, trial, run)
         config = config.model_copy(update={"train": result.train})
         run.log_config(config)
         run.log_data("clips", prepared.fingerprint, synthetic=table.synthetic, source=config.manifest)
         candidate = _refit(data, result, folder, config, workspace)
         _record(run, candidate, prepared, config)
+        log_verdicts(run, folder)
         confidence = log_confidence(run, table, out_of_fold_scores(folder), CLIP_RULE)
         log_reference(run, table, out_of_fold_scores(folder), ledgers_of(prepared, table.clip_ids, workspace))
         version = register(tracking, candidate.bundle, candidate.folder, run.id, candidate.record)
         markdown = _summary(candidate, confidence, version, config)
         run.log_text(markdown, "candidate.md")
+        run.describe(markdown)
     for rule in (r for r in PICTURED if r in candidate.out_of_fold.evaluations):
         figure = confusion_figure(candidate.out_of_fold.evaluations[rule], f"Out of fold, {rule.replace('_', ' ')}")
         show_picture(f"confusion-{rule}", figure_png(figure), f"Confusion matrix by {rule.replace('_', ' ')}")
@@ -133,24 +137,17 @@ def _record(run: Run, candidate: Candidate, prepared: Dataset, config: RunConfig
         run.log_history(candidate.fitted.history)
         curves = curves_figure({"refit": candidate.fitted.history}, "Refit on all training subjects")
         run.log_figure(curves, "figures/curves.png")
-    for rule, evaluation in judged.evaluations.items():
-        run.log_evaluation(evaluation, prefix=f"out_of_fold/{rule}/")
-        if rule in PICTURED:
-            run.log_confusion(evaluation, f"confusion_{rule}", f"Out of fold, {rule.replace('_', ' ')}")
+    run.log_rules(judged.evaluations)
+    for rule in (rule for rule in judged.evaluations if rule in PICTURED):
+        run.log_confusion(judged.evaluations[rule], rule, f"Out of fold, {rule.replace('_', ' ')}")
+    learnt = {"parameters": float(candidate.fitted.classifier.n_parameters), "seconds": candidate.fitted.seconds}
+    run.log_metrics({**learnt, "ms_per_clip": candidate.record.ms_per_clip})
     may_go = all(may_leave(clip) for clip in prepared.manifest.clips)
     run.log_faces(apex_sheet(config, prepared), "figures/faces.png", redistribute=may_go)
     if candidate.test:
         run.log_json(dict(candidate.test.evaluations), "test.json")
-        for tested, numbers in candidate.test.evaluations.items():
-            value, low, high = numbers["mean_recall"]
-            run.log_metrics(
-                {
-                    f"test/{tested}/mean_recall": value,
-                    f"test/{tested}/mean_recall_low": low,
-                    f"test/{tested}/mean_recall_high": high,
-                    f"test/{tested}/accuracy": numbers["accuracy"][0],
-                }
-            )
+        tested = candidate.test.evaluations
+        run.log_rules({rule: Evaluation.from_json(tested[rule]) for rule in judged.evaluations}, "test/")
         run.set_tags({"test_openings": str(candidate.test.openings)})
 
 
@@ -178,7 +175,7 @@ def _confidence_text(confidence: Confidence) -> str:
     return (
         f"Confidence, out of fold and calibrated on other people: {ranking}; risk area {100 * risk:.1f} % (answered "
         "clips that are wrong, averaged over all coverages); calibration error "
-        f"{100 * numbers['calibration/error_after']:.1f} %."
+        f"{100 * numbers['calibration/error']:.1f} %."
     )
 
 

@@ -26,6 +26,7 @@ RISE = 0.03  # of the frame's range
 NEAR = 14  # two hashes are near when at most this many of their 256 bits differ
 PLAIN = 12  # minimum of bits set; a picture with fewer (black, a wall) resembles every other, so it matches nothing
 LEAST = 4  # minimum of the five positions that must match, each with the same position of the other clip
+_ROWS, _COLUMNS = 64, 4096  # of a block of pairs, small enough for the cache of a core
 
 
 @dataclass(frozen=True)
@@ -88,16 +89,48 @@ def near_duplicates(
     words = np.stack([hashes[i] for i in ids]).view(np.uint64)  # (n, 5, 4)
     telling = np.bitwise_count(words).sum(axis=2) >= PLAIN  # (n, 5)
     side = np.unique([sides[i] for i in ids], return_inverse=True)[1]
-    pairs = []
-    for i, rest in _later(len(ids)):
-        bits = np.bitwise_count(words[rest] ^ words[i]).sum(axis=2)  # (m, 5)
-        close = (bits <= near) & telling[rest] & telling[i]
-        matches = close.sum(axis=1)
-        for j in np.flatnonzero((matches >= least) & (side[rest] != side[i])):
-            pairs.append(Pair(ids[i], ids[rest.start + int(j)], int(matches[j]), float(bits[j][close[j]].mean())))
-    return pairs
+    found: list[tuple[int, int, int, float]] = []
+    # A pair that is near at `least` of the five positions is near at one or more of the first 6 - `least`.
+    for position in range(POSITIONS - least + 1):
+        rows = np.flatnonzero(telling[:, position])
+        for first, second in _similar(words[rows, position], near):
+            first, second = rows[first], rows[second]
+            other = side[first] != side[second]
+            first, second = np.minimum(first, second)[other], np.maximum(first, second)[other]
+            bits = np.bitwise_count(words[first, position] ^ words[second, position]).sum(axis=1)
+            first, second = first[bits <= near], second[bits <= near]
+            bits = np.bitwise_count(words[first] ^ words[second]).sum(axis=2)  # (m, 5)
+            close = (bits <= near) & telling[first] & telling[second]
+            matches = close.sum(axis=1)
+            new = ~close[:, :position].any(axis=1)  # not found at an earlier position
+            for k in np.flatnonzero((matches >= least) & new):
+                found.append((int(first[k]), int(second[k]), int(matches[k]), float(bits[k][close[k]].mean())))
+    return [Pair(ids[i], ids[j], matches, distance) for i, j, matches, distance in sorted(found)]
 
 
-def _later(n: int) -> Iterator[tuple[int, slice]]:
-    """Yield each index with the slice of the indices after it, so that memory stays linear in the number of clips."""
-    return ((i, slice(i + 1, n)) for i in range(n - 1))
+def _similar(words: np.ndarray, near: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yield arrays of all pairs of rows that may be near, and of few others; no pair twice.
+
+    Two hashes within `near` bits have numbers of set bits that differ by at most `near`, so rows are sorted by that
+    number and compared with the rows in its reach. Of these, 64 of the 256 bits are compared: those that are set in
+    closest to half of all hashes, which tell most hashes apart.
+
+    Args:
+        words: (n, 4) uint64 hashes.
+    """
+    bits = np.unpackbits(words.view(np.uint8), axis=1)  # (n, 256)
+    telling = np.sort(np.argsort(np.abs(bits.mean(axis=0) - 0.5), kind="stable")[:64]) if len(bits) else np.arange(64)
+    order = np.argsort(bits.sum(axis=1, dtype=np.int64), kind="stable")
+    bits = bits[order]
+    sketch = np.ascontiguousarray(np.packbits(bits[:, telling], axis=1)).view(np.uint64)[:, 0]
+    n_set = bits.sum(axis=1, dtype=np.int64)
+    for start in range(0, len(order), _ROWS):
+        stop = min(start + _ROWS, len(order))
+        end = int(np.searchsorted(n_set, n_set[stop - 1] + near, side="right"))
+        for left in range(start, end, _COLUMNS):
+            right = min(left + _COLUMNS, end)
+            alike = np.bitwise_count(sketch[start:stop, None] ^ sketch[None, left:right]) <= near
+            first, second = np.divmod(np.flatnonzero(alike), right - left)
+            first, second = first + start, second + left
+            later = second > first
+            yield order[first[later]], order[second[later]]

@@ -51,6 +51,12 @@ class Evaluation:
     n_subjects: int
 
     @property
+    def weakest(self) -> tuple[str, Interval]:
+        """The class with the smallest recall, and its recall, among the classes that have clips."""
+        told = [(str(c), r) for c, r in zip(self.classes, self.recall, strict=True) if not np.isnan(r.value)]
+        return min(told, key=lambda pair: pair[1].value)
+
+    @property
     def chance(self) -> float:
         """Mean recall of random guessing: 1 / number of classes that have clips."""
         return 1 / int((self.confusion.sum(axis=1) > 0).sum())

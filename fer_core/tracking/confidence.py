@@ -66,9 +66,10 @@ def evaluate_confidence(table: FeatureTable, scores: np.ndarray, rule: Rule, cov
     stages = {"before": raw, "after": calibrated}
     found = {name: reliability(values, table.labels) for name, values in stages.items()}
     for name, values in stages.items():
-        metrics[f"calibration/error_{name}"] = found[name].expected_error
-        metrics[f"calibration/brier_{name}"] = brier_score(values, table.labels)
-        metrics[f"calibration/log_loss_{name}"] = cross_entropy(values, table.labels)
+        end = "_uncalibrated" if name == "before" else ""
+        metrics[f"calibration/error{end}"] = found[name].expected_error
+        metrics[f"calibration/brier{end}"] = brier_score(values, table.labels)
+        metrics[f"calibration/log_loss{end}"] = cross_entropy(values, table.labels)
     for share in SHOWN:
         metrics[f"abstention/accuracy_at_{100 * share:.0f}"] = curve.at(share)[1].value
     for made in sets:

@@ -20,11 +20,13 @@ from fer_core.config import TrackingConfig
 from fer_core.databases import check_database, wait_for_restarts, with_driver
 from fer_core.errors import ConfigError, FerError, TrackingError
 from fer_core.tracking.relocation import ARTIFACTS, check_in_place
+from fer_core.tracking.views import EXPERIMENT_TAGS
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 PROBE_S = 5.0
+WORKFLOW = "workflowType=machine_learning"  # without it, MLflow opens its pages for language models
 TRACKING_URI = "MLFLOW_TRACKING_URI"
 # With MLflow's defaults (7 retries, factor 2), a server that does not answer blocks for 246 s; with these, for 7 s.
 _PATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3", "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1"}
@@ -35,7 +37,7 @@ _SILENCE = {
     "MLFLOW_CONFIGURE_LOGGING": "false",  # its own handler prints tracebacks of errors that it also raises
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",  # standard output is for `--json`
 }
-_NAME = re.compile(r"\w[\w .,:+=()@-]{0,199}")
+_NAME = re.compile(r"\w[\w .,:+=()@·-]{0,199}")
 
 
 @dataclass(frozen=True)
@@ -63,9 +65,21 @@ class Tracking:
 
     def run_url(self, run_id: str) -> str:
         """Return the URL of a run's page; '' without a server."""
+        return self._page(f"/runs/{run_id}?{WORKFLOW}")
+
+    def view_url(self, view: str) -> str:
+        """Return the URL of a saved view of the experiment (`tracking.views`); '' without a server."""
+        return self._page(f"/runs?viewStateShareKey={view}&{WORKFLOW}")
+
+    def version_url(self, version: int) -> str:
+        """Return the URL of a registered version's page; '' without a server."""
+        page = f"/#/models/{self.cfg.model}/versions/{version}?{WORKFLOW}"
+        return f"{without_secrets(self.uri.rstrip('/'))}{page}" if _is_server(self.uri) else ""
+
+    def _page(self, page: str) -> str:
         if not _is_server(self.uri):
             return ""
-        return f"{without_secrets(self.uri.rstrip('/'))}/#/experiments/{self.experiment_id}/runs/{run_id}"
+        return f"{without_secrets(self.uri.rstrip('/'))}/#/experiments/{self.experiment_id}{page}"
 
 
 def of_environment(cfg: TrackingConfig) -> TrackingConfig:
@@ -275,7 +289,7 @@ def _experiment(client: MlflowClient, name: str, local: Path | None) -> str:
     if found is None:
         location = (local / name.replace(" ", "_")).as_uri() if local else None
         try:
-            return client.create_experiment(name, artifact_location=location)
+            return client.create_experiment(name, artifact_location=location, tags=EXPERIMENT_TAGS)
         except MlflowException as exc:
             found = client.get_experiment_by_name(name)
             if exc.error_code != "RESOURCE_ALREADY_EXISTS" or found is None:
@@ -284,4 +298,7 @@ def _experiment(client: MlflowClient, name: str, local: Path | None) -> str:
         raise TrackingError(
             f"experiment '{name}' was deleted; restore it in MLflow or set tracking.experiment to another"
         )
+    for key, value in EXPERIMENT_TAGS.items():
+        if key not in found.tags:
+            client.set_experiment_tag(found.experiment_id, key, value)
     return str(found.experiment_id)

@@ -6,6 +6,7 @@ from fer_core.errors import RegistryError
 from fer_core.experiments.version_evaluation import VersionEvaluation
 from fer_core.tracking.connection import Tracking, mlflow_errors
 from fer_core.tracking.registry import registered_version
+from fer_core.tracking.version_card import LIMIT
 
 RUN, MEAN_RECALL, STAYS = "evaluation.run", "evaluation.mean_recall", "evaluation.least_stays"  # tags
 
@@ -35,7 +36,8 @@ def note_evaluation(tracking: Tracking, version: int, run_id: str, found: Versio
     with mlflow_errors(f"version {version} of '{name}'"):
         for key, value in tags.items():
             client.set_model_version_tag(name, str(version), key, value)
-        client.update_model_version(name, str(version), f"{before}\n\n{line} (run {run_id}).".strip())
+        line = f"\n\n{line} (run {run_id})."
+        client.update_model_version(name, str(version), f"{before[: LIMIT - len(line)]}{line}".strip())
 
 
 def least_stays(tracking: Tracking, version: int) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -14,7 +15,6 @@ if TYPE_CHECKING:
     from mlflow.entities import Run as MlflowRun
 
 PAGE = 1000  # runs asked for at a time
-RULE = "mean_scores"  # by which trials are compared
 NAN = float("nan")
 
 
@@ -132,7 +132,7 @@ def list_trials(tracking: Tracking) -> list[ListedTrial]:
                 state=tags.get("state") or run.info.status.lower(),
                 model=tags.get("model", ""),
                 preset=tags.get("preset", ""),
-                mean_recall=metrics.get(f"{prefix}{RULE}/mean_recall", NAN),
+                mean_recall=_mean_recall(metrics, prefix),
                 seconds=metrics.get("seconds", NAN),
                 ms_per_clip=metrics.get("ms_per_clip", NAN),
             )
@@ -157,6 +157,11 @@ def list_runs(tracking: Tracking) -> list[ListedRun]:
         for run, parent in zip(runs, parents, strict=True)
         if not parent
     ]
+
+
+def _mean_recall(metrics: Mapping[str, float], prefix: str) -> float:
+    """Return the mean recall by mean scores, in runs of earlier versions too; NaN without one."""
+    return metrics.get(f"{prefix}mean_recall", metrics.get(f"{prefix}mean_scores/mean_recall", NAN))
 
 
 def _runs(tracking: Tracking) -> list[MlflowRun]:

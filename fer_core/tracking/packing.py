@@ -12,7 +12,6 @@ import yaml
 
 import fer_core
 from fer_core.models.bundle import RECORD, WEIGHTS, ModelBundle
-from fer_core.tracking import pyfunc as door
 
 if TYPE_CHECKING:
     from mlflow.models import ModelSignature
@@ -30,6 +29,8 @@ def pack(folder: Path, bundle: ModelBundle, target: Path, name: str) -> Path:
     The signature is given and not inferred, because MLflow would score and save the input example.
     """
     import mlflow.pyfunc
+
+    from fer_core.tracking import pyfunc as door  # MLflow's pyfunc takes pandas, which the registry does not need
 
     library = Path(fer_core.__file__).parent
     code = target.parent / "code" / library.name  # without caches, which differ between machines
@@ -70,6 +71,8 @@ def _forget_where(target: Path) -> None:
 def _signature(bundle: ModelBundle) -> ModelSignature:
     from mlflow.models import ModelSignature
     from mlflow.types.schema import ColSpec, ParamSchema, ParamSpec, Schema
+
+    from fer_core.tracking import pyfunc as door
 
     kinds = {"abstained": "boolean", "frames": "long"}
     kinds |= dict.fromkeys(("path", "status", "emotion", "reason"), "string")

@@ -11,7 +11,16 @@ from typing import TYPE_CHECKING
 
 from fer_core.errors import RegistryError
 from fer_core.tracking.connection import Tracking, mlflow_errors
-from fer_core.tracking.registry import CHALLENGER, CHAMPION, PREVIOUS, alias_version, champion_version, load_version
+from fer_core.tracking.registry import (
+    CHALLENGER,
+    CHAMPION,
+    PREVIOUS,
+    alias_version,
+    champion_version,
+    load_version,
+    registered_version,
+)
+from fer_core.tracking.version_card import with_gate
 
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import RegisteredModel
@@ -44,7 +53,10 @@ def promote(tracking: Tracking, version: int, *, replacing: int | None, note: st
         if now == version:
             return
         with mlflow_errors(f"promoting version {version}", RegistryError):
-            client.set_model_version_tag(name, str(version), "promotion", note[:4900] or "promoted")
+            decision = note[:4900] or "promoted"
+            client.set_model_version_tag(name, str(version), "promotion", decision)
+            card = registered_version(tracking, version).description or ""
+            client.update_model_version(name, str(version), with_gate(card, decision))
             if now is not None:
                 client.set_registered_model_alias(name, PREVIOUS, str(now))
             client.set_registered_model_alias(name, CHAMPION, str(version))

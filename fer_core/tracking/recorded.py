@@ -202,7 +202,7 @@ def _kind(run: MlflowRun) -> Kind:
         return "trial"
     if "implementation" in run.data.tags:
         return "implementation"
-    if run.info.run_name == "candidate":
+    if run.data.tags.get("kind") == "candidate" or run.info.run_name == "candidate":
         return "candidate"
     tags = run.data.tags
     if repeated := tags.get("reproduces"):

@@ -23,16 +23,19 @@ from fer_core.tracking.connection import Tracking, mlflow_errors
 from fer_core.tracking.packing import pack
 from fer_core.tracking.parity import prove_parity
 from fer_core.tracking.run import Run
+from fer_core.tracking.version_card import version_card
 from fer_core.tracking.version_files import downloaded_files
 
 if TYPE_CHECKING:
     import torch
+    from mlflow.entities import Run as MlflowRun
     from mlflow.entities.model_registry import ModelVersion
 
 log = logging.getLogger(__name__)
 
 CHAMPION, PREVIOUS, CHALLENGER = "champion", "previous", "challenger"
 STANDING = "out_of_fold.json"
+ANSWERS = ("mean_recall", "accuracy", "weakest_recall", "recall/", "test/", "calibration/", "ms_per_clip", "parameters")
 _HASH = "sha256."  # tag of a file's hash
 
 
@@ -82,14 +85,20 @@ def register(
             "parity": f"{worst:.1e}",
         }
         with mlflow_errors(f"registering '{name}'"):
-            logged = client.create_logged_model(tracking.experiment_id, name=name, source_run_id=run_id, tags=tags)
+            run = client.get_run(run_id)
+            logged = client.create_logged_model(
+                tracking.experiment_id, name=name, source_run_id=run_id, tags=tags, params=run.data.params
+            )
             client.log_model_artifacts(logged.model_id, str(packed))
             client.finalize_logged_model(logged.model_id, "READY")
+            _link(tracking, run, logged.model_id)
             _ensure_model(tracking)
             made = client.create_model_version(
-                name, f"models:/{logged.model_id}", run_id=run_id, tags=tags, model_id=logged.model_id,
-                description=_description(bundle),
-            )  # fmt: skip
+                name, f"models:/{logged.model_id}", run_id=run_id, tags=tags, model_id=logged.model_id
+            )
+            card = version_card(name, int(made.version), bundle, run)
+            client.update_model_version(name, made.version, card)
+            client.set_logged_model_tags(logged.model_id, {"version": str(made.version)})
             client.set_registered_model_alias(name, CHALLENGER, made.version)
     log.info("registered version %s of '%s'; a fresh process scores alike to %.0e", made.version, name, worst)
     return int(made.version)
@@ -240,8 +249,18 @@ def _ensure_model(tracking: Tracking) -> None:
             raise
 
 
-def _description(bundle: ModelBundle) -> str:
-    """Return the card of a version: a warning, the use statement, and where each network is from."""
-    warning = "Trained on synthetic faces: unproven on real people. " if bundle.facts.synthetic else ""
-    networks = [f"- {network.origin}." for network in bundle.record.backbones]
-    return "\n\n".join([warning + " ".join(USE_STATEMENT), *(["\n".join(networks)] if networks else [])])
+def _link(tracking: Tracking, run: MlflowRun, model_id: str) -> None:
+    """Give the logged model the metrics of the run that made it, with their dataset, and name it as the run's output.
+
+    Metrics keep their time and step, so that those of the run stay as they are.
+    """
+    from mlflow.entities import LoggedModelOutput, Metric
+
+    client, run_id = tracking.client, run.info.run_id
+    inputs = run.inputs.dataset_inputs if run.inputs else []
+    data = {"dataset_name": inputs[0].dataset.name, "dataset_digest": inputs[0].dataset.digest} if inputs else {}
+    of_model = {"model_id": model_id, "run_id": run_id, **data}
+    last = (client.get_metric_history(run_id, name)[-1] for name in run.data.metrics if name.startswith(ANSWERS))
+    metrics = [Metric(m.key, m.value, m.timestamp, m.step, **of_model) for m in last]
+    client.log_batch(run_id, metrics=metrics)
+    client.log_outputs(run_id, models=[LoggedModelOutput(model_id, step=0)])

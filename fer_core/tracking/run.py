@@ -12,7 +12,7 @@ import logging
 import re
 import secrets
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -21,21 +21,27 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 import yaml
 from pydantic import BaseModel
 
+from fer_core.config import Rule
 from fer_core.errors import TrackingError
 from fer_core.evaluation.metrics import Evaluation
 from fer_core.runtime import describe_environment, git_commit
 from fer_core.store import write_atomic
 from fer_core.tracking.connection import Tracking, check_name, connect, mlflow_errors, without_secrets
+from fer_core.tracking.names import evaluation_metrics, rule_prefix, shown_settings
+from fer_core.tracking.views import NOTE, trials_view
 
 if TYPE_CHECKING:
+    import numpy as np
     from matplotlib.figure import Figure
 
-    from fer_core.training.history import History
+    from fer_core.emotions import Classes
+    from fer_core.training.history import Epoch, History
 
 __all__ = ["Run", "Tracking", "connect", "continue_run", "find_run", "start_run"]
 
 log = logging.getLogger(__name__)
 
+CONFUSION, VERDICTS = "confusion", "verdicts.json"  # key of the image, name of the table
 CURVES = ("loss", "train_accuracy", "validation_loss", "validation_accuracy")
 _PARAM_LIMIT = 6000  # MLflow truncates longer values without an error
 _TAG_LIMIT = 5000
@@ -153,16 +159,36 @@ class Run:
         with mlflow_errors(f"run {self.id}"):
             self.tracking.client.update_run(self.id, name=check_name(name, "run"))
 
-    def log_config(self, config: BaseModel) -> None:
-        """Log the settings as parameters (`train.lr`) and together as `config.yaml`, without passwords in URLs.
+    def describe(self, markdown: str) -> None:
+        """Show Markdown at the head of the run's page."""
+        self.set_tags({NOTE: markdown})
+
+    def save_view(self, name: str, searched: Sequence[str]) -> str:
+        """Save a view of this run's children, best first, and return its URL; '' without a server.
+
+        Args:
+            name: name of the view in MLflow's menu.
+            searched: names of the parameters that differ between the children.
+        """
+        view, tag, value = trials_view(self.id, name, searched)
+        with mlflow_errors(f"view of run {self.id}"):
+            self.tracking.client.set_experiment_tag(self.tracking.experiment_id, tag, value)
+        return self.tracking.view_url(view)
+
+    def log_config(self, config: BaseModel, shown: Mapping[str, Any] | None = None) -> None:
+        """Log what a reader needs of the settings as parameters, and all of them as `config.yaml`, without passwords.
 
         MLflow parameters cannot change. When a continued run has another value for a setting, the value is logged as a
         tag of the same name, and its newest value is valid.
+
+        Args:
+            shown: the parameters, if they are not those of `names.shown_settings`.
         """
         from mlflow.entities import Param
 
         data = _redacted(config.model_dump(mode="json"))
-        settings = {key: value[:_PARAM_LIMIT] for key, value in _flat(data).items()}
+        chosen = shown_settings(config) if shown is None else {key: str(value) for key, value in shown.items()}
+        settings = {key: str(_redacted(value))[:_PARAM_LIMIT] for key, value in chosen.items()}
         with mlflow_errors(f"run {self.id}"):
             before = self.tracking.client.get_run(self.id).data
             params = [Param(key, value) for key, value in settings.items() if key not in before.params]
@@ -215,7 +241,11 @@ class Run:
             )
 
     def log_history(self, history: History, prefix: str = "") -> None:
-        """Log loss and accuracies of every epoch, with the epochs' own times.
+        """Log loss and accuracies of every epoch; see `log_epochs`."""
+        self.log_epochs(history.epochs, prefix)
+
+    def log_epochs(self, epochs: Sequence[Epoch], prefix: str = "") -> None:
+        """Log loss and accuracies of epochs, with the epochs' own times.
 
         Args:
             prefix: prefix of every name, such as `fold0/`.
@@ -224,40 +254,70 @@ class Run:
 
         metrics = [
             Metric(f"{prefix}{name}", value, epoch.ended_at, epoch.number)
-            for epoch in history.epochs
+            for epoch in epochs
             for name in CURVES
             if (value := getattr(epoch, name)) == value
         ]
         with mlflow_errors(f"run {self.id}"):
             self.tracking.client.log_batch(self.id, metrics=metrics)
 
-    def log_evaluation(self, evaluation: Evaluation, prefix: str = "", *, at_ms: int = 0) -> None:
-        """Log mean recall and accuracy with the ends of their intervals, and the recall of every class."""
-        numbers = {
-            f"{prefix}{name}{end}": getattr(interval, part)
-            for name, interval in (("mean_recall", evaluation.mean_recall), ("accuracy", evaluation.accuracy))
-            for end, part in (("", "value"), ("_low", "low"), ("_high", "high"))
-        }
-        numbers |= {
-            f"{prefix}recall/{emotion}": interval.value
-            for emotion, interval in zip(evaluation.classes, evaluation.recall, strict=True)
-        }
-        self.log_metrics(numbers, at_ms=at_ms)
-
-    def log_confusion(self, evaluation: Evaluation, name: str, title: str = "") -> None:
-        """Log the confusion matrix as a figure, as JSON, and as an image for MLflow's comparison of runs.
+    def log_evaluation(self, evaluation: Evaluation, prefix: str = "", *, classes: bool = True, at_ms: int = 0) -> None:
+        """Log mean recall and accuracy with the ends of their intervals, and the recall of every class.
 
         Args:
-            name: name of the files and of the image, one word.
-            title: title of the figure; the name when empty.
+            prefix, classes: see `names.evaluation_metrics`.
         """
-        from fer_core.reports.plots import confusion_figure, figure_pixels  # scoring should not import matplotlib
+        self.log_metrics(evaluation_metrics(evaluation, prefix, classes=classes), at_ms=at_ms)
 
-        figure = confusion_figure(evaluation, title or name)
-        self.log_figure(figure, f"figures/{name}.png")
-        self.log_json(evaluation.to_json(), f"figures/{name}.json")
+    def log_rules(self, evaluations: Mapping[Rule, Evaluation], prefix: str = "", *, at_ms: int = 0) -> None:
+        """Log the evaluations of several rules: mean scores without a rule's name, the others under theirs."""
+        numbers: dict[str, float] = {}
+        for rule, evaluation in evaluations.items():
+            of_rule = rule_prefix(rule)
+            numbers |= evaluation_metrics(evaluation, f"{prefix}{of_rule}", classes=not of_rule)
+        self.log_metrics(numbers, at_ms=at_ms)
+
+    def log_confusion(self, evaluation: Evaluation, rule: Rule = "mean_scores", title: str = "") -> None:
+        """Log the confusion matrix as a figure, and that of mean scores as `log_thumb` does.
+
+        Args:
+            rule: the rule of the verdicts.
+            title: title of the figure.
+        """
+        from fer_core.reports.plots import confusion_figure  # scoring should not import matplotlib
+
+        name = f"{CONFUSION}_{rule}" if rule_prefix(rule) else CONFUSION
+        self.log_figure(confusion_figure(evaluation, title or name), f"figures/{name}.png")
+        if name == CONFUSION:
+            self.log_thumb(evaluation)
+        else:
+            self.log_json(evaluation.to_json(), f"figures/{name}.json")
+
+    def log_thumb(self, evaluation: Evaluation) -> None:
+        """Log the confusion matrix as the image `confusion`, the same in every run for the image grid, and as JSON."""
+        from fer_core.reports.confusion_thumb import confusion_thumb
+
+        self.log_json(evaluation.to_json(), f"figures/{CONFUSION}.json")
         with mlflow_errors(f"run {self.id}"):
-            self.tracking.client.log_image(self.id, figure_pixels(figure), key=name, step=0)
+            self.tracking.client.log_image(self.id, confusion_thumb(evaluation), key=CONFUSION, step=0)
+
+    def log_verdicts(
+        self, clips: Sequence[str], labels: np.ndarray, verdicts: np.ndarray, scores: np.ndarray, classes: Classes
+    ) -> None:
+        """Log a row per clip as an evaluation table, so that MLflow can compare two runs clip by clip.
+
+        Args:
+            clips: n names of clips.
+            labels, verdicts: (n,) true and predicted classes, as indices in `classes`.
+            scores: (n, k) scores of the clips.
+        """
+        rows = [
+            [clip, str(classes[label]), str(classes[said]), bool(said == label), round(float(score[said]), 4)]
+            for clip, label, said, score in zip(clips, labels, verdicts, scores, strict=True)
+        ]
+        # Not by `log_table`, which needs pandas and appends to the table of a run that is logged again.
+        self.log_json({"columns": ["clip", "truth", "verdict", "right", "confidence"], "data": rows}, VERDICTS)
+        self.set_tags({"mlflow.loggedArtifacts": json.dumps([{"path": VERDICTS, "type": "table"}])})
 
     def log_figure(self, figure: Figure, path: str) -> None:
         """Log a figure as .png or .svg. Figures with faces need `log_faces`."""
@@ -287,16 +347,6 @@ class Run:
         """Log a text artifact (Markdown, HTML, YAML)."""
         with mlflow_errors(f"run {self.id}"):
             self.tracking.client.log_text(self.id, text, path)
-
-
-def _flat(data: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
-    flat: dict[str, str] = {}
-    for key, value in data.items():
-        if isinstance(value, Mapping):
-            flat |= _flat(value, f"{prefix}{key}.")
-        else:
-            flat[f"{prefix}{key}"] = value if isinstance(value, str) else json.dumps(value)
-    return flat
 
 
 def _redacted(value: Any) -> Any:

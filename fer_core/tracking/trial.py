@@ -14,8 +14,10 @@ from fer_core.dataset.table import load_table
 from fer_core.errors import TrackingError
 from fer_core.evaluation.abstention import Ranking, ranking
 from fer_core.evaluation.metrics import Evaluation, clip_verdicts, evaluate
+from fer_core.experiments.search.processes import PRELOAD
 from fer_core.experiments.search.trial import (
     OBJECTIVE,
+    SINGLE,
     TrialResult,
     TrialSpec,
     histories,
@@ -24,14 +26,20 @@ from fer_core.experiments.search.trial import (
     read_spec,
     run_trial,
 )
-from fer_core.reports.plots import curves_figure
 from fer_core.store import write_atomic
+from fer_core.tracking.live import live_curves
+from fer_core.tracking.names import run_name, setting_title, shown_settings
 from fer_core.tracking.run import Run, Status, Tracking, connect, continue_run, find_run
 
 log = logging.getLogger(__name__)
 
 _RUN, _SENT = "mlflow-run", "mlflow-sent"  # the second file contains the id of the study's run
 _STATUS: Mapping[str, Status] = {"complete": "FINISHED", "pruned": "KILLED", "failed": "FAILED"}
+# What a tracked trial imports, for the processes that run many (`experiments.search.processes`).
+TRIAL_MODULES = (
+    *PRELOAD, "fer_core.tracking.trial", "fer_core.tracking.running", "mlflow.store.tracking.sqlalchemy_store",
+    "mlflow.tracking.client", "fer_core.reports.confusion_thumb",
+)  # fmt: skip
 PICTURED: tuple[Rule, ...] = ("majority_vote", "mean_scores")  # the thesis's two rules
 
 
@@ -43,7 +51,8 @@ def tracked_trial(cfg: TrackingConfig, workspace: Path, folder: Path) -> TrialRe
     except TrackingError as exc:
         log.warning("trial is not recorded yet, it goes on: %s", exc)
     try:
-        result = run_trial(folder)
+        with live_curves(run, folder) as curves:
+            result = run_trial(folder, curves.add if curves else None)
     except Exception:
         if run:
             _end_failed(run)
@@ -77,38 +86,62 @@ def send_trial(tracking: Tracking, folder: Path, parent: str = "") -> bool:
         return False
     run = _open(tracking, folder, parent)
     at_ms = int((folder / "result.json").stat().st_mtime * 1000)
-    run.log_config(result.train)
-    tags = {
-        "trial": str(result.number),
-        "study": spec.study,
-        "state": result.state,
-        "preset": result.preset,
-    }
+    run.log_config(result.train, shown_settings(result.train, spec.searched))
+    run.set_tags({key: value for key, value in _tags(spec, result, folder).items() if value})
+    if result.state != "failed":
+        for fold, history in enumerate(histories(folder)):
+            run.log_history(history, prefix=f"fold{fold}/")
+        numbers = {"seconds": result.seconds, "ms_per_clip": result.ms_per_clip, "parameters": float(result.n_weights)}
+        if result.state == "complete":
+            numbers |= _ranking(folder).metrics()
+        run.log_metrics(numbers, at_ms=at_ms)
+        found = out_of_fold_evaluations(folder)
+        run.log_rules(found, "first_folds/" if result.state == "pruned" else "", at_ms=at_ms)
+        if result.state == "complete":  # no other pictures: drawing them takes longer than small fits
+            run.log_thumb(found[OBJECTIVE])
+            log_verdicts(run, folder)
+    if result.state == "pruned":
+        run.rename(run_name(_name(spec), "pruned"))
+    run.describe(_description(spec, result))
+    run.finish(_STATUS[result.state])
+    write_atomic(sent, parent.encode())
+    return True
+
+
+def _tags(spec: TrialSpec, result: TrialResult, folder: Path) -> dict[str, str]:
+    tags = {"trial": str(result.number), "study": spec.study, "state": result.state, "preset": result.preset}
     tags |= {"seed": str(spec.seed), "folds": str(spec.folds), "threads": str(result.threads), "reason": result.reason}
     tags |= {"model": result.train.model, "backbone": result.backbone}
     if result.state == "complete":
         tags["scores_digest"] = scores_digest(folder)
-    run.set_tags({key: value for key, value in tags.items() if value})
-    if result.state != "failed":
-        past = dict(enumerate(histories(folder)))
-        for fold, history in past.items():
-            run.log_history(history, prefix=f"fold{fold}/")
-        if any(map(len, past.values())):
-            run.log_figure(curves_figure({f"fold {f}": h for f, h in past.items()}), "figures/curves.png")
-        numbers = {"seconds": result.seconds, "ms_per_clip": result.ms_per_clip, "weights": float(result.n_weights)}
-        if result.state == "complete":
-            numbers |= _ranking(folder).metrics()
-        run.log_metrics(numbers, at_ms=at_ms)
-        partial = "first_folds/" if result.state == "pruned" else ""
-        for rule, evaluation in out_of_fold_evaluations(folder).items():
-            run.log_evaluation(evaluation, prefix=f"{partial}{rule}/", at_ms=at_ms)
-            if rule in PICTURED and result.state == "complete":
-                run.log_confusion(evaluation, f"confusion_{rule}", f"Out of fold, {rule.replace('_', ' ')}")
+    return tags
+
+
+def log_verdicts(run: Run, folder: Path) -> None:
+    """Log the out-of-fold verdict of every clip, by the rule that compares trials."""
+    table = load_table(read_spec(folder).table)
+    verdicts, scores = clip_verdicts(out_of_fold_scores(folder), table.offsets, np.arange(table.n_clips), OBJECTIVE)
+    run.log_verdicts(table.clip_ids, table.labels, verdicts, scores, table.classes)
+
+
+def _description(spec: TrialSpec, result: TrialResult) -> str:
+    """Return the trial's answer in Markdown, for the head of its page."""
+    said = f"Trial {spec.number} of study {spec.study}" if spec.study != SINGLE else "One setting, cross-validated"
+    preset = f", the preset {spec.preset}" if spec.preset else ""
+    lines = [f"{said}{preset}: {setting_title(spec.train, spec.searched)}."]
+    if result.state == "failed":
+        lines.append(f"**It failed:** {result.reason}")
+    else:
+        found = Evaluation.from_json(result.evaluations[OBJECTIVE])
+        clips = "on its first folds" if result.state == "pruned" else f"out of fold, {spec.folds} folds by person"
+        name, recall = found.weakest
+        lines.append(
+            f"Mean recall **{found.mean_recall} %** {clips}; the weakest class is {name} with {recall} %. "
+            f"{result.ms_per_clip:.1f} ms of CPU a clip, {result.n_weights:,} learnt parameters."
+        )
     if result.state == "pruned":
-        run.rename(f"{_name(spec)}, pruned")
-    run.finish(_STATUS[result.state])
-    write_atomic(sent, parent.encode())
-    return True
+        lines.append(f"**Pruned:** {result.reason}. Do not compare its numbers with those of complete trials.")
+    return "\n\n".join(lines)
 
 
 def scores_digest(folder: Path) -> str:
@@ -116,13 +149,13 @@ def scores_digest(folder: Path) -> str:
     return hashlib.blake2b(out_of_fold_scores(folder).tobytes(), digest_size=16).hexdigest()
 
 
-def out_of_fold_evaluations(folder: Path) -> Mapping[str, Evaluation]:
+def out_of_fold_evaluations(folder: Path) -> Mapping[Rule, Evaluation]:
     """Return rule -> evaluation of the trial's out-of-fold scores, on the clips of its finished folds."""
     spec = read_spec(folder)
     table, scores = load_table(spec.table), out_of_fold_scores(folder)
     judged = np.flatnonzero(np.isfinite(scores[table.offsets[:-1]]).all(axis=1))
     subjects = [table.subjects[c] for c in judged]
-    found: dict[str, Evaluation] = {}
+    found: dict[Rule, Evaluation] = {}
     for rule in spec.train.rules:
         verdicts, _ = clip_verdicts(scores, table.offsets, judged, rule)
         found[rule] = evaluate(verdicts, table.labels[judged], subjects, table.classes)
@@ -153,10 +186,10 @@ def _open(tracking: Tracking, folder: Path, parent: str = "") -> Run:
     """Return the trial's run: the one that was started before, also by a process that died, or a new one."""
     spec = read_spec(folder)
     table = load_table(spec.table)
-    run = continue_run(tracking, folder / _RUN, _name(spec), parent=parent or spec.parent_run)
+    run = continue_run(tracking, folder / _RUN, _name(spec), parent=parent or spec.parent_run, tags={"kind": "trial"})
     run.log_data(spec.study, table.note["fingerprint"], synthetic=table.synthetic)
     return run
 
 
 def _name(spec: TrialSpec) -> str:
-    return f"trial {spec.number:03d}"
+    return run_name(f"trial {spec.number:03d}", setting_title(spec.train, spec.searched))

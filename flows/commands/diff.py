@@ -44,6 +44,8 @@ def diff(
         raise ConfigError(f"--versions names version {versions[0]} twice; name two versions")
     config = settled(session, follow_links)
     check_local(config, "a comparison of versions")
+    if config.score.faces == "all":
+        raise ConfigError("score.faces is 'all', but versions are compared on the main face of a clip; leave it out")
     if not batch.expanduser().exists():
         raise DataError(
             f"no such file or folder: {batch}; name a folder that 'ferflow score' wrote, videos, or a manifest"

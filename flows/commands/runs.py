@@ -192,16 +192,18 @@ def promote(
     version: Annotated[int, typer.Option(min=0, help="Version of the registered model; 0: the newest.")] = 0,
 ) -> dict[str, Any]:
     """Check a version by the gate and make it champion if it passes."""
-    from fer_core.tracking.connection import connect
-    from fer_core.tracking.registry import load_out_of_fold_record, version_to_promote
-
     config = settled(session)
-    tracking = connect(config.tracking, Path(config.workspace))
-    version = version or version_to_promote(tracking)
-    load_out_of_fold_record(tracking, version)  # what the flow would refuse after a server has started
-    result = run_flow(session, "flows.promote", "promote_flow", config, version=version)
-    if not result["passed"] and result["champion"] != version:
-        session.err.print(f"Version {version} is not promoted; improve it, or add --set promote.force=true")
+    if os.environ.get("PREFECT_API_URL"):
+        result = run_flow(session, "flows.promote", "promote_flow", config, version=version)
+    else:  # a server of its own would take longer than the decision, which is kept with the version
+        from flows.support.environment import where_runs_go
+        from flows.support.gate import promote_if_passed
+
+        session.note(f"Workspace {config.workspace}; versions are in {where_runs_go(session.config)}")
+        result = promote_if_passed(config, version, show=lambda decision: None)
+        _tell(session, "promote", result)
+    if not result["passed"] and result["champion"] != result["version"]:
+        session.err.print(f"Version {result['version']} is not promoted; improve it, or add --set promote.force=true")
         session.exit_code = FAILED
     session.next("verdicts on your videos" if result["passed"] else "what there is", *_after_gate(result["passed"]))
     return result

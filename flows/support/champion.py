@@ -77,7 +77,7 @@ def record_batch(config: RunConfig, scorer: ClipScorer, batch: Batch, items: Seq
 
     Args:
         config: prepared by `environment.settle`.
-        items: the items of the batch, in the order of its rows.
+        items: the items of the batch.
     Returns:
         The run, its page, the warning about drift (empty without one), and the page of the comparison (empty if the
         version has no record of its training clips).
@@ -103,8 +103,8 @@ def record_batch(config: RunConfig, scorer: ClipScorer, batch: Batch, items: Seq
 
 def _reviewed(batch: Batch, items: Sequence[Item]) -> str:
     """Return a sentence on the clips whose label a person confirmed or corrected; empty without any."""
-    pairs = zip(batch.rows, items, strict=True)
-    judged = [row for row, item in pairs if item.clip.labelled_by and row.label and row.emotion]
+    reviewed = {item.clip.id for item in items if item.clip.labelled_by}
+    judged = [row for row in batch.rows if row.clip in reviewed and row.label and row.emotion]
     if not judged:
         return ""
     right = sum(row.label == row.emotion for row in judged)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import shlex
 import time
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 import yaml
 
 from fer_core.clips.clip import Clip, Split
-from fer_core.clips.duplicates import clip_hash, hash_positions, near_duplicates
+from fer_core.clips.duplicates import PLAIN, Pair, clip_hash, hash_positions, near_duplicates
 from fer_core.clips.leaks import check_leaks
 from fer_core.clips.manifest import Manifest
 from fer_core.emotions import Emotion
@@ -92,6 +93,37 @@ def test_a_hash_needs_five_grey_frames():
         clip_hash([np.zeros((4, 4), np.uint8)] * 4)
     with pytest.raises(ShapeError, match=r"\(4, 4, 3\)"):
         clip_hash([np.zeros((4, 4, 3), np.uint8)] * 5)
+
+
+def every_pair_compared(hashes, sides, near: int, least: int) -> list[Pair]:
+    """The definition: all bits of all positions of every pair."""
+    ids = [i for i in hashes if i in sides]
+    bits = {i: np.unpackbits(hashes[i], axis=1) for i in ids}
+    found = []
+    for a, b in itertools.combinations(ids, 2):
+        if sides[a] != sides[b]:
+            apart = (bits[a] != bits[b]).sum(axis=1)
+            told = np.minimum(bits[a].sum(axis=1), bits[b].sum(axis=1)) >= PLAIN
+            close = (apart <= near) & told
+            if close.sum() >= least:
+                found.append(Pair(a, b, int(close.sum()), float(apart[close].mean())))
+    return found
+
+
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize(("near", "least"), [(14, 4), (14, 5), (6, 4), (20, 3)])
+def test_the_pairs_are_those_of_comparing_all(seed, near, least):
+    """Rooms that many share, copies at every distance around the limit, plain pictures, one person's own pairs."""
+    rng = np.random.default_rng(seed)
+    rooms = rng.random((3, 1, 256)) < rng.choice([0.03, 0.1, 0.3])
+    bits = []
+    for _ in range(60):
+        flipped = rng.random((5, 256)) < rng.choice([0.0, 0.01, 0.02, 0.03], size=(5, 1))
+        bits.append(rooms[rng.integers(3)] ^ flipped)
+    hashes = {f"c{i}": np.packbits(one, axis=1) for i, one in enumerate(bits)}
+    sides = {clip: f"s{rng.integers(20)}" for clip in hashes if rng.random() < 0.95}
+    found = near_duplicates(hashes, sides, near, least)
+    assert found == every_pair_compared(hashes, sides, near, least) and (found or near < 20)
 
 
 def test_two_thousand_clips_take_seconds():

@@ -72,11 +72,9 @@ def test_mlflow_holds_a_run_for_every_trial_under_the_study(demo):
     assert len(trials) == 8 and all(r.info.status != "RUNNING" for r in runs)
     whole = next(r for r in trials if r.data.tags["state"] == "complete")
     files = {f.path for f in client.list_artifacts(whole.info.run_id, "figures")}
-    for rule in ("majority_vote", "mean_scores"):
-        assert {f"figures/confusion_{rule}.png", f"figures/confusion_{rule}.json"} <= files
-    assert "figures/curves.png" in files
+    assert "figures/confusion.json" in files
     assert whole.data.tags["data_fingerprint"] and whole.data.tags["synthetic"] == "true"
-    assert {"lr", "batch_size", "widths", "class_weights", "seed"} <= set(whole.data.params)
+    assert {"model", "lr", "batch_size", "widths", "class_weights"} <= set(whole.data.params)
     assert 0 <= whole.data.metrics["abstention/mean_risk"] < 1
     assert len(client.get_metric_history(whole.info.run_id, "fold0/validation_accuracy")) > 1
 

@@ -60,10 +60,10 @@ def test_a_cluster_is_refused_by_what_would_not_use_it(config, flow):
 @pytest.mark.parametrize("champion", [None, 1])
 def test_a_no_of_the_gate_is_a_result(config, champion, monkeypatch, prefect_server):
     moved = []
-    monkeypatch.setattr("flows.promote.champion_version", lambda tracking: champion)
-    monkeypatch.setattr("flows.promote.load_out_of_fold_record", lambda tracking, version: record_of(0.5))
-    monkeypatch.setattr("flows.promote.least_stays", lambda tracking, version: None)
-    monkeypatch.setattr("flows.promote.promote", lambda *given, **named: moved.append(given))
+    monkeypatch.setattr("flows.support.gate.champion_version", lambda tracking: champion)
+    monkeypatch.setattr("flows.support.gate.load_out_of_fold_record", lambda tracking, version: record_of(0.5))
+    monkeypatch.setattr("flows.support.gate.least_stays", lambda tracking, version: None)
+    monkeypatch.setattr("flows.support.gate.promote", lambda *given, **named: moved.append(given))
     config = config.model_copy(update={"promote": PromoteConfig(min_mean_recall=0.9)})
     found = promote_flow(version=2, config=config)
     assert (found["champion"], found["passed"], moved) == (champion, False, [])
@@ -72,11 +72,11 @@ def test_a_no_of_the_gate_is_a_result(config, champion, monkeypatch, prefect_ser
 
 def test_promote_shows_what_the_newest_adopted_version_does_on_the_same_clips(config, monkeypatch, prefect_server):
     records = {2: record_of(0.6), 3: record_of(0.8, seed=1)}
-    monkeypatch.setattr("flows.promote.champion_version", lambda tracking: None)
-    monkeypatch.setattr("flows.promote.adopted_version", lambda tracking: 3)
-    monkeypatch.setattr("flows.promote._adopted", lambda tracking, version: version == 3)
-    monkeypatch.setattr("flows.promote.load_out_of_fold_record", lambda tracking, version: records[version])
-    monkeypatch.setattr("flows.promote.least_stays", lambda tracking, version: None)
+    monkeypatch.setattr("flows.support.gate.champion_version", lambda tracking: None)
+    monkeypatch.setattr("flows.support.gate.adopted_version", lambda tracking: 3)
+    monkeypatch.setattr("flows.support.gate._adopted", lambda tracking, version: version == 3)
+    monkeypatch.setattr("flows.support.gate.load_out_of_fold_record", lambda tracking, version: records[version])
+    monkeypatch.setattr("flows.support.gate.least_stays", lambda tracking, version: None)
     config = config.model_copy(update={"promote": PromoteConfig(beat_adopted=True)})
     found = promote_flow(version=2, config=config)
     assert not found["passed"] and "mean recall against the adopted version" in found["reason"]

@@ -90,13 +90,13 @@ def test_the_thesis_is_one_page_and_a_run_for_every_implementation(reproduced):
     files = {f.path for f in client.list_artifacts(said["run"])}
     assert {"reproduction.html", "reproduction.md", "reproduction.json"} <= files
     for child in children.values():
-        assert {"test/majority_vote/mean_recall", "test/mean_scores/recall/fear", "loss"} <= child.data.metrics.keys()
-        assert "out_of_fold/mean_scores/mean_recall" in child.data.metrics
+        assert {"test/majority_vote/mean_recall", "test/recall/fear", "loss"} <= child.data.metrics.keys()
+        assert "mean_recall" in child.data.metrics
         assert child.data.tags["weights_sha256"] and child.data.tags["synthetic"] == "true"
         names = {f.path for f in client.list_artifacts(child.info.run_id, "figures")}
         assert {
             "figures/confusion_majority_vote.png",
-            "figures/confusion_mean_scores.png",
+            "figures/confusion.png",
             "figures/curves.png",
         } <= names
 

@@ -12,7 +12,6 @@ from typing import Any
 import mlflow
 import optuna
 import torch._dynamo  # noqa: F401  which the first optimiser imports, for seconds
-from matplotlib.figure import Figure
 
 import fer_core.experiments.search.study as study_module
 import fer_core.tracking.trial as trial_module
@@ -27,10 +26,6 @@ from tests.executors import InProcess
 
 SPACE = SearchConfig(trials=3, folds=2, widths=((), (8,)))
 BASE = TrainConfig(epochs=2)
-
-
-trial_module.PICTURED = ()  # drawing takes most of the time here, and has no part in it
-trial_module.curves_figure = lambda *_: Figure()
 
 
 def tracked_search(cfg: TrackingConfig, workspace: Path, table_path: Path) -> tuple[Study, list[TrialResult], str]:
@@ -81,13 +76,13 @@ MOMENTS: dict[str, tuple[Any, str, Callable[[Any], Any]]] = {
     "between making a run and noting it": (mlflow.MlflowClient, "create_run", partial(die_at_call, 2, after=True)),
     "while a result is written": (trial_module, "run_trial", lambda _: _half_written_result),
     "between the result and its recording": (trial_module, "send_trial", partial(die_at_call, 2, after=False)),
-    "while a trial is recorded": (Run, "log_evaluation", partial(die_at_call, 4, after=True)),
+    "while a trial is recorded": (Run, "log_rules", partial(die_at_call, 2, after=True)),
     "between recording a trial and telling Optuna": (study_module, "_tell", partial(die_at_call, 2, after=False)),
     "when all trials have ended": (study_module, "_tell", partial(die_at_call, 3, after=True)),
 }
 
 
-def _half_written_result(folder: Path) -> TrialResult:
+def _half_written_result(folder: Path, *_: Any) -> TrialResult:
     _half_written(folder / "result.json", b'{"number": 0, "state": "complete"')
     raise AssertionError("it is dead")
 

@@ -37,9 +37,9 @@ def test_calibration_lowers_the_log_loss_and_everything_is_of_the_same_clips(tri
     table, folder = trial
     found = evaluate_confidence(table, out_of_fold_scores(folder), RULE, (0.8, 0.9, 0.95))
     numbers = found.metrics
-    assert numbers["calibration/log_loss_after"] <= numbers["calibration/log_loss_before"]
+    assert numbers["calibration/log_loss"] <= numbers["calibration/log_loss_uncalibrated"]
     assert 0.5 < numbers["abstention/auroc"] <= 1 and numbers["abstention/mean_risk"] == found.curve.mean_risk
-    assert numbers["calibration/error_after"] == found.after.expected_error
+    assert numbers["calibration/error"] == found.after.expected_error
     verdicts, _ = clip_verdicts(out_of_fold_scores(folder), table.offsets, np.arange(table.n_clips), RULE)
     whole = evaluate(verdicts, table.labels, table.subjects)
     assert numbers["abstention/accuracy_at_100"] == whole.accuracy.value

@@ -122,7 +122,7 @@ def test_a_setting_that_differs_when_a_run_goes_on_becomes_a_tag(run, tmp_path):
     run.log_config(SearchConfig(trials=3, workers=1))
     run.log_config(SearchConfig(trials=4, workers=1))
     assert (stored(run).data.params["trials"], stored(run).data.tags["trials"]) == ("3", "4")
-    assert "workers" not in stored(run).data.tags
+    assert stored(run).data.params["workers"] == "1" and "workers" not in stored(run).data.tags
     assert yaml.safe_load(artifact(run, "config.yaml"))["trials"] == 4
     run.log_config(SearchConfig(trials=3, workers=1))
     assert stored(run).data.tags["trials"] == "3", "the newest value counts"
@@ -132,8 +132,10 @@ def test_logged_config_can_be_fed_back_in(run, tmp_path):
     config = RunConfig(train=TrainConfig(lr=0.005, widths=(512, 256)), search=SearchConfig(trials=3))
     run.log_config(config)
     params = stored(run).data.params
-    assert params["train.lr"] == "0.005"
-    assert params["train.widths"] == "[512, 256]"
+    assert params == {
+        "model": "head", "backbone": config.backbone.label, "lr": "0.005", "batch_size": "20", "widths": "512-256",
+        "class_weights": "none", "search.trials": "3",
+    }  # fmt: skip
     file = tmp_path / "config.yaml"
     file.write_text(artifact(run, "config.yaml"))
     assert load_config(file) == config
@@ -161,24 +163,28 @@ def test_fault_91_history_sent_twice_is_stored_once_with_its_own_times(run):
 
 
 def test_evaluation_becomes_metrics_without_absent_classes(run, evaluation):
-    run.log_evaluation(evaluation, "mean_scores/")
+    run.log_rules({"mean_scores": evaluation, "majority_vote": evaluation})
     metrics = stored(run).data.metrics
-    assert metrics["mean_scores/mean_recall"] == pytest.approx(evaluation.mean_recall.value)
-    assert metrics["mean_scores/accuracy_low"] == pytest.approx(evaluation.accuracy.low)
-    assert metrics["mean_scores/recall/fear"] == pytest.approx(evaluation.recall[2].value)
-    assert "mean_scores/recall/surprise" not in metrics
+    assert metrics["mean_recall"] == metrics["majority_vote/mean_recall"] == evaluation.mean_recall.value
+    assert metrics["accuracy_low"] == pytest.approx(evaluation.accuracy.low)
+    assert metrics["recall/fear"] == pytest.approx(evaluation.recall[2].value)
+    assert metrics["weakest_recall"] == min(r.value for r in evaluation.recall if r.value == r.value)
+    assert "recall/surprise" not in metrics and "majority_vote/recall/fear" not in metrics
 
 
 def test_confusion_is_logged_as_figure_numbers_and_grid_image(run, evaluation):
-    run.log_confusion(evaluation, "confusion-mean_scores", "Out of fold")
+    run.log_confusion(evaluation, title="Out of fold")
+    run.log_confusion(evaluation, "majority_vote")
     client = run.tracking.client
     assert {f.path for f in client.list_artifacts(run.id, "figures")} == {
-        "figures/confusion-mean_scores.png",
-        "figures/confusion-mean_scores.json",
+        "figures/confusion.png",
+        "figures/confusion.json",
+        "figures/confusion_majority_vote.png",
+        "figures/confusion_majority_vote.json",
     }
-    assert json.loads(artifact(run, "figures/confusion-mean_scores.json")) == evaluation.to_json()
+    assert json.loads(artifact(run, "figures/confusion.json")) == evaluation.to_json()
     images = [f.path for f in client.list_artifacts(run.id, "images")]
-    assert len(images) == 2 and all(i.startswith("images/confusion-mean_scores+step+0") for i in images)
+    assert len(images) == 2 and all(i.startswith("images/confusion+step+0") for i in images)
     assert stored(run).data.tags["mlflow.loggedImages"] == "True"
 
 

@@ -55,16 +55,16 @@ def test_a_pruned_trial_is_not_ranked_among_complete_ones(tracking, tmp_path):
             write_spec(folder, spec.model_copy(update=own))
             run_trial(folder)
             assert send_trial(tracking, folder, parent.id) and not send_trial(tracking, folder, parent.id)
-    query = f"tags.mlflow.parentRunId = '{parent.id}' AND metrics.`mean_scores/mean_recall` >= 0"
+    query = f"tags.mlflow.parentRunId = '{parent.id}' AND metrics.mean_recall >= 0"
     [ranked] = tracking.client.search_runs([tracking.experiment_id], query)
-    assert ranked.info.run_name == "trial 000" and ranked.info.status == "FINISHED"
+    assert ranked.info.run_name == "trial 000 · lr 1.0e-3 · batch 20 · 16" and ranked.info.status == "FINISHED"
     table_scores = clip_verdicts(out_of_fold_scores(best), table.offsets, np.arange(table.n_clips), "mean_scores")[1]
     expected = ranking(table_scores, table.labels, table.subjects)
     assert ranked.data.metrics["abstention/mean_risk"] == expected.mean_risk
     run = tracking.client.get_run(trial_run(tracking, pruned))
     assert "abstention/mean_risk" not in run.data.metrics
-    assert (run.info.run_name, run.info.status) == ("trial 001, pruned", "KILLED")
-    assert run.data.metrics["first_folds/mean_scores/mean_recall"] < 0.5
+    assert (run.info.run_name, run.info.status) == ("trial 001 · lr 1.0e-6 · batch 20 · linear · pruned", "KILLED")
+    assert run.data.metrics["first_folds/mean_recall"] < 0.5
     assert "points" in run.data.tags["reason"] and "against trial-0000 on the 8 people" in run.data.tags["reason"]
 
 

@@ -1,15 +1,21 @@
-"""Run each trial in a new process, so that its memory (also on a GPU) is freed and a crash ends no other trial."""
+"""Run each trial in a new process, so that its memory (also on a GPU) is freed and a crash ends no other trial.
+
+The processes are forked from a server that has imported torch and the other heavy modules once, which takes seconds;
+a fork takes some 20 ms. The server computes nothing and has no other threads, so nothing of a fork is in use: OpenMP
+and CUDA start in the trials.
+"""
 
 from __future__ import annotations
 
 import logging
+import os
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, Future, InvalidStateError
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, suppress
-from multiprocessing import get_context
-from threading import Event, Lock, Thread
+from multiprocessing import forkserver, get_context, resource_tracker
+from threading import Event, Lock, Thread, Timer
 from typing import Any
 
 from pebble import CONSTS, ProcessPool
@@ -20,6 +26,8 @@ from fer_core.runtime import child_environment, prepare_child
 log = logging.getLogger(__name__)
 
 _WATCH_S = 0.5
+# `torch._dynamo` is imported by the first optimiser, and takes as long as torch itself.
+PRELOAD = ("fer_core.experiments.search.trial", "torch._dynamo")
 STARTS = 3  # attempts to start a process that dies before it begins its work
 # By default, Pebble stops one worker after the other and waits 3 s for each that is inside torch. Killing at once loses
 # nothing: a trial's files are written atomically, and it resumes from its checkpoint.
@@ -27,7 +35,7 @@ CONSTS.term_timeout = 0
 
 
 @contextmanager
-def trial_processes(workers: int, threads: int = 1) -> Iterator[Executor]:
+def trial_processes(workers: int, threads: int = 1, preload: Sequence[str] = PRELOAD) -> Iterator[Executor]:
     """Yield an executor that runs every call in a new process, with the environment set before torch is imported.
 
     If a process dies during its work, only its call fails; if it dies before, it is started again. An exception inside
@@ -36,8 +44,9 @@ def trial_processes(workers: int, threads: int = 1) -> Iterator[Executor]:
     Args:
         workers: number of processes at a time.
         threads: number of OpenMP threads, until the work sets its own.
+        preload: names of the modules that all processes share. The first call in this process decides.
     """
-    executor = _Processes(workers, child_environment(threads))
+    executor = _Processes(workers, child_environment(threads), preload)
     try:
         yield executor
         executor.shutdown()
@@ -55,11 +64,29 @@ def _without_interrupts() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
+def _ready(environment: dict[str, str], preload: Sequence[str]) -> None:
+    """Start the server from which processes are forked, unless it runs.
+
+    OpenMP and OpenBLAS read their variables when they are loaded, so the server has those of the processes.
+    """
+    before = {name: os.environ.get(name) for name in environment}
+    os.environ.update(environment)
+    try:
+        forkserver.set_forkserver_preload(list(preload))
+        forkserver.ensure_running()
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
 class _Processes(Executor):
     """Pebble's pool with the interface of `concurrent.futures`; a broken pool is replaced."""
 
-    def __init__(self, workers: int, environment: dict[str, str]) -> None:
-        self._workers, self._environment = workers, environment
+    def __init__(self, workers: int, environment: dict[str, str], preload: Sequence[str]) -> None:
+        self._workers, self._environment, self._preload = workers, environment, preload
         self._lock = Lock()
         self._pools: list[ProcessPool] = []
         self._futures = set[Future[Any]]()
@@ -88,7 +115,7 @@ class _Processes(Executor):
     def _new(self) -> ProcessPool:
         return ProcessPool(
             max_workers=self._workers, max_tasks=1, initializer=prepare_child, initargs=(self._environment,),
-            context=get_context("spawn"),
+            context=get_context("forkserver"),
         )  # fmt: skip
 
     def _watch(self) -> None:
@@ -101,18 +128,22 @@ class _Processes(Executor):
                     inner.set_exception(BrokenProcessPool("all workers expired"))
 
     def _start(self, schedule: Callable[[ProcessPool], Any], future: Future[Any], attempt: int) -> None:
+        resource_tracker.ensure_running()  # which would let interrupts through again
         with self._lock, _without_interrupts():
             if self._ended.is_set():
                 future.cancel()
                 return
+            _ready(self._environment, self._preload)
             if not self._pools or not self._pools[-1].active:
                 self._pools.append(self._new())
             try:
                 inner = schedule(self._pools[-1])
-            except RuntimeError:  # the pool broke in the meantime
-                self._pools.append(self._new())
-                inner = schedule(self._pools[-1])
-            self._scheduled[inner] = self._pools[-1]
+            except RuntimeError as exc:  # the pool broke in the meantime, or cannot start its first process
+                self._pools.pop()
+                inner = Future()
+                inner.set_exception(BrokenProcessPool(f"{exc} {exc.__cause__ or ''}".strip() or type(exc).__name__))
+            else:
+                self._scheduled[inner] = self._pools[-1]
 
         def settle(inner: Future[Any]) -> None:
             self._scheduled.pop(inner, None)
@@ -126,7 +157,9 @@ class _Processes(Executor):
                 future.cancel()
             elif attempt < STARTS:
                 log.warning("a process ended before it had taken its work (%s); it is started again", error)
-                self._start(schedule, future, attempt + 1)
+                again = Timer(_WATCH_S, self._start, (schedule, future, attempt + 1))
+                again.daemon = True
+                again.start()
             else:
                 future.set_exception(TrainingError(f"no process for a trial stays up; {STARTS} were started ({error})"))
 

@@ -25,6 +25,15 @@ def widths_name(widths: tuple[int, ...]) -> str:
     return "-".join(map(str, widths)) or LINEAR
 
 
+def searched_names(cfg: SearchConfig) -> tuple[str, ...]:
+    """Return the names of the parameters that a space draws, in the order of a table's columns."""
+    first = (("model", cfg.models), ("backbone", cfg.backbones))
+    others = (("sampling", cfg.sampling), ("transfer", cfg.transfer), ("views", cfg.views), ("relative", cfg.relative))
+    drawn = [[name for name, values in group if values] for group in (first, others)]
+    full = ("optimizer", "dropout", "weight_decay") if cfg.full else ()
+    return (*drawn[0], "lr", "batch_size", "widths", "class_weights", *drawn[1], *full)
+
+
 def suggest(trial: optuna.Trial, cfg: SearchConfig, base: TrainConfig) -> TrainConfig:
     """Return the settings of one trial: drawn parameters, and the rest from `base` or the recipe of the drawn model.
 

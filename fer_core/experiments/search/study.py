@@ -27,6 +27,7 @@ from fer_core.experiments.search.sampler import TrialSampler
 from fer_core.experiments.search.space import is_conditional, presets, suggest, suggest_backbone
 from fer_core.experiments.search.storage import open_storage
 from fer_core.experiments.search.trial import (
+    SINGLE,
     TrialResult,
     TrialSpec,
     fold_values,
@@ -219,7 +220,7 @@ def _coordinate(
         label = suggest_backbone(trial, cfg, train)
         spec = TrialSpec(
             number=trial.number, study=study.name, preset=str(trial.user_attrs.get("preset", "")),
-            train=train, folds=cfg.folds, seed=cfg.seed,
+            searched=dict(trial.params), train=train, folds=cfg.folds, seed=cfg.seed,
             best=_best(ledger, study, trial.number) if cfg.prune else None,
             **(shared | (backbones[label].fields if label else {})),
         )  # fmt: skip
@@ -284,7 +285,7 @@ def cross_validate(
         result = whole_result(folder)
         if result is None:
             spec = TrialSpec(
-                number=0, study="single setting", train=train, table=table_path, fc=fc, block=block,
+                number=0, study=SINGLE, train=train, table=table_path, fc=fc, block=block,
                 latency=dict(latency or {}), folds=cfg.folds, seed=cfg.seed, parent_run=parent_run,
             )  # fmt: skip
             write_spec(folder, spec)

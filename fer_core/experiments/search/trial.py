@@ -10,7 +10,7 @@ import json
 import logging
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -34,19 +34,22 @@ from fer_core.workspace import TRIAL_SPEC
 log = logging.getLogger(__name__)
 
 OBJECTIVE: Literal["mean_scores"] = "mean_scores"  # trials are compared by this rule; all rules are reported
+SINGLE = "single setting"  # name of the study of a setting that is cross-validated alone
 PRUNED_FROM = 2  # folds; after only one, even the best trial is too often in the worse half
 
 
 class TrialSpec(Settings):
     """Specification of a trial; the coordinator writes it, the child process reads it.
 
-    `best`: folder of the complete trial that this one is pruned against; None: it is not pruned. `backbone`: that of
-    the features in `table`, if backbones are searched; None: that of the run.
+    `searched`: the drawn parameters, by Optuna's names. `best`: folder of the complete trial that this one is pruned
+    against; None: it is not pruned. `backbone`: that of the features in `table`, if backbones are searched; None: that
+    of the run.
     """
 
     number: int = Field(ge=0)
     study: str
     preset: str = ""
+    searched: dict[str, Any] = Field(default_factory=dict)
     train: TrainConfig
     table: Path
     fc: Path | None = None
@@ -161,10 +164,13 @@ def fold_values(folder: Path) -> list[float]:
     return [row["value"] for row in rows if "value" in row]
 
 
-def run_trial(folder: Path) -> TrialResult:
+def run_trial(folder: Path, on_epoch: Callable[[int, Epoch], None] | None = None) -> TrialResult:
     """Run the trial in `folder`: cross-validate its settings and write the result there. A child process calls this.
 
     In each fold, early stopping uses some of the training subjects, never the held-out clips.
+
+    Args:
+        on_epoch: called with the fold and the epoch after every epoch.
     """
     started = time.monotonic()
     spec = read_spec(folder)
@@ -179,7 +185,7 @@ def run_trial(folder: Path) -> TrialResult:
         folds = grouped_folds(table.subjects, table.labels, spec.folds, spec.seed)
         for fold, (train, held_out) in enumerate(folds):
             rows = table.frames_of(held_out)
-            scores[rows], detail = _fold(folder, spec, table, fold, train, held_out)
+            scores[rows], detail = _fold(folder, spec, table, fold, train, held_out, on_epoch)
             details.append(detail)
             judged += held_out.tolist()
             verdicts, _ = clip_verdicts(scores, table.offsets, np.array(judged), OBJECTIVE)
@@ -259,13 +265,21 @@ def histories(folder: Path) -> list[History]:
 
 
 def _fold(
-    folder: Path, spec: TrialSpec, table: FeatureTable, fold: int, train: np.ndarray, held_out: np.ndarray
+    folder: Path,
+    spec: TrialSpec,
+    table: FeatureTable,
+    fold: int,
+    train: np.ndarray,
+    held_out: np.ndarray,
+    told: Callable[[int, Epoch], None] | None = None,
 ) -> Fold:
     """Return the frame scores of the held-out clips and the note of the fit; a finished fold is read from its file."""
 
     def on_epoch(epoch: Epoch) -> bool:
         row = {"fold": fold, "epoch": epoch.number, "validation_accuracy": epoch.validation_accuracy}
         _append(folder / "progress.jsonl", row)
+        if told:
+            told(fold, epoch)
         return False
 
     return fit_fold(

@@ -5,9 +5,11 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import sys
 import time
 from concurrent.futures import CancelledError
 from hashlib import pbkdf2_hmac
+from multiprocessing import forkserver
 from multiprocessing.resource_tracker import ensure_running
 from pathlib import Path
 
@@ -18,10 +20,10 @@ from fer_core.errors import TrainingError
 from fer_core.experiments.search.processes import STARTS, trial_processes
 
 
-def environment_when_torch_comes(names: list[str]) -> dict[str, str | bool]:
-    import sys
+def environment_of_torch(names: list[str]) -> dict[str, str | int]:
+    import torch
 
-    return {"torch already": "torch" in sys.modules, **{name: os.environ.get(name, "") for name in names}}
+    return {"torch": torch.get_num_threads(), **{name: os.environ.get(name, "") for name in names}}
 
 
 def pid(_: int) -> int:
@@ -32,11 +34,35 @@ def die(_: int) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def test_a_process_knows_its_environment_before_it_imports_torch(monkeypatch):
-    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+def test_torch_is_loaded_with_the_environment_of_the_processes(monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")
     with trial_processes(1, threads=1) as executor:
-        seen = executor.submit(environment_when_torch_comes, ["OMP_NUM_THREADS", "OMP_WAIT_POLICY"]).result()
-    assert seen == {"torch already": False, "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
+        seen = executor.submit(environment_of_torch, ["OMP_NUM_THREADS", "OMP_WAIT_POLICY"]).result()
+    assert seen == {"torch": 1, "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
+    assert os.environ["OMP_NUM_THREADS"] == "2", "that of this process is its own"
+
+
+def threads_of(process: int) -> int:
+    return len(os.listdir(f"/proc/{process}/task"))
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="counts threads as Linux lists them")
+def test_the_server_that_is_forked_has_one_thread_and_the_heavy_modules():
+    with trial_processes(1) as executor:
+        server = executor.submit(os.getppid).result()
+        loaded = executor.submit(modules).result()
+        assert {"torch", "torch._dynamo", "fer_core.experiments.search.trial"} <= loaded
+        assert threads_of(server) == 1
+
+
+def modules() -> set[str]:
+    return set(sys.modules)
+
+
+def test_a_server_that_was_killed_is_started_again():
+    with trial_processes(1) as executor:
+        os.kill(executor.submit(os.getppid).result(), signal.SIGKILL)
+        assert executor.submit(pid, 0).result(timeout=120) > 0
 
 
 def test_every_call_has_a_process_of_its_own_and_a_death_is_its_own():
@@ -50,6 +76,7 @@ def test_every_call_has_a_process_of_its_own_and_a_death_is_its_own():
 @pytest.fixture
 def stillborn(monkeypatch):
     """Python cannot start in a child until this is called."""
+    forkserver._forkserver._stop()  # there for tests; a server that runs would be forked as before
     ensure_running()  # multiprocessing's own helper, which starts with the first child
     monkeypatch.setenv("PYTHONHOME", "/nowhere")
     return lambda: monkeypatch.delenv("PYTHONHOME")

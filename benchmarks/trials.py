@@ -1,0 +1,77 @@
+"""A whole search of small trials, tracked and in processes of their own, against the same fits in one bare loop.
+
+`python -m benchmarks.trials [TRIALS [TABLE]]`; TABLE is a file of `store/matrix` in a workspace, or drawn features.
+"""
+
+from __future__ import annotations
+
+import resource
+import sys
+import tempfile
+import time
+from functools import partial
+from multiprocessing import forkserver
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.fits import drawn_table
+from fer_core.clips.splits import grouped_folds
+from fer_core.config import SearchConfig, TrackingConfig, TrainConfig
+from fer_core.dataset.table import FeatureTable, load_table
+from fer_core.evaluation.cross_validation import fit_fold, hold_out
+from fer_core.experiments.search.processes import trial_processes
+from fer_core.experiments.search.study import open_study, search
+from fer_core.experiments.search.trial import histories, out_of_fold_scores, read_spec
+from fer_core.features.store import FeatureStore
+from fer_core.models.base import Fits
+from fer_core.models.registry import model_of
+from fer_core.tracking.run import connect, start_run
+from fer_core.tracking.trial import TRIAL_MODULES, send_trial, tracked_trial
+
+WORKERS, FOLDS = 2, 3
+
+
+def bare_fits(folders: list[Path], table: FeatureTable) -> float:
+    """Fit the same folds in this process and return the CPU seconds; the scores must be the same to the last bit."""
+    started = time.process_time()
+    for folder in folders:
+        spec, stored = read_spec(folder), out_of_fold_scores(folder)
+        folds = grouped_folds(table.subjects, table.labels, spec.folds, spec.seed)
+        for train, held_out in folds[: len(histories(folder))]:
+            side = hold_out(table, train, spec.train.inner_share, spec.seed, spec.train.seed)
+            scores, _ = fit_fold(model_of(spec.train), Fits(table), side, held_out, frames=True)
+            assert np.array_equal(scores, stored[table.frames_of(held_out)]), f"{folder.name} has other scores"
+    return time.process_time() - started
+
+
+def main(trials: str = "100", path: str = "") -> None:
+    """Print one row."""
+    with tempfile.TemporaryDirectory() as temporary:
+        workspace, cfg = Path(temporary), TrackingConfig()
+        table = load_table(Path(path)) if path else drawn_table(workspace)
+        table_path = Path(path) if path else FeatureStore(workspace / "store").tables.path(table.key)
+        space = SearchConfig(trials=int(trials), folds=FOLDS, workers=WORKERS)
+        study = open_study(workspace, table, space, TrainConfig())
+        tracking = connect(cfg, workspace)
+        started, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
+        with start_run(tracking, "search") as run, trial_processes(WORKERS, preload=TRIAL_MODULES) as executor:
+            found = search(
+                study, table, table_path, space, TrainConfig(), executor, parent_run=run.id, workers=WORKERS,
+                job=partial(tracked_trial, cfg, workspace),
+            )  # fmt: skip
+            for _, folder in found:
+                send_trial(tracking, folder, run.id)
+        wall = time.perf_counter() - started
+        forkserver._forkserver._stop()  # type: ignore[attr-defined]  # its processes are counted when it has ended
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+        bare = bare_fits([folder for _, folder in found], table)
+    print("| trials | complete | search s | CPU-s of its processes | CPU-s of the bare fits | overhead |")
+    print("| --- | --- | --- | --- | --- | --- |")
+    complete = sum(result.state == "complete" for result, _ in found)
+    print(f"| {len(found)} | {complete} | {wall:.0f} | {cpu:.0f} | {bare:.0f} | {100 * (cpu / bare - 1):.0f} % |")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,32 @@
+"""The card of a registered version."""
+
+from __future__ import annotations
+
+from fer_core.tracking.run import start_run
+from fer_core.tracking.version_card import LIMIT, version_card, with_gate
+from tests.saved_models import small_bundle
+
+
+def test_a_card_says_data_numbers_licence_how_to_load_and_use(tracking, tmp_path):
+    bundle = small_bundle(tmp_path)
+    with start_run(tracking, "candidate", tags={"test_openings": "2"}) as run:
+        run.log_metrics({"mean_recall": 0.8, "mean_recall_low": 0.7, "mean_recall_high": 0.9, "recall/fear": 0.5})
+        run.log_metrics({"test/mean_recall": 0.75, "test/mean_recall_low": 0.6, "calibration/error": 0.041})
+    card = version_card("face-emotion", 3, bundle, tracking.client.get_run(run.id))
+    assert "80.0 [70.0, 90.0] %" in card and "fear 50 %" in card and "opened 2 times" in card
+    assert 'load_model("models:/face-emotion/3")' in card and "calibration error | 4.1 %" in card
+    assert "## Networks and licences" in card and "AI Act" in card and len(card) <= LIMIT
+
+
+def test_a_version_that_was_not_measured_says_so(tracking, tmp_path):
+    with start_run(tracking, "adopted") as run:
+        pass
+    card = version_card("m", 1, small_bundle(tmp_path), tracking.client.get_run(run.id))
+    assert "not measured" in card and "| test set | none |" in card
+
+
+def test_the_gates_latest_decision_stands_at_the_end_of_a_card_that_mlflow_accepts():
+    card = with_gate(with_gate("a card", "refused"), "passed")
+    assert card == "a card\n\n## Promotion\n\npassed"
+    long = with_gate("x" * LIMIT, "y" * 2000)
+    assert len(long) <= LIMIT and long.endswith("y" * 2000)
