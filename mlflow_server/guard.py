@@ -30,7 +30,8 @@ _LOGIN = """<!doctype html><meta charset="utf-8"><title>Log in</title><p>Logging
 const [secret, path = ""] = location.hash.slice(1).split("&");
 const failed = () => { document.querySelector("p").textContent =
   "This link is out of date or incomplete. 'ferflow status' prints the current one."; };
-%s
+if (!secret) location.replace("/");  // opened without a link: the server's own page asks for the password
+else { %s }
 </script>"""
 # Prefect's UI reads the password from local storage. For MLflow and the pages beside Prefect, the browser keeps the
 # password of a request.
