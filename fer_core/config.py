@@ -320,6 +320,11 @@ _OF_A_NETWORK = (
 )  # fmt: skip
 
 
+def widths_name(widths: tuple[int, ...]) -> str:
+    """Return the name of FC widths in Optuna and MLflow: `512-256` for (512, 256), `linear` for no hidden layer."""
+    return "-".join(map(str, widths)) or "linear"
+
+
 class TrainConfig(Settings):
     """Training of one model (§4.2, Table 4.1). Fields that are not given have the values of the model's recipe."""
 

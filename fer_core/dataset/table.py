@@ -209,8 +209,6 @@ def _read_part(path: Path, layer: str) -> torch.Tensor:
         return tensor
 
 
-
-
 @dataclass(frozen=True)
 class FeatureRequirements:
     """The features and descriptors that models need.
@@ -248,11 +246,3 @@ class FeatureRequirements:
     def points(self) -> bool:
         """True if the faces' landmarks are needed."""
         return of_points(self.descriptors)
-
-
-
-
-
-
-
-

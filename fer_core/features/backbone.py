@@ -86,8 +86,6 @@ class Backbone(ABC):
         """Return the same backbone on the CPU."""
 
 
-
-
 class JoinedBackbone(Backbone):
     """Several networks that read the same faces; their features are concatenated."""
 
@@ -124,8 +122,6 @@ class JoinedBackbone(Backbone):
         return JoinedBackbone([part.on_cpu() for part in self.parts])
 
 
-
-
 def resized(pixels: np.ndarray, size: int) -> np.ndarray:
     """Resize (n, h, w) uint8 faces to (n, size, size); size 0 leaves them unchanged."""
     if not size or pixels.shape[1:] == (size, size):
@@ -140,8 +136,6 @@ def finite(name: str, rows: np.ndarray) -> np.ndarray:
     return rows
 
 
-
-
 def in_batches(run: Callable[[torch.Tensor], torch.Tensor], rows: torch.Tensor) -> np.ndarray:
     """Apply `run` to (n, ...) rows in batches of 8; the last batch is padded with zeros."""
     parts = []
@@ -151,21 +145,3 @@ def in_batches(run: Callable[[torch.Tensor], torch.Tensor], rows: torch.Tensor) 
         padded[: len(chunk)] = chunk
         parts.append(run(padded)[: len(chunk)].cpu().contiguous().numpy())
     return np.concatenate(parts)
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-

@@ -18,9 +18,8 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from fer_core.config import RECIPES, Rule, RunConfig, TrainConfig
+from fer_core.config import RECIPES, Rule, RunConfig, TrainConfig, widths_name
 from fer_core.evaluation.metrics import Evaluation
-from fer_core.experiments.search.space import widths_name
 from fer_core.model_names import FC_HEAD_MODELS
 
 MAIN_RULE: Rule = "mean_scores"

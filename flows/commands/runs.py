@@ -343,17 +343,3 @@ def evaluate(
     result = run_flow(session, "flows.evaluate", "evaluate_flow", config, **arguments)
     session.next("all versions and what each costs", "list", "versions")
     return result
-
-
-
-
-
-
-
-
-
-
-
-
-
-

@@ -10,7 +10,7 @@ from fer_core.evaluation.latency import ms_per_clip
 class Waiting:
     """A classifier that waits as if the machine were busy, and whose first call does work that later ones need not."""
 
-    reads_features, descriptors = True, ("lbp",)
+    reads_features, reads_neutral, descriptors = True, False, ("lbp",)
 
     def __init__(self):
         self.calls = 0

@@ -355,7 +355,7 @@ SEAMS = {
     "before_the_entry_is_written": ("fer_core.store", "secrets.token_hex"),
     "before_the_entry_is_synced": ("fer_core.store", "os.fsync"),
     "before_the_entry_is_renamed": ("fer_core.store", "os.replace"),
-    "while_the_faces_are_made": ("fer_core.preprocess.pipeline", "equalize_by"),
+    "while_the_faces_are_made": ("fer_core.preprocess.frame_rows", "equalize_by"),
 }
 KILLED = """
 import importlib, os, signal, sys

@@ -22,4 +22,4 @@ def test_right_verdicts_are_dark_on_the_diagonal_and_absent_classes_are_not_zero
 
 def test_abbreviations_tell_classes_apart():
     assert abbreviations(["anger", "disgust", "fear"]) == ["ang", "dis", "fea"]
-    assert abbreviations(["pain", "paint", "no_pain"]) == ["pain", "paint", "no_pai"]
+    assert abbreviations(["pain", "paint", "no_pain"]) == ["pain", "paint", "no_pa"]

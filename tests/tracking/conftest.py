@@ -65,11 +65,12 @@ def registered(mlflow_url, tmp_path_factory) -> Registered:
 
 @pytest.fixture
 def no_champion(registered):
-    """No version is champion; whatever a test does to the aliases is undone."""
+    """No version is champion, the second is challenger; whatever a test does to the aliases is undone."""
     client, name = registered.tracking.client, registered.tracking.cfg.model
     before = registered.aliases
     for alias in before:
         client.delete_registered_model_alias(name, alias)
+    client.set_registered_model_alias(name, "challenger", str(registered.versions[1]))
     yield
     for alias in registered.aliases:
         client.delete_registered_model_alias(name, alias)

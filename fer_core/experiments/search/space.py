@@ -6,23 +6,17 @@ from typing import Any
 
 import optuna
 
-from fer_core.config import RECIPES, SearchConfig, TrainConfig, WeightScheme
+from fer_core.config import RECIPES, SearchConfig, TrainConfig, WeightScheme, widths_name
 from fer_core.errors import ConfigError
 from fer_core.model_names import FC_HEAD_MODELS
 from fer_core.models.registry import model_of
 from fer_core.published import FC_WIDTHS, SECTION_4_2_2, TABLE_4_1
 
-LINEAR = "linear"
 # Table 4.1 and §4.2.2 contradict each other, so both are tried. The optimiser is not taken from them.
 THESIS_SETTINGS: dict[str, dict[str, Any]] = {
     name: {key: setting[key] for key in ("lr", "batch_size")}
     for name, setting in (("table-4.1", TABLE_4_1), ("section-4.2.2", SECTION_4_2_2))
 }
-
-
-def widths_name(widths: tuple[int, ...]) -> str:
-    """Return the name of FC widths in Optuna and MLflow: `512-256` for (512, 256), `linear` for no hidden layer."""
-    return "-".join(map(str, widths)) or LINEAR
 
 
 def searched_names(cfg: SearchConfig) -> tuple[str, ...]:
