@@ -29,9 +29,8 @@ _VERSION = "Version of the registered model. 0: {}."
 _ALL = (
     Form(
         "card", "flows.card.card_flow",
-        "Preprocess every clip of a manifest, and write its **data card**: classes, people, detected faces, warnings, "
-        "and "
-        "unusable clips with the reasons.\n\nNext: `search` or `train`.",
+        "Preprocess every clip of a manifest, and write its **data card**: classes, people, detected faces, "
+        "warnings, and unusable clips with the reasons.\n\nNext: `search` or `train`.",
         (*reads.CLIPS, "manifest"),
         ("manifest", "faces", "classes", "preprocess.face.detector", "out"),
         {
@@ -55,8 +54,7 @@ _ALL = (
     Form(
         "adopt", "flows.adopt.adopt_flow",
         "Register pretrained emotion networks as a **version**, without training. With a labelled manifest, the "
-        "version "
-        "is evaluated and calibrated on all of its clips.\n\nNext: `promote`, then `score`.",
+        "version is evaluated and calibrated on all of its clips.\n\nNext: `promote`, then `score`.",
         reads.ADOPT,
         ("networks", "relative", "manifest", "classes", "preprocess.face.detector"),
         {
@@ -73,18 +71,16 @@ _ALL = (
     Form(
         "search", "flows.search.search_flow",
         "**Search** learning rate, batch size, widths and class weights (and models, if you name several) by "
-        "cross-validation grouped by people. Shows all trials and the chosen one.\n\nNext: `train` with the folder of "
-        "the "
-        "chosen trial.",
+        "cross-validation grouped by people. Shows all trials and the chosen one.\n\nNext: `train` with the folder "
+        "of the chosen trial.",
         reads.FITS,
         ("manifest", PRESET, "search.trials", "search.models", "backbone.name"),
         needs="clips",
     ),
     Form(
         "compare", "flows.compare.compare_flow",
-        "**Compare models** on the same faces and folds; each clip is predicted out of fold. Gives a table, a figure "
-        "and "
-        "an MLflow run per model.\n\nNext: `train` with the best model.",
+        "**Compare models** on the same faces and folds; each clip is predicted out of fold. Gives a table, a "
+        "figure and an MLflow run per model.\n\nNext: `train` with the best model.",
         reads.FITS,
         ("manifest", "models", "backbone.name", "epochs", "external"),
         {
@@ -105,8 +101,7 @@ _ALL = (
     Form(
         "cross-database", "flows.cross_database.cross_database_flow",
         "Train on each **database** of a manifest and test on every other one. The test set is not used. Gives a "
-        "matrix of "
-        "mean recall with intervals.\n\nNext: `train` on all databases.",
+        "matrix of mean recall with intervals.\n\nNext: `train` on all databases.",
         reads.FITS,
         ("manifest", PRESET, "train.model", "backbone.name", "out"),
         {"out": _page("folder of figure, table and numbers", "cross-database in the workspace")},
@@ -114,10 +109,9 @@ _ALL = (
     ),
     Form(
         "reproduce-thesis", "flows.reproduce.reproduce_thesis_flow",
-        "Run the **thesis's four implementations**: each is fitted on the training side, stopped by the rule of §4.3, "
-        "and "
-        "opens the test set once. Gives a page beside the thesis's own numbers.\n\nNext: `rerun` to repeat one of "
-        "them.",
+        "Run the **thesis's four implementations**: each is fitted on the training side, stopped by the rule of "
+        "§4.3, and opens the test set once. Gives a page beside the thesis's own numbers.\n\nNext: `rerun` to "
+        "repeat one of them.",
         reads.FITS,
         ("manifest", "setting", "only", "shrink", "out"),
         {
@@ -147,8 +141,7 @@ _ALL = (
     Form(
         "rerun", "flows.rerun.rerun_flow",
         "**Repeat** a recorded trial, candidate or implementation with its own settings and data, and show which of "
-        "its "
-        "numbers differ. The test set is not used.",
+        "its numbers differ. The test set is not used.",
         reads.RERUN,
         ("run_id", "manifest"),
         {
@@ -180,8 +173,7 @@ _ALL = (
     Form(
         "promote", "flows.promote.promote_flow",
         "Check a version by the **gate**, and make it champion if it passes; otherwise show the failed checks and "
-        "change "
-        "nothing.\n\nNext: `score`.",
+        "change nothing.\n\nNext: `score`.",
         reads.PROMOTE,
         (
             "version", "promote.min_mean_recall", "promote.min_class_recall", "promote.max_calibration_error",
@@ -192,8 +184,7 @@ _ALL = (
     Form(
         "score", "flows.score.score_flow",
         "**Score** videos with the champion. Every input gets a row in `verdicts.csv`, also if it cannot be scored, "
-        "and a "
-        "page, `report.html`, shows all of them.\n\nNext: `evaluate` where the clips have labels.",
+        "and a page, `report.html`, shows all of them.\n\nNext: `evaluate` where the clips have labels.",
         reads.SCORE,
         ("paths", "score.abstain_below", "score.explain", "score.max_frames", "out"),
         {
@@ -207,9 +198,9 @@ _ALL = (
     ),
     Form(
         "evaluate", "flows.evaluate.evaluate_flow",
-        "**Evaluate** a version on labelled clips. Clips of people that it was trained on are left out, and counted. "
-        "Gives "
-        "recall, confusion, calibration, and a page.\n\nNext: `promote`, with floors that fit these clips.",
+        "**Evaluate** a version on labelled clips. Clips of people that it was trained on are left out, and "
+        "counted. Gives recall, confusion, calibration, and a page.\n\nNext: `promote`, with floors that fit these "
+        "clips.",
         reads.SCORE,
         ("manifest", "version", "stress", "score.rule", "out"),
         {
@@ -224,8 +215,7 @@ _ALL = (
     Form(
         "end-to-end", "flows.end_to_end.end_to_end_flow",
         "**All steps**: faces, search, candidate, gate, champion and a scored folder. Without a manifest it draws "
-        "faces, "
-        "and marks all results as synthetic: try this first.\n\nNext: your own clips, by `card`.",
+        "faces, and marks all results as synthetic: try this first.\n\nNext: your own clips, by `card`.",
         reads.END_TO_END,
         ("manifest", "subjects", PRESET, "search.trials", "backbone.name"),
         {"subjects": _own(Annotated[int, Field(ge=4)], 24, "People to draw", "Without a manifest; six clips each.")},
