@@ -33,7 +33,9 @@ def versions(session: Session, most: Most = SHOWN) -> dict[str, Any]:
     columns = ("version", "alias", "model", "out of fold", "evaluated", "ms a clip", "made in", "made", "faces")
     session.table(f"{tracking.cfg.model} at {tracking.shown_uri}", columns, rows)
     _more(session, len(found), most)
-    if found:
+    if found and "champion" in found[0].aliases:
+        session.next("verdicts on your videos", "score", "VIDEOS")
+    elif found:
         session.next("the gate", "promote", "--version", found[0].version)
     else:
         session.next("a first version, without any clips", "adopt", "fer2013")
