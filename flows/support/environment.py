@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import multiprocessing
 import os
 from pathlib import Path
 
@@ -46,8 +47,13 @@ def settle(config: RunConfig) -> RunConfig:
 
     Raises:
         StoreError: the workspace cannot be written to.
-        ConfigError: $MLFLOW_TRACKING_URI cannot be used.
+        ConfigError: $MLFLOW_TRACKING_URI cannot be used, or a script that starts flows is imported by its own trials.
     """
+    if getattr(multiprocessing.current_process(), "_inheriting", False):  # a trial's process imports the main script
+        raise ConfigError(
+            "a trial's process imports your script, which starts a flow again; put the calls of flows under "
+            "if __name__ == '__main__':"
+        )
     logging.getLogger("fer_core").setLevel(logging.INFO)
     workspace = resolve_workspace(config.workspace)
     tracking = of_environment(config.tracking)

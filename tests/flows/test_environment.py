@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import re
 import subprocess
@@ -72,3 +73,9 @@ def test_a_prefect_server_that_is_away_is_one_sentence_within_seconds():
     with pytest.raises(ConfigError, match=r"\(\$PREFECT_API_URL\) does not answer .* unset PREFECT_API_URL"):
         check_prefect("http://127.0.0.1:9/api")
     assert time.monotonic() - started < 15
+
+
+def test_script_that_its_own_trials_import_is_told_so(monkeypatch):
+    monkeypatch.setattr(multiprocessing.current_process(), "_inheriting", True, raising=False)
+    with pytest.raises(ConfigError, match="put the calls of flows under if __name__ == '__main__':"):
+        settle(RunConfig())
