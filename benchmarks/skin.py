@@ -40,10 +40,8 @@ def main(subjects: int = SUBJECTS) -> None:
     print(
         "Drawn faces, in which skin and light differ and nothing else; no number here is of people. Frames with a face"
     )
-    print(
-        f"whose box holds both eyes and the mouth, {', '.join(READ)}; in brackets, the number of boxes that hold them"
-    )
-    print("and have a presence below the threshold, and of clips taken to lie on their side:\n")
+    print(f"whose box holds both eyes and the mouth: {', '.join(READ)}; in brackets, the number of boxes that hold")
+    print("them and have a presence below the threshold, and of clips taken to lie on their side:\n")
     print(f"| skin, sRGB | {' | '.join(LIGHTS)} |\n| --- |{' --- |' * len(LIGHTS)}")
     for skin in TONES:
         cells = [cell(subjects, skin, light) for light in LIGHTS.values()]
