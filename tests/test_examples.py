@@ -33,10 +33,10 @@ def test_examples_in_docstrings_print_what_they_say(module):
 EXAMPLES = ROOT.parent / "examples"
 
 
-def run(command: list[str], folder: Path, timeout_s: float = 280, program: str = "", **environment: str) -> str:
+def run(command: list[str], folder: Path, timeout_s: float = 280, **environment: str) -> str:
     """What a program prints that runs in `folder`."""
     done = subprocess.run(
-        [sys.executable, *command], cwd=folder, capture_output=True, text=True, timeout=timeout_s, input=program,
+        [sys.executable, *command], cwd=folder, capture_output=True, text=True, timeout=timeout_s,
         env={**os.environ, **environment},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]
@@ -87,6 +87,6 @@ def test_notebook_trains_and_scores(tmp_path):
     write_manifest(synthesize(tmp_path / "drawn", subjects=8, seed=0, workers=1), tmp_path / "clips.csv")
     notebook = json.loads((EXAMPLES / "train_in_a_notebook.ipynb").read_text(encoding="utf-8"))
     cells = ["".join(cell["source"]) for cell in notebook["cells"] if cell["cell_type"] == "code"]
-    program = "\n\n".join(cells)  # by standard input: like a notebook, it has no file that trials could import
-    printed = run(["-"], tmp_path, 580, program, FERFLOW_WORKSPACE=str(tmp_path / "workspace"))
+    program = "\n\n".join(cells)  # by -c: like a notebook, it has no file that trials could import
+    printed = run(["-c", program], tmp_path, 580, FERFLOW_WORKSPACE=str(tmp_path / "workspace"))
     assert "version 1: mean recall" in printed and "ok " in printed.splitlines()[-1]
