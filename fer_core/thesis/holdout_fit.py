@@ -130,6 +130,8 @@ def fit_holdout(
     future = executor.submit(run_holdout, folder)
     while progress and not wait([future], timeout=_POLL_S).done:
         progress(_epochs_done(folder), train.epochs)
+    if progress:
+        progress(_epochs_done(folder), train.epochs)
     try:
         return future.result(), folder
     except Exception as exc:  # for example out of memory; the other implementations continue

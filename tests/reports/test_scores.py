@@ -242,7 +242,7 @@ def test_person_filters_and_sorts(report):
         page.click('[data-key="emotion"]')
         assert shown()[0] == "6"
         page.evaluate("scrollTo(0, document.body.scrollHeight)")
-        page.wait_for_function(f"document.querySelectorAll('#clips > li').length > {DRAWN}")
+        page.locator("#clips > li").nth(DRAWN).wait_for(state="attached")
 
 
 @needs_browser

@@ -102,7 +102,7 @@ def _finished(jobs: list[tuple[Path, int, int]], workers: int) -> Iterator[None]
             _write_subject(*job)
             yield
         return
-    context = multiprocessing.get_context("forkserver")
+    context = multiprocessing.get_context("spawn")  # the fork server is that of trials, with torch in it
     pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker)
     try:
         for future in as_completed([pool.submit(_write_subject, *job) for job in jobs]):
