@@ -13,7 +13,8 @@ import numpy as np
 from benchmarks.front_end import source
 from benchmarks.warm import untrained
 from fer_core.reports.scores import write_report
-from fer_core.scoring.scorer import ClipScore, ClipScorer
+from fer_core.scoring.clip_score import ClipScore
+from fer_core.scoring.scorer import ClipScorer
 
 SIZES = (100, 1000, 10_000)
 ROUNDS = 5

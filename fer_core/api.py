@@ -13,8 +13,8 @@ from fer_core.emotions import Classes
 from fer_core.errors import ConfigError, RegistryError
 from fer_core.preprocess.children import WarmChildren
 from fer_core.runtime import resolve_device, resolve_workspace
+from fer_core.scoring.clip_score import ClipScore as Verdict
 from fer_core.scoring.inputs import collect
-from fer_core.scoring.scorer import ClipScore as Verdict
 from fer_core.scoring.scorer import ClipScorer
 from fer_core.scoring.stream import score_stream
 from fer_core.tracking.connection import Tracking, connect, of_environment

@@ -15,7 +15,7 @@ from fer_core.config import RunConfig
 from fer_core.dataset.dataset import Dataset, usable_dataset
 from fer_core.dataset.load import labelled_clips, load_dataset
 from fer_core.dataset.table import FeatureRequirements, FeatureTable
-from fer_core.dataset.training_table import whole_table
+from fer_core.dataset.training_table import training_table
 from fer_core.evaluation.latency import LatencyOf
 from fer_core.experiments.comparison import Comparison, Entry, compare
 from fer_core.experiments.external_validation import ExternalValidation, validate_externally
@@ -163,7 +163,8 @@ def _external_table(
 ) -> FeatureTable:
     move = progress_bar("other-features", f"Features of {len(clips.usable)} other clips")
     extra = replace(extra, features=(), maps=(PLAIN,) if extra.maps else ())
-    return whole_table(clips, backbone_for(config, extra), config.preprocess, workspace, extra, move)
+    backbone = backbone_for(config, extra)
+    return training_table(clips, backbone, config.preprocess, workspace, extra, move, every_clip=True)
 
 
 def _record(

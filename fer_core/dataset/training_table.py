@@ -8,7 +8,6 @@ from functools import partial
 
 import numpy as np
 
-from fer_core.clips.manifest import Manifest
 from fer_core.config import PreprocessConfig
 from fer_core.dataset.dataset import Dataset
 from fer_core.dataset.table import FeatureRequirements, FeatureTable, Part, build_table
@@ -24,36 +23,6 @@ from fer_core.workspace import Workspace
 log = logging.getLogger(__name__)
 
 _PLAIN: tuple[Layer, View] = ("features", PLAIN)
-
-
-def training_table(
-    dataset: Dataset,
-    backbone: Backbone | None,
-    cfg: PreprocessConfig,
-    workspace: Workspace,
-    extra: FeatureRequirements = FeatureRequirements(),  # noqa: B008  frozen
-    progress: Progress | None = None,
-) -> FeatureTable:
-    """Return the table of the usable train and validation clips, after storing the features of all usable clips.
-
-    Args:
-        backbone: None if no features are needed; the table's features are then (N, 0).
-        extra: the features and descriptors that the table contains; test clips are not augmented.
-        progress: called with (clips done, all clips).
-    """
-    return _table(dataset, dataset.training, backbone, cfg, workspace, extra, progress)
-
-
-def whole_table(
-    dataset: Dataset,
-    backbone: Backbone | None,
-    cfg: PreprocessConfig,
-    workspace: Workspace,
-    extra: FeatureRequirements = FeatureRequirements(),  # noqa: B008  frozen
-    progress: Progress | None = None,
-) -> FeatureTable:
-    """Return the table of all usable clips, whatever their split; see `training_table`."""
-    return _table(dataset, dataset.manifest, backbone, cfg, workspace, extra, progress)
 
 
 def store_features(
@@ -83,15 +52,25 @@ def store_features(
     return computed
 
 
-def _table(
+def training_table(
     dataset: Dataset,
-    manifest: Manifest,
     backbone: Backbone | None,
     cfg: PreprocessConfig,
     workspace: Workspace,
-    extra: FeatureRequirements,
-    progress: Progress | None,
+    extra: FeatureRequirements = FeatureRequirements(),  # noqa: B008  frozen
+    progress: Progress | None = None,
+    *,
+    every_clip: bool = False,
 ) -> FeatureTable:
+    """Return the table of the usable train and validation clips, after storing the features of all usable clips.
+
+    Args:
+        backbone: None if no features are needed; the table's features are then (N, 0).
+        extra: the features and descriptors that the table contains; test clips are not augmented.
+        progress: called with (clips done, all clips).
+        every_clip: True if the table has all usable clips, whatever their split; no model is trained on it.
+    """
+    manifest = dataset.manifest if every_clip else dataset.training
     if backbone is not None and extra.backbone:
         trained = {clip.id for clip in manifest.clips}
         computed = store_features(dataset.usable, backbone, workspace, progress, extra=extra, trained=trained)

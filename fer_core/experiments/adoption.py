@@ -12,7 +12,7 @@ import numpy as np
 from fer_core.config import BackboneConfig, OnnxConfig, RunConfig
 from fer_core.dataset.dataset import Dataset
 from fer_core.dataset.table import FeatureRequirements, FeatureTable
-from fer_core.dataset.training_table import whole_table
+from fer_core.dataset.training_table import training_table
 from fer_core.emotions import NAMED, Classes
 from fer_core.errors import ConfigError
 from fer_core.evaluation.calibration import Reliability, calibrated_apart, reliability
@@ -117,7 +117,7 @@ def evaluate_adopted(
         cfg: all settings; `preprocess` must be what the faces were made with.
     """
     rows, fingerprint = dataset.usable, dataset.fingerprint
-    table = whole_table(dataset, backbone, cfg.preprocess, workspace)
+    table = training_table(dataset, backbone, cfg.preprocess, workspace, every_clip=True)
     clips = np.arange(table.n_clips)
     scores = classifier.frame_scores(table, clips)
     verdicts, shares = clip_verdicts(scores, table.offsets, clips, "mean_scores")

@@ -15,8 +15,9 @@ from fer_core.errors import DataError
 from fer_core.evaluation.calibration import Reliability, brier_score, reliability
 from fer_core.evaluation.metrics import Evaluation, Interval, by_columns, evaluate
 from fer_core.preprocess.changes import DESCRIPTIONS, Change
+from fer_core.scoring.clip_score import ClipScore
 from fer_core.scoring.inputs import Item
-from fer_core.scoring.scorer import ClipScore, ClipScorer
+from fer_core.scoring.scorer import ClipScorer
 
 CHANGES: tuple[Change, ...] = get_args(Change)
 Progress = Callable[[str, int, int], None]  # what, clips done, clips in all

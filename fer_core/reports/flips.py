@@ -8,10 +8,10 @@ from typing import Any
 from fer_core import __version__
 from fer_core.emotions import Classes
 from fer_core.reports.page import bars_svg, data_uri, render_page
+from fer_core.scoring.clip_score import ClipScore
 from fer_core.scoring.explain import shrunk
 from fer_core.scoring.flips import Flips
 from fer_core.scoring.inputs import printable
-from fer_core.scoring.scorer import ClipScore
 
 _STRIP = 96  # height in pixels
 SHOWN = 500  # clips on the page; the table has all

@@ -17,9 +17,10 @@ from fer_core.evaluation.metrics import evaluate
 from fer_core.reports.page import bars_svg, clean, data_uri, render_page, shares_svg, timeline_svg
 from fer_core.reports.windows_plot import windows_svg
 from fer_core.scoring.agreement import Agreement
+from fer_core.scoring.clip_score import ClipScore
 from fer_core.scoring.explain import margins, motion_of, shrunk
 from fer_core.scoring.inputs import printable
-from fer_core.scoring.scorer import ClipScore, ClipScorer
+from fer_core.scoring.scorer import ClipScorer
 from fer_core.store import cache_key, write_atomic
 
 DRAWN = 100  # clips that are elements of the page from the start

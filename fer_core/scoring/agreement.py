@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from fer_core.scoring.scorer import ClipScore
+from fer_core.scoring.clip_score import ClipScore
 
 
 @dataclass(frozen=True)

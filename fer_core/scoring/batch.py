@@ -16,10 +16,11 @@ from fer_core.config import LimitsConfig
 from fer_core.errors import ClipError, ClipStatus, StoreError
 from fer_core.preprocess.admit import admit
 from fer_core.scoring.agreement import Agreement
+from fer_core.scoring.clip_score import ClipScore
 from fer_core.scoring.films import write_films
 from fer_core.scoring.inputs import Item
 from fer_core.scoring.row_store import RowStore
-from fer_core.scoring.scorer import ClipScore, ClipScorer
+from fer_core.scoring.scorer import ClipScorer
 from fer_core.scoring.tables import write_explanations, write_tables
 
 log = logging.getLogger(__name__)

@@ -16,7 +16,8 @@ from fer_core.preprocess.annotate import Film, Person
 from fer_core.preprocess.batch import side_by_side
 from fer_core.preprocess.children import Children
 from fer_core.preprocess.faces import Ledger
-from fer_core.scoring.scorer import ClipScore, ClipScorer
+from fer_core.scoring.clip_score import ClipScore
+from fer_core.scoring.scorer import ClipScorer
 from fer_core.store import cache_key, publish
 
 FOLDER = "videos"  # in the folder of the results

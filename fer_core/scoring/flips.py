@@ -11,8 +11,8 @@ import pyarrow.parquet as pq
 
 from fer_core.clips.clip import Clip
 from fer_core.errors import DataError
+from fer_core.scoring.clip_score import ClipScore
 from fer_core.scoring.inputs import Item, collect
-from fer_core.scoring.scorer import ClipScore
 
 TABLE = "verdicts.parquet"
 _COLUMNS = ("clip", "path", "label", "subject")

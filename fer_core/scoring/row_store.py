@@ -10,7 +10,7 @@ import numpy as np
 
 from fer_core.errors import ClipStatus
 from fer_core.preprocess.faces import FrameStatus, Ledger
-from fer_core.scoring.scorer import ClipScore
+from fer_core.scoring.clip_score import ClipScore
 from fer_core.scoring.windows import Windows
 from fer_core.store import EntryStore, cache_key
 

@@ -25,7 +25,8 @@ from fer_core.preprocess.frame_rows import Seen, ledger_of
 from fer_core.preprocess.landmarks import resolved
 from fer_core.preprocess.pipeline import face_in
 from fer_core.preprocess.selection import select
-from fer_core.scoring.scorer import ClipScore, ClipScorer
+from fer_core.scoring.clip_score import ClipScore
+from fer_core.scoring.scorer import ClipScorer
 
 START = 5  # faces at the beginning of the film that stay, as the neutral ones
 

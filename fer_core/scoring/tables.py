@@ -18,8 +18,9 @@ import pyarrow as pa
 from fer_core.clips.cells import shown_cell
 from fer_core.emotions import Classes
 from fer_core.preprocess.frame_table import frame_table, write_table
+from fer_core.scoring.clip_score import ClipScore
 from fer_core.scoring.inputs import printable
-from fer_core.scoring.scorer import ClipScore, ClipScorer
+from fer_core.scoring.scorer import ClipScorer
 from fer_core.scoring.windows_table import windows_table
 from fer_core.store import write_atomic
 

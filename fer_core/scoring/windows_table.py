@@ -8,8 +8,8 @@ import numpy as np
 import pyarrow as pa
 
 from fer_core.emotions import Classes
+from fer_core.scoring.clip_score import ClipScore
 from fer_core.scoring.inputs import printable
-from fer_core.scoring.scorer import ClipScore
 
 
 def windows_table(rows: Sequence[ClipScore], classes: Classes, synthetic_trained: bool) -> pa.Table:

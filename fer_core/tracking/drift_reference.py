@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import tempfile
 from collections.abc import Iterable
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,8 +14,8 @@ from fer_core.errors import DataError, RegistryError
 from fer_core.evaluation.calibration import calibrated_apart
 from fer_core.evaluation.drift import Sample, sample_of
 from fer_core.evaluation.metrics import clip_verdicts
-from fer_core.tracking.connection import Tracking, mlflow_errors
-from fer_core.tracking.registry import registered_version
+from fer_core.tracking.connection import Tracking
+from fer_core.tracking.registry import run_text
 from fer_core.tracking.run import Run
 
 if TYPE_CHECKING:
@@ -55,12 +53,9 @@ def load_reference(tracking: Tracking, version: int) -> Sample | None:
     Raises:
         RegistryError: there is no such version, or its file is damaged.
     """
-    run_id = registered_version(tracking, version).run_id or ""
-    with mlflow_errors(f"training clips of version {version}", RegistryError):
-        if not run_id or FILE not in {file.path for file in tracking.client.list_artifacts(run_id)}:
-            return None
-        with tempfile.TemporaryDirectory() as folder:
-            text = Path(tracking.client.download_artifacts(run_id, FILE, folder)).read_text()
+    text = run_text(tracking, version, FILE, "training clips")
+    if text is None:
+        return None
     try:
         return Sample.from_json(json.loads(text))
     except (DataError, ValueError) as exc:

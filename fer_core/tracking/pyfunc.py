@@ -20,8 +20,9 @@ from mlflow.models import set_model
 from mlflow.pyfunc import PyFuncModel, PythonModel
 
 if TYPE_CHECKING:
+    from fer_core.scoring.clip_score import ClipScore
     from fer_core.scoring.inputs import Item
-    from fer_core.scoring.scorer import ClipScore, ClipScorer
+    from fer_core.scoring.scorer import ClipScorer
 
 # Packages that the verdicts depend on: OpenCV 5 has no Viola-Jones; older decoders and loaders have security holes.
 FLOORS = {"cv2": (4, 12), "av": (18, 1), "torch": (2, 10), "safetensors": (0, 5)}

@@ -189,19 +189,31 @@ def load_version(tracking: Tracking, version: int, device: torch.device | None =
     return RegisteredModel(name, version, bundle, kept)
 
 
+def run_text(tracking: Tracking, version: int, file: str, what: str) -> str | None:
+    """Return the text of a file of the run that registered a version; None if the run has no such file.
+
+    Args:
+        what: what the file holds, for messages.
+    Raises:
+        RegistryError: there is no such version, or MLflow cannot give the file.
+    """
+    run_id = registered_version(tracking, version).run_id or ""
+    with mlflow_errors(f"{what} of version {version}", RegistryError):
+        if not run_id or file not in {found.path for found in tracking.client.list_artifacts(run_id)}:
+            return None
+        with tempfile.TemporaryDirectory() as folder:
+            return Path(tracking.client.download_artifacts(run_id, file, folder)).read_text()
+
+
 def load_out_of_fold_record(tracking: Tracking, version: int) -> OutOfFoldRecord | None:
     """Load the out-of-fold record of a version; None if it was registered without one.
 
     Raises:
         RegistryError: there is no such version, or its record is damaged.
     """
-    run_id = registered_version(tracking, version).run_id or ""
-    with mlflow_errors(f"out-of-fold record of version {version}", RegistryError):
-        if not run_id or STANDING not in {file.path for file in tracking.client.list_artifacts(run_id)}:
-            return None
-        with tempfile.TemporaryDirectory() as folder:
-            path = tracking.client.download_artifacts(run_id, STANDING, folder)
-            text = Path(path).read_text()
+    text = run_text(tracking, version, STANDING, "out-of-fold record")
+    if text is None:
+        return None
     try:
         return OutOfFoldRecord.from_json(json.loads(text))
     except (DataError, ValueError) as exc:

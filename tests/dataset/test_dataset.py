@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from fer_core.clips.clip import Split
 from fer_core.clips.manifest import Manifest, read_manifest, write_manifest
@@ -39,6 +40,15 @@ from tests.saved_models import lite0
 
 CFG = PreprocessConfig(max_frames=3)
 LIMITS = LimitsConfig()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    """Fits of trials set one thread. The last bit of a feature depends on the number, and bytes are compared here."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,7 @@ from __future__ import annotations
 from fer_core.emotions import SIX, Emotion
 from fer_core.errors import ClipStatus
 from fer_core.scoring.agreement import Agreement
-from fer_core.scoring.scorer import ClipScore
+from fer_core.scoring.clip_score import ClipScore
 
 
 def row(label: Emotion | None, emotion: Emotion | None, seen_in_training: bool | None) -> ClipScore:
