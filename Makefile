@@ -1,7 +1,7 @@
 # Every target needs only make, bash and Python >= 3.11; the first one that runs installs the rest into .venv.
 
 PYTHON ?= python3
-TORCH ?= default
+TORCH ?= auto
 KILLS ?= 50
 VENV := .venv
 BIN := $(VENV)/bin
@@ -13,7 +13,7 @@ SHELL := /bin/bash
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-setup: $(STAMP) ## make .venv and install ferflow, once (TORCH=cpu: PyTorch's CPU wheels; PYTHON=python3.12)
+setup: $(STAMP) ## make .venv and install ferflow, once (TORCH=cpu or default: PyTorch's wheels; PYTHON=python3.12)
 	@echo "ferflow is installed in $(VENV)."
 
 demo: $(STAMP) ## synthetic clips -> faces -> search -> champion -> scored folder, in ./workspace
@@ -62,7 +62,12 @@ $(STAMP): pyproject.toml constraints.txt
 	echo "Installing ferflow into $(VENV) with $$("$$python" --version); a few minutes, mostly PyTorch's download ..."; \
 	"$$python" -m venv $(VENV); \
 	pip=("$(BIN)/python" -m pip install -q --disable-pip-version-check -c constraints.txt); \
-	if [ "$(TORCH)" = cpu ]; then "$${pip[@]}" torch torchvision --index-url https://download.pytorch.org/whl/cpu; fi; \
+	torch="$(TORCH)"; index=https://download.pytorch.org/whl/cpu; \
+	if [ "$$torch" = auto ] && [ "$$(uname -s)" = Linux ] && ! command -v nvidia-smi >/dev/null \
+	  && "$$python" -c "import urllib.request as u; u.urlopen('$$index/torch/', timeout=5)" 2>/dev/null; then \
+	  torch=cpu; echo "There is no NVIDIA GPU here: PyTorch's CPU wheels are taken (TORCH=default: with CUDA)."; \
+	fi; \
+	if [ "$$torch" = cpu ]; then "$${pip[@]}" torch torchvision --index-url $$index; fi; \
 	"$${pip[@]}" -e '.[dev]'; \
 	"$(BIN)/ferflow" weights fetch fer2013 face-landmarks blazeface >/dev/null || echo "All else works without them."; \
 	touch $@; \
