@@ -501,6 +501,20 @@ class SearchConfig(Settings):
         description="Stop a trial after two or more folds if it is worse than the best trial on the same subjects, by "
         "the 95 % interval of their paired difference",
     )
+    minutes: float | None = Field(
+        None, gt=0, description="No trial starts after these minutes; the same search again goes on; none: no limit"
+    )
+    finalists: int = Field(
+        3, ge=1, le=20, description="Best trials, as good as the best on the same people, that are judged again"
+    )
+    repeats: int = Field(
+        2, ge=0, le=20, description="Cross-validations with other folds of each finalist, before one is selected"
+    )
+    max_ms: float | None = Field(
+        None,
+        gt=0,
+        description="Most CPU milliseconds a clip of a trial that may be selected; none: time does not count",
+    )
     workers: int = Field(0, ge=0, description="Trials at a time; 0: one per core, one on a GPU")
     seed: int = Field(0, ge=0, description="Seed of sampler, folds and trials")
     storage: Address = Field(

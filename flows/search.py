@@ -17,8 +17,10 @@ from fer_core.clips.cells import markdown_text
 from fer_core.config import RECIPES, RunConfig
 from fer_core.evaluation.abstention import RANKING_COLUMNS
 from fer_core.evaluation.metrics import Evaluation
-from fer_core.experiments.search.choice import Choice, choose
+from fer_core.experiments.search.choice import Choice, choose, finalists
+from fer_core.experiments.search.estimate import estimate_seconds
 from fer_core.experiments.search.processes import trial_processes
+from fer_core.experiments.search.repeats import repeat_trials
 from fer_core.experiments.search.space import searched_names
 from fer_core.experiments.search.storage import check_storage
 from fer_core.experiments.search.study import Job, OnBackbone, Study, default_workers, open_study, search
@@ -33,6 +35,7 @@ from fer_core.tracking.trial import TRIAL_MODULES, send_trial, tracked_trial
 from fer_core.workspace import Workspace
 from flows.support.artifacts import progress_bar, show_picture, show_table
 from flows.support.environment import check_local, settle
+from flows.support.formatting import duration
 from flows.support.prepare import TrainingData, prepare_backbones
 from flows.support.summary import name_run, show_summary
 
@@ -66,6 +69,10 @@ def search_flow(config: RunConfig = RunConfig()) -> dict[str, Any]:  # noqa: B00
         url = run.save_view(f"Trials of {study.name}", searched_names(config.search))
         run.log_data(study.name, data.dataset.fingerprint, synthetic=table.synthetic, source=config.manifest)
         workers = default_workers(config.search, config.train)
+        seconds, at_most = estimate_seconds(
+            study, table, config.search, config.train, workers, fc=data.fc, block=data.block
+        )
+        get_run_logger().info("the trials take %s %s", "at most about" if at_most else "about", duration(seconds))
         move = progress_bar("trials", f"{config.search.trials} trials of {study.name}")
         ended: list[TrialResult] = []
 
@@ -82,9 +89,12 @@ def search_flow(config: RunConfig = RunConfig()) -> dict[str, Any]:  # noqa: B00
                 job=partial(tracked_trial, config.tracking, workspace.root), fc=data.fc, block=data.block,
                 latency=latency, parent_run=run.id, workers=workers, on_trial=on_trial, backbones=backbones,
             )  # fmt: skip
+            last = finalists(trials, table, config.search)
+            again = progress_bar("repeats", f"{len(last)} finalists with other folds")
+            repeated = repeat_trials(last, config.search.repeats, executor, on_repeat=again)
         for _, folder in trials:
             send_trial(tracking, folder, run.id)
-        choice = choose(trials, table)
+        choice = choose(trials, table, config.search, repeated)
         _show(run, study, trials, choice, url, table.synthetic)
     return {
         "study": study.name,
@@ -169,7 +179,9 @@ def _show(
         run.log_figure(figure, f"figures/{name}.png")
     run.log_text(page, PAGE)
     run.log_text(markdown, "choice.md")
-    run.log_json({"trials": rows, "within_one_se": list(choice.within), "reason": choice.reason}, "trials.json")
+    run.log_json(
+        {"trials": rows, "compared": [c.row() for c in choice.compared], "reason": choice.reason}, "trials.json"
+    )
     run.describe(markdown)
     run.log_evaluation(Evaluation.from_json(choice.selected.evaluations[OBJECTIVE]))
     chosen = {"ms_per_clip": choice.selected.ms_per_clip, "parameters": float(choice.selected.n_weights)}

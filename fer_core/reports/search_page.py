@@ -18,10 +18,12 @@ from fer_core.reports.search_plots import (
     importances,
     parallel_figure,
     pareto_figure,
+    pareto_front,
     slice_figure,
 )
 from fer_core.reports.trials_plot import trials_figure
 
+SHOWN = 20  # rows of the table of trials that were passed over
 TITLES = {
     "history": ("History", "Mean recall of each trial with its 95 % interval by person, and the best so far."),
     "pareto": ("Recall against time", "Trials that no other beats in both are orange, with their numbers."),
@@ -72,7 +74,10 @@ def search_page(
     """
     shown = [(*TITLES[key], data_uri(figure_png(figure, dpi=130), "image/png")) for key, figure in figures.items()]
     complete = [row for row in rows if row["state"] == "complete"]
+    front = {trial.number for trial in pareto_front([c.trial for c in choice.compared])}
+    compared = [{**c.row(), "no other beats it": "yes" if c.trial.number in front else ""} for c in choice.compared]
     return render_page(
         "search.html.j2", extra_css="compare.css", name=name, reason=choice.reason, rows=rows, columns=list(rows[0]),
-        figures=shown, synthetic=synthetic, n_complete=len(complete), least=LEAST,
+        figures=shown, synthetic=synthetic, n_complete=len(complete), least=LEAST, compared=compared[:SHOWN],
+        left_out=len(compared[SHOWN:]), cross_validations=choice.cross_validations,
     )  # fmt: skip

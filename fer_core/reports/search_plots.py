@@ -56,11 +56,11 @@ def importances(trials: Sequence[Drawn], seed: int = 0) -> dict[str, dict[str, f
     }
 
 
-def pareto_front(trials: Sequence[Drawn]) -> list[Drawn]:
+def pareto_front(trials: Sequence[TrialResult]) -> list[TrialResult]:
     """Return the trials that no other beats in recall at equal or lower cost, from the cheapest to the best."""
-    front: list[Drawn] = []
-    for trial in sorted(trials, key=lambda t: (t.result.ms_per_clip, -t.result.value)):
-        if not front or trial.result.value > front[-1].result.value:
+    front: list[TrialResult] = []
+    for trial in sorted(trials, key=lambda t: (t.ms_per_clip, -t.value)):
+        if not front or trial.value > front[-1].value:
             front.append(trial)
     return front
 
@@ -125,18 +125,18 @@ def parallel_figure(trials: Sequence[Drawn]) -> Figure:
 
 def pareto_figure(trials: Sequence[Drawn]) -> Figure:
     """Plot mean recall over CPU milliseconds a clip, with the trials that no other beats in both."""
-    front = pareto_front(trials)
+    front = pareto_front([t.result for t in trials])
     with rc_context(STYLE):
         figure = canvas(6.4, 4.0)
         ax = figure.subplots()
         points = np.array([(t.result.ms_per_clip, t.result.value) for t in trials])
         ax.scatter(points[:, 0], points[:, 1], s=24, color="#9aa0a6")
-        best = np.array([(t.result.ms_per_clip, t.result.value) for t in front])
+        best = np.array([(t.ms_per_clip, t.value) for t in front])
         ax.step(best[:, 0], best[:, 1], where="post", color=_ORANGE)
         ax.scatter(best[:, 0], best[:, 1], s=34, color=_ORANGE, zorder=3)
         for trial in front:
-            at = (trial.result.ms_per_clip, trial.result.value)
-            ax.annotate(str(trial.result.number), at, xytext=(4, 4), textcoords="offset points", fontsize=9)
+            at = (trial.ms_per_clip, trial.value)
+            ax.annotate(str(trial.number), at, xytext=(4, 4), textcoords="offset points", fontsize=9)
         ax.set(xlabel="CPU ms a clip", ylabel="mean recall")
         ax.yaxis.set_major_formatter(PercentFormatter(1))
         ax.grid()

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from flows.commands.session import Session, command, duration
+from flows.commands.session import Session, command
+from flows.support.formatting import duration
 
 if TYPE_CHECKING:
     from fer_core.tracking.connection import Tracking

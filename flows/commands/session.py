@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 
 from fer_core.errors import ConfigError, FerError
+from flows.support.formatting import duration
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -221,15 +222,6 @@ class _Lines:
         self._last = now
         left = f", {duration((now - began) * (total - done) / (done - before))} left" if done > before else ""
         self._write(f"{what}: {done} of {total}{left}")
-
-
-def duration(seconds: float) -> str:
-    """Return seconds as text with two units at most: `40 s`, `3 min 20 s`, `2 h 5 min`."""
-    whole = round(seconds)
-    hours, minutes = whole // 3600, whole // 60 % 60
-    if hours:
-        return f"{hours} h {minutes} min"
-    return f"{minutes} min {whole % 60} s" if minutes else f"{whole} s"
 
 
 def printable(text: str) -> str:

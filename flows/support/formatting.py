@@ -18,3 +18,12 @@ def format_result(name: str, value: Any) -> str:
     if isinstance(value, (list, tuple)):
         return " ".join(format_result("", v) for v in value)
     return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def duration(seconds: float) -> str:
+    """Return seconds as text with two units at most: `40 s`, `3 min 20 s`, `2 h 5 min`."""
+    whole = round(seconds)
+    hours, minutes = whole // 3600, whole // 60 % 60
+    if hours:
+        return f"{hours} h {minutes} min"
+    return f"{minutes} min {whole % 60} s" if minutes else f"{whole} s"

@@ -20,7 +20,8 @@ from typer.testing import CliRunner
 from fer_core.config import RunConfig, load_config
 from fer_core.errors import DataError
 from flows.cli import app
-from flows.commands.session import Session, _Lines, _plain, command, duration, printable
+from flows.commands.session import Session, _Lines, _plain, command, printable
+from flows.support.formatting import duration
 
 HEADER = "clip,path,subject,label,dataset,split\n"
 

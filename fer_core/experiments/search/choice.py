@@ -1,90 +1,226 @@
-"""Select a trial: the fastest of those that are not clearly worse than the best."""
+"""Select a trial: the best within the time budget, after the best few were cross-validated again with other folds."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from fer_core.config import SearchConfig
 from fer_core.dataset.table import FeatureTable
 from fer_core.errors import TrainingError
 from fer_core.evaluation.abstention import Ranking, ranking
-from fer_core.evaluation.metrics import clip_verdicts, paired_difference
+from fer_core.evaluation.metrics import Difference, clip_verdicts, mean_recall, paired_difference
 from fer_core.experiments.search.trial import OBJECTIVE, TrialResult, out_of_fold_scores
 
-EQUAL_COST = 1.25
+Trials = Sequence[tuple[TrialResult, Path]]
+
+
+@dataclass(frozen=True)
+class Compared:
+    """A complete trial compared with the selected one, on the same people and the same folds.
+
+    Args:
+        trial: the trial.
+        value: mean recall, averaged over all cross-validations that both have.
+        cost: CPU milliseconds a clip; see `costs_of`.
+        difference: mean recall of the selected trial minus that of this one.
+        reason: why it was selected or passed over.
+    """
+
+    trial: TrialResult
+    value: float
+    cost: float
+    difference: Difference
+    reason: str
+
+    def row(self) -> dict[str, Any]:
+        """Return the trial as a table row; differences in points."""
+        d = self.difference
+        return {
+            "trial": self.trial.number,
+            "model": self.trial.train.model,
+            "backbone": self.trial.backbone,
+            "mean recall (%)": f"{100 * self.value:.1f}",
+            "behind the selected one, 95 % interval (points)": ""
+            if self.reason == SELECTED
+            else f"{100 * d.value:+.1f} [{100 * d.low:+.1f}, {100 * d.high:+.1f}]",
+            "CPU ms a clip": round(self.cost, 1),
+            "why": self.reason,
+        }
+
+
+SELECTED = "selected"
 
 
 @dataclass(frozen=True)
 class Choice:
-    """The selected trial, the best trial by value, and the reason for the selection.
+    """The selected trial, the best trial by its first value, and the reason for the selection.
 
     Args:
         selected: the selected trial.
-        best: the trial with the highest value.
-        within: numbers of the trials within one standard error of the best.
+        best: the trial with the highest value in the search.
+        compared: the selected trial and those that were passed over, best first.
+        cross_validations: number of cross-validations by which the finalists were compared.
         reason: one sentence for the report.
         rankings: number of a complete trial -> quality of its confidence.
     """
 
     selected: TrialResult
     best: TrialResult
-    within: tuple[int, ...]
+    compared: tuple[Compared, ...]
+    cross_validations: int
     reason: str
     rankings: Mapping[int, Ranking]
 
 
-def choose(trials: Sequence[tuple[TrialResult, Path]], table: FeatureTable) -> Choice:
-    """Select by the one-standard-error rule (Breiman et al. 1984): of the trials within one s.e. of the best, the
-    fastest.
+def finalists(trials: Trials, table: FeatureTable, cfg: SearchConfig) -> Trials:
+    """Return the best `cfg.finalists` trials within the budget that are as good as the best of them.
 
-    The standard error is that of the paired difference in mean recall, resampled by subject. Latency is the CPU time
-    per clip (median over all trials with the same backbone and number of parameters). Trials up to 25 % slower than the
-    fastest count as equally fast, because repeated measurements differ by that much. Of these, the trial with the
-    fewest parameters is selected, then the one with the higher value.
+    A trial is as good as another if the 95 % interval of their paired difference in mean recall, resampled by subject,
+    contains 0.
 
     Args:
         trials: results and their folders; trials that are not complete are ignored.
         table: the table that the trials were run on.
     Raises:
-        TrainingError: no trial is complete.
+        TrainingError: no trial is complete, or none is within `cfg.max_ms`.
     """
+    complete = _complete(trials)
+    costs = costs_of([result for result, _ in complete])
+    within = [(r, folder) for r, folder in complete if cfg.max_ms is None or costs[r.number] <= cfg.max_ms]
+    if not within:
+        fastest = min(costs.values())
+        raise TrainingError(
+            f"none of {len(complete)} complete trials takes at most {cfg.max_ms:g} CPU ms a clip, the fastest takes "
+            f"{fastest:.1f}; raise search.max_ms and run the same search again: its trials are kept"
+        )
+    ordered = sorted(within, key=lambda pair: (-pair[0].value, costs[pair[0].number], pair[0].number))
+    leader = _verdicts([ordered[0][1]], table)
+    tied = [pair for pair in ordered if _difference(leader, _verdicts([pair[1]], table), table).low <= 0]
+    return tied[: cfg.finalists]
+
+
+def choose(
+    trials: Trials, table: FeatureTable, cfg: SearchConfig, repeated: Mapping[int, Trials] | None = None
+) -> Choice:
+    """Select the finalist with the highest mean recall, averaged over its cross-validations; of equal
+    ones the cheapest.
+
+    Args:
+        trials: see `finalists`.
+        table: the table that the trials were run on.
+        repeated: number of a finalist -> its cross-validations with other folds; see `repeat_trials`. None: the
+            finalists are compared by their first cross-validation.
+    Raises:
+        TrainingError: no trial is complete or within the budget, or every finalist diverged with other folds.
+    """
+    complete, last = _complete(trials), finalists(trials, table, cfg)
+    costs = costs_of([result for result, _ in complete])
+    again = {
+        number: [folder for r, folder in found if r.state == "complete"] for number, found in (repeated or {}).items()
+    }
+    asked = max((len(found) for found in (repeated or {}).values()), default=0)
+    stable = [(r, folder) for r, folder in last if len(again.get(r.number, [])) == asked]
+    if not stable:
+        raise TrainingError(
+            f"all {len(last)} finalists diverged when they were cross-validated with other folds; lower search.lr"
+        )
+    verdicts = {r.number: _verdicts([folder, *again.get(r.number, [])], table) for r, folder in stable}
+    values = {number: _value(found, table) for number, found in verdicts.items()}
+    selected = min((r for r, _ in stable), key=lambda r: (-round(values[r.number], 9), costs[r.number], r.number))
+    best = min((r for r, _ in complete), key=lambda r: (-r.value, r.number))
+    first = {r.number: _verdicts([folder], table) for r, folder in complete}
+    compared = []
+    for result, _ in complete:
+        number = result.number
+        if number in verdicts:
+            difference = _difference(verdicts[selected.number], verdicts[number], table)
+            value, reason = values[number], SELECTED if number == selected.number else "a finalist, lower on average"
+        else:
+            difference, value = _difference(first[selected.number], first[number], table), result.value
+            if cfg.max_ms is not None and costs[number] > cfg.max_ms:
+                reason = f"above the budget of {cfg.max_ms:g} ms"
+            elif any(number == r.number for r, _ in last):
+                reason = "diverged with other folds"
+            elif difference.low > 0:
+                reason = "worse on the same people"
+            else:
+                reason = f"as good, but not among the best {cfg.finalists}"
+        compared.append(Compared(result, value, costs[number], difference, reason))
+    order = {SELECTED: 0, "a finalist, lower on average": 1}
+    compared.sort(key=lambda c: (order.get(c.reason, 2), -c.value, c.trial.number))
+    return Choice(
+        selected, best, tuple(compared), 1 + asked, _reason(selected, best, values, costs, compared, asked, cfg),
+        {r.number: _ranking(folder, table) for r, folder in complete},
+    )  # fmt: skip
+
+
+def costs_of(trials: Sequence[TrialResult]) -> dict[int, float]:
+    """Return number -> CPU milliseconds a clip: the median over all trials with the same backbone and number of
+    parameters, since one measurement may have been taken on a busy machine."""
+    alike: dict[tuple[str, int], list[float]] = {}
+    for trial in trials:
+        alike.setdefault((trial.backbone, trial.n_weights), []).append(trial.ms_per_clip)
+    return {t.number: float(np.median(alike[t.backbone, t.n_weights])) for t in trials}
+
+
+def _reason(
+    selected: TrialResult,
+    best: TrialResult,
+    values: Mapping[int, float],
+    costs: Mapping[int, float],
+    compared: Sequence[Compared],
+    repeats: int,
+    cfg: SearchConfig,
+) -> str:
+    value = values[selected.number]
+    reason = f"trial {selected.number} has the highest mean recall ({100 * value:.1f}"
+    if repeats:
+        reason += f" on average over {1 + repeats} cross-validations with different folds"
+    reason += f") of {len(values)} finalist{'s' * (len(values) > 1)}"
+    if cfg.max_ms is not None:
+        reason += f", at {costs[selected.number]:.1f} CPU ms a clip of at most {cfg.max_ms:g}"
+    if selected.number == best.number:
+        return reason
+    passed = next(c for c in compared if c.trial.number == best.number)
+    d = passed.difference
+    return (
+        f"{reason}; trial {best.number}, the best in the search ({100 * best.value:.1f}), was passed over: "
+        f"{passed.reason}, the selected one is {100 * d.value:+.1f} points [{100 * d.low:+.1f}, {100 * d.high:+.1f}] "
+        "ahead of it"
+    )
+
+
+def _complete(trials: Trials) -> list[tuple[TrialResult, Path]]:
     complete = [(result, folder) for result, folder in trials if result.state == "complete"]
     if not complete:
         reasons = "; ".join(sorted({r.reason for r, _ in trials if r.reason})) or "all were pruned"
         raise TrainingError(f"none of {len(trials)} trials is complete ({reasons}); widen the space or add trials")
+    return complete
+
+
+def _verdicts(folders: Sequence[Path], table: FeatureTable) -> np.ndarray:
+    """(r * C,) predicted classes of all clips, from each of r cross-validations in turn."""
     clips = np.arange(table.n_clips)
-    judged = {
-        result.number: clip_verdicts(out_of_fold_scores(folder), table.offsets, clips, OBJECTIVE)
-        for result, folder in complete
-    }
-    verdicts = {number: found for number, (found, _) in judged.items()}
-    rankings = {number: ranking(scores, table.labels, table.subjects) for number, (_, scores) in judged.items()}
-    best = max((result for result, _ in complete), key=lambda r: (r.value, -r.n_weights, -r.number))
-    within = []
-    for result, _ in complete:
-        difference = paired_difference(
-            verdicts[best.number], verdicts[result.number], table.labels, table.subjects, len(table.classes)
-        )
-        if difference.value <= difference.standard_error:
-            within.append(result)
-    times: dict[tuple[str, int], list[float]] = {}
-    for result, _ in complete:
-        times.setdefault((result.backbone, result.n_weights), []).append(result.ms_per_clip)
-    cost = {alike: float(np.median(of)) for alike, of in times.items()}
-    least = min(cost[r.backbone, r.n_weights] for r in within)
-    cheap = [r for r in within if cost[r.backbone, r.n_weights] <= EQUAL_COST * least]
-    chosen = min(cheap, key=lambda r: (r.n_weights, -r.value, r.number))
-    if chosen.number == best.number:
-        reason = (
-            f"trial {best.number} is the best, and the cheapest of the {len(within)} within one standard error of it"
-        )
-    else:
-        reason = (
-            f"trial {best.number} is the best ({100 * best.value:.1f}); {len(within)} are within one standard error, "
-            f"of which trial {chosen.number} ({100 * chosen.value:.1f}) is the cheapest: {chosen.ms_per_clip:.0f} ms "
-            f"of CPU a clip and {chosen.n_weights:,} weights against {best.ms_per_clip:.0f} and {best.n_weights:,}"
-        )
-    return Choice(chosen, best, tuple(r.number for r in within), reason, rankings)
+    scores = (out_of_fold_scores(folder) for folder in folders)
+    return np.concatenate([clip_verdicts(found, table.offsets, clips, OBJECTIVE)[0] for found in scores])
+
+
+def _difference(a: np.ndarray, b: np.ndarray, table: FeatureTable) -> Difference:
+    """Return the paired difference of two trials' verdicts, all cross-validations of a person drawn together."""
+    repeats = len(a) // table.n_clips
+    return paired_difference(a, b, np.tile(table.labels, repeats), [*table.subjects] * repeats, len(table.classes))
+
+
+def _value(verdicts: np.ndarray, table: FeatureTable) -> float:
+    repeats = len(verdicts) // table.n_clips
+    return mean_recall(verdicts, np.tile(table.labels, repeats), len(table.classes))
+
+
+def _ranking(folder: Path, table: FeatureTable) -> Ranking:
+    _, scores = clip_verdicts(out_of_fold_scores(folder), table.offsets, np.arange(table.n_clips), OBJECTIVE)
+    return ranking(scores, table.labels, table.subjects)

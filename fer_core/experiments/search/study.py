@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import logging
+import math
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, CancelledError, Executor, Future, wait
@@ -46,6 +48,8 @@ log = logging.getLogger(__name__)
 _NONE: Mapping[str, OnBackbone] = {}
 Job = Callable[[Path], TrialResult]
 _POLL_S = 0.2
+# how long a search runs, and how one of its trials is selected
+_DECIDES_NO_TRIAL = {"trials", "minutes", "finalists", "repeats", "max_ms", "workers", "storage", "name"}
 _STARTUP_TRIALS = 5  # number of complete trials before any trial is pruned
 _DISK_REFUSES = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
 DEATHS = 3  # a trial fails when its process has ended this many times without a result
@@ -128,7 +132,7 @@ def open_study(
 
     The same arguments give the same study, so an interrupted search continues.
     """
-    decides = cfg.model_dump(exclude={"trials", "workers", "storage", "name"})
+    decides = cfg.model_dump(exclude=_DECIDES_NO_TRIAL)
     bases = [base.with_model(m).model_dump(exclude={"device"}) for m in cfg.models or (base.model,)]
     others = {label: _started_from(on.table, on.fc, on.block) for label, on in backbones.items()}
     key = cache_key(space=decides, bases=bases, backbones=others, **_started_from(table, fc, block))
@@ -157,6 +161,8 @@ def search(
     backbones: Mapping[str, OnBackbone] = _NONE,
 ) -> list[tuple[TrialResult, Path]]:
     """Run trials until `cfg.trials` have ended, with the trials of an earlier, interrupted search.
+
+    After `cfg.minutes` no trial is started; the same search again goes on with those that are left.
 
     Args:
         table_path: file of the table, which the trials read.
@@ -238,9 +244,10 @@ def _coordinate(
 
     # Trials without a result, because a process died or a file was lost, resume with the same parameters.
     unfinished = [optuna.Trial(ledger, t._trial_id) for t in ledger.get_trials() if _unfinished(t, study)]
+    until = time.monotonic() + 60 * cfg.minutes if cfg.minutes else math.inf
     while True:
         ended = sum(t.state.is_finished() for t in ledger.get_trials(deepcopy=False))
-        while len(flying) < workers and (unfinished or ended + len(flying) < cfg.trials):
+        while len(flying) < workers and (unfinished or ended + len(flying) < cfg.trials) and time.monotonic() < until:
             launch(unfinished.pop(0) if unfinished else ledger.ask())
             ended = sum(t.state.is_finished() for t in ledger.get_trials(deepcopy=False))
         if not flying:
@@ -253,6 +260,11 @@ def _coordinate(
                 launch(trial)
             else:
                 settle(trial, result)
+    if ended < cfg.trials:
+        log.warning(
+            "stopped after %g minutes with %d of %d trials; the same search again goes on, search.minutes=none has no "
+            "limit", cfg.minutes, ended, cfg.trials,
+        )  # fmt: skip
     found = [(whole_result(study.trial_folder(t.number)), study.trial_folder(t.number)) for t in ledger.trials]
     return [(result, folder) for result, folder in found if result is not None]
 
