@@ -627,6 +627,21 @@ class ScoreConfig(Settings):
     video: bool = Field(False, description="Also write each clip as an mp4 with faces and verdicts drawn in")
 
 
+class WatchConfig(Settings):
+    """A folder in which every clip that arrives is scored once."""
+
+    folder: str = Field(
+        "", description="The folder; empty: `incoming` of the workspace for `ferflow watch`, none for `ferflow up`"
+    )
+    every_s: float = Field(300.0, ge=5, le=7 * 86400, description="Time from one look to the next in seconds")
+    settle_s: float = Field(
+        10.0,
+        ge=0.1,
+        le=3600,
+        description="Time in seconds that a file must stay as it is; until then it is being copied",
+    )
+
+
 class RunnerConfig(Settings):
     """Where a flow runs its work: this machine or a Dask cluster. The results are the same, so no key contains it."""
 
@@ -663,6 +678,7 @@ class RunConfig(Settings):
     tracking: TrackingConfig = TrackingConfig()
     promote: PromoteConfig = PromoteConfig()
     score: ScoreConfig = ScoreConfig()
+    watch: WatchConfig = WatchConfig()
     runner: RunnerConfig = RunnerConfig()
 
     @field_validator("classes", mode="before")

@@ -67,6 +67,11 @@ class Workspace:
         return self.root / "scored"
 
     @property
+    def watched(self) -> Path:
+        """Return the folder of the results of watched folders; each has its own subfolder."""
+        return self.root / "watched"
+
+    @property
     def models(self) -> Path:
         """Return the folder of candidate models; each has its own subfolder."""
         return self.root / "models"

@@ -10,10 +10,12 @@ import argparse
 import asyncio
 import logging
 from collections.abc import Sequence
+from datetime import timedelta
 from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fer_core.config import WatchConfig
 from flows.forms.catalog import FORMS
 
 if TYPE_CHECKING:
@@ -26,6 +28,7 @@ log = logging.getLogger(__name__)
 SERVED = tuple(FORMS)
 # Fields of a deployment that users set in the Prefect UI: sent when the deployment is created, and never again.
 SET_IN_UI = ("schedules", "concurrency_limit", "concurrency_options", "paused", "tags", "parameters")
+WATCHED = "watched-folder"  # the schedule that `ferflow up --set watch.folder=DIR` makes; others are left alone
 AT_ONCE = 2  # a folder can be scored during a search; more runs would share the same cores
 
 
@@ -41,15 +44,21 @@ def _schema(name: str) -> ParameterSchema:
 
 def deployments(names: Sequence[str] = SERVED) -> list[RunnerDeployment]:
     """Return the deployment of each form."""
+    from prefect.client.schemas.objects import ConcurrencyLimitConfig, ConcurrencyLimitStrategy
     from prefect.deployments.runner import EntrypointType
 
     from flows.forms import served
 
+    one = ConcurrencyLimitConfig(limit=1, collision_strategy=ConcurrencyLimitStrategy.CANCEL_NEW)
     made = []
     for name in names:
         run = getattr(served, served.attribute(name))
         deployment = run.to_deployment(
-            name, description=FORMS[name].about, tags=["ferflow"], entrypoint_type=EntrypointType.MODULE_PATH
+            name,
+            description=FORMS[name].about,
+            tags=["ferflow"],
+            entrypoint_type=EntrypointType.MODULE_PATH,
+            concurrency_limit=one if name == "watch" else None,
         )
         # The schema that Prefect makes of a signature has neither bounds nor titles.
         deployment._parameter_openapi_schema = _schema(name)
@@ -57,11 +66,14 @@ def deployments(names: Sequence[str] = SERVED) -> list[RunnerDeployment]:
     return made
 
 
-def serve(ready: Path | None = None, names: Sequence[str] = SERVED, limit: int = AT_ONCE) -> None:
+def serve(
+    ready: Path | None = None, watch: WatchConfig | None = None, names: Sequence[str] = SERVED, limit: int = AT_ONCE
+) -> None:
     """Register the deployments, and execute their runs until SIGTERM.
 
     Args:
         ready: file to write once the deployments can be run.
+        watch: the folder that is to be looked into regularly; None or without a folder: none.
         names: the deployments.
         limit: maximum number of flow runs at a time; the others wait.
     """
@@ -78,6 +90,7 @@ def serve(ready: Path | None = None, names: Sequence[str] = SERVED, limit: int =
     runner = CancellingRunner(name="ferflow", limit=limit, pause_on_shutdown=False)
     for deployment in deployments(names):
         register(runner, deployment)
+    schedule_watch(watch or WatchConfig())
     end_orphans(names)
     if ready:
         ready.write_text("", encoding="utf-8")
@@ -103,6 +116,29 @@ def register(runner: Runner, deployment: RunnerDeployment) -> None:
         runner.add_deployment(deployment)
 
 
+def schedule_watch(watch: WatchConfig) -> None:
+    """Make Prefect run the deployment `watch` regularly, or end the schedule of an earlier start.
+
+    A run that is due while one is under way is cancelled. Schedules that users made are left alone.
+    """
+    from prefect.client.orchestration import get_client
+    from prefect.client.schemas.actions import DeploymentScheduleCreate
+    from prefect.client.schemas.schedules import IntervalSchedule
+
+    with get_client(sync_client=True) as client:
+        deployment = client.read_deployment_by_name("watch/watch").id
+        for schedule in client.read_deployment_schedules(deployment):
+            if schedule.slug == WATCHED:
+                client.delete_deployment_schedule(deployment, schedule.id)
+        if watch.folder:
+            wanted = DeploymentScheduleCreate(
+                schedule=IntervalSchedule(interval=timedelta(seconds=watch.every_s)),
+                parameters={"watch_folder": watch.folder, "watch_settle_s": watch.settle_s},
+                slug=WATCHED,
+            )
+            client.create_deployment_schedules(deployment, [wanted])
+
+
 def end_orphans(names: Sequence[str]) -> int:
     """End the runs of deployments that a killed server left unfinished, and return their number.
 
@@ -125,10 +161,12 @@ def end_orphans(names: Sequence[str]) -> int:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """`python -m flows.serve [--ready FILE]`."""
+    """`python -m flows.serve [--ready FILE] [--watch JSON]`."""
     parser = argparse.ArgumentParser(description="Serve ferflow's flows to a Prefect server.")
     parser.add_argument("--ready", type=Path, help="file to write once the deployments can be run")
-    serve(parser.parse_args(argv).ready)
+    parser.add_argument("--watch", type=WatchConfig.model_validate_json, help="settings `watch` as JSON")
+    given = parser.parse_args(argv)
+    serve(given.ready, given.watch)
 
 
 if __name__ == "__main__":

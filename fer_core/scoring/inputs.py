@@ -46,7 +46,7 @@ class PassedOver:
     reason: str
 
 
-def collect(paths: Sequence[str | Path], *, follow_links: bool = False) -> list[Item]:
+def collect(paths: Sequence[str | Path], *, follow_links: bool = False, may_be_empty: bool = False) -> list[Item]:
     """Find the clips in some paths, in the given order; clips of a folder are sorted by name.
 
     A file that the user names is always an item, even if it does not exist; its row then has the reason. In a folder,
@@ -54,10 +54,10 @@ def collect(paths: Sequence[str | Path], *, follow_links: bool = False) -> list[
     `follow_links`, links to folders are followed, each folder once.
 
     Raises:
-        DataError: a manifest cannot be read, or there is nothing to score.
+        DataError: a manifest cannot be read, or there is nothing to score and not `may_be_empty`.
     """
     items = [item for item in _all(paths, follow_links) if isinstance(item, Item)]
-    if not items:
+    if not items and not may_be_empty:
         named = ", ".join(repr(str(path)) for path in paths) or "no paths"
         raise DataError(
             f"nothing to score in {named}; name video files, pictures, folders of them, folders of frames, or a "

@@ -29,8 +29,7 @@ def write_tables(rows: Sequence[ClipScore], scorer: ClipScorer, out: Path) -> No
     """Write the tables into `out`, each completely or not at all. Raises StoreError if this fails."""
     groups = tuple(sorted({name for row in rows for name in row.groups}))
     records = [record(row, scorer, groups) for row in rows]
-    write_atomic(out / "verdicts.csv", _csv(records).encode())
-    write_table(pa.Table.from_pylist(records, schema=verdict_schema(scorer.classes, groups)), out / "verdicts.parquet")
+    write_verdicts(records, verdict_schema(scorer.classes, groups), out)
     write_atomic(out / "verdicts.json", json.dumps(records, indent=1).encode())
     frames = _frames(rows, scorer.classes)
     for name in ("frames.csv", "frames.parquet"):
@@ -39,6 +38,17 @@ def write_tables(rows: Sequence[ClipScore], scorer: ClipScorer, out: Path) -> No
         (out / name).unlink(missing_ok=True)  # of an older batch
         if scorer.in_windows:
             write_table(windows_table(rows, scorer.classes, scorer.bundle.facts.synthetic), out / name)
+
+
+def write_verdicts(records: Sequence[dict[str, Any]], schema: pa.Schema, out: Path) -> None:
+    """Write `verdicts.csv` and `verdicts.parquet` into `out`. Raises StoreError if this fails.
+
+    Args:
+        records: rows as column -> value; a column that a row lacks is empty.
+        schema: the columns, in order.
+    """
+    write_atomic(out / "verdicts.csv", _csv(records, schema.names).encode())
+    write_table(pa.Table.from_pylist(list(records), schema=schema), out / "verdicts.parquet")
 
 
 def write_explanations(rows: Sequence[ClipScore], out: Path) -> None:
@@ -94,12 +104,12 @@ def record(row: ClipScore, scorer: ClipScorer, groups: Sequence[str] = ()) -> di
     }
 
 
-def _csv(records: Sequence[dict[str, Any]]) -> str:
+def _csv(records: Sequence[dict[str, Any]], columns: Sequence[str]) -> str:
     text = io.StringIO(newline="")
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(records[0])
+    writer.writerow(columns)
     for values in records:
-        writer.writerow([_cell(value) for value in values.values()])
+        writer.writerow([_cell(values.get(name)) for name in columns])
     return text.getvalue()
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Any
@@ -15,12 +14,12 @@ from fer_core.errors import ConfigError
 from flows.commands.session import Session, command
 
 if TYPE_CHECKING:
-    from mlflow_server.supervise import Program
+    from flows.support.servers import ServerOptions, Servers
 
 START_S = 180.0  # MLflow makes 65 tables on its first start; 7-12 s each on an idle machine
 
 
-@command(reads=())
+@command(reads=("watch",))
 def up(
     session: Session,
     host: Annotated[str, typer.Option(help="Interface to listen on; beyond loopback only with --users.")] = (
@@ -42,10 +41,20 @@ def up(
     """Start MLflow, Prefect and the served flows on this machine; Ctrl-C stops them all."""
     from filelock import FileLock, Timeout
 
+    from fer_core.databases import check_database, with_driver
+    from flows.support.missing import watched
+    from flows.support.servers import ServerOptions
     from mlflow_server import ServerError, address
     from mlflow_server.supervise import stop_all
 
-    workspace = session.workspace
+    workspace, watch = session.workspace, session.config.watch
+    if database:
+        database = with_driver(database)
+        check_database(database, "--database", ConfigError)
+    if watch.folder:
+        watch = watch.model_copy(update={"folder": str(watched(session.config))})
+    users = users.expanduser().absolute() if users else None
+    options = ServerOptions(host, mlflow_port, prefect_port, database, users, watch)
     folder = workspace / "servers"
     folder.mkdir(parents=True, exist_ok=True)
     try:
@@ -53,43 +62,41 @@ def up(
             address.withdraw(workspace)
             if left := stop_all(folder):
                 session.note(f"An earlier 'ferflow up' was killed and left {left} processes; they are stopped now")
-            addresses = _serve(session, host, mlflow_port, prefect_port, database, users)
+            servers = _serve(session, options)
     except Timeout as exc:
         raise ConfigError(_already(workspace)) from exc
     except ServerError as exc:
         raise ConfigError(str(exc)) from exc
-    return {"mlflow": addresses[0], "prefect": addresses[1], "stopped": True}
+    return {"mlflow": servers.mlflow, "prefect": servers.prefect, "stopped": True}
 
 
-def _serve(
-    session: Session, host: str, mlflow_port: int, prefect_port: int, database: str, users: Path | None
-) -> tuple[str, str]:
-    """Run the servers until a signal comes; returns their addresses. Raises ServerError when they end by themselves."""
+def _serve(session: Session, options: ServerOptions) -> Servers:
+    """Run the servers until a signal comes; return them. Raises ServerError when they end by themselves."""
     from fer_core.config import TrackingConfig
-    from fer_core.databases import check_database, with_driver
     from fer_core.tracking.connection import connect
+    from flows.support.servers import servers_of
     from mlflow_server import ServerError, address
     from mlflow_server.supervise import Supervisor, check_free
 
     workspace = session.workspace
-    if database:
-        database = with_driver(database)
-        check_database(database, "--database", ConfigError)
-    check_free(host, [(mlflow_port, "--mlflow-port"), (prefect_port, "--prefect-port")])
-    programs, environment, addresses = _programs(workspace, host, mlflow_port, prefect_port, database, users)
+    check_free(options.host, [(options.mlflow_port, "--mlflow-port"), (options.prefect_port, "--prefect-port")])
+    servers = servers_of(workspace, options)
+    addresses = (servers.mlflow, servers.prefect)
     runs = ""
-    if not database and not users:  # makes MLflow's tables whole; a server stopped meanwhile would not
+    if not options.database and not options.users:  # makes MLflow's tables whole; a server stopped meanwhile would not
         runs = f"#/experiments/{connect(TrackingConfig(), workspace).experiment_id}/runs"
     previous = {s: signal.signal(s, _interrupt) for s in (signal.SIGINT, signal.SIGTERM)}
-    supervisor = Supervisor(workspace / "servers", programs, environment)
+    supervisor = Supervisor(workspace / "servers", servers.programs, servers.environment)
     try:
         session.note(f"Starting; logs are in {supervisor.folder}")
         supervisor.wait_ready(START_S, lambda name, s: session.note(f"  {name} is up ({s:.0f} s)"))
         address.announce(workspace, address.Addresses(*addresses, pid=os.getpid()))
         _say_links(session, addresses, runs)
         session.say("Each link logs your browser in; pass none on. Ctrl-C stops the servers.")
-        if users:
-            session.say(f"The people in {users} log in with their own passwords; the links above are the owner's.")
+        if options.users:
+            session.say(
+                f"The people in {options.users} log in with their own passwords; the links above are the owner's."
+            )
         raise ServerError(f"supervisord ended by itself ({supervisor.wait()}); see {supervisor.folder}")
     except KeyboardInterrupt:
         session.note("Stopping ...")
@@ -100,7 +107,7 @@ def _serve(
         supervisor.stop()
         for number, handler in previous.items():
             signal.signal(number, handler)
-    return addresses
+    return servers
 
 
 def _already(workspace: Path) -> str:
@@ -155,55 +162,3 @@ def _say_links(session: Session, urls: tuple[str, str], runs: str = "") -> None:
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
     raise KeyboardInterrupt
-
-
-def _programs(
-    workspace: Path, host: str, mlflow_port: int, prefect_port: int, database: str, users: Path | None
-) -> tuple[list[Program], dict[str, str], tuple[str, str]]:
-    """The programs to start, their environment, and the addresses of MLflow and Prefect."""
-    from flows.support.environment import prefect_environment
-    from mlflow_server import launch
-    from mlflow_server.address import MLFLOW_PASSWORD, MLFLOW_USER, PREFECT_AUTH, answers, make_credentials
-    from mlflow_server.supervise import Program
-    from mlflow_server.users import read_users
-
-    users = users.expanduser().absolute() if users else None
-    if users:
-        read_users(users)
-    mlflow = launch.mlflow_server(workspace, host, mlflow_port, database, users)
-    prefect = launch.url(host, prefect_port)
-    ready = workspace / "servers" / "flows.ready"
-    ready.unlink(missing_ok=True)
-    logins = make_credentials(workspace)
-    team = {}
-    if users:
-        admin = {
-            "MLFLOW_AUTH_ADMIN_USERNAME": logins[MLFLOW_USER],
-            "MLFLOW_AUTH_ADMIN_PASSWORD": logins[MLFLOW_PASSWORD],
-        }
-        team = {"FERFLOW_USERS": str(users), **admin}
-        launch.write_accounts(users, {**mlflow.environment, **logins, **team})
-    programs = [
-        Program("mlflow", mlflow.command, lambda: answers(f"{mlflow.url}/health"), stop_s=1),
-        Program(
-            "prefect",
-            launch.guarded("flows.prefect_app:prefect_app", host, prefect_port),
-            lambda: answers(f"{prefect}/api/health"),
-        ),
-        Program(
-            "flows", (sys.executable, "-m", "flows.serve", "--ready", str(ready)), ready.is_file, stop_s=4, last=True
-        ),
-    ]
-    environment = {
-        **prefect_environment(workspace, f"{prefect}/api"),
-        **mlflow.environment,
-        **logins,
-        **team,
-        "PREFECT_SERVER_API_AUTH_STRING": logins[PREFECT_AUTH],
-        "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": prefect,
-        "PREFECT_UI_API_URL": "/api",  # relative: of whatever name the page was opened by
-        "PREFECT__SERVER_FINAL": "1",  # as `prefect server start` says: routes are built once, which saves memory
-        "FERFLOW_WORKSPACE": str(workspace),
-        "PYTHONUNBUFFERED": "1",
-    }
-    return programs, environment, (mlflow.url, prefect)

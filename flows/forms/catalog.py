@@ -197,6 +197,15 @@ _ALL = (
         needs="videos",
     ),
     Form(
+        "watch", "flows.watch.watch_flow",
+        "**Score what has arrived** in a folder since the last run, each content once; files that are still being "
+        "copied wait for the next run. Gives one table and a page, the newest first. No folder: `incoming` of the "
+        "workspace. `ferflow up --set watch.folder=DIR` runs it every few minutes.\n\nNext: open the page.",
+        reads.WATCH,
+        ("watch.folder", "watch.settle_s", "score.abstain_below", "score.explain", "score.max_frames"),
+        needs="folder",
+    ),
+    Form(
         "evaluate", "flows.evaluate.evaluate_flow",
         "**Evaluate** a version on labelled clips. Clips of people that it was trained on are left out, and "
         "counted. Gives recall, confusion, calibration, and a page.\n\nNext: `promote`, with floors that fit these "

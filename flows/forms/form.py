@@ -19,7 +19,7 @@ from pydantic.fields import FieldInfo
 from fer_core.config import PRESETS, RunConfig, config_from, merge
 from fer_core.config_errors import explain
 from fer_core.errors import ConfigError
-from flows.support.missing import check_manifest, inputs
+from flows.support.missing import check_manifest, inputs, watched
 
 PRESET, LABELS, MORE = "preset", "labels", "more"
 HIDDEN = ("tracking.uri",)  # the server's own
@@ -34,12 +34,15 @@ SECTIONS = {
     "search": "Search and folds",
     "promote": "Gate",
     "score": "Scoring",
+    "watch": "Watched folder",
     "tracking": "Names and records in MLflow",
     "limits": "Limits of a clip",
     "runner": "Cluster",
 }
 TITLES = {
     "score.max_frames": "Most frames per clip",
+    "watch.folder": "Folder to watch: path on the server", "watch.settle_s": "Time without a change (s)",
+    "watch.every_s": "Time between looks (s)",
     "backbone.name": "Backbone network", "search.name": "Name of the study", "train.model": "Model",
     "backbone.names": "Several networks joined", "search.models": "Models to search", "search.lr": "Learning rates",
     "tracking.model": "Name of the registered model", "tracking.experiment": "MLflow experiment",
@@ -84,7 +87,7 @@ class Form:
         reads: sections and fields of the settings that the flow reads.
         first: parameters at the top of the form, in order: names of `own`, dotted settings, or `preset`.
         own: (type, field) of each parameter that the flow has beside `config`.
-        needs: what must be there before a run starts: a manifest of clips, or videos.
+        needs: what must be there before a run starts: a manifest of clips, videos, or a folder to watch.
     """
 
     name: str
@@ -93,7 +96,7 @@ class Form:
     reads: tuple[str, ...]
     first: tuple[str, ...]
     own: Mapping[str, tuple[Any, FieldInfo]] = field(default_factory=dict)
-    needs: Literal["", "clips", "videos"] = ""
+    needs: Literal["", "clips", "videos", "folder"] = ""
 
     @cached_property
     def parameters(self) -> dict[str, _Parameter]:
@@ -139,6 +142,8 @@ class Form:
             check_manifest(config)
         elif self.needs == "videos":
             inputs(arguments.get("paths", ()), config)
+        elif self.needs == "folder":
+            watched(config)
         return arguments, config
 
     def _checked(self, own: Mapping[str, Any]) -> dict[str, Any]:

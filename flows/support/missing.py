@@ -35,3 +35,16 @@ def inputs(paths: Sequence[str | Path], config: RunConfig) -> list[str]:
     if not any(Path(path).expanduser().exists() for path in wanted):
         raise DataError(f"no such file or folder: {', '.join(wanted)}; name videos, folders or a manifest")
     return wanted
+
+
+def watched(config: RunConfig) -> Path:
+    """Return the absolute path of the folder to watch: that of the settings, or `incoming` of the workspace.
+
+    Raises:
+        DataError: it is not there.
+    """
+    named = Path(config.watch.folder).expanduser().absolute()
+    folder = named if config.watch.folder else resolve_workspace(config.workspace) / INCOMING
+    if not folder.is_dir():
+        raise DataError(f"there is no folder {folder} to watch; make it, or name another one as watch.folder")
+    return folder

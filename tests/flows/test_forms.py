@@ -152,7 +152,9 @@ def test_unknown_parameters_and_presets_are_refused(clips):
 
 @pytest.mark.parametrize("name", [form.name for form in FORMS.values() if form.needs])
 def test_what_is_not_there_is_named_before_a_run_exists(workspace, name):
-    with pytest.raises(DataError, match=r"no manifest at .*clips\.csv|no such file or folder: .*incoming"):
+    with pytest.raises(
+        DataError, match=r"no manifest at .*clips\.csv|(no such file or folder:|there is no folder) .*incoming"
+    ):
         FORMS[name].settings({})
 
 

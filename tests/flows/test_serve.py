@@ -72,3 +72,27 @@ def test_the_process_that_serves_and_the_server_that_checks_load_no_torch(worksp
     subprocess.run(
         [sys.executable, "-c", code + "assert not {'torch', 'cv2', 'mlflow'} & set(sys.modules)"], check=True
     )
+
+
+def test_a_watched_folder_has_one_schedule_until_a_start_without_it(prefect_server):
+    from prefect.client.orchestration import get_client
+    from prefect.client.schemas.schedules import CronSchedule
+    from prefect.runner import Runner
+
+    from fer_core.config import WatchConfig
+    from flows.serve import schedule_watch
+
+    (deployment,) = deployments(["watch"])
+    register(Runner(name="test"), deployment)
+    with get_client(sync_client=True) as client:
+        found = client.read_deployment_by_name("watch/watch")
+        assert found.global_concurrency_limit.limit == 1
+        client.create_deployment_schedules(found.id, [(CronSchedule(cron="0 3 * * *"), True)])
+        for every_s in (60, 120):
+            schedule_watch(WatchConfig(folder="/data/in", every_s=every_s))
+        (ours,) = [s for s in client.read_deployment_schedules(found.id) if s.slug]
+        assert ours.schedule.interval.total_seconds() == 120
+        assert ours.parameters == {"watch_folder": "/data/in", "watch_settle_s": 10.0}
+        schedule_watch(WatchConfig())
+        assert [s.slug for s in client.read_deployment_schedules(found.id)] == [None]
+        client.delete_deployment(found.id)
