@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -13,6 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
+import yaml
 
 from flows.forms.served import attribute
 from tests.flows.test_cli_servers import ask, up, wait_for_state
@@ -95,6 +97,14 @@ def test_the_environments_own_sitecustomize_runs_as_well(tmp_path):
     assert succeed(sys.executable, "-c", "print('started')", PYTHONPATH=path) == "of the environment\nstarted\n"
 
 
+def test_workflows_call_targets_that_exist():
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    workflows = [yaml.safe_load(path.read_text()) for path in (ROOT / ".github" / "workflows").glob("*.yml")]
+    steps = [step.get("run", "") for flow in workflows for job in flow["jobs"].values() for step in job["steps"]]
+    called = {name for run in steps for name in re.findall(r"\bmake ([a-z-]+)", run)}
+    assert {"setup", "lint", "docs", "test", "test-slow"} <= called <= targets
+
+
 @pytest.mark.slow
 def test_the_wheel_holds_the_packages_their_data_and_types(wheel):
     names = zipfile.ZipFile(wheel).namelist()
@@ -111,7 +121,7 @@ def test_the_wheel_holds_the_packages_their_data_and_types(wheel):
 def test_the_wheel_runs_the_demo_where_a_lab_has_its_own_flows(from_wheel, lab):
     assert "Usage: ferflow" in succeed(from_wheel, "--help", cwd=lab, **in_the_lab(lab))
     done = json.loads(
-        succeed(from_wheel, "demo", "--subjects", "8", "--set", "search.trials=1", "--json", cwd=lab, **in_the_lab(lab))
+        succeed(from_wheel, "demo", "--subjects", "8", "--set", "search.trials=2", "--json", cwd=lab, **in_the_lab(lab))
     )
     assert done["clips"] == 48 and done["verdicts"] and Path(done["report"]).is_file()
 
