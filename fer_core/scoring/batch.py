@@ -96,7 +96,10 @@ def scored_rows(
     progress: Callable[[int, int], None] | None = None,
 ) -> tuple[tuple[ClipScore, ...], int]:
     """Return one row per item, in order, and the number of those that were stored before; arguments as in
-    `score_batch`."""
+    `score_batch`.
+
+    Items of the same content are scored once, and each has its own row.
+    """
     rows = RowStore(store_root)
     found: dict[int, tuple[ClipScore, ...]] = {}
     items = [replace(item, digest=_digest(item, scorer.limits)) for item in items]
@@ -108,18 +111,36 @@ def scored_rows(
     if progress:
         progress(remembered, len(items))
     todo = [place for place in range(len(items)) if place not in found]
-    for place, people in zip(todo, scorer.score_people([items[p] for p in todo]), strict=True):
-        found[place] = people
-        if all(row.status in _KEPT and row.digest for row in people):
-            rows.put_people(scorer.key_of(items[place].clip, people[0].digest), people)
-        if progress:
-            progress(len(found), len(items))
+    for names in (_by_content(scorer, items, todo), None):
+        if names is None:  # one file can fail where a copy of it does not, so such copies are tried themselves
+            names = {place: [] for place in todo if place not in found}
+        for place, people in zip(names, scorer.score_people([items[p] for p in names]), strict=True):
+            found[place] = people
+            if all(row.status in _KEPT and row.digest for row in people):
+                rows.put_people(scorer.key_of(items[place].clip, people[0].digest), people)
+                for copy in names[place]:
+                    found[copy] = tuple(_named(row, items[copy].clip, alone=len(people) == 1) for row in people)
+            if progress:
+                progress(len(found), len(items))
     named = [
         replace(row, seen_in_training=scorer.seen_in_training(item.clip) if row.subject else None)
         for place, item in enumerate(items)
         for row in found[place]
     ]
     return tuple(named), remembered
+
+
+def _by_content(scorer: ClipScorer, items: Sequence[Item], places: Sequence[int]) -> dict[int, list[int]]:
+    """Return the place of the first item of each content, with the places of its copies."""
+    first: dict[str, int] = {}
+    copies: dict[int, list[int]] = {}
+    for place in places:
+        item = items[place]
+        original = first.setdefault(scorer.key_of(item.clip, item.digest), place) if item.digest else place
+        copies.setdefault(original, [])
+        if original != place:
+            copies[original].append(place)
+    return copies
 
 
 def _named(row: ClipScore, clip: Clip, alone: bool) -> ClipScore:

@@ -77,6 +77,37 @@ def test_fault_54_same_content_is_answered_under_each_of_its_names(batch, videos
     assert np.array_equal(first.probabilities, second.probabilities)
 
 
+def test_a_content_of_many_names_is_scored_once_and_has_a_row_for_each(bundle, videos, tmp_path, monkeypatch):
+    scorer = ClipScorer(bundle, limits=LIMITS, store_root=tmp_path / "store")
+    for i in range(3):
+        shutil.copy(videos / "good.mp4", tmp_path / f"c{i}.mp4")
+    lines = [f"clip{i},c{i}.mp4,s{i},{label}" for i, label in enumerate(("fear", "anger", "fear"))]
+    (tmp_path / "clips.csv").write_text("\n".join(["clip,path,subject,label", *lines, ""]))
+    judged, told = [], []
+    monkeypatch.setattr(scorer, "judge", lambda *a: judged.append(1) or ClipScorer.judge(scorer, *a))
+    batch = score_batch(
+        scorer, collect([tmp_path / "clips.csv"]), tmp_path / "out", tmp_path / "store", lambda *a: told.append(a)
+    )
+    assert len(judged) == 1 and batch.remembered == 0 and told[-1] == (3, 3)
+    assert [(r.clip, r.subject, r.label) for r in batch.rows] == [
+        ("clip0", "s0", "fear"),
+        ("clip1", "s1", "anger"),
+        ("clip2", "s2", "fear"),
+    ]
+    assert len({r.probabilities.tobytes() for r in batch.rows}) == 1
+
+
+def test_a_copy_of_a_file_that_vanished_during_the_batch_is_scored_itself(bundle, videos, tmp_path):
+    scorer = ClipScorer(bundle, limits=LIMITS, store_root=tmp_path / "store")
+    paths = [shutil.copy(videos / "good.mp4", tmp_path / f"{name}.mp4") for name in "abc"]
+
+    def removes_the_first(*counts):
+        (tmp_path / "a.mp4").unlink(missing_ok=True)
+
+    batch = score_batch(scorer, collect(paths), tmp_path / "out", tmp_path / "store", removes_the_first)
+    assert [str(row.status) for row in batch.rows] == ["missing", "ok", "ok"]
+
+
 def test_stored_row_is_the_row(batch, store_root, scorer):
     rows = RowStore(store_root)
     for row in batch.rows:
