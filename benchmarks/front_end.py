@@ -174,7 +174,9 @@ def one(path: Path, store: Path) -> None:
     """Preprocess a clip in this process, and print its memory and CPU time."""
     cv2.setNumThreads(1)
     started = time.process_time()
-    preprocess_into(FacesStore(store), Clip(id="one", path=path), PreprocessConfig(), LimitsConfig(), clip_digest(path))
+    preprocess_into(
+        FacesStore(store), Clip(id="one", path=path), [PreprocessConfig()], LimitsConfig(), clip_digest(path)
+    )
     cpu_s = time.process_time() - started
     print(json.dumps({"peak_mib": peak_mib(), "cpu_s": cpu_s}))
 

@@ -65,7 +65,7 @@ class ClipFaces:
 @dataclass(frozen=True)
 class _Made:
     digest: str = ""
-    key: str = ""
+    keys: tuple[str, ...] = ()  # one per settings; none if the file could not be read
     error: ClipError | None = None
     cached: bool = False
     seconds: float = 0.0
@@ -99,11 +99,33 @@ def preprocess_batch(
         FerError: no child process can be started.
         WeightsError: the weights of a network that the settings ask for were not fetched, or are damaged.
     """
-    check_weights(cfg)
-    batch = _Batch(cfg, limits, store, root, warm, digests or {}, change)
+    each = preprocess_each(clips, (cfg,), limits, store, root, progress, warm, digests, change)
+    with closing(each):
+        for (made,) in each:
+            yield made
+
+
+def preprocess_each(
+    clips: Sequence[Clip],
+    cfgs: Sequence[PreprocessConfig],
+    limits: LimitsConfig,
+    store: FacesStore,
+    root: Path | None = None,
+    progress: Callable[[int, int], None] | None = None,
+    warm: WarmChildren | None = None,
+    digests: Mapping[Path, str] | None = None,
+    change: Change | None = None,
+) -> Generator[tuple[ClipFaces, ...]]:
+    """Yield the results of each clip, one per settings; a file is opened once for all of them.
+
+    Arguments and errors as in `preprocess_batch`; all settings must cut a clip at the same apex.
+    """
+    for cfg in cfgs:
+        check_weights(cfg)
+    batch = _Batch(tuple(cfgs), limits, store, root, warm, digests or {}, change)
     with closing(side_by_side(batch.make, clips, limits.workers, batch.children.stop)) as made:
         for done, (clip, result) in enumerate(zip(clips, made, strict=True), start=1):
-            yield batch.result(clip, result)
+            yield batch.results(clip, result)
             if progress is not None:
                 progress(done, len(clips))
 
@@ -153,7 +175,7 @@ class _Batch:
 
     def __init__(
         self,
-        cfg: PreprocessConfig,
+        cfgs: tuple[PreprocessConfig, ...],
         limits: LimitsConfig,
         store: FacesStore,
         root: Path | None,
@@ -161,59 +183,65 @@ class _Batch:
         digests: Mapping[Path, str],
         change: Change | None,
     ) -> None:
-        self._cfg, self._limits, self._store, self._root, self._digests = cfg, limits, store, root, digests
+        self._cfgs, self._limits, self._store, self._root, self._digests = cfgs, limits, store, root, digests
         self._change = change
         self.children = Children(limits, warm)
         self._lock = threading.Lock()
-        self._keys: dict[str, threading.Lock] = {}
-        self._failed: dict[str, ClipError] = {}
+        self._locks: dict[tuple[str, ...], threading.Lock] = {}
+        self._failed: dict[tuple[str, ...], ClipError] = {}
 
     def make(self, clip: Clip) -> _Made:
         """Make the faces of a clip unless they are in the store."""
         started = time.monotonic()
-        digest = key = ""
+        digest, keys = "", tuple[str, ...]()
         cached = False
         error = None
         try:
             admit(clip.path, self._limits, self._root or clip.root)
             digest = self._digests.get(clip.path) or content_of(clip.path)
-            key = self._key(clip, digest)
-            with self._of_key(key):
-                cached = key in self._store
-                if not cached:
-                    self._make_new(clip, digest, key)
+            keys = tuple(self._key(clip, digest, cfg) for cfg in self._cfgs)
+            with self._lock_of(keys):
+                absent = [cfg for key, cfg in zip(keys, self._cfgs, strict=True) if key not in self._store]
+                cached = not absent
+                if absent:
+                    self._make_new(clip, digest, keys, absent)
         except ClipError as exc:
             error = exc
             if not self.children.stopped:
                 log.info("clip %r: %s (%s)", clip.id, exc.reason, exc.status.value)
-        return _Made(digest, key, error, cached, time.monotonic() - started)
+        return _Made(digest, keys, error, cached, time.monotonic() - started)
 
-    def result(self, clip: Clip, made: _Made) -> ClipFaces:
-        """Return the result of a clip with faces from the store; a damaged entry is made again."""
-        faces = None
-        if made.error is None:
-            faces = self._store.get(made.key)
-            if faces is None:
-                made = self.make(clip)
-                faces = self._store.get(made.key) if made.error is None else None
-        error = made.error
-        if faces is not None and faces.n_used == 0:
-            error = faceless(faces, self._cfg)
-        return ClipFaces(clip, made.digest, made.key, faces, error, made.cached, made.seconds)
+    def results(self, clip: Clip, made: _Made) -> tuple[ClipFaces, ...]:
+        """Return the results of a clip with faces from the store; a damaged entry is made again."""
+        faces = self._stored(made)
+        if made.error is None and None in faces:
+            made = self.make(clip)
+            faces = self._stored(made)
+        keys, seconds = made.keys or ("",) * len(self._cfgs), [made.seconds] + [0.0] * (len(self._cfgs) - 1)
+        return tuple(
+            ClipFaces(
+                clip, made.digest, key, found, faceless(found, cfg) if found and not found.n_used else made.error,
+                made.cached, spent,
+            )
+            for key, cfg, found, spent in zip(keys, self._cfgs, faces, seconds, strict=True)
+        )  # fmt: skip
 
-    def _key(self, clip: Clip, digest: str) -> str:
-        apex = cut_at(clip, self._cfg)
+    def _stored(self, made: _Made) -> list[Faces | None]:
+        return [None] * len(self._cfgs) if made.error is not None else [self._store.get(key) for key in made.keys]
+
+    def _key(self, clip: Clip, digest: str, cfg: PreprocessConfig) -> str:
+        apex = cut_at(clip, cfg)
         if self._change is None:
-            return self._store.key(digest, apex, self._cfg)
-        return self._store.key(changed_digest(digest, self._change), changed_apex(apex, self._change), self._cfg)
+            return self._store.key(digest, apex, cfg)
+        return self._store.key(changed_digest(digest, self._change), changed_apex(apex, self._change), cfg)
 
-    def _of_key(self, key: str) -> threading.Lock:
+    def _lock_of(self, keys: tuple[str, ...]) -> threading.Lock:
         with self._lock:
-            return self._keys.setdefault(key, threading.Lock())
+            return self._locks.setdefault(keys, threading.Lock())
 
-    def _make_new(self, clip: Clip, digest: str, key: str) -> None:
-        if key in self._failed:
-            raise self._failed[key]
+    def _make_new(self, clip: Clip, digest: str, keys: tuple[str, ...], cfgs: Sequence[PreprocessConfig]) -> None:
+        if keys in self._failed:
+            raise self._failed[keys]
         try:
             self.children.ask(
                 "faces",
@@ -221,13 +249,13 @@ class _Batch:
                 id=clip.id,
                 apex=clip.apex,
                 digest=digest,
-                config=self._cfg.model_dump(mode="json"),
+                configs=[cfg.model_dump(mode="json") for cfg in cfgs],
                 store=str(self._store.root),
                 change=self._change,
             )
         except ClipError as exc:
             if not exc.status.transient:
-                self._failed[key] = exc
+                self._failed[keys] = exc
             raise
 
 

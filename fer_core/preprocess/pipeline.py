@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from io import BufferedReader
@@ -21,6 +21,7 @@ from fer_core.preprocess.apex import estimate_apex
 from fer_core.preprocess.beat import no_beat
 from fer_core.preprocess.changes import Change, Changed, changed_apex
 from fer_core.preprocess.decode import Frame, Media, VideoFile
+from fer_core.preprocess.decoded_once import DecodedOnce
 from fer_core.preprocess.everyone import find_everyone, find_main
 from fer_core.preprocess.face import Detection, FaceFinder, confirmed
 from fer_core.preprocess.faces import Faces, FrameStatus, Ledger
@@ -37,6 +38,7 @@ SQUARE = 1.5  # largest ratio of sides at which a whole frame can be used as a f
 PROBED = 8  # number of frames that decide whether a clip is sideways
 # mean weight over a clip's frames: upright faces in good light have 6 to 10, and log odds of 1.5 to 3
 SURE = {"viola_jones": 3.0, "blazeface": 1.2}
+KEPT = 16  # most pictures of one clip that are kept in memory for the next settings
 CONFIRMED = 0.5  # share of a clip's frames: more faces must be confirmed before the clip is taken as sideways
 
 
@@ -55,13 +57,16 @@ def preprocess(clip: Clip, cfg: PreprocessConfig, limits: LimitsConfig) -> Faces
 def preprocess_into(
     store: FacesStore,
     clip: Clip,
-    cfg: PreprocessConfig,
+    cfgs: Sequence[PreprocessConfig],
     limits: LimitsConfig,
     digest: str,
     change: Change | None = None,
     beat: Callable[[], None] = no_beat,
-) -> str:
-    """Put the faces of a clip into a store, in memory that does not grow with its length; their key.
+) -> list[str]:
+    """Put the faces of a clip into a store, for each of several settings, and return their keys.
+
+    Memory does not grow with the length of the clip. A video is decoded once if only the first settings take many
+    frames.
 
     Args:
         digest: content the clip must have. change: made of it before faces are looked for.
@@ -73,12 +78,30 @@ def preprocess_into(
     folder = store.spool_folder()
     with open_media(clip.path, limits, beat) as media:
         check_content(media.digest, digest)
-        apex = cut_at(clip, cfg)
+        apex = cut_at(clip, cfgs[0])
+        is_video = isinstance(media, VideoFile)
         if change is not None:
             media, apex = Changed(media, change), changed_apex(apex, change)
-        faces, spool = faces_of(media, apex, cfg, folder)
-    store.put(faces, spool)
-    return faces.key
+        if len(cfgs) > 1 and is_video:  # of a folder, only the selected frames are read anyway
+            media = DecodedOnce(media)
+            media.keep(_few_frames(media, apex, cfgs[1:]))
+        keys = []
+        for cfg in cfgs:
+            faces, spool = faces_of(media, apex, cfg, folder)
+            store.put(faces, spool)
+            keys.append(faces.key)
+    return keys
+
+
+def _few_frames(media: DecodedOnce, given_apex: int, cfgs: Sequence[PreprocessConfig]) -> set[int]:
+    """Return the numbers of the frames that some settings select, if these are few enough to be kept in memory."""
+    numbers: set[int] = set()
+    for cfg in map(resolved, cfgs):
+        apex = media.apex(cfg.face) if given_apex < 0 and cfg.apex == "estimate" else given_apex
+        n = max(media.n_expected, 1, given_apex + 1)
+        chosen = select(n, None if apex is None or apex < 0 else apex, cfg, media.fps)
+        numbers |= set(chosen.tolist()) if len(chosen) <= KEPT else set()
+    return numbers
 
 
 @contextmanager
@@ -185,7 +208,7 @@ def _faces_of(media: Media, given_apex: int, cfg: PreprocessConfig, folder: Path
     apex = None if given_apex < 0 else given_apex
     n, n_lost = max(media.n_expected, 1, given_apex + 1), 0
     if apex is None and cfg.apex == "estimate":
-        apex = estimate_apex(media, cfg.face)
+        apex = media.apex(cfg.face) if isinstance(media, DecodedOnce) else estimate_apex(media, cfg.face)
         n, n_lost = media.report().n_frames, media.report().n_lost
     spool = FacesSpool(cfg.size, folder)
     chosen = select(n, apex, cfg, media.fps)

@@ -99,15 +99,17 @@ def _answer(request: dict[str, Any], answers: IO[bytes]) -> dict[str, Any]:
 
 
 def _faces(request: dict[str, Any], limits: LimitsConfig, beat: Callable[[], None]) -> dict[str, Any]:
-    """Preprocess a clip, put its faces into the store, and return their key."""
+    """Preprocess a clip by each of the settings, and put its faces into the store."""
     from fer_core.preprocess.pipeline import preprocess_into
     from fer_core.preprocess.store import FacesStore
 
     clip = Clip(id=request["id"], path=Path(request["path"]), apex=request["apex"])
-    kind = EveryFaceConfig if "everyone" in request["config"] else PreprocessConfig
-    cfg = kind.model_validate(request["config"])
+    cfgs = [
+        (EveryFaceConfig if "everyone" in cfg else PreprocessConfig).model_validate(cfg) for cfg in request["configs"]
+    ]
     store, change = FacesStore(Path(request["store"])), request["change"]
-    return {"key": preprocess_into(store, clip, cfg, limits, request["digest"], change, beat)}
+    preprocess_into(store, clip, cfgs, limits, request["digest"], change, beat)
+    return {}
 
 
 def _look(request: dict[str, Any], limits: LimitsConfig, beat: Callable[[], None]) -> dict[str, Any]:

@@ -30,7 +30,7 @@ from fer_core.models.bundle import ModelBundle, was_trained_on
 from fer_core.models.svm import SupportVectorsClassifier
 from fer_core.models.verdict import apply_temperature, judge
 from fer_core.preprocess.arrays import FramesInMemory
-from fer_core.preprocess.batch import ClipFaces, faces_in_memory, preprocess_batch
+from fer_core.preprocess.batch import ClipFaces, faces_in_memory, preprocess_each
 from fer_core.preprocess.changes import Change
 from fer_core.preprocess.children import WarmChildren
 from fer_core.preprocess.faces import Faces
@@ -320,14 +320,11 @@ class ClipScorer:
         clips = [item.clip for item in items]
         known = {item.clip.path: item.digest for item in items if item.digest}
 
-        def faces(cfg: PreprocessConfig) -> Iterator[ClipFaces]:
-            return preprocess_batch(clips, cfg, self.limits, store, root, warm=self.warm, digests=known, change=change)
-
-        made = faces(self.preprocess)
-        if not self.needs_course or self.takes_all:
-            return ((one, None) for one in made)
-        whole = faces(course_config(self.preprocess))
-        return zip(made, whole, strict=True)
+        cfgs = [self.preprocess]
+        if self.needs_course and not self.takes_all:
+            cfgs.append(course_config(self.preprocess))
+        made = preprocess_each(clips, cfgs, self.limits, store, root, warm=self.warm, digests=known, change=change)
+        return ((faces[0], faces[1] if len(faces) > 1 else None) for faces in made)
 
     @contextlib.contextmanager
     def _faces_store(self) -> Iterator[FacesStore]:

@@ -72,6 +72,6 @@ def test_changed_faces_have_keys_of_their_own_that_the_children_find_again(film,
 def test_a_thinned_clip_is_cut_at_the_same_place(tmp_path, store) -> None:
     path = write_video(tmp_path / "late.mp4", plain_frames(10) + face_frames(10))
     clip = Clip(id="late", path=path, apex=15)
-    key = preprocess_into(store, clip, CONFIG, LIMITS, clip_digest(path), "every_other_frame")
+    (key,) = preprocess_into(store, clip, [CONFIG], LIMITS, clip_digest(path), "every_other_frame")
     faces = store.get(key)
     assert faces is not None and (faces.apex, faces.n_frames) == (7, 10) == (changed_apex(15, "every_other_frame"), 10)

@@ -82,7 +82,7 @@ def wait_for(condition: object, seconds: float = 60.0) -> None:
 
 def request(path: Path, store: FacesStore) -> dict[str, object]:
     config = CONFIG.model_dump(mode="json")
-    return {"id": "x", "apex": None, "digest": "", "config": config, "change": None, "store": str(store.root)}
+    return {"id": "x", "apex": None, "digest": "", "configs": [config], "change": None, "store": str(store.root)}
 
 
 @linux
@@ -372,7 +372,7 @@ for part in outer:
 setattr(owner, last, lambda *a, **k: os.kill(os.getpid(), signal.SIGKILL))
 path = Path(sys.argv[1])
 clip, store = Clip(id="x", path=path), FacesStore(Path(sys.argv[2]))
-preprocess_into(store, clip, PreprocessConfig(), LimitsConfig(), clip_digest(path))
+preprocess_into(store, clip, [PreprocessConfig()], LimitsConfig(), clip_digest(path))
 """
 
 
@@ -414,7 +414,7 @@ from fer_core.config import LimitsConfig, PreprocessConfig
 from fer_core.preprocess.pipeline import preprocess_into
 from fer_core.preprocess.store import FacesStore
 path, store = Path(sys.argv[1]), FacesStore(Path(sys.argv[2]))
-preprocess_into(store, Clip(id="x", path=path), PreprocessConfig(), LimitsConfig(), clip_digest(path))
+preprocess_into(store, Clip(id="x", path=path), [PreprocessConfig()], LimitsConfig(), clip_digest(path))
 print(next(line.split()[1] for line in open("/proc/self/status") if line.startswith("VmHWM")))
 """
 
