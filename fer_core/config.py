@@ -609,7 +609,8 @@ class ScoreConfig(Settings):
     max_frames: int = Field(
         -1,
         ge=-1,
-        description="Most frames of a clip to use, evenly spaced; 0: every selected one; -1: as many as in training",
+        description="Most frames of a clip to use, evenly spaced; 0: every selected one; -1: the frame budget of the "
+        "version, or as many as in training",
     )
     abstain_below: float = Field(
         0.0,

@@ -197,4 +197,6 @@ def _summary(candidate: Candidate, confidence: Confidence, version: int, config:
     if candidate.test:
         lines += ["", f"Opening {candidate.test.number} of this test set, of {candidate.test.openings} so far."]
     lines += ["", _confidence_text(confidence), "", _format_model(candidate, config)]
+    if facts.budget:
+        lines += ["", f"Frame budget: scoring reads {facts.budget.words}."]
     return "\n".join([*lines, "", "Next: flow `promote` puts it through the gate.", ""])

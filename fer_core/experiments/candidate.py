@@ -12,6 +12,7 @@ from fer_core.clips.manifest import Manifest
 from fer_core.config import Rule, RunConfig
 from fer_core.dataset.table import FeatureTable
 from fer_core.evaluation.calibration import Reliability, calibrated_apart, reliability
+from fer_core.evaluation.frame_budget import frame_budget
 from fer_core.evaluation.gate import OutOfFoldRecord
 from fer_core.evaluation.lockbox import Opening
 from fer_core.evaluation.metrics import Evaluation, clip_verdicts, evaluate
@@ -23,7 +24,7 @@ from fer_core.features.store import FeatureStore
 from fer_core.features.torch_backbone import one_network, tuned
 from fer_core.models.base import Fitted
 from fer_core.models.bundle import ModelBundle, subject_digest, training_subjects, write_bundle
-from fer_core.models.record import ModelFacts
+from fer_core.models.record import FrameBudget, ModelFacts
 from fer_core.models.temperature import fit_temperature
 from fer_core.preprocess.clip_rows import ClipRow
 from fer_core.runtime import describe_environment
@@ -43,6 +44,7 @@ class OutOfFold:
         temperatures: rule -> temperature of its clip scores.
         before: reliability of the uncalibrated clip scores by mean scores.
         after: reliability of these scores, each calibrated on clips of other subjects.
+        budget: the frame budget of the frame scores by mean scores; None: all frames are needed.
     """
 
     evaluations: Mapping[Rule, Evaluation]
@@ -50,6 +52,7 @@ class OutOfFold:
     temperatures: Mapping[Rule, float]
     before: Reliability
     after: Reliability
+    budget: FrameBudget | None
 
 
 @dataclass(frozen=True)
@@ -85,7 +88,8 @@ def evaluate_out_of_fold(table: FeatureTable, trial_folder: Path) -> OutOfFold:
         if rule == CLIP_RULE:
             own, calibrated = verdicts, calibrated_apart(shares, table.labels, table.subjects)
             before, after = reliability(shares, table.labels), reliability(calibrated, table.labels)
-    return OutOfFold(evaluations, own, temperatures, before, after)
+    budget = frame_budget(scores, table.offsets, CLIP_RULE)
+    return OutOfFold(evaluations, own, temperatures, before, after, budget)
 
 
 def make_candidate(
@@ -154,6 +158,7 @@ def refit_model(
         model=trial.train.model,
         classes=table.classes,
         preprocess=cfg.preprocess,
+        budget=judged.budget if fitted.classifier.scores_frames else None,
         rule=CLIP_RULE,
         temperatures=dict(judged.temperatures),
         abstain_below=cfg.score.abstain_below,

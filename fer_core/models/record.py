@@ -50,6 +50,20 @@ class BackboneRecord(Settings):
         )
 
 
+class FrameBudget(Settings):
+    """The fewest frames of a clip whose verdicts agree with those of all frames; see `evaluation.frame_budget`."""
+
+    frames: int = Field(ge=1, description="Frames of a clip's second half, evenly spaced")
+    agreement: Score = Field(description="Share of the clips with the same verdict, out of fold")
+    clips: int = Field(ge=1, description="Number of clips")
+
+    @property
+    def words(self) -> str:
+        """The budget and its agreement, for people."""
+        same = f"{100 * self.agreement:.1f} % of {self.clips} verdicts out of fold are those of all frames"
+        return f"{self.frames} frames of a clip; {same}"
+
+
 class ModelFacts(Settings):
     """Everything about a model except its tensors: how to preprocess and score clips, and its training data.
 
@@ -57,6 +71,7 @@ class ModelFacts(Settings):
         model: name of the model, as in its training settings.
         classes: labels, in the order of the scores' columns.
         preprocess: settings used in training; `max_frames` limits the frames of a clip.
+        budget: frames of a clip that scoring reads; None: as many as `preprocess` selects.
         rule: how the frame scores of a clip are combined.
         temperatures: rule -> temperature of its clip scores, fitted on out-of-fold scores.
         abstain_below: the model abstains from clips whose calibrated confidence is below this value.
@@ -69,6 +84,7 @@ class ModelFacts(Settings):
     model: ModelName | Literal["adopted"] = "head"
     classes: Classes = SIX
     preprocess: PreprocessConfig
+    budget: FrameBudget | None = None
     rule: Rule = "mean_scores"
     temperatures: dict[Rule, Temperature] = Field(default_factory=dict)
     abstain_below: float = Field(0.0, ge=0, lt=1)

@@ -42,10 +42,20 @@ def select(n_frames: int, apex: int | None, cfg: PreprocessConfig, fps: float = 
     if cfg.frames_per_s and fps > cfg.frames_per_s:
         back = np.floor(np.arange(0, len(frames), fps / cfg.frames_per_s)).astype(np.int64)
         frames = frames[::-1][back][::-1]
-    if cfg.max_frames and len(frames) > cfg.max_frames:
-        if cfg.selection == "all":
-            back = np.rint(np.linspace(0, len(frames) - 1, cfg.max_frames))
-        else:
-            back = np.floor(np.arange(cfg.max_frames) * (len(frames) / cfg.max_frames))
-        frames = frames[::-1][back.astype(np.int64)][::-1]
-    return frames
+    return frames[spread(len(frames), cfg.max_frames, both_ends=cfg.selection == "all")] if cfg.max_frames else frames
+
+
+def spread(n: int, most: int, *, both_ends: bool = False) -> np.ndarray:
+    """Return at most `most` evenly spaced indices of n frames, ascending, with the last frame.
+
+    Args:
+        both_ends: also with the first frame.
+
+    Example:
+        >>> spread(8, 4).tolist(), spread(8, 4, both_ends=True).tolist(), spread(3, 4).tolist()
+        ([1, 3, 5, 7], [0, 3, 5, 7], [0, 1, 2])
+    """
+    if n <= most:
+        return np.arange(n)
+    back = np.rint(np.linspace(0, n - 1, most)) if both_ends else np.floor(np.arange(most) * (n / most))
+    return n - 1 - back.astype(np.int64)[::-1]

@@ -27,6 +27,7 @@ from fer_core.features.inputs import ClipInputs
 from fer_core.features.neutral_reference import NEUTRAL, neutral_reference
 from fer_core.features.store import FeatureStore
 from fer_core.models.bundle import ModelBundle, was_trained_on
+from fer_core.models.record import ModelFacts
 from fer_core.models.svm import SupportVectorsClassifier
 from fer_core.models.verdict import apply_temperature, judge
 from fer_core.preprocess.arrays import FramesInMemory
@@ -99,7 +100,7 @@ class ClipScorer:
         self.abstain_below = max(cfg.abstain_below, facts.abstain_below, least_confidence(len(facts.classes)))
         measures_motion = of_course(bundle.classifier.descriptors)
         self.needs_course = measures_motion or bundle.classifier.reads_neutral
-        self.preprocess = _overridden(facts.preprocess, cfg)
+        self.preprocess = self._selected = _overridden(facts, cfg)  # the frames of a clip's own verdict
         self.windows, self.video, self.everyone = cfg.windows, cfg.video, cfg.faces == "all"
         if self.takes_all:
             self.preprocess = _whole(self.preprocess, cfg)
@@ -110,7 +111,6 @@ class ClipScorer:
         # starting a child process takes longer than most clips
         self.warm = warm or WarmChildren(self.limits, ready=ready)
         self._features = None if store_root is None or self.takes_all else FeatureStore(store_root)
-        self._selected = _overridden(facts.preprocess, cfg)  # the frames of a clip's own verdict
 
     def seen_in_training(self, clip: Clip) -> bool | None:
         """True if the model was trained on the clip's subject; None if the subject is unknown."""
@@ -478,9 +478,10 @@ def _check_choices(bundle: ModelBundle, cfg: ScoreConfig) -> None:
         )
 
 
-def _overridden(preprocess: PreprocessConfig, cfg: ScoreConfig) -> PreprocessConfig:
-    """Return the model's preprocessing settings, with the changes that `cfg` requests."""
-    changes: dict[str, Any] = {}
+def _overridden(facts: ModelFacts, cfg: ScoreConfig) -> PreprocessConfig:
+    """Return the model's preprocessing settings within its frame budget, with the changes that `cfg` requests."""
+    preprocess = facts.preprocess
+    changes: dict[str, Any] = {"max_frames": facts.budget.frames} if facts.budget else {}
     if cfg.face_mode != "auto":
         changes["face"] = preprocess.face.model_copy(update={"mode": cfg.face_mode})
     if cfg.max_frames >= 0:

@@ -76,7 +76,7 @@ class EmotionModel(PythonModel):
             model_input: rows with `path`, a video file or frame folder, or `video`, the bytes of a video file. If
                 FERFLOW_SCORE_ROOT names a folder, paths are relative to it and must not lead out of it. A server
                 without this variable reads no paths.
-            params: `max_frames`: most frames of a clip to read; 0: every selected one, -1: as many as in training.
+            params: `max_frames`: most frames of a clip to read; 0: every selected one, -1: the version's budget.
                 `rule`: how frames are joined, `auto` or one of `majority_vote`, `mean_scores`, `log_mean_scores`.
                 `device`: `cpu`, `cuda`, `mps`, or `auto`, the one that the model was loaded on.
         Raises:

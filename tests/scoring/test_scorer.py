@@ -11,6 +11,7 @@ from fer_core.clips.clip import Clip, clip_digest
 from fer_core.config import ScoreConfig
 from fer_core.errors import ClipError, ClipStatus
 from fer_core.models.fc_head import frame_scores
+from fer_core.models.record import FrameBudget
 from fer_core.models.verdict import apply_temperature, clip_scores, judge
 from fer_core.preprocess.pipeline import preprocess
 from fer_core.scoring.inputs import collect
@@ -153,6 +154,12 @@ def test_all_frames_are_read_where_that_is_asked_for(bundle, scorer, videos, goo
     assert (long.n_selected, scorer.score(videos / "half.mp4").n_selected) == (8, 6)
     assert np.array_equal(all_frames.score(videos / "good.mp4").frame_scores, good.frame_scores)  # has no more than 6
     assert all_frames.key("ab") != scorer.key("ab")
+
+
+def test_a_version_reads_its_frame_budget_unless_told_otherwise(videos, tmp_path):
+    sealed = small_bundle(tmp_path / "model", budget=FrameBudget(frames=4, agreement=0.99, clips=100))
+    read = {most: ClipScorer(sealed, ScoreConfig(max_frames=most), limits=LIMITS) for most in (-1, 0, 5)}
+    assert {most: own.score(videos / "half.mp4").n_selected for most, own in read.items()} == {-1: 4, 0: 8, 5: 5}
 
 
 def test_clip_after_clip_is_decoded_by_the_same_warm_process(bundle, videos):
