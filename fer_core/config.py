@@ -573,6 +573,14 @@ class PromoteConfig(Settings):
         description="Also require a higher mean recall than that of the newest adopted version, on the same clips; "
         "false: only warn",
     )
+    approval: bool = Field(
+        False,
+        description="A person approves or refuses a version that passes, with name and reason: on the page of the flow "
+        "run, or on the terminal",
+    )
+    approval_timeout_s: float = Field(
+        3600.0, ge=1, le=7 * 86400, description="Time in seconds that a flow run waits for the answer"
+    )
     force: bool = Field(False, description="Promote although the gate is not passed; this is recorded")
 
 

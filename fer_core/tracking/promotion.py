@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from fer_core.errors import RegistryError
+from fer_core.tracking.approval import Approval, record_answer
 from fer_core.tracking.connection import Tracking, mlflow_errors
 from fer_core.tracking.registry import (
     CHALLENGER,
@@ -30,12 +31,15 @@ log = logging.getLogger(__name__)
 LOCK_S = 120  # seconds after which the lock of a killed promotion is ignored; a promotion takes a few seconds
 
 
-def promote(tracking: Tracking, version: int, *, replacing: int | None, note: str = "") -> None:
+def promote(
+    tracking: Tracking, version: int, *, replacing: int | None, note: str = "", approval: Approval | None = None
+) -> None:
     """Make a version the champion, after its files were loaded and checked.
 
     Args:
         replacing: the champion that the gate compared the version with; None: there was none.
         note: decision of the gate, saved as a tag.
+        approval: answer of the person who approved it, saved as tags; None: nobody was asked.
     Raises:
         RegistryError: the files are not the registered ones, another promotion is running, or the champion is not
             `replacing` any more.
@@ -53,7 +57,10 @@ def promote(tracking: Tracking, version: int, *, replacing: int | None, note: st
         if now == version:
             return
         with mlflow_errors(f"promoting version {version}", RegistryError):
-            decision = note[:4900] or "promoted"
+            decision = note[:4200] or "promoted"
+            if approval:
+                record_answer(tracking, version, approval, decision)
+                decision = f"{decision}\n\n{approval.sentence}"
             client.set_model_version_tag(name, str(version), "promotion", decision)
             card = registered_version(tracking, version).description or ""
             client.update_model_version(name, str(version), with_gate(card, decision))

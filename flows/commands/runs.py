@@ -22,6 +22,7 @@ from flows.commands.session import BAD_ROWS, FAILED, FollowLinks, RunManifest, S
 from flows.support import reads
 
 if TYPE_CHECKING:
+    from fer_core.config import RunConfig
     from fer_core.scoring.batch import Batch
 from flows.commands.run_flow import _tell, backbone_checked, dataset_checked, detector_checked, run_flow, settled
 
@@ -190,9 +191,24 @@ def adopt(
 def promote(
     session: Session,
     version: Annotated[int, typer.Option(min=0, help="Version of the registered model; 0: the newest.")] = 0,
+    yes_by: Annotated[str, typer.Option("--yes-by", metavar="NAME", help="The person who approves it.")] = "",
+    reason: Annotated[str, typer.Option("--reason", metavar="TEXT", help="Why, with --yes-by.")] = "",
 ) -> dict[str, Any]:
-    """Check a version by the gate and make it champion if it passes."""
+    """Check a version by the gate and make it champion if it passes; with promote.approval, if a person approves."""
+    from flows.commands.approve import asker
+    from flows.support.approval import answered_by
+
     config = settled(session)
+    if yes_by or reason:
+        asked = config.promote.model_copy(update={"approval": True})
+        config = config.model_copy(update={"promote": asked})
+    if config.promote.approval:
+        with answered_by(asker(session, yes_by, reason)):
+            return _promote(session, config, version)
+    return _promote(session, config, version)
+
+
+def _promote(session: Session, config: RunConfig, version: int) -> dict[str, Any]:
     if os.environ.get("PREFECT_API_URL"):
         result = run_flow(session, "flows.promote", "promote_flow", config, version=version)
     else:  # a server of its own would take longer than the decision, which is kept with the version
@@ -202,10 +218,12 @@ def promote(
         session.note(f"Workspace {config.workspace}; versions are in {where_runs_go(session.config)}")
         result = promote_if_passed(config, version, show=lambda decision: None)
         _tell(session, "promote", result)
-    if not result["passed"] and result["champion"] != result["version"]:
-        session.err.print(f"Version {result['version']} is not promoted; improve it, or add --set promote.force=true")
+    done = result["champion"] == result["version"]
+    if not done:
+        remedy = "" if result["passed"] else "; improve it, or add --set promote.force=true"
+        session.err.print(f"Version {result['version']} is not promoted{remedy}")
         session.exit_code = FAILED
-    session.next("verdicts on your videos" if result["passed"] else "what there is", *_after_gate(result["passed"]))
+    session.next("verdicts on your videos" if done else "what there is", *_after_gate(done))
     return result
 
 

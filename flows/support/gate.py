@@ -9,6 +9,7 @@ from typing import Any
 from fer_core.config import PromoteConfig, RunConfig
 from fer_core.errors import RegistryError
 from fer_core.evaluation.gate import Adopted, GateVerdict, beside_adopted, gate
+from fer_core.tracking.approval import Approval, record_answer
 from fer_core.tracking.connection import Tracking, connect
 from fer_core.tracking.evaluated import least_stays
 from fer_core.tracking.promotion import promote
@@ -20,6 +21,7 @@ from fer_core.tracking.registry import (
     version_to_promote,
 )
 from fer_core.workspace import Workspace
+from flows.support.approval import ask
 
 log = logging.getLogger("fer_core.gate")  # below `fer_core`, whose messages Prefect shows
 
@@ -27,12 +29,14 @@ log = logging.getLogger("fer_core.gate")  # below `fer_core`, whose messages Pre
 def promote_if_passed(config: RunConfig, version: int, show: Callable[[str], None]) -> dict[str, Any]:
     """Make a version champion if it passes the gate; otherwise report the failed checks and change nothing.
 
+    With `promote.approval`, a person is asked before.
+
     Args:
         config: settings from `settle`; `promote` holds the gate's floors and ceilings.
         version: of the registered model; 0: the newest candidate.
         show: called with the decision in Markdown.
     Raises:
-        RegistryError: there is nothing to judge the version by, or promoting it fails.
+        RegistryError: there is nothing to judge the version by, nobody answers, or promoting it fails.
     """
     tracking = connect(config.tracking, Workspace.open(config.workspace).root)
     version = version or version_to_promote(tracking)
@@ -61,16 +65,44 @@ def promote_if_passed(config: RunConfig, version: int, show: Callable[[str], Non
             verdict = beside_adopted(verdict, record, network, config.promote)
     forced = config.promote.force and not verdict.passed
     markdown = verdict.to_markdown() + ("\nPromoted all the same: `promote.force` was set.\n" if forced else "")
+    answer = None
+    if config.promote.approval and (verdict.passed or forced):
+        after = f" after version {champion}" if champion else ""
+        question = f"# Is version {version} to be champion{after}?\n\n{markdown}"
+        answer = ask(question, config.promote.approval_timeout_s)
+        if not answer.approved:
+            return _refused(tracking, version, champion, verdict, answer, markdown, show)
+    approved = f"\n\n{answer.sentence}" if answer else ""
     following = "flow `score`" if verdict.passed or forced else "another candidate, by flow `train`"
-    show(f"# Version {version}\n\n{markdown}\n\nNext: {following}.\n")
+    show(f"# Version {version}\n\n{markdown}{approved}\n\nNext: {following}.\n")
     told = {"reason": verdict.reason, "untrained": verdict.untrained, "warning": verdict.warning}
     if verdict.warning:
         log.warning("%s", verdict.warning)
     if not verdict.passed and not forced:
         log.warning("version %d does not pass the gate: %s", version, verdict.reason)
         return {"version": version, "champion": champion, "previous": None, "passed": False, **told}
-    promote(tracking, version, replacing=champion, note=markdown)
+    promote(tracking, version, replacing=champion, note=markdown, approval=answer)
+    told |= {"approved_by": answer.by} if answer else {}
     return {"version": version, "champion": version, "previous": champion, "passed": verdict.passed, **told}
+
+
+def _refused(
+    tracking: Tracking,
+    version: int,
+    champion: int | None,
+    verdict: GateVerdict,
+    answer: Approval,
+    markdown: str,
+    show: Callable[[str], None],
+) -> dict[str, Any]:
+    """Record a refusal, and return the result of the promotion."""
+    record_answer(tracking, version, answer, markdown)
+    show(f"# Version {version}\n\n{markdown}\n\n{answer.sentence}\n\nNext: another candidate, by flow `train`.\n")
+    log.warning("version %d: %s", version, answer.sentence)
+    return {
+        "version": version, "champion": champion, "previous": None, "passed": verdict.passed, "refused_by": answer.by,
+        "reason": answer.sentence,
+    }  # fmt: skip
 
 
 _UNJUDGED = (
@@ -85,4 +117,5 @@ def _adopted(tracking: Tracking, version: int) -> bool:
 
 def _floors(cfg: PromoteConfig) -> bool:
     """Return True if the settings require a check that needs measurements."""
-    return cfg.model_copy(update={"force": False, "beat_adopted": False}) != PromoteConfig()
+    others = {"force", "beat_adopted", "approval", "approval_timeout_s"}
+    return cfg.model_dump(exclude=others) != PromoteConfig().model_dump(exclude=others)
