@@ -551,6 +551,11 @@ class TrackingConfig(Settings):
         "true emotion; at most 3, each at least 0.5 and below 1; empty: no sets",
     )
     upload_faces: bool = Field(False, description="Upload pictures of faces even if a database's licence forbids it")
+    offline: bool = Field(
+        False,
+        description="Keep runs and new models in the workspace, without asking the MLflow server; 'ferflow sync' sends "
+        "them later. Only for what needs no registered model: search, train, compare, adopt",
+    )
 
 
 class PromoteConfig(Settings):

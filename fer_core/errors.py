@@ -9,6 +9,7 @@ FerError
 ├── TrainingError    a fit cannot start or has diverged
 ├── StoreError       the workspace or its stores cannot be read or written
 ├── TrackingError    the MLflow server does not answer or refuses a request
+│   └── TrackingAway it does not answer, or cannot reach its database
 └── RegistryError    a model version is missing, incomplete or altered
 """
 
@@ -87,6 +88,10 @@ class StoreError(FerError):
 
 
 class TrackingError(FerError):
+    pass
+
+
+class TrackingAway(TrackingError):
     pass
 
 

@@ -22,7 +22,7 @@ from fer_core.tracking.confidence import log_confidence
 from fer_core.tracking.connection import connect
 from fer_core.tracking.drift_reference import log_reference
 from fer_core.tracking.names import run_name
-from fer_core.tracking.registry import register
+from fer_core.tracking.registry import register, version_title
 from fer_core.tracking.run import start_run
 from fer_core.workspace import Workspace
 from flows.support.environment import settle
@@ -104,7 +104,12 @@ def _summary(
 ) -> str:
     """Return the card of the adopted model in Markdown: what it is, where it is from, and how well it does."""
     against = "read against the person's own neutral face" if relative == "neutral" else "read as they are"
-    lines = [f"## Adopted: version {version}", "", f"The classifier of {networks}, {against}; nothing was trained.", ""]
+    lines = [
+        f"## Adopted: {version_title(version)}",
+        "",
+        f"The classifier of {networks}, {against}; nothing was trained.",
+        "",
+    ]
     lines += [*(f"- {network.origin}" for network in bundle.record.backbones), "", " ".join(USE_STATEMENT), ""]
     if evaluated is None:
         lines.append(f"It is **{NOT_CALIBRATED}**.")

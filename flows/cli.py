@@ -28,6 +28,7 @@ from flows.commands import (
     runs,
     servers,
     store,
+    sync,
     watch,
     weights,
 )  # fmt: skip
@@ -61,7 +62,7 @@ data_app = typer.Typer(help="Clips: find, merge, split, compare, draw, forget.",
 
 for function in (
     runs.demo, doctor.doctor, config.config, runs.preprocess, runs.search, runs.train, runs.adopt,
-    runs.promote, runs.rollback, runs.score, watch.watch, diff.diff, runs.evaluate, compare.compare,
+    runs.promote, runs.rollback, sync.sync, runs.score, watch.watch, diff.diff, runs.evaluate, compare.compare,
     reproduce.reproduce, reproduce.cross_database, servers.up, servers.status, store.store,
 ):  # fmt: skip
     app.command()(function)

@@ -12,6 +12,7 @@ from fer_core.clips.cells import markdown_text
 from fer_core.clips.synthetic import synthesize
 from fer_core.config import RunConfig
 from fer_core.dataset.load import load_dataset
+from fer_core.errors import TrackingError
 from fer_core.models.registry import requirements_of
 from fer_core.workspace import Workspace
 from flows.preprocess import preprocess_flow
@@ -49,6 +50,8 @@ def end_to_end_flow(subjects: int = 24, config: RunConfig = RunConfig()) -> dict
     clips = preprocess_flow(config=config)
     found = search_flow(config=config)
     made = train_flow(trial=found["trial"], config=config)
+    if not made["version"]:
+        raise TrackingError("MLflow does not answer any more; run 'ferflow sync' when it does, then 'ferflow promote'")
     promoted = promote_flow(version=made["version"], config=config)
     scored: dict[str, Any] = {}
     if promoted["champion"]:

@@ -27,7 +27,7 @@ from fer_core.reports.plots import confusion_figure, curves_figure, figure_png
 from fer_core.tracking.confidence import Confidence, log_confidence
 from fer_core.tracking.drift_reference import log_reference
 from fer_core.tracking.names import run_name, setting_title
-from fer_core.tracking.registry import register
+from fer_core.tracking.registry import register, version_title
 from fer_core.tracking.run import Run, connect, start_run
 from fer_core.tracking.trial import PICTURED, log_verdicts, tracked_trial
 from fer_core.workspace import Workspace
@@ -182,7 +182,7 @@ def _confidence_text(confidence: Confidence) -> str:
 def _summary(candidate: Candidate, confidence: Confidence, version: int, config: RunConfig) -> str:
     """Return a summary of the candidate in Markdown."""
     facts = candidate.bundle.facts
-    lines = [f"## Candidate: version {version}", ""]
+    lines = [f"## Candidate: {version_title(version)}", ""]
     if facts.synthetic:
         lines += ["**Trained on synthetic faces: these numbers say nothing about people.**", ""]
     if warning := candidate.out_of_fold.evaluations[CLIP_RULE].chance_warning():

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from filelock import FileLock
@@ -18,8 +18,9 @@ from pydantic import ValidationError
 
 from fer_core.config import TrackingConfig
 from fer_core.databases import check_database, wait_for_restarts, with_driver
-from fer_core.errors import ConfigError, FerError, TrackingError
+from fer_core.errors import ConfigError, FerError, TrackingAway, TrackingError
 from fer_core.tracking.relocation import ARTIFACTS, check_in_place
+from fer_core.tracking.unsent import Unsent
 from fer_core.tracking.views import EXPERIMENT_TAGS
 
 if TYPE_CHECKING:
@@ -63,9 +64,24 @@ class Tracking:
         """Return `uri` without user and password."""
         return without_secrets(self.uri)
 
+    @property
+    def is_remote(self) -> bool:
+        """Return True if MLflow can go away while the workspace stays: a server, or PostgreSQL."""
+        return not self.uri.startswith("sqlite")
+
+    @property
+    def offline(self) -> bool:
+        """Return True if nothing is sent to MLflow now; see `TrackingConfig.offline`."""
+        return self.cfg.offline and self.is_remote
+
+    @property
+    def unsent(self) -> Unsent:
+        """Return the runs that wait in the workspace."""
+        return Unsent(self.workspace)
+
     def run_url(self, run_id: str) -> str:
-        """Return the URL of a run's page; '' without a server."""
-        return self._page(f"/runs/{run_id}?{WORKFLOW}")
+        """Return the URL of a run's page; '' without a server, or while the run waits to be sent."""
+        return "" if self.unsent.of(run_id).exists() else self._page(f"/runs/{run_id}?{WORKFLOW}")
 
     def view_url(self, view: str) -> str:
         """Return the URL of a saved view of the experiment (`tracking.views`); '' without a server."""
@@ -77,7 +93,7 @@ class Tracking:
         return f"{without_secrets(self.uri.rstrip('/'))}{page}" if _is_server(self.uri) else ""
 
     def _page(self, page: str) -> str:
-        if not _is_server(self.uri):
+        if self.offline or not _is_server(self.uri):
             return ""
         return f"{without_secrets(self.uri.rstrip('/'))}/#/experiments/{self.experiment_id}{page}"
 
@@ -98,31 +114,67 @@ def of_environment(cfg: TrackingConfig) -> TrackingConfig:
         raise ConfigError(f"${TRACKING_URI} cannot be used: {reason}") from exc
 
 
+def check_tracking(cfg: TrackingConfig, workspace: Path) -> None:
+    """Check within seconds that MLflow answers, without importing it; with `offline`, check only its address.
+
+    Raises:
+        TrackingError: it does not answer, or its address is not accepted.
+    """
+    uri = _address(cfg, workspace)
+    if cfg.offline:
+        return
+    if _is_server(uri):
+        _probe(uri)
+    elif uri.startswith("postgresql"):
+        check_database(uri, "tracking.uri", TrackingError)
+
+
+def _address(cfg: TrackingConfig, workspace: Path) -> str:
+    uri = f"sqlite:///{workspace / 'mlflow.db'}" if cfg.uri == "auto" else with_driver(cfg.uri)
+    if urlsplit(uri).scheme.partition("+")[0] not in ("http", "https", "sqlite", "postgresql"):
+        raise TrackingError(
+            f"tracking.uri '{without_secrets(uri)}' is of no kind known here; use http(s)://…, postgresql+psycopg://…, "
+            "sqlite:///… or 'auto'"
+        )
+    return uri
+
+
+class _NotAsked:
+    """Stands for MLflow's client while runs are kept in the workspace."""
+
+    def __init__(self, uri: str) -> None:
+        self._uri = uri
+
+    def __getattr__(self, name: str) -> Any:
+        raise TrackingError(
+            f"MLflow at {self._uri} is not asked, because tracking.offline is set, and this needs what it holds; "
+            "leave out --offline (tracking.offline)"
+        )
+
+
 def connect(cfg: TrackingConfig, workspace: Path) -> Tracking:
     """Return a checked connection to MLflow.
 
     The experiment is created if it does not exist. Runs in it whose process has died are ended. `uri: auto` is SQLite
     in the workspace (`mlflow.db`, artifacts beside it), the same files that `ferflow up` serves.
 
+    With `offline`, MLflow is not asked for anything.
+
     Raises:
         TrackingError: the server does not answer (after seconds) or refuses the request, a name or the URI is not
             accepted, or the workspace was moved and not relocated.
     """
     check_name(cfg.experiment, "experiment")
-    uri = f"sqlite:///{workspace / 'mlflow.db'}" if cfg.uri == "auto" else with_driver(cfg.uri)
-    scheme = urlsplit(uri).scheme.partition("+")[0]
-    if scheme not in ("http", "https", "sqlite", "postgresql"):
-        raise TrackingError(
-            f"tracking.uri '{without_secrets(uri)}' is of no kind known here; use http(s)://…, postgresql+psycopg://…, "
-            "sqlite:///… or 'auto'"
-        )
+    uri = _address(cfg, workspace)
+    if cfg.offline and not uri.startswith("sqlite"):
+        return Tracking(_NotAsked(without_secrets(uri)), uri, "", cfg, workspace)  # type: ignore[arg-type]
     for name, value in {**_PATIENCE, **_SILENCE}.items():
         os.environ.setdefault(name, value)
     from fer_core.tracking.running import end_dead_runs  # imports MLflow, so the variables must be set before
 
     if _is_server(uri):
         _probe(uri)
-    elif scheme == "postgresql":
+    elif uri.startswith("postgresql"):
         # each pooled connection would fail once after a restart of the database
         os.environ.setdefault("MLFLOW_SQLALCHEMYSTORE_POOLCLASS", "NullPool")
         _reach(uri)
@@ -205,7 +257,10 @@ def without_secrets(text: str) -> str:
 
 @contextlib.contextmanager
 def mlflow_errors(where: str, error: type[FerError] = TrackingError) -> Iterator[None]:
-    """Raise errors of MLflow and its database again as an `error` of one sentence that begins with `where`."""
+    """Raise errors of MLflow and its database again as an `error` of one sentence that begins with `where`.
+
+    A TrackingError is a TrackingAway if MLflow did not answer.
+    """
     from mlflow.exceptions import MlflowException
     from requests import RequestException
     from sqlalchemy.exc import SQLAlchemyError
@@ -215,7 +270,29 @@ def mlflow_errors(where: str, error: type[FerError] = TrackingError) -> Iterator
     except (MlflowException, RequestException, SQLAlchemyError, OSError) as exc:
         lines = [line for line in str(exc).strip().splitlines() if not line.startswith("(raised as a result of")]
         reason = (lines or [type(exc).__name__])[0][:300]
+        if error is TrackingError and _is_away(exc):
+            error = TrackingAway
         raise error(f"{where}: {reason}") from exc
+
+
+def _is_away(exc: BaseException | None) -> bool:
+    """True if MLflow or its database did not answer or is broken, rather than that it refused the request."""
+    from mlflow.exceptions import MlflowException, RestException
+    from requests import ConnectionError as Refused
+    from requests import HTTPError, Timeout
+    from sqlalchemy.exc import OperationalError
+
+    while exc is not None:
+        if isinstance(exc, (Refused, Timeout, OperationalError)):
+            return True
+        if isinstance(exc, HTTPError) and exc.response is not None and exc.response.status_code >= 500:
+            return True
+        if isinstance(exc, RestException) and exc.get_http_status_code() >= 500:
+            return True
+        if isinstance(exc, MlflowException) and "failed with error code 5" in str(exc):
+            return True
+        exc = exc.__cause__ or exc.__context__
+    return False
 
 
 def _is_server(uri: str) -> bool:
@@ -226,7 +303,10 @@ def _probe(uri: str) -> None:
     import requests
 
     shown = without_secrets(uri)
-    remedy = "start it ('ferflow up'), or set tracking.uri to 'auto' to record in the workspace"
+    remedy = (
+        "start it ('ferflow up'), set tracking.uri to 'auto' to record in the workspace, or add --offline (search, "
+        "train) to keep the runs and send them later with 'ferflow sync'"
+    )
     try:
         status = requests.get(f"{uri.rstrip('/')}/health", timeout=PROBE_S, allow_redirects=False).status_code
     except requests.RequestException as exc:

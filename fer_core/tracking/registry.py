@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import shutil
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fer_core.errors import DataError, RegistryError
+from fer_core.errors import DataError, RegistryError, TrackingAway
 from fer_core.evaluation.gate import OutOfFoldRecord
 from fer_core.models.bundle import FILES, ModelBundle, bundle_digest, read_bundle
 from fer_core.reports.page import USE_STATEMENT
@@ -23,6 +24,7 @@ from fer_core.tracking.connection import Tracking, mlflow_errors
 from fer_core.tracking.packing import pack
 from fer_core.tracking.parity import prove_parity
 from fer_core.tracking.run import Run
+from fer_core.tracking.sending import must_wait, went_away
 from fer_core.tracking.version_card import version_card
 from fer_core.tracking.version_files import downloaded_files
 
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+UNREGISTERED = 0  # number of a version that waits in the workspace
 CHAMPION, PREVIOUS, CHALLENGER = "champion", "previous", "challenger"
 STANDING = "out_of_fold.json"
 ANSWERS = ("mean_recall", "accuracy", "weakest_recall", "recall/", "test/", "calibration/", "ms_per_clip", "parameters")
@@ -54,27 +57,58 @@ def register(
 ) -> int:
     """Register a model as a new version with alias `challenger`, after checking its scores in a new process.
 
+    Where MLflow does not answer, the files stay in the workspace, and `tracking.sync` registers them.
+
     Args:
         bundle: the model.
         folder: folder of its two files.
         run_id: the run that made it.
         record: its out-of-fold record, which the gate compares; it is logged to the run.
     Returns:
-        The number of the version.
+        The number of the version; UNREGISTERED while the model waits.
     Raises:
         RegistryError: the files changed, or a fresh process gives other scores.
         TrackingError: MLflow refuses.
     """
-    name, client = tracking.cfg.model, tracking.client
     read_bundle(folder, bundle.hashes)
+    if record is not None:
+        Run(tracking, run_id).log_json(record.to_json(), STANDING)
+    if not must_wait(tracking, run_id):
+        try:
+            return register_now(tracking, bundle, folder, run_id)
+        except TrackingAway as exc:
+            went_away(tracking, exc)
+    waits = {"folder": os.path.relpath(folder, tracking.workspace), "hashes": dict(bundle.hashes)}
+    tracking.unsent.of(run_id).add({"register": {**waits, "model": tracking.cfg.model}})
+    return UNREGISTERED
+
+
+def version_title(version: int) -> str:
+    """Return `version 3`, or that the model is not registered yet."""
+    return f"version {version}" if version else "not registered yet ('ferflow sync' registers it)"
+
+
+def register_now(tracking: Tracking, bundle: ModelBundle, folder: Path, run_id: str) -> int:
+    """Register a model; see `register`. A model that this run has registered already is not registered twice.
+
+    Raises:
+        RegistryError: a fresh process gives other scores.
+        TrackingError: MLflow does not answer or refuses.
+    """
+    name, client = tracking.cfg.model, tracking.client
+    with mlflow_errors(f"versions of '{name}'"):
+        made_before = client.search_model_versions(f"name='{name}' and run_id='{run_id}'")
+    for version in made_before:
+        if version.tags.get("model_digest") == bundle.digest:
+            with mlflow_errors(f"registering '{name}'"):
+                client.set_registered_model_alias(name, CHALLENGER, version.version)
+            return int(version.version)
     facts = bundle.facts
     with tempfile.TemporaryDirectory(prefix="ferflow-register-") as temporary:
         packed = pack(folder, bundle, Path(temporary) / "model", name)
         worst = prove_parity(packed, bundle)
         for compiled in list(packed.rglob("__pycache__")):  # left by the proof; bytecode names this machine's paths
             shutil.rmtree(compiled)
-        if record is not None:
-            Run(tracking, run_id).log_json(record.to_json(), STANDING)
         tags = {f"{_HASH}{file}": digest for file, digest in bundle.hashes.items()}
         tags |= {
             "model_digest": bundle.digest,

@@ -7,6 +7,7 @@ keep their own times, so MLflow stores each once.
 
 from __future__ import annotations
 
+import io
 import json
 import logging
 import re
@@ -22,12 +23,15 @@ import yaml
 from pydantic import BaseModel
 
 from fer_core.config import Rule
-from fer_core.errors import TrackingError
+from fer_core.errors import TrackingAway, TrackingError
 from fer_core.evaluation.metrics import Evaluation
 from fer_core.runtime import describe_environment, git_commit
 from fer_core.store import write_atomic
 from fer_core.tracking.connection import Tracking, check_name, connect, mlflow_errors, without_secrets
+from fer_core.tracking.grid_image import grid_images
 from fer_core.tracking.names import evaluation_metrics, rule_prefix, shown_settings
+from fer_core.tracking.sending import TOKEN, must_wait, went_away, write
+from fer_core.tracking.unsent import Request
 from fer_core.tracking.views import NOTE, trials_view
 
 if TYPE_CHECKING:
@@ -46,7 +50,6 @@ CURVES = ("loss", "train_accuracy", "validation_loss", "validation_accuracy")
 _PARAM_LIMIT = 6000  # MLflow truncates longer values without an error
 _TAG_LIMIT = 5000
 _DIGEST_LIMIT = 36
-_TOKEN = "ferflow.token"  # tag
 
 Status = Literal["FINISHED", "FAILED", "KILLED"]
 
@@ -54,19 +57,32 @@ Status = Literal["FINISHED", "FAILED", "KILLED"]
 def start_run(tracking: Tracking, name: str, *, parent: str = "", tags: Mapping[str, str] | None = None) -> Run:
     """Start a run, as a child of `parent` if given, and tag it with commit, versions and this process.
 
+    Where MLflow does not answer, the run waits in the workspace under its token; see `tracking.sending`.
+
     Raises:
         TrackingError: the name is not accepted, MLflow refuses the request, or it returns an invalid run id.
     """
     check_name(name, "run")
     described = {f"env.{key}": value for key, value in describe_environment().items()}
     described |= {"mlflow.source.name": "ferflow", "mlflow.source.git.commit": git_commit()}
-    with mlflow_errors(f"starting run '{name}'"):
-        every = {**described, **_owned(parent), **(tags or {})}
-        every = {k: v[:_TAG_LIMIT] for k, v in every.items() if v}
-        run_id = str(tracking.client.create_run(tracking.experiment_id, run_name=name, tags=every).info.run_id)
-    if not re.fullmatch("[0-9a-f]{32}", run_id):  # file names contain it
-        raise TrackingError(f"MLflow named run '{name}' {run_id[:60]!r}; a run id is 32 hex digits. Check tracking.uri")
-    return Run(tracking, run_id)
+    every = {TOKEN: secrets.token_hex(16), **described, **_owned(parent), **(tags or {})}
+    every = {k: v[:_TAG_LIMIT] for k, v in every.items() if v}
+    at_ms = int(time.time() * 1000)
+    if not must_wait(tracking, parent):
+        try:
+            with mlflow_errors(f"starting run '{name}'"):
+                made = tracking.client.create_run(tracking.experiment_id, start_time=at_ms, run_name=name, tags=every)
+            run_id = str(made.info.run_id)
+            if not re.fullmatch("[0-9a-f]{32}", run_id):  # file names contain it
+                raise TrackingError(
+                    f"MLflow named run '{name}' {run_id[:60]!r}; a run id is 32 hex digits. Check tracking.uri"
+                )
+            return Run(tracking, run_id)
+        except TrackingAway as exc:
+            went_away(tracking, exc)
+    new = {"name": name, "experiment": tracking.cfg.experiment, "tags": every, "at_ms": at_ms}
+    tracking.unsent.of(every[TOKEN]).add({"run": new})
+    return Run(tracking, every[TOKEN])
 
 
 def continue_run(
@@ -86,17 +102,25 @@ def continue_run(
     Raises:
         TrackingError: the name is not accepted, or MLflow refuses the request.
     """
-    if found := find_run(tracking, note):
+    token = _token(note)
+    waits = bool(token) and must_wait(tracking, token)
+    try:
+        found = token if waits and tracking.unsent.of(token).exists() else "" if waits else find_run(tracking, note)
+    except TrackingAway as exc:
+        went_away(tracking, exc)
+        found, waits = "", True
+    if found:
         run = Run(tracking, found)
         run.set_tags(_owned(parent))
-        with mlflow_errors(f"run {found}"):
-            tracking.client.update_run(found, status="RUNNING")
+        run.write({"running": True})
         return run
-    if note.is_file():
+    if note.is_file() and not waits:
         log.warning("'%s' has no run at %s any more; a new one is begun", name, tracking.shown_uri)
-    token = secrets.token_hex(16)
-    write_atomic(note, token.encode())
-    return start_run(tracking, name, parent=parent, tags={**(tags or {}), _TOKEN: token})
+        token = ""
+    if not token:  # else MLflow may have the run, which is looked for when the requests are sent
+        token = secrets.token_hex(16)
+        write_atomic(note, token.encode())
+    return start_run(tracking, name, parent=parent, tags={**(tags or {}), TOKEN: token})
 
 
 def find_run(tracking: Tracking, note: Path) -> str:
@@ -105,12 +129,22 @@ def find_run(tracking: Tracking, note: Path) -> str:
     Raises:
         TrackingError: MLflow refuses the request.
     """
-    token = note.read_text(errors="replace") if note.is_file() else ""
-    if not re.fullmatch("[0-9a-f]{32}", token):
+    token = _token(note)
+    if not token:
         return ""
     with mlflow_errors("looking for a run"):
-        found = tracking.client.search_runs([tracking.experiment_id], f"tags.`{_TOKEN}` = '{token}'", max_results=1)
+        return run_of_token(tracking, token)
+
+
+def run_of_token(tracking: Tracking, token: str) -> str:
+    """Return the id of the run with a token; '' if MLflow has none."""
+    found = tracking.client.search_runs([tracking.experiment_id], f"tags.`{TOKEN}` = '{token}'", max_results=1)
     return str(found[0].info.run_id) if found else ""
+
+
+def _token(note: Path) -> str:
+    token = note.read_text(errors="replace") if note.is_file() else ""
+    return token if re.fullmatch("[0-9a-f]{32}", token) else ""
 
 
 def _owned(parent: str) -> dict[str, str]:
@@ -149,15 +183,17 @@ class Run:
         except TrackingError as refused:
             log.warning("%s", refused)
 
+    def write(self, request: Request, content: bytes = b"") -> None:
+        """Send a request for this run; see `sending.write`."""
+        write(self.tracking, self.id, request, content)
+
     def finish(self, status: Status = "FINISHED") -> None:
         """End the run with `status`."""
-        with mlflow_errors(f"ending run {self.id}"):
-            self.tracking.client.set_terminated(self.id, status=status)
+        self.write({"status": status, "at_ms": int(time.time() * 1000)})
 
     def rename(self, name: str) -> None:
         """Change the name of the run."""
-        with mlflow_errors(f"run {self.id}"):
-            self.tracking.client.update_run(self.id, name=check_name(name, "run"))
+        self.write({"name": check_name(name, "run")})
 
     def describe(self, markdown: str) -> None:
         """Show Markdown at the head of the run's page."""
@@ -170,10 +206,9 @@ class Run:
             name: name of the view in MLflow's menu.
             searched: names of the parameters that differ between the children.
         """
-        view, tag, value = trials_view(self.id, name, searched)
-        with mlflow_errors(f"view of run {self.id}"):
-            self.tracking.client.set_experiment_tag(self.tracking.experiment_id, tag, value)
-        return self.tracking.view_url(view)
+        self.write({"view": [name, list(searched)]})
+        waits = self.tracking.unsent.of(self.id).exists()
+        return "" if waits else self.tracking.view_url(trials_view(self.id, name, searched)[0])
 
     def log_config(self, config: BaseModel, shown: Mapping[str, Any] | None = None) -> None:
         """Log what a reader needs of the settings as parameters, and all of them as `config.yaml`, without passwords.
@@ -184,25 +219,14 @@ class Run:
         Args:
             shown: the parameters, if they are not those of `names.shown_settings`.
         """
-        from mlflow.entities import Param
-
         data = _redacted(config.model_dump(mode="json"))
         chosen = shown_settings(config) if shown is None else {key: str(value) for key, value in shown.items()}
-        settings = {key: str(_redacted(value))[:_PARAM_LIMIT] for key, value in chosen.items()}
-        with mlflow_errors(f"run {self.id}"):
-            before = self.tracking.client.get_run(self.id).data
-            params = [Param(key, value) for key, value in settings.items() if key not in before.params]
-            self.tracking.client.log_batch(self.id, params=params)
-        self.set_tags({k: v for k, v in settings.items() if before.params.get(k, v) != v or k in before.tags})
-        with mlflow_errors(f"run {self.id}"):
-            self.tracking.client.log_text(self.id, yaml.safe_dump(data, sort_keys=False), "config.yaml")
+        self.write({"settings": {key: str(_redacted(value))[:_PARAM_LIMIT] for key, value in chosen.items()}})
+        self.log_text(yaml.safe_dump(data, sort_keys=False), "config.yaml")
 
     def set_tags(self, tags: Mapping[str, str]) -> None:
         """Set tags; a tag that exists gets the new value."""
-        from mlflow.entities import RunTag
-
-        with mlflow_errors(f"run {self.id}"):
-            self.tracking.client.log_batch(self.id, tags=[RunTag(k, v[:_TAG_LIMIT]) for k, v in tags.items()])
+        self.write({"tags": {key: value[:_TAG_LIMIT] for key, value in tags.items()}})
 
     def log_data(
         self, name: str, fingerprint: str, *, synthetic: bool, source: str = "", context: str = "train"
@@ -216,13 +240,9 @@ class Run:
             source: path or URL of the manifest, for information.
             context: use of the data, such as `train`.
         """
-        from mlflow.entities import Dataset, DatasetInput, InputTag
-
         where = json.dumps({"uri": without_secrets(source)})
-        dataset = Dataset(name=name, digest=fingerprint[:_DIGEST_LIMIT], source_type="local", source=where)
-        entry = DatasetInput(dataset, tags=[InputTag("mlflow.data.context", context)])
-        with mlflow_errors(f"run {self.id}"):
-            self.tracking.client.log_inputs(self.id, datasets=[entry])
+        entry = {"name": name, "digest": fingerprint[:_DIGEST_LIMIT], "source": where, "context": context}
+        self.write({"dataset": entry})
         self.set_tags({"data_fingerprint": fingerprint, "synthetic": str(synthetic).lower()})
 
     def log_metrics(self, metrics: Mapping[str, float], *, step: int = 0, at_ms: int = 0) -> None:
@@ -232,13 +252,8 @@ class Run:
             step: step of all numbers.
             at_ms: time stamp in milliseconds, 0 for now; numbers sent again with the same time are stored once.
         """
-        from mlflow.entities import Metric
-
         at = at_ms or int(time.time() * 1000)
-        with mlflow_errors(f"run {self.id}"):
-            self.tracking.client.log_batch(
-                self.id, metrics=[Metric(k, float(v), at, step) for k, v in metrics.items() if v == v]
-            )
+        self.write({"metrics": [[k, float(v), at, step] for k, v in metrics.items() if v == v]})
 
     def log_history(self, history: History, prefix: str = "") -> None:
         """Log loss and accuracies of every epoch; see `log_epochs`."""
@@ -250,16 +265,13 @@ class Run:
         Args:
             prefix: prefix of every name, such as `fold0/`.
         """
-        from mlflow.entities import Metric
-
-        metrics = [
-            Metric(f"{prefix}{name}", value, epoch.ended_at, epoch.number)
+        rows = [
+            [f"{prefix}{name}", float(value), epoch.ended_at, epoch.number]
             for epoch in epochs
             for name in CURVES
             if (value := getattr(epoch, name)) == value
         ]
-        with mlflow_errors(f"run {self.id}"):
-            self.tracking.client.log_batch(self.id, metrics=metrics)
+        self.write({"metrics": rows})
 
     def log_evaluation(self, evaluation: Evaluation, prefix: str = "", *, classes: bool = True, at_ms: int = 0) -> None:
         """Log mean recall and accuracy with the ends of their intervals, and the recall of every class.
@@ -298,8 +310,9 @@ class Run:
         from fer_core.reports.confusion_thumb import confusion_thumb
 
         self.log_json(evaluation.to_json(), f"figures/{CONFUSION}.json")
-        with mlflow_errors(f"run {self.id}"):
-            self.tracking.client.log_image(self.id, confusion_thumb(evaluation), key=CONFUSION, step=0)
+        for path, content in grid_images(confusion_thumb(evaluation), CONFUSION).items():
+            self.write({"artifact": path}, content)
+        self.set_tags({"mlflow.loggedImages": "True"})
 
     def log_verdicts(
         self, clips: Sequence[str], labels: np.ndarray, verdicts: np.ndarray, scores: np.ndarray, classes: Classes
@@ -321,8 +334,9 @@ class Run:
 
     def log_figure(self, figure: Figure, path: str) -> None:
         """Log a figure as .png or .svg. Figures with faces need `log_faces`."""
-        with mlflow_errors(f"run {self.id}"):
-            self.tracking.client.log_figure(self.id, figure, path)
+        content = io.BytesIO()
+        figure.savefig(content, format=path.rpartition(".")[2])
+        self.write({"artifact": path}, content.getvalue())
 
     def log_faces(self, figure: Figure, path: str, *, redistribute: bool) -> bool:
         """Log a figure that shows faces, if their databases or `tracking.upload_faces` allow it.
@@ -345,8 +359,7 @@ class Run:
 
     def log_text(self, text: str, path: str) -> None:
         """Log a text artifact (Markdown, HTML, YAML)."""
-        with mlflow_errors(f"run {self.id}"):
-            self.tracking.client.log_text(self.id, text, path)
+        self.write({"artifact": path}, text.encode())
 
 
 def _redacted(value: Any) -> Any:

@@ -11,7 +11,7 @@ import typer
 from fer_core.errors import ConfigError
 from fer_core.model_names import compared_names
 from flows.commands.run_flow import backbone_checked, dataset_checked, run_flow, settled
-from flows.commands.session import Session, command
+from flows.commands.session import Offline, Session, command
 from flows.support import reads
 
 
@@ -40,6 +40,7 @@ def compare(
         bool,
         typer.Option(help="Also show the fetched face networks as published, without training."),
     ] = True,
+    offline: Offline = False,
 ) -> dict[str, Any]:
     """Compare models on the training subjects. Each clip is predicted out of fold. Writes a table and a figure."""
     from fer_core.dataset.load import labelled_clips
@@ -49,7 +50,7 @@ def compare(
     if len(lists) > 1:
         raise ConfigError(f"name one manifest, not {', '.join(map(str, lists))}; 'ferflow data merge' joins them")
     models = [word for word in models or [] if not word.lower().endswith(".csv")]
-    config = settled(session, manifest=lists[0] if lists else None)
+    config = settled(session, manifest=lists[0] if lists else None, offline=offline)
     chosen = models_of(models or compared_names(), config.train)  # refuse an unknown name before anything is done
     if external:
         labelled_clips(external, None)  # a file that cannot be read is refused first

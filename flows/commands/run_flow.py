@@ -23,17 +23,30 @@ if TYPE_CHECKING:
 FULL = 2**20  # free bytes of a disk that is as good as full: databases grow by pages, tensors by megabytes
 
 
-def settled(session: Session, follow_links: bool = False, manifest: Path | None = None) -> RunConfig:
+def settled(
+    session: Session, follow_links: bool = False, manifest: Path | None = None, *, offline: bool = False,
+    tracked: bool = True,
+) -> RunConfig:  # fmt: skip
     """The settings of a run here: workspace and tracking resolved, Prefect pointed at them.
 
     Args:
         manifest: manifest named on the command line; None: that of the settings.
+        offline: whether runs are kept in the workspace, as with `tracking.offline`.
+        tracked: whether the command needs MLflow, which must then answer.
     Raises:
         ConfigError: `--set manifest=` names another one too.
+        TrackingError: MLflow does not answer.
     """
+    from fer_core.tracking.connection import check_tracking
     from flows.support.environment import prepare
 
-    return prepare(session.with_manifest(manifest, follow_links))
+    config = session.with_manifest(manifest, follow_links)
+    if offline:
+        config = config.model_copy(update={"tracking": config.tracking.model_copy(update={"offline": True})})
+    config = prepare(config)
+    if tracked:
+        check_tracking(config.tracking, Path(config.workspace))
+    return config
 
 
 def dataset_checked(config: RunConfig, folded: bool = False, complete: bool = False) -> Manifest:
@@ -63,6 +76,7 @@ def backbone_checked(config: RunConfig, wanted: FeatureRequirements) -> None:
 
 def run_flow(session: Session, module: str, flow: str, config: RunConfig, **arguments: Any) -> dict[str, Any]:
     """Run a flow in this process, on a running server or a temporary one, and tell its result."""
+    from flows.commands.sync import send_kept
     from flows.support.environment import check_prefect, where_runs_go
     from flows.support.progress import watched_by
     from flows.support.temporary import temporary_server
@@ -78,6 +92,7 @@ def run_flow(session: Session, module: str, flow: str, config: RunConfig, **argu
         with session.bars() as move, watched_by(move):
             result: dict[str, Any] = run(config=config, **arguments)
     _tell(session, flow.removesuffix("_flow").replace("_", "-"), result)
+    send_kept(session, config)
     return result
 
 

@@ -11,6 +11,7 @@ import shlex
 import shutil
 import sys
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -18,7 +19,7 @@ import typer
 
 from fer_core.errors import ConfigError, RegistryError
 from fer_core.model_names import FACE_NETWORKS, MODEL_NAMES
-from flows.commands.session import BAD_ROWS, FAILED, FollowLinks, RunManifest, Session, command
+from flows.commands.session import BAD_ROWS, FAILED, FollowLinks, Offline, RunManifest, Session, command
 from flows.support import reads
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ def preprocess(
 
     if frames_table:
         check_table_path(frames_table)
-    config = settled(session, follow_links, manifest)
+    config = settled(session, follow_links, manifest, tracked=False)
     dataset_checked(config)
     table = str(frames_table.expanduser().absolute()) if frames_table else ""
     result = run_flow(session, "flows.preprocess", "preprocess_flow", config, frames_table=table)
@@ -100,7 +101,7 @@ def card(
 
 
 @command(reads=reads.FITS)
-def search(session: Session, manifest: RunManifest = None) -> dict[str, Any]:
+def search(session: Session, manifest: RunManifest = None, offline: Offline = False) -> dict[str, Any]:
     """Search the best settings by cross-validation grouped by subject. Every trial is an MLflow run."""
     from fer_core.experiments.search.storage import check_storage
     from fer_core.models.registry import requirements_of
@@ -109,7 +110,7 @@ def search(session: Session, manifest: RunManifest = None) -> dict[str, Any]:
     from flows.support.prepare import backbones_for
 
     check_storage(session.config.search.storage)
-    config = settled(session, manifest=manifest)
+    config = settled(session, manifest=manifest, offline=offline)
     check_local(config, "a search")
     dataset_checked(config, folded=True)
     wanted = requirements_of(config.train, config.search)
@@ -133,6 +134,7 @@ def train(
             show_default=False,
         ),
     ] = "",
+    offline: Offline = False,
 ) -> dict[str, Any]:
     """Cross-validate one model, fit it on all training subjects, and register it as a candidate."""
     from fer_core.config import load_config
@@ -146,7 +148,7 @@ def train(
     if model:  # a file may be of another model, but a flag given beside this one is meant for it
         own = [item for item in session.overrides if item.strip().startswith(("train.", "train="))]
         load_config(None, [*own, f"train.model={model}"])
-    config = settled(session, manifest=manifest)
+    config = settled(session, manifest=manifest, offline=offline)
     train = config.train
     if trial:
         train, backbone = complete_result(Path(trial)).train, read_spec(Path(trial)).backbone
@@ -156,8 +158,16 @@ def train(
     dataset_checked(config, folded=not trial)
     backbone_checked(config, requirements_of(train))
     result = run_flow(session, "flows.train", "train_flow", config, trial=trial, model=model or None)
-    session.next("the gate, which makes it the champion if it passes", "promote")
+    after_training(session, result)
     return result
+
+
+def after_training(session: Session, result: Mapping[str, Any]) -> None:
+    """Say what follows a new version, or a model that waits to be registered."""
+    if result["version"]:
+        session.next("the gate, which makes it the champion if it passes", "promote")
+    else:
+        session.next("the model's registration, once MLflow answers", "sync")
 
 
 @command(reads=reads.ADOPT)
@@ -173,17 +183,18 @@ def adopt(
     relative: Annotated[
         str, typer.Option(help="neutral: subtract the person's neutral face; none: do not.")
     ] = "neutral",
+    offline: Offline = False,
 ) -> dict[str, Any]:
     """Register pretrained emotion networks without training; evaluate and calibrate them if the manifest has labels."""
     from fer_core.experiments.adoption import adopted_backbone
 
     if relative not in ("none", "neutral"):
         raise ConfigError(f"--relative is none or neutral; got '{relative}'")
-    config = settled(session, manifest=manifest)
+    config = settled(session, manifest=manifest, offline=offline)
     detector_checked(config)
     adopted_backbone(networks, config.backbone.onnx)  # missing weights come to light before a server starts
     result = run_flow(session, "flows.adopt", "adopt_flow", config, networks=networks, relative=relative)
-    session.next("the gate, which makes it the champion if it passes", "promote")
+    after_training(session, result)
     return result
 
 

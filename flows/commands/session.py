@@ -56,6 +56,9 @@ RunManifest = Annotated[
         show_default=False,
     ),
 ]
+Offline = Annotated[
+    bool, typer.Option("--offline", help="Keep runs in the workspace until 'ferflow sync'; the server is not asked.")
+]
 FollowLinks = Annotated[bool, typer.Option("--follow-links", help="Follow symbolic links inside folders.")]
 
 

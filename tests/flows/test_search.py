@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.proxy import relayed
+
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
 
 SETTINGS = (
@@ -117,3 +119,36 @@ def test_a_search_on_postgresql_outlives_a_restart_and_shows_no_password(ferflow
     password = os.environ["PGPASSWORD"]
     assert not any(password in text for text in (out, err, *listed))
     assert not any(password.encode() in content for content in made), "Prefect's parameters are in its database there"
+
+
+def test_fault_92_a_search_and_a_training_without_the_server_are_sent_by_sync(ferflow, manifest, tmp_path, mlflow_url):
+    """Offline, with the trials in their own processes: afterwards MLflow has the runs, and the model is a version."""
+    from mlflow import MlflowClient
+
+    with relayed(mlflow_url) as relay:
+        relay.down()
+        own = (f"tracking.uri={relay.url}", "tracking.experiment=sent later", "tracking.model=sent-later")
+        refused = subprocess.run(
+            search_of(ferflow, manifest, tmp_path, *own), capture_output=True, text=True, check=False, timeout=60
+        )
+        assert refused.returncode == 1 and "does not answer" in json.loads(refused.stdout)["error"]
+        command = [*search_of(ferflow, manifest, tmp_path, *own), "--offline"]
+        searched = subprocess.run(command, capture_output=True, text=True, check=False, timeout=900)
+        assert searched.returncode == 0, searched.stderr
+        command[1:2] = ["train", "--trial", json.loads(searched.stdout)["trial"]]
+        trained = subprocess.run(command, capture_output=True, text=True, check=False, timeout=900)
+        assert trained.returncode == 0, trained.stderr
+        assert json.loads(trained.stdout)["version"] == 0
+        assert not (tmp_path / "mlflow.db").exists()
+        relay.up()
+        sync = [ferflow, "sync", "--json", "--workspace", str(tmp_path)]
+        sync += [word for setting in own for word in ("--set", setting)]
+        sent = subprocess.run(sync, capture_output=True, text=True, check=False, timeout=300)
+        assert sent.returncode == 0, sent.stderr
+        assert json.loads(sent.stdout)["versions"] == [1]
+        client = MlflowClient(relay.url)
+        runs = client.search_runs([client.get_experiment_by_name("sent later").experiment_id])
+        assert len(runs) == 6 and all(run.info.status in ("FINISHED", "KILLED") for run in runs)
+        [study] = [run.info.run_id for run in runs if run.data.tags["kind"] == "search"]
+        trials = [run for run in runs if run.data.tags["kind"] == "trial"]
+        assert [run.data.tags["mlflow.parentRunId"] for run in trials] == [study] * 4
