@@ -27,7 +27,7 @@ from fer_core.experiments.search.trial import (
     run_trial,
 )
 from fer_core.store import write_atomic
-from fer_core.tracking.live import live_curves
+from fer_core.tracking.live import first_times, live_curves, timed
 from fer_core.tracking.names import run_name, setting_title, shown_settings
 from fer_core.tracking.run import Run, Status, Tracking, connect, continue_run, find_run
 
@@ -89,8 +89,9 @@ def send_trial(tracking: Tracking, folder: Path, parent: str = "") -> bool:
     run.log_config(result.train, shown_settings(result.train, spec.searched))
     run.set_tags({key: value for key, value in _tags(spec, result, folder).items() if value})
     if result.state != "failed":
+        times = first_times(folder)
         for fold, history in enumerate(histories(folder)):
-            run.log_history(history, prefix=f"fold{fold}/")
+            run.log_epochs(timed(history.epochs, fold, times), prefix=f"fold{fold}/")
         numbers = {"seconds": result.seconds, "ms_per_clip": result.ms_per_clip, "parameters": float(result.n_weights)}
         if result.state == "complete":
             numbers |= _ranking(folder).metrics()

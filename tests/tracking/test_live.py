@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 
 from fer_core.tracking import live
-from fer_core.tracking.live import live_curves
+from fer_core.tracking.live import first_times, live_curves, timed
 from fer_core.tracking.run import start_run
 from fer_core.training.history import History
 from tests.evaluation.drawn import history
@@ -40,3 +41,22 @@ def test_a_fit_goes_on_when_mlflow_refuses(tracking, tmp_path, monkeypatch, capl
             time.sleep(0.05)
     with live_curves(None, tmp_path) as curves:
         assert curves is None
+
+
+def test_epochs_that_a_killed_trial_repeats_keep_the_times_at_which_they_first_ended(tracking, tmp_path, monkeypatch):
+    """After a kill the fit goes on from its last checkpoint; MLflow has the epochs after it already."""
+    monkeypatch.setattr(live, "EVERY_S", 0.05)
+    epochs = history().epochs
+    later = [replace(epoch, ended_at=epoch.ended_at + 60_000) for epoch in epochs]
+    with start_run(tracking, "training") as run:
+        for told in (epochs[:3], later[1:]):
+            with live_curves(run, tmp_path) as curves:
+                for epoch in told:
+                    curves.add(0, epoch)
+                curves.send()
+            with (tmp_path / "epoch-times.txt").open("a") as file:
+                file.write("\n0 9")  # half a line, as a kill may leave it
+        run.log_epochs(timed(later, 0, first_times(tmp_path)), "fold0/")
+    points = tracking.client.get_metric_history(run.id, "fold0/loss")
+    times = [epoch.ended_at for epoch in (*epochs[:3], *later[3:])]
+    assert sorted((p.step, p.timestamp) for p in points) == list(enumerate(times, 1))

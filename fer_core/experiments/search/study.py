@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import logging
 import math
+import os
+import socket
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
@@ -79,14 +81,17 @@ class Study:
         Raises:
             StoreError: another process is searching this study.
         """
-        lock = FileLock(self.folder / "lock", timeout=0, is_singleton=True)
+        lock, holder = FileLock(self.folder / "lock", timeout=0, is_singleton=True), self.folder / "holder"
         try:
             lock.acquire()
         except Timeout as exc:
+            who = holder.read_text(errors="replace")[:200] if holder.is_file() else "another process"
             raise StoreError(
-                f"study {self.name} is being searched by another process; wait for it, or stop it, and run again"
+                f"study {self.name} is being searched by {who}; wait for it, or stop it, and run again"
             ) from exc
         try:
+            since = time.strftime("%Y-%m-%d %H:%M")
+            write_atomic(holder, f"process {os.getpid()} on {socket.gethostname()} since {since}".encode())
             yield
         finally:
             lock.release()

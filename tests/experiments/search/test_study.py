@@ -261,7 +261,11 @@ def test_two_searches_of_one_study_do_not_run_at_once(tmp_path, table):
     study = open_study(tmp_path, table, SPACE, BASE)
     with study.held(), study.held():
         pass
-    with FileLock(study.folder / "lock"), pytest.raises(StoreError, match="searched by another process"):
+    assert (study.folder / "holder").read_text().startswith(f"process {os.getpid()} on ")
+    with (
+        FileLock(study.folder / "lock"),
+        pytest.raises(StoreError, match=f"searched by process {os.getpid()} on .* since"),
+    ):
         search(study, table, table_path(tmp_path, table), SPACE, BASE, InProcess())
 
 
