@@ -103,6 +103,8 @@ def card(
 @command(reads=reads.FITS)
 def search(session: Session, manifest: RunManifest = None, offline: Offline = False) -> dict[str, Any]:
     """Search the best settings by cross-validation grouped by subject. Every trial is an MLflow run."""
+    config = settled(session, manifest=manifest, offline=offline)  # refuses a server that is away, before any import
+
     from fer_core.experiments.search.storage import check_storage
     from fer_core.models.registry import requirements_of
     from fer_core.preprocess.weights_file import check_weights
@@ -110,7 +112,6 @@ def search(session: Session, manifest: RunManifest = None, offline: Offline = Fa
     from flows.support.prepare import backbones_for
 
     check_storage(session.config.search.storage)
-    config = settled(session, manifest=manifest, offline=offline)
     check_local(config, "a search")
     dataset_checked(config, folded=True)
     wanted = requirements_of(config.train, config.search)
@@ -138,8 +139,6 @@ def train(
 ) -> dict[str, Any]:
     """Cross-validate one model, fit it on all training subjects, and register it as a candidate."""
     from fer_core.config import load_config
-    from fer_core.experiments.search.trial import complete_result, read_spec
-    from fer_core.models.registry import requirements_of
 
     if trial and model:
         raise ConfigError("a trial has its model; name a trial or a model, not both")
@@ -149,6 +148,10 @@ def train(
         own = [item for item in session.overrides if item.strip().startswith(("train.", "train="))]
         load_config(None, [*own, f"train.model={model}"])
     config = settled(session, manifest=manifest, offline=offline)
+
+    from fer_core.experiments.search.trial import complete_result, read_spec
+    from fer_core.models.registry import requirements_of
+
     train = config.train
     if trial:
         train, backbone = complete_result(Path(trial)).train, read_spec(Path(trial)).backbone
