@@ -28,7 +28,7 @@ from fer_core.config_errors import explain
 from fer_core.databases import Address
 from fer_core.emotions import NAMED, SEVEN, Classes, checked_classes
 from fer_core.errors import ConfigError
-from fer_core.model_names import BACKBONE_NAMES, FACE_NETWORKS, FC_HEAD_MODELS, MODEL_NAMES
+from fer_core.model_names import AVERAGE, BACKBONE_NAMES, FACE_NETWORKS, FC_HEAD_MODELS, MODEL_NAMES
 from fer_core.published import ATTENTION, ATTENTION_BATCHES
 
 PRESETS = {path.stem: path for path in sorted((Path(__file__).parent / "presets").glob("*.yaml"))}
@@ -40,18 +40,20 @@ class Settings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
-def _one_of(names: Sequence[str]) -> Callable[[str], str]:
-    """Return a check that a string is in `names`, which is read at every check, so names can be added later."""
+def _one_of(names: Sequence[str], *others: str) -> Callable[[str], str]:
+    """Return a check that a string is in `names`, which is read at every check, so names can be added later, or one of
+    `others`."""
 
     def check(name: str) -> str:
-        if name not in names:
+        if name not in (*names, *others):
             raise ValueError(f"there is no {name[:60]!r}; there are {', '.join(names)}")
         return name
 
     return check
 
 
-ModelName = Annotated[str, AfterValidator(_one_of(MODEL_NAMES)), Field(json_schema_extra={"enum": [*MODEL_NAMES]})]
+_CHOICES = Field(json_schema_extra={"enum": [*MODEL_NAMES]})
+ModelName = Annotated[str, AfterValidator(_one_of(MODEL_NAMES)), _CHOICES]
 BackboneName = Annotated[
     str, AfterValidator(_one_of(BACKBONE_NAMES)), Field(json_schema_extra={"enum": [*BACKBONE_NAMES]})
 ]
@@ -328,7 +330,7 @@ def widths_name(widths: tuple[int, ...]) -> str:
 class TrainConfig(Settings):
     """Training of one model (§4.2, Table 4.1). Fields that are not given have the values of the model's recipe."""
 
-    model: ModelName = Field(
+    model: Annotated[str, AfterValidator(_one_of(MODEL_NAMES, AVERAGE)), _CHOICES] = Field(
         "head",
         description="Model: head (the thesis's FC layers over frames), or a model of whole clips. Each has its own "
         "recipe, the default values of the fields below. A field that the model does not use is an error",
@@ -373,6 +375,11 @@ class TrainConfig(Settings):
     augment: AugmentConfig = AugmentConfig()
     pretrained_fc: bool = Field(True, description="Start from the backbone's FC layers if the shapes are equal")
     seed: int = Field(0, ge=0, description="Seed of weights, order and dropout")
+    members: tuple[dict[str, Any], ...] = Field(
+        (),
+        max_length=20,
+        description="Settings of the averaged models; only in the trial that a search makes of its best",
+    )
     threads: int = Field(0, ge=0, description="torch threads; 0: one under 10 M head weights, else all cores")
     device: Device = Field("auto", description="auto: a GPU if there is one")
 
@@ -387,6 +394,13 @@ class TrainConfig(Settings):
 
     @model_validator(mode="after")
     def _contradictions(self) -> TrainConfig:
+        if (self.model == AVERAGE) != bool(self.members):
+            raise ValueError(
+                f"model '{AVERAGE}' and members belong together; train the trial that a search made of its best"
+            )
+        for member in self.members:
+            if TrainConfig.model_validate(member).transfer != "frozen":
+                raise ValueError("the members of an average share one frozen backbone; transfer must be frozen")
         if self.nesterov and self.momentum == 0:
             raise ValueError("nesterov needs momentum > 0; got momentum=0")
         if self.relative == "neutral" and not self.compares:
@@ -449,7 +463,9 @@ class TrainConfig(Settings):
 def _read_by(model: str) -> tuple[str, ...]:
     """Return the fields that a model uses."""
     if model in FC_HEAD_MODELS:
-        return tuple(TrainConfig.model_fields)
+        return tuple(name for name in TrainConfig.model_fields if name != "members")
+    if model == AVERAGE:
+        return ("model", "members", "inner_share", "seed", "threads", "device")
     if model not in RECIPES:
         return SHARED_FIELDS
     return (

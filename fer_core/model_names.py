@@ -14,6 +14,7 @@ MODEL_NAMES = [
 BACKBONE_NAMES = [
     "efficientnet-lite0", "vgg16", "alexnet", "googlenet", "resnet18", "resnet50", "fer2013", "face-api", "onnx",
 ]  # fmt: skip
+AVERAGE = "average"  # the best trials of a search, averaged; made by `search`, fitted by `train --trial`
 FACE_NETWORKS = ("fer2013", "face-api")  # backbones with published weights and classes of their own
 FC_HEAD_MODELS = ("head", "appearance-displacement", "appearance-landmarks")  # FC layers over frames are in them
 HEAD_RULES = ("head-mean", "head-vote", "head-log-mean")  # the head under each rule

@@ -17,6 +17,7 @@ from fer_core.clips.cells import markdown_text
 from fer_core.config import RECIPES, RunConfig
 from fer_core.evaluation.abstention import RANKING_COLUMNS
 from fer_core.evaluation.metrics import Evaluation
+from fer_core.experiments.search.average import average_finalists
 from fer_core.experiments.search.choice import Choice, choose, finalists
 from fer_core.experiments.search.estimate import estimate_seconds
 from fer_core.experiments.search.processes import trial_processes
@@ -94,15 +95,16 @@ def search_flow(config: RunConfig = RunConfig()) -> dict[str, Any]:  # noqa: B00
             repeated = repeat_trials(last, config.search.repeats, executor, on_repeat=again)
         for _, folder in trials:
             send_trial(tracking, folder, run.id)
-        choice = choose(trials, table, config.search, repeated)
+        averaged = average_finalists(last, repeated, table)
+        choice = choose(trials, table, config.search, repeated, averaged)
         _show(run, study, trials, choice, url, table.synthetic)
     return {
         "study": study.name,
         "trials": len(trials),
         "best": choice.best.number,
-        "chosen": choice.selected.number,
+        "chosen": choice.selected.title,
         "choice": choice.reason,
-        "trial": str(study.trial_folder(choice.selected.number)),
+        "trial": str(choice.folder),
         "mean_recall": choice.selected.evaluations["mean_scores"]["mean_recall"],
         "ranking": choice.rankings[choice.selected.number].columns(),
         "page": str(study.folder / PAGE),
@@ -170,7 +172,7 @@ def _show(
     page = search_page(study.name, rows, figures, choice, synthetic=synthetic)
     write_atomic(study.folder / PAGE, page.encode())
     markdown = f"## {markdown_text(study.name)}\n\n{markdown_text(choice.reason)}.\n"
-    folder = markdown_text(str(study.trial_folder(choice.selected.number)))
+    folder = markdown_text(str(choice.folder))
     markdown += f"\nNext: flow `train` with the trial {folder} makes a candidate of this setting.\n"
     show_table("trials", rows, "Trials, out-of-fold mean recall by mean scores")
     show_picture("trials-figure", figure_png(figures["history"]), "Mean recall of the trials")
@@ -186,7 +188,7 @@ def _show(
     run.log_evaluation(Evaluation.from_json(choice.selected.evaluations[OBJECTIVE]))
     chosen = {"ms_per_clip": choice.selected.ms_per_clip, "parameters": float(choice.selected.n_weights)}
     run.log_metrics({**chosen, "best_mean_recall": choice.best.value})
-    run.set_tags({"chosen_trial": str(choice.selected.number), "best_trial": str(choice.best.number)})
+    run.set_tags({"chosen_trial": choice.selected.title.removeprefix("trial "), "best_trial": str(choice.best.number)})
 
 
 def trial_row(result: TrialResult, choice: Choice) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from fer_core.features.backbone import Backbone
 from fer_core.features.descriptors.catalogue import DESCRIPTORS
 from fer_core.features.inputs import ClipInputs
 from fer_core.features.neutral_reference import NEUTRAL, neutral_reference
-from fer_core.models.base import ClipClassifier
+from fer_core.models.base import ClipClassifier, ClipModel
 from fer_core.preprocess.clip_rows import ClipRow, stored_faces
 from fer_core.preprocess.faces import Faces
 from fer_core.workspace import Workspace
@@ -61,8 +61,13 @@ def ms_per_clip(classifier: ClipClassifier, inputs: ClipInputs, clips: np.ndarra
     Inputs that are not in `latency` count as 0.
     """
     seconds = [_cpu_s(classifier.scores, inputs, np.array([clip])) for clip in clips[:_TIMED_CLIPS]]
-    read = [FEATURES] * classifier.reads_features + [NEUTRAL] * classifier.reads_neutral + list(classifier.descriptors)
-    return 1000 * float(np.median(seconds)) + sum(latency.get(name, 0.0) for name in read)
+    return 1000 * float(np.median(seconds)) + sum(latency.get(name, 0.0) for name in inputs_read(classifier))
+
+
+def inputs_read(of: ClipClassifier | ClipModel) -> list[str]:
+    """Return the names of the inputs that a classifier or model reads, as in `LatencyOf`."""
+    descriptors = (name if isinstance(name, str) else name.name for name in of.descriptors)
+    return [FEATURES] * of.reads_features + [NEUTRAL] * of.reads_neutral + list(descriptors)
 
 
 def _median_ms(rows: Sequence[ClipRow], workspace: Workspace, make: Callable[[Faces], np.ndarray]) -> float:

@@ -81,7 +81,7 @@ class ModelFacts(Settings):
         versions: versions of the packages that the model was trained with.
     """
 
-    model: ModelName | Literal["adopted"] = "head"
+    model: ModelName | Literal["adopted", "average"] = "head"
     classes: Classes = SIX
     preprocess: PreprocessConfig
     budget: FrameBudget | None = None

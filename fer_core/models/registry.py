@@ -6,7 +6,7 @@ To add a model, add a file to this folder, its name to `model_names.py`, and a l
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path
 
@@ -15,9 +15,10 @@ from fer_core.dataset.table import FeatureRequirements
 from fer_core.errors import ConfigError
 from fer_core.features.augment import views_of
 from fer_core.features.descriptors.catalogue import DISPLACEMENT, GRADIENTS, LANDMARKS, TEXTURE, TEXTURE_CHANGE
-from fer_core.model_names import FC_HEAD_MODELS, compared_names
+from fer_core.model_names import AVERAGE, FC_HEAD_MODELS, compared_names
 from fer_core.models.adopted import AdoptedClassifier  # noqa: F401  read from files, never fitted
 from fer_core.models.attention import Attention
+from fer_core.models.average import Average
 from fer_core.models.base import ClipModel
 from fer_core.models.c3d import C3D
 from fer_core.models.fc_head import FCHead, FCHeadRule
@@ -127,6 +128,10 @@ def model_of(train: TrainConfig, *, epochs: int = 0, fc: Path | None = None, blo
         epochs: maximum number of epochs of clip networks, also inside a fusion; 0: as in the settings.
         fc, block: files of the backbone's layers from which a head starts.
     """
+    if train.model == AVERAGE:
+        members = [model_of(TrainConfig.model_validate(m), fc=fc, block=block) for m in train.members]
+        named = (replace(member, name=f"{i}-{member.name}") for i, member in enumerate(members))
+        return Average(AVERAGE, "average of the best trials", tuple(named))
     if epochs and train.model in RECIPES:
         train = train.model_copy(update={"epochs": epochs})
     return MODELS[train.model](train, Start(fc, block))
@@ -168,6 +173,14 @@ def models_of(
 
 def requirements_of(train: TrainConfig, search: SearchConfig | None = None) -> FeatureRequirements:
     """Return the features that a fit with these settings reads; with `search`, those of every trial that it may run."""
+    if train.model == AVERAGE:
+        members = [requirements_of(TrainConfig.model_validate(member)) for member in train.members]
+        return FeatureRequirements(
+            plain=any(m.plain for m in members),
+            features=max((m.features for m in members), key=len),
+            descriptors=tuple(dict.fromkeys(name for m in members for name in m.descriptors)),
+            neutral=any(m.neutral for m in members),
+        )
     models = (train.model,) if search is None or not search.models else search.models
     transfers = {train.transfer} if search is None or not search.transfer else set(search.transfer)
     counts = (train.augment.views,) if search is None or not search.views else search.views

@@ -32,7 +32,8 @@ def trials_figure(trials: Sequence[TrialResult], choice: Choice) -> Figure:
     complete = [t for t in trials if t.state == "complete"]
     best = np.maximum.accumulate([t.value for t in complete])
     ax.step([t.number for t in complete], best, where="post", color="#30343b", lw=1, label="best so far")
-    ax.plot(choice.selected.number, choice.selected.value, "o", ms=13, mfc="none", mec="#D55E00", mew=2, label="chosen")
+    place = choice.selected.number if choice.selected.number >= 0 else len(trials)  # the average comes last
+    ax.plot(place, choice.selected.value, "o", ms=13, mfc="none", mec="#D55E00", mew=2, label="chosen")
     ax.set_xlabel("trial")
     ax.set_title("Out-of-fold mean recall, 95 % interval by subject", loc="left", fontsize=11, fontweight="bold")
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))

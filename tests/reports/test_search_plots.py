@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -53,7 +55,7 @@ def test_the_page_shows_every_plot_and_the_reason(drawn):
         if t is not best
     ]
     first = Compared(best, best.value, best.ms_per_clip, Difference(0.0, 0.0, 0.0, 0.0), SELECTED)
-    choice = Choice(best, best, (first, *compared), 3, "trial <b> is best", {})
+    choice = Choice(best, Path("trial"), best, (first, *compared), 3, "trial <b> is best", {})
     figures = search_figures(results, {t.result.number: t.params for t in drawn}, choice)
     assert list(figures) == ["history", "pareto", "slice", "importance", "parallel"]
     rows = [{"trial": t.number, "state": t.state} for t in results]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from fer_core.evaluation.abstention import Ranking, ranking
 from fer_core.evaluation.metrics import Difference, clip_verdicts, mean_recall, paired_difference
 from fer_core.experiments.search.trial import OBJECTIVE, TrialResult, out_of_fold_scores
 
+SELECTED, FINALIST = "selected", "a finalist, lower on average"
 Trials = Sequence[tuple[TrialResult, Path]]
 
 
@@ -39,21 +40,15 @@ class Compared:
 
     def row(self) -> dict[str, Any]:
         """Return the trial as a table row; differences in points."""
-        d = self.difference
         return {
-            "trial": self.trial.number,
+            "trial": self.trial.title.removeprefix("trial "),
             "model": self.trial.train.model,
             "backbone": self.trial.backbone,
             "mean recall (%)": f"{100 * self.value:.1f}",
-            "behind the selected one, 95 % interval (points)": ""
-            if self.reason == SELECTED
-            else f"{100 * d.value:+.1f} [{100 * d.low:+.1f}, {100 * d.high:+.1f}]",
+            "behind the selected one, 95 % interval": "" if self.reason == SELECTED else _points(self.difference),
             "CPU ms a clip": round(self.cost, 1),
             "why": self.reason,
         }
-
-
-SELECTED = "selected"
 
 
 @dataclass(frozen=True)
@@ -61,7 +56,8 @@ class Choice:
     """The selected trial, the best trial by its first value, and the reason for the selection.
 
     Args:
-        selected: the selected trial.
+        selected: the selected trial, or the average of the finalists.
+        folder: its folder.
         best: the trial with the highest value in the search.
         compared: the selected trial and those that were passed over, best first.
         cross_validations: number of cross-validations by which the finalists were compared.
@@ -70,6 +66,7 @@ class Choice:
     """
 
     selected: TrialResult
+    folder: Path
     best: TrialResult
     compared: tuple[Compared, ...]
     cross_validations: int
@@ -105,7 +102,11 @@ def finalists(trials: Trials, table: FeatureTable, cfg: SearchConfig) -> Trials:
 
 
 def choose(
-    trials: Trials, table: FeatureTable, cfg: SearchConfig, repeated: Mapping[int, Trials] | None = None
+    trials: Trials,
+    table: FeatureTable,
+    cfg: SearchConfig,
+    repeated: Mapping[int, Trials] | None = None,
+    averaged: Trials = (),
 ) -> Choice:
     """Select the finalist with the highest mean recall, averaged over its cross-validations; of equal
     ones the cheapest.
@@ -115,6 +116,8 @@ def choose(
         table: the table that the trials were run on.
         repeated: number of a finalist -> its cross-validations with other folds; see `repeat_trials`. None: the
             finalists are compared by their first cross-validation.
+        averaged: the average of the finalists, once for each cross-validation; see `average_finalists`. It is selected
+            if it is within the budget and the whole 95 % interval of its gain over the selected finalist is above 0.
     Raises:
         TrainingError: no trial is complete or within the budget, or every finalist diverged with other folds.
     """
@@ -133,30 +136,46 @@ def choose(
     values = {number: _value(found, table) for number, found in verdicts.items()}
     selected = min((r for r, _ in stable), key=lambda r: (-round(values[r.number], 9), costs[r.number], r.number))
     best = min((r for r, _ in complete), key=lambda r: (-r.value, r.number))
+    folders = {r.number: folder for r, folder in stable}
+    single, gain = selected, None
+    if len(averaged) == 1 + asked:
+        average, folder = averaged[0]
+        verdicts[average.number] = _verdicts([of for _, of in averaged], table)
+        values[average.number] = _value(verdicts[average.number], table)
+        costs[average.number], folders[average.number] = average.ms_per_clip, folder
+        gain = _difference(verdicts[average.number], verdicts[single.number], table)
+        if gain.low > 0 and (cfg.max_ms is None or average.ms_per_clip <= cfg.max_ms):
+            selected = average
     first = {r.number: _verdicts([folder], table) for r, folder in complete}
-    compared = []
+    reference = verdicts[selected.number]
+    compared = [
+        Compared(r, values[r.number], costs[r.number], _difference(reference, verdicts[r.number], table), FINALIST)
+        for r, _ in (*stable, *averaged[:1])
+        if r.number in verdicts
+    ]
     for result, _ in complete:
-        number = result.number
-        if number in verdicts:
-            difference = _difference(verdicts[selected.number], verdicts[number], table)
-            value, reason = values[number], SELECTED if number == selected.number else "a finalist, lower on average"
-        else:
-            difference, value = _difference(first[selected.number], first[number], table), result.value
-            if cfg.max_ms is not None and costs[number] > cfg.max_ms:
-                reason = f"above the budget of {cfg.max_ms:g} ms"
-            elif any(number == r.number for r, _ in last):
-                reason = "diverged with other folds"
-            elif difference.low > 0:
-                reason = "worse on the same people"
-            else:
-                reason = f"as good, but not among the best {cfg.finalists}"
-        compared.append(Compared(result, value, costs[number], difference, reason))
-    order = {SELECTED: 0, "a finalist, lower on average": 1}
-    compared.sort(key=lambda c: (order.get(c.reason, 2), -c.value, c.trial.number))
+        if result.number not in verdicts:
+            difference = _difference(first[single.number], first[result.number], table)
+            reason = _passed_over(result, difference, costs[result.number], last, cfg)
+            compared.append(Compared(result, result.value, costs[result.number], difference, reason))
+    compared.sort(key=lambda c: (c.trial.number != selected.number, c.reason != FINALIST, -c.value, c.trial.number))
+    compared[0] = replace(compared[0], reason=SELECTED)
     return Choice(
-        selected, best, tuple(compared), 1 + asked, _reason(selected, best, values, costs, compared, asked, cfg),
-        {r.number: _ranking(folder, table) for r, folder in complete},
+        selected, folders[selected.number], best, tuple(compared), 1 + asked,
+        _reason(selected, single, best, gain, values, costs, compared, asked, cfg),
+        {r.number: _ranking(folder, table) for r, folder in (*complete, *averaged[:1])},
     )  # fmt: skip
+
+
+def _passed_over(trial: TrialResult, difference: Difference, cost: float, last: Trials, cfg: SearchConfig) -> str:
+    """Return why a trial was not compared with other folds, or not to the end."""
+    if cfg.max_ms is not None and cost > cfg.max_ms:
+        return f"above the budget of {cfg.max_ms:g} ms"
+    if any(trial.number == r.number for r, _ in last):
+        return "diverged with other folds"
+    if difference.low > 0:
+        return "worse on the same people"
+    return f"as good, but not among the best {cfg.finalists}"
 
 
 def costs_of(trials: Sequence[TrialResult]) -> dict[int, float]:
@@ -170,29 +189,35 @@ def costs_of(trials: Sequence[TrialResult]) -> dict[int, float]:
 
 def _reason(
     selected: TrialResult,
+    single: TrialResult,
     best: TrialResult,
+    gain: Difference | None,
     values: Mapping[int, float],
     costs: Mapping[int, float],
     compared: Sequence[Compared],
     repeats: int,
     cfg: SearchConfig,
 ) -> str:
-    value = values[selected.number]
-    reason = f"trial {selected.number} has the highest mean recall ({100 * value:.1f}"
+    """Return why `selected` was selected: `single` is the selected finalist, `gain` the average's difference to it."""
+    n = len(values) - (gain is not None)
+    reason = f"{single.title} has the highest mean recall ({100 * values[single.number]:.1f}"
     if repeats:
         reason += f" on average over {1 + repeats} cross-validations with different folds"
-    reason += f") of {len(values)} finalist{'s' * (len(values) > 1)}"
+    reason += f") of {n} finalist{'s' * (n > 1)}"
     if cfg.max_ms is not None:
-        reason += f", at {costs[selected.number]:.1f} CPU ms a clip of at most {cfg.max_ms:g}"
-    if selected.number == best.number:
-        return reason
-    passed = next(c for c in compared if c.trial.number == best.number)
-    d = passed.difference
-    return (
-        f"{reason}; trial {best.number}, the best in the search ({100 * best.value:.1f}), was passed over: "
-        f"{passed.reason}, the selected one is {100 * d.value:+.1f} points [{100 * d.low:+.1f}, {100 * d.high:+.1f}] "
-        "ahead of it"
-    )
+        reason += f", at {costs[single.number]:.1f} CPU ms a clip of at most {cfg.max_ms:g}"
+    if single.number != best.number:
+        passed = next(c for c in compared if c.trial.number == best.number)
+        reason += f"; {best.title}, the best in the search ({100 * best.value:.1f}), was passed over: {passed.reason}"
+    if gain is not None:
+        chosen = selected.number != single.number
+        reason += f"; averaging the finalists {'gains' if chosen else 'is not clearly better:'} {_points(gain)}"
+        reason += ", so the average is selected" * chosen
+    return reason
+
+
+def _points(d: Difference) -> str:
+    return f"{100 * d.value:+.1f} points [{100 * d.low:+.1f}, {100 * d.high:+.1f}]"
 
 
 def _complete(trials: Trials) -> list[tuple[TrialResult, Path]]:

@@ -34,6 +34,7 @@ from fer_core.workspace import TRIAL_SPEC
 log = logging.getLogger(__name__)
 
 OBJECTIVE: Literal["mean_scores"] = "mean_scores"  # trials are compared by this rule; all rules are reported
+AVERAGE_NUMBER = -1  # number of the average of a search's finalists, which is no trial of Optuna's
 SINGLE = "single setting"  # name of the study of a setting that is cross-validated alone
 PRUNED_FROM = 2  # folds; after only one, even the best trial is too often in the worse half
 
@@ -46,7 +47,7 @@ class TrialSpec(Settings):
     of the run.
     """
 
-    number: int = Field(ge=0)
+    number: int = Field(ge=AVERAGE_NUMBER)
     study: str
     preset: str = ""
     searched: dict[str, Any] = Field(default_factory=dict)
@@ -91,6 +92,11 @@ class TrialResult(Settings):
     pretrained: tuple[int, ...] = ()
     threads: int = 0
     seconds: float = 0.0
+
+    @property
+    def title(self) -> str:
+        """The trial's name in a sentence."""
+        return f"the {self.preset}" if self.number == AVERAGE_NUMBER else f"trial {self.number}"
 
 
 def write_spec(folder: Path, spec: TrialSpec) -> None:
@@ -209,7 +215,7 @@ def run_trial(folder: Path, on_epoch: Callable[[int, Epoch], None] | None = None
             backbone=spec.backbone_label,
             reason=behind,
             value=value,
-            evaluations=_evaluations(table, scores, sorted(judged), spec.train.rules),
+            evaluations=evaluations_of(table, scores, sorted(judged), spec.train.rules),
             selected=tuple(d["selected"] for d in details),
             best_epochs=tuple(d["best_epoch"] for d in details),
             n_weights=details[0]["n_weights"],
@@ -218,7 +224,7 @@ def run_trial(folder: Path, on_epoch: Callable[[int, Epoch], None] | None = None
             threads=details[0]["threads"],
             seconds=time.monotonic() - started,
         )
-        _write_scores(folder, scores)
+        write_scores(folder, scores)
     write_atomic(folder / "result.json", result.model_dump_json(indent=1).encode())
     return result
 
@@ -290,9 +296,10 @@ def _fold(
     )  # fmt: skip
 
 
-def _evaluations(
-    table: FeatureTable, scores: np.ndarray, clips: Sequence[int], rules: Sequence[Rule]
+def evaluations_of(
+    table: FeatureTable, scores: np.ndarray, clips: Sequence[int] | np.ndarray, rules: Sequence[Rule]
 ) -> dict[str, dict[str, Any]]:
+    """Return rule -> evaluation of the out-of-fold scores of some clips, as JSON-able values."""
     places = np.array(clips)
     subjects = [table.subjects[c] for c in clips]
     found: dict[str, dict[str, Any]] = {}
@@ -302,7 +309,8 @@ def _evaluations(
     return found
 
 
-def _write_scores(folder: Path, scores: np.ndarray) -> None:
+def write_scores(folder: Path, scores: np.ndarray) -> None:
+    """Write the (N, k) out-of-fold frame scores of a trial, which `out_of_fold_scores` reads."""
     with publish(folder / "scores.safetensors") as temporary:
         save_file({"scores": scores}, temporary)
 

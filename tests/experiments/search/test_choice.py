@@ -9,11 +9,13 @@ from safetensors.numpy import save_file
 from fer_core.clips.splits import grouped_folds
 from fer_core.config import SearchConfig, TrainConfig
 from fer_core.errors import TrainingError
-from fer_core.experiments.search.choice import SELECTED, choose, finalists
+from fer_core.experiments.search.average import average_finalists
+from fer_core.experiments.search.choice import FINALIST, SELECTED, choose, finalists
 from fer_core.experiments.search.estimate import estimate_seconds
 from fer_core.experiments.search.repeats import repeat_trials
-from fer_core.experiments.search.study import open_study, search
+from fer_core.experiments.search.study import open_study, refit, search
 from fer_core.experiments.search.trial import (
+    AVERAGE_NUMBER,
     TrialResult,
     TrialSpec,
     out_of_fold_scores,
@@ -22,6 +24,7 @@ from fer_core.experiments.search.trial import (
     write_spec,
 )
 from fer_core.features.store import FeatureStore
+from fer_core.models.base import build_classifier
 from tests.executors import InProcess
 from tests.tables import drawn_table
 
@@ -114,6 +117,52 @@ def test_a_finalist_that_diverges_with_other_folds_is_passed_over(table, judged)
     assert choice.selected.number == 1 and why(choice)[0] == "diverged with other folds"
     with pytest.raises(TrainingError, match="all 1 finalists diverged"):
         choose(trials[:1], table, CFG, {0: [diverged]})
+
+
+def test_the_average_is_selected_where_it_is_clearly_better_and_within_the_budget(table, judged):
+    trials = [judged(0, 2), judged(1, 2, weights=2)]
+    average = judged(AVERAGE_NUMBER, 0, ms=9.0, weights=3)
+    choice = choose(trials, table, CFG, averaged=[average])
+    assert choice.selected == average[0] and choice.folder == average[1] and choice.best.number == 0
+    assert "averaging the finalists gains" in choice.reason and choice.reason.endswith("so the average is selected")
+    assert why(choice) == {AVERAGE_NUMBER: SELECTED, 0: FINALIST, 1: FINALIST}
+    within = choose(trials, table, CFG.model_copy(update={"max_ms": 5.0}), averaged=[average])
+    assert within.selected.number == 0 and within.folder == trials[0][1]
+    level = choose(trials, table, CFG, averaged=[judged(AVERAGE_NUMBER, 2, folder="level")])
+    assert level.selected.number == 0 and "is not clearly better" in level.reason
+    assert why(level)[AVERAGE_NUMBER] == FINALIST
+
+
+def test_the_average_of_finalists_has_the_scores_that_fitting_it_would_give(tmp_path, table):
+    study = open_study(tmp_path, table, CFG, BASE)
+    path = FeatureStore(tmp_path / "store").tables.path(table.key)
+    trials = search(study, table, path, CFG, BASE, InProcess())
+    repeated = repeat_trials(trials, 1, InProcess())
+    averaged = average_finalists(trials, repeated, table)
+    assert len(averaged) == 2
+    for result, folder in averaged:
+        write_spec(tmp_path / "fitted" / folder.name, read_spec(folder))
+        fitted = run_trial(tmp_path / "fitted" / folder.name)
+        assert np.allclose(out_of_fold_scores(folder), out_of_fold_scores(tmp_path / "fitted" / folder.name), atol=1e-6)
+        assert (fitted.selected, fitted.n_weights) == (result.selected, result.n_weights)
+        assert fitted.value == pytest.approx(result.value) and fitted.evaluations == result.evaluations
+    assert averaged[0][0].title == "the average of trials 0, 1, 2"
+    classifier = refit(table, averaged[0][0]).classifier
+    again = build_classifier(classifier.to_record(), classifier.to_tensors(), len(table.classes))
+    every = np.arange(table.n_clips)
+    members = [refit(table, result).classifier.scores(table, every) for result, _ in trials]
+    assert np.array_equal(again.scores(table, every), classifier.scores(table, every))
+    assert np.allclose(classifier.scores(table, every), np.mean(members, axis=0))
+
+
+def test_what_cannot_be_averaged_is_left_out(tmp_path, table):
+    study = open_study(tmp_path, table, CFG, BASE)
+    path = FeatureStore(tmp_path / "store").tables.path(table.key)
+    first, second, third = search(study, table, path, CFG, BASE, InProcess())
+    other = (second[0].model_copy(update={"backbone": "vgg16"}), second[1])
+    assert average_finalists([first], {}, table) == [] == average_finalists([first, other], {}, table)
+    diverged = {third[0].number: [(third[0].model_copy(update={"state": "failed"}), third[1])]}
+    assert average_finalists([first, third], diverged, table) == []
 
 
 def test_repetitions_draw_other_folds_and_are_computed_once(tmp_path, table):
