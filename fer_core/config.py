@@ -589,6 +589,13 @@ class PromoteConfig(Settings):
         le=1,
         description="Floor of the share of verdicts that stay under every change of 'evaluate --stress'; 0: none",
     )
+    margin: float = Field(
+        0.05,
+        ge=0,
+        le=1,
+        description="Largest loss of mean recall against the champion: the 95 % interval of the difference, by person, "
+        "must not reach below minus this; 0.05: 5 points",
+    )
     beat_adopted: bool = Field(
         False,
         description="Also require a higher mean recall than that of the newest adopted version, on the same clips; "

@@ -138,9 +138,9 @@ def gate(
     """Decide whether the candidate may replace the champion.
 
     The candidate must satisfy the limits of `cfg`. Independent of the settings, the whole interval of its mean recall
-    must be above chance, and no class may have recall 0. If there is a champion, the candidate's mean recall must not
-    be lower on the clips for which both have out-of-fold predictions; each may have been trained on other clips too.
-    The interval of the difference, by subject, is shown but decides nothing.
+    must be above chance, and no class may have recall 0. If there is a champion, the candidate must not be worse by
+    more than `cfg.margin` on the clips for which both have out-of-fold predictions (each may have been trained on other
+    clips too): the 95 % interval of the difference, by subject, must lie above minus the margin (non-inferiority).
 
     Args:
         stays: the smallest share of the candidate's verdicts that stay when clips are changed; NaN: never measured.
@@ -165,9 +165,9 @@ def gate(
     checks.append(
         Check(
             "mean recall against the champion",
-            difference.value >= 0,
+            difference.low >= -cfg.margin,
             f"{_points(difference.value)} [{_points(difference.low)}, {_points(difference.high)}] points",
-            "0 or more",
+            f"an interval above {_points(-cfg.margin)} points",
         )
     )
     where = "the same data" if same else "the clips that both predicted"

@@ -95,6 +95,16 @@ def test_a_model_as_good_as_the_champion_may_replace_it():
     assert gate(record_of(0.8), record_of(0.8), PromoteConfig()).passed
 
 
+def test_the_interval_of_the_difference_decides_with_the_stated_margin():
+    champion, candidate = record_of(0.8, seed=1), record_of(0.8, seed=2)
+    low = gate(candidate, champion, PromoteConfig()).difference.low
+    assert -0.2 < low < 0, "equally good, with other mistakes"
+    assert gate(candidate, champion, PromoteConfig(margin=0.01 - low)).passed
+    refused = gate(candidate, champion, PromoteConfig(margin=-low - 0.01))
+    assert [c.name for c in refused.checks if not c.passed] == ["mean recall against the champion"]
+    assert f"needs an interval above {100 * (low + 0.01):+.1f} points" in refused.reason
+
+
 def test_pairs_are_found_whatever_the_order_of_clips():
     champion, candidate = record_of(0.7, seed=1), record_of(0.8, seed=2)
     order = np.random.default_rng(0).permutation(len(champion.clips))
