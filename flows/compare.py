@@ -17,8 +17,10 @@ from fer_core.dataset.load import labelled_clips, load_dataset
 from fer_core.dataset.table import FeatureRequirements, FeatureTable
 from fer_core.dataset.training_table import training_table
 from fer_core.evaluation.latency import LatencyOf
+from fer_core.experiments.changed_clips import Stays, stays_out_of_fold, stays_untrained
 from fer_core.experiments.comparison import Comparison, Entry, compare
 from fer_core.experiments.external_validation import ExternalValidation, validate_externally
+from fer_core.experiments.stability import CHANGES
 from fer_core.experiments.untrained import Untrained, evaluate_untrained, networks_here, with_untrained
 from fer_core.features.augment import PLAIN
 from fer_core.model_names import HEAD_RULES, compared_names
@@ -34,7 +36,7 @@ from fer_core.tracking.run import Run, Tracking, connect, start_run
 from fer_core.workspace import Workspace
 from flows.support.artifacts import progress_bar, show_picture, show_table
 from flows.support.environment import settle
-from flows.support.prepare import backbone_for, course_of, face_rows, plain_faces, prepare
+from flows.support.prepare import TrainingData, backbone_for, changed_faces, course_of, face_rows, plain_faces, prepare
 from flows.support.summary import name_run, show_summary
 
 
@@ -44,6 +46,7 @@ def compare_flow(
     epochs: int = 0,
     external: str = "",
     untrained: bool = True,
+    stress: bool = False,
     config: RunConfig = RunConfig(),  # noqa: B008
 ) -> dict[str, Any]:
     """Compare models on the training subjects; each clip is predicted out of fold.
@@ -53,6 +56,8 @@ def compare_flow(
         epochs: most epochs of the networks over clips; 0: those of their recipes.
         external: manifest of other people's clips; every model, fitted to all clips compared on, judges them too.
         untrained: also show the face networks whose weights are on this machine, as published, without training.
+        stress: also show how many verdicts stay when the clips are mirrored, scaled, moved, thinned, turned, darker,
+            lighter or compressed; every clip is decoded nine more times.
         config: all settings; `search.folds` and `search.seed` make the folds, `train` is the head's setting.
     """
     config = settle(config)
@@ -68,7 +73,7 @@ def compare_flow(
     prepared, table, latency = data.dataset, data.table, data.latency(config)
     chosen = models_of(models or compared_names(), config.train, epochs=epochs, fc=data.fc, block=data.block)
     others = _external_clips(prepared, extra, config, workspace, external) if external else None
-    other = _external_table(others, extra, config, workspace) if others else None
+    other = _other_table(others, extra, config, workspace) if others else None
     with start_run(tracking, run_name("compare", f"{len(chosen)} models"), tags={"kind": "comparison"}) as run:
         run.log_config(config, {"folds": config.search.folds, "backbone": config.backbone.label})
         run.log_data("clips", prepared.fingerprint, synthetic=table.synthetic, source=config.manifest)
@@ -76,6 +81,8 @@ def compare_flow(
         validation = validate_models(chosen, table, other, Path(external).stem, config) if other else None
         networks = untrained_networks(prepared, others, config) if untrained else []
         found, validation = with_untrained(found, networks, table.clip_ids, validation)
+        if stress:
+            found = replace(found, stays=stress_models(chosen, found, networks, data, extra, config))
         page = workspace.root / "comparisons" / f"{run.id}.html"
         url = run.save_view(f"Models of {run.id[:6]}", ("model", "lr", "class_weights"))
         _record(tracking, run, found, validation, prepared, table, config, page)
@@ -145,6 +152,43 @@ def untrained_networks(clips: Dataset, external: Dataset | None, config: RunConf
     return [evaluate_untrained(name, plain, others, whole, workspace) for name in names]
 
 
+def stress_models(
+    chosen: Sequence[ClipModel],
+    found: Comparison,
+    networks: Sequence[Untrained],
+    data: TrainingData,
+    extra: FeatureRequirements,
+    config: RunConfig,
+) -> dict[str, Stays]:
+    """Show every model its clips under every change; return, by name, the share of verdicts that stay.
+
+    Stored faces, features and results are reused.
+    """
+    workspace = Workspace.open(config.workspace)
+    changed = {change: changed_faces(data.dataset, config, extra, change) for change in CHANGES}
+    tables = {
+        change: _other_table(clips, extra, config, workspace) if clips else None for change, clips in changed.items()
+    }
+    stays: dict[str, Stays] = stays_out_of_fold(
+        [model for model in chosen if model.name not in found.failed], data.table, tables,
+        folds=config.search.folds, seed=config.search.seed, fit_seed=config.train.seed,
+        inner_share=config.train.inner_share, store=EntryStore(workspace.store, "comparisons"),
+        progress=progress_bar("stress", f"{len(chosen)} models on changed clips"),
+    )  # fmt: skip
+    whole = config.model_copy(update={"preprocess": whole_course(config.preprocess)})
+    if networks:
+        plain = {change: changed_faces(data.dataset, whole, FeatureRequirements(), change) for change in CHANGES}
+        for network in networks:
+            stays[network.name] = stays_untrained(
+                network.compared,
+                {
+                    change: evaluate_untrained(network.name, clips, None, whole, workspace).compared if clips else None
+                    for change, clips in plain.items()
+                },
+            )
+    return stays
+
+
 def _external_clips(
     fitted: Dataset, extra: FeatureRequirements, config: RunConfig, workspace: Workspace, manifest: str
 ) -> Dataset:
@@ -158,9 +202,7 @@ def _external_clips(
     )  # fmt: skip
 
 
-def _external_table(
-    clips: Dataset, extra: FeatureRequirements, config: RunConfig, workspace: Workspace
-) -> FeatureTable:
+def _other_table(clips: Dataset, extra: FeatureRequirements, config: RunConfig, workspace: Workspace) -> FeatureTable:
     move = progress_bar("other-features", f"Features of {len(clips.usable)} other clips")
     extra = replace(extra, features=(), maps=(PLAIN,) if extra.maps else ())
     backbone = backbone_for(config, extra)
@@ -219,6 +261,9 @@ def _record_model(
     run.log_verdicts(table.clip_ids, table.labels, verdicts, entry.scores, table.classes)
     numbers = {"parameters": float(entry.n_parameters), "seconds": entry.seconds, "ms_per_clip": entry.ms_per_clip}
     numbers |= entry.ranking.metrics()
+    if stays := found.stays.get(entry.name):
+        numbers |= {f"stress/{change}/stays": share.value for change, share in stays.items()}
+        numbers["stress/least_stays"] = min(share.value for share in stays.values())
     if entry.difference:
         d = entry.difference
         numbers |= {"difference": d.value, "difference_low": d.low, "difference_high": d.high}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,8 +16,9 @@ from fer_core.errors import TrainingError
 from fer_core.evaluation.abstention import Ranking, ranking
 from fer_core.evaluation.cross_validation import fit_fold, fold_entry, hold_out
 from fer_core.evaluation.latency import LatencyOf
-from fer_core.evaluation.metrics import Difference, Evaluation, evaluate, paired_difference
+from fer_core.evaluation.metrics import Difference, Evaluation, Interval, evaluate, paired_difference
 from fer_core.models.base import ClipModel, Fits
+from fer_core.preprocess.changes import Change
 from fer_core.store import EntryStore
 from fer_core.training.history import History
 
@@ -64,6 +65,7 @@ class Comparison:
         n_clips, n_subjects: numbers of clips and subjects.
         classes: emotions, in the order of the scores' columns.
         synthetic: True if any face was drawn or rendered.
+        stays: name of a model -> share of its verdicts that stay under each change; empty unless that was asked for.
     """
 
     entries: tuple[Entry, ...]
@@ -74,6 +76,7 @@ class Comparison:
     n_subjects: int
     classes: Classes
     synthetic: bool
+    stays: Mapping[str, Mapping[Change, Interval]] = field(default_factory=dict)
 
 
 @dataclass

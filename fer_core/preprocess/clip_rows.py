@@ -12,6 +12,7 @@ from fer_core.clips.neutral import shown_digest
 from fer_core.config import LimitsConfig, PreprocessConfig
 from fer_core.errors import ClipStatus, DataError
 from fer_core.preprocess.batch import preprocess_batch
+from fer_core.preprocess.changes import Change
 from fer_core.preprocess.faces import Faces, Ledger
 from fer_core.preprocess.store import FacesStore
 
@@ -58,15 +59,17 @@ def store_faces(
     limits: LimitsConfig,
     root: Path,
     progress: Progress | None = None,
+    change: Change | None = None,
 ) -> list[ClipRow]:
     """Preprocess the clips and store their faces. Returns one row per clip, in order, also for clips with errors.
 
     Args:
         root: folder of the store.
         progress: called with (clips done, all clips).
+        change: change applied to every clip before its faces are looked for.
     """
     rows = []
-    for made in preprocess_batch(clips, cfg, limits, FacesStore(root), progress=progress):
+    for made in preprocess_batch(clips, cfg, limits, FacesStore(root), progress=progress, change=change):
         faces, error = made.faces, made.error
         ok = ClipStatus.LOW_QUALITY if faces is not None and faces.low_quality else ClipStatus.OK
         rows.append(

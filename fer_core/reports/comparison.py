@@ -12,6 +12,7 @@ from fer_core.evaluation.abstention import RANKING_COLUMNS
 from fer_core.experiments.comparison import Comparison, Entry
 from fer_core.experiments.external_validation import ExternalValidation
 from fer_core.experiments.untrained import NO_TRAINING
+from fer_core.preprocess.changes import DESCRIPTIONS
 from fer_core.reports.comparison_plot import comparison_figure
 from fer_core.reports.page import data_uri, render_page
 from fer_core.reports.plots import figure_png
@@ -21,6 +22,11 @@ COLUMNS = ("mean recall %", "minus first", *RANKING_COLUMNS, "parameters", "s to
 RANKING = (
     "AUROC: how often a clip that is right has a higher calibrated confidence than one that is wrong; 0.5 is a coin. "
     "Risk area: share of answered clips that are wrong, averaged from all clips answered to the surest alone."
+)
+
+STAYS = (
+    "The same clips, changed in ways after which no person would see another expression: share of the verdicts, in %, "
+    "that are the same as for the unchanged clip. Both are by the same fit, which never saw the clip's subject."
 )
 
 
@@ -59,7 +65,19 @@ def comparison_markdown(comparison: Comparison, external: ExternalValidation | N
         lines += [f"| {' | '.join(rows[0])} |", f"| --- |{' ---: |' * (len(rows[0]) - 1)}"] if rows else []
         lines += [f"| {' | '.join(row.values())} |" for row in rows]
         lines += [f"\n{name} has no row: {markdown_text(why)}" for name, why in external.failed.items()]
+    if comparison.stays:
+        rows = stays_rows(comparison)
+        lines += ["", "### Would the verdict survive?", "", STAYS, "", f"| {' | '.join(rows[0])} |"]
+        lines += [f"| --- |{' ---: |' * (len(rows[0]) - 1)}", *(f"| {' | '.join(row.values())} |" for row in rows)]
     return "\n".join([*lines, ""])
+
+
+def stays_rows(comparison: Comparison) -> list[dict[str, str]]:
+    """Return a row of text cells for each model: the share of its verdicts that stay under each change, in %."""
+    return [
+        {"model": name, **{DESCRIPTIONS[change]: f"{100 * share.value:.0f}" for change, share in stays.items()}}
+        for name, stays in comparison.stays.items()
+    ]
 
 
 def comparison_json(comparison: Comparison, external: ExternalValidation | None = None) -> dict[str, Any]:
@@ -86,6 +104,15 @@ def comparison_json(comparison: Comparison, external: ExternalValidation | None 
             for entry in comparison.entries
         },
         "failed": comparison.failed,
+        "stays": {
+            "rows": stays_rows(comparison),
+            "models": {
+                name: {change: [share.value, share.low, share.high] for change, share in stays.items()}
+                for name, stays in comparison.stays.items()
+            },
+        }
+        if comparison.stays
+        else None,
     }
 
 
@@ -113,6 +140,8 @@ def comparison_page(
         classes=[str(c) for c in comparison.classes],
         recalls=recalls,
         failed=comparison.failed,
+        stays=stays_rows(comparison),
+        stays_text=STAYS,
         external=external,
         tells=_tells(external) if external else "",
         figure=data_uri(figure_png(comparison_figure(comparison), dpi=150), "image/png"),

@@ -66,6 +66,16 @@ def collect(paths: Sequence[str | Path], *, follow_links: bool = False, may_be_e
     return items
 
 
+def unlabelled(path: Path, *, follow_links: bool = False) -> list[Item]:
+    """Return the clips of a manifest or folder if none of them has a label; else, or if it does not exist, nothing.
+
+    Raises:
+        DataError: the manifest cannot be read, or there are no clips.
+    """
+    items = collect([path], follow_links=follow_links) if path.exists() else []
+    return [] if any(item.clip.emotion for item in items) else items
+
+
 def passed_over(paths: Sequence[str | Path], *, follow_links: bool = False) -> list[PassedOver]:
     """List the files in the folders among `paths` that are not clips, each with its reason."""
     return [found for found in _all(paths, follow_links) if isinstance(found, PassedOver)]

@@ -1,18 +1,19 @@
-"""Keep the results of `ferflow evaluate` with the version: tags for the promotion gate, and a description line."""
+"""Keep the results of `ferflow evaluate` with the version: tags for the promotion gate, and a line on its card."""
 
 from __future__ import annotations
 
 from fer_core.errors import RegistryError
+from fer_core.experiments.stability import Stability
 from fer_core.experiments.version_evaluation import VersionEvaluation
 from fer_core.tracking.connection import Tracking, mlflow_errors
 from fer_core.tracking.registry import registered_version
-from fer_core.tracking.version_card import LIMIT
+from fer_core.tracking.version_card import with_evaluation
 
 RUN, MEAN_RECALL, STAYS = "evaluation.run", "evaluation.mean_recall", "evaluation.least_stays"  # tags
 
 
-def note_evaluation(tracking: Tracking, version: int, run_id: str, found: VersionEvaluation) -> None:
-    """Write the results of an evaluation to the tags and the description of a version.
+def note_evaluation(tracking: Tracking, version: int, run_id: str, found: Stability) -> None:
+    """Write the results of an evaluation to the tags and the card of a version.
 
     Args:
         version: the evaluated version.
@@ -23,21 +24,30 @@ def note_evaluation(tracking: Tracking, version: int, run_id: str, found: Versio
         TrackingError: MLflow refuses the request.
     """
     name, client = tracking.cfg.model, tracking.client
-    before, numbers = registered_version(tracking, version).description or "", found.evaluation
-    tags = {RUN: run_id, MEAN_RECALL: f"{numbers.mean_recall.value:.4f}"}
-    line = (
-        f"Evaluated on {numbers.n_clips} clips of {numbers.n_subjects} other people"
-        f"{', some drawn or rendered' if found.synthetic else ''}: mean recall {numbers.mean_recall} %"
-    )
+    card, tags = registered_version(tracking, version).description or "", {RUN: run_id}
+    if isinstance(found, VersionEvaluation):
+        tags[MEAN_RECALL] = f"{found.evaluation.mean_recall.value:.4f}"
     if found.stress:
-        worst = min(found.stress, key=lambda s: s.stays.value)
         tags[STAYS] = f"{found.least_stays:.4f}"
-        line += f"; under the worst change ({worst.what}) {100 * worst.stays.value:.0f} % of the verdicts stay"
     with mlflow_errors(f"version {version} of '{name}'"):
         for key, value in tags.items():
             client.set_model_version_tag(name, str(version), key, value)
-        line = f"\n\n{line} (run {run_id})."
-        client.update_model_version(name, str(version), f"{before[: LIMIT - len(line)]}{line}".strip())
+        client.update_model_version(name, str(version), with_evaluation(card, _told(found, run_id)))
+
+
+def _told(found: Stability, run_id: str) -> str:
+    """Return the evaluation as a list item of the card, with what became of the verdicts under each change."""
+    kind = ", some drawn or rendered" if found.synthetic else ""
+    people = f"{len(found.clips)} clips of {found.n_subjects} other people{kind}"
+    text = f"- {people}: "
+    if isinstance(found, VersionEvaluation):
+        text += f"mean recall {found.evaluation.mean_recall} %"
+    else:
+        text += "without labels"
+    if found.stress:
+        shares = ", ".join(f"{s.what} {100 * s.stays.value:.0f}" for s in found.stress)
+        text += f"; of the verdicts stay, in %: {shares}"
+    return f"{text} (run {run_id})."
 
 
 def least_stays(tracking: Tracking, version: int) -> float:

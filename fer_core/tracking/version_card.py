@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 LIMIT = 4900  # MLflow refuses descriptions of more than 5000 characters
 _GATE = "## Promotion"
+_EVALUATED = "## Evaluated on other people"
 
 
 def version_card(name: str, version: int, bundle: ModelBundle, run: MlflowRun) -> str:
@@ -60,6 +61,29 @@ def with_gate(card: str, decision: str) -> str:
     kept = card.partition(f"\n\n{_GATE}")[0]
     room = max(LIMIT - len(decision) - len(_GATE) - 10, 0)
     return f"{kept[:room]}\n\n{_GATE}\n\n{decision.strip()}"[:LIMIT]
+
+
+def with_evaluation(card: str, line: str) -> str:
+    """Return a card with the newest evaluation at the top of their list, before the gate's decision.
+
+    Args:
+        line: the evaluation as one line of a list. The oldest lines go where there is no room for all.
+    """
+    rest, gate_section, decision = card.partition(f"\n\n{_GATE}")
+    rest, _, before = rest.partition(f"\n\n{_EVALUATED}\n\n")
+    lines = [line, *before.split("\n")] if before else [line]
+    ending = gate_section + decision
+    room = LIMIT - len(ending)
+    while len(lines) > 1 and len(_joined(rest, lines)) > room:
+        lines.pop()
+    found = _joined(rest, lines)
+    if len(found) > room:
+        found = _joined(rest[: max(room - len(_joined("", lines)), 0)], lines)
+    return (found.strip() + ending)[:LIMIT]
+
+
+def _joined(rest: str, lines: list[str]) -> str:
+    return f"{rest}\n\n{_EVALUATED}\n\n" + "\n".join(lines)
 
 
 def _rows(bundle: ModelBundle, metrics: Mapping[str, float], tags: Mapping[str, str]) -> list[tuple[str, str]]:

@@ -40,6 +40,14 @@ def compare(
         bool,
         typer.Option(help="Also show the fetched face networks as published, without training."),
     ] = True,
+    stress: Annotated[
+        bool,
+        typer.Option(
+            "--stress",
+            help="Also show how many verdicts stay when clips are mirrored, scaled, moved, thinned, turned, darker, "
+            "compressed; decodes each clip nine more times.",
+        ),
+    ] = False,
     offline: Offline = False,
 ) -> dict[str, Any]:
     """Compare models on the training subjects. Each clip is predicted out of fold. Writes a table and a figure."""
@@ -60,11 +68,13 @@ def compare(
     backbone_checked(config, joint_requirements(chosen))
     result = run_flow(
         session, "flows.compare", "compare_flow", config, models=models or [], epochs=epochs, untrained=untrained,
+        stress=stress,
         external=str(external.expanduser().absolute()) if external else "",
     )  # fmt: skip
     numbers = json.loads(Path(result["numbers"]).read_text(encoding="utf-8"))
     rows, others = numbers["rows"], (numbers["external"] or {}).get("rows", [])
-    for table in filter(None, (rows, others)):
+    stays = numbers["stays"]["rows"] if numbers["stays"] else []
+    for table in filter(None, (rows, others, stays)):
         session.table("", list(table[0]), [list(row.values()) for row in table])
     session.next("a candidate of the best one", "train", *lists, "--model", "NAME")
-    return {**result, "rows": rows, "external": others}
+    return {**result, "rows": rows, "external": others, "stays": stays}

@@ -350,7 +350,14 @@ def _tell_verdicts(session: Session, batch: Batch) -> None:
 @command(reads=reads.SCORE)
 def evaluate(
     session: Session,
-    manifest: Annotated[Path, typer.Argument(metavar="CSV", help="Manifest of labelled clips.", show_default=False)],
+    manifest: Annotated[
+        Path,
+        typer.Argument(
+            metavar="CSV",
+            help="Manifest of labelled clips; with --stress, labels are not needed, and a folder will do.",
+            show_default=False,
+        ),
+    ],
     version: Annotated[int, typer.Option(min=0, help="Version of the registered model; 0: the champion.")] = 0,
     stress: Annotated[
         bool,
@@ -362,13 +369,15 @@ def evaluate(
 ) -> dict[str, Any]:
     """Evaluate a version on labelled clips of people that it was not trained on; writes a page and an MLflow run."""
     from fer_core.dataset.load import labelled_clips
+    from fer_core.scoring.inputs import unlabelled
     from flows.support.champion import version_scorer
     from flows.support.environment import check_local
 
     config = settled(session)
     check_local(config, "an evaluation")
     path = manifest.expanduser().absolute()
-    labelled_clips(path, None)  # what the flow would refuse after a server has started
+    if not (stress and unlabelled(path, follow_links=config.limits.follow_links)):
+        labelled_clips(path, None)  # what the flow would refuse after a server has started
     version_scorer(config, version)
     page = str(out.expanduser().absolute()) if out else ""
     arguments = {"manifest": str(path), "version": version, "stress": stress, "out": page}

@@ -95,6 +95,11 @@ _ALL = (
             "untrained": _own(
                 bool, True, "Networks without training", "Also show the fetched face networks as published."
             ),
+            "stress": _own(
+                bool, False, "Stress test",
+                "Also show how many verdicts stay when clips are mirrored, scaled, moved, thinned, turned, darker or "
+                "compressed. Decodes every clip nine more times.",
+            ),
         },
         needs="clips",
     ),
@@ -216,7 +221,8 @@ _ALL = (
             "manifest": _own(str, "", "Clips: path of a manifest CSV", "Empty: clips.csv in the workspace."),
             "version": _own(_AT_LEAST_0, 0, "Version", _VERSION.format("the champion")),
             "stress": _own(
-                bool, False, "Stress test", "Score again: mirrored, scaled, moved, thinned, turned, darker, compressed."
+                bool, False, "Stress test",
+                "Score again: mirrored, scaled, moved, thinned, turned, darker, compressed. The clips need no labels.",
             ),
             "out": _page("page", "a file in the workspace"),
         },

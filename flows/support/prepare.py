@@ -24,6 +24,7 @@ from fer_core.features.descriptors.descriptor import course_config
 from fer_core.features.load_backbone import load_backbone
 from fer_core.features.store import FeatureStore
 from fer_core.features.torch_backbone import one_network
+from fer_core.preprocess.changes import DESCRIPTIONS, Change
 from fer_core.preprocess.clip_rows import ClipRow, store_faces
 from fer_core.preprocess.faces import Ledger
 from fer_core.preprocess.store import FacesStore
@@ -37,9 +38,12 @@ BATCH = 64  # clips per task; Prefect takes some 10 ms per task, preprocessing s
 
 
 @task(task_run_name="faces of clips {first}-{last}", cache_policy=NO_CACHE, persist_result=False)
-def faces_of(clips: Sequence[Clip], config: RunConfig, first: int, last: int) -> list[dict[str, Any]]:
+def faces_of(
+    clips: Sequence[Clip], config: RunConfig, first: int, last: int, change: Change | None = None
+) -> list[dict[str, Any]]:
     """Store the faces of one batch of clips; return a JSON-able row per clip."""
-    rows = store_faces(clips, config.preprocess, config.limits, Workspace.open(config.workspace).store)
+    store = Workspace.open(config.workspace).store
+    rows = store_faces(clips, config.preprocess, config.limits, store, change=change)
     used, selected = sum(r.n_used for r in rows), sum(r.n_selected for r in rows)
     cached = sum(r.cached for r in rows)
     get_run_logger().info(
@@ -158,6 +162,30 @@ def plain_faces(dataset: Dataset, config: RunConfig) -> Dataset:
     return Dataset.of(manifest, keep_usable(face_rows(manifest.clips, config), config.limits))
 
 
+def changed_faces(dataset: Dataset, config: RunConfig, required: FeatureRequirements, change: Change) -> Dataset | None:
+    """Return the usable clips of a dataset after a change; clips without a face then are left out.
+
+    Args:
+        config: all settings, with those of the faces.
+        required: the features that will be read of them.
+    Returns:
+        None if no clip has a face.
+    """
+    kept = {row.clip for row in dataset.usable}
+    rows = face_rows([clip for clip in dataset.manifest.clips if clip.id in kept], config, change)
+    usable = {row.clip: row for row in rows if row.status.scored}
+    clips = [clip for clip in dataset.manifest.clips if clip.id in usable]
+    course: list[ClipRow] = []
+    if required.course:
+        whole = config.model_copy(update={"preprocess": course_config(config.preprocess)})
+        course = [row for row in face_rows(clips, whole, change) if row.status.scored]
+        with_course = {row.clip for row in course}
+        clips = [clip for clip in clips if clip.id in with_course]
+    if not clips:
+        return None
+    return Dataset.of(dataset.manifest.with_clips(clips), [usable[clip.id] for clip in clips], course)
+
+
 def course_of(config: RunConfig, required: FeatureRequirements) -> Callable[[Sequence[Clip]], list[ClipRow]] | None:
     """Return the function that stores the faces of clips' whole course; None if no model reads it."""
     if not required.course:
@@ -166,10 +194,16 @@ def course_of(config: RunConfig, required: FeatureRequirements) -> Callable[[Seq
     return lambda clips: face_rows(clips, whole)
 
 
-def face_rows(clips: Sequence[Clip], config: RunConfig) -> list[ClipRow]:
-    """Store the faces of all clips batch by batch; return one row per clip, in order, also for clips that failed."""
-    move = progress_bar("faces", f"Faces of {len(clips)} clips")
-    batches = [(clips[i : i + BATCH], config, i + 1, min(i + BATCH, len(clips))) for i in range(0, len(clips), BATCH)]
+def face_rows(clips: Sequence[Clip], config: RunConfig, change: Change | None = None) -> list[ClipRow]:
+    """Store the faces of all clips batch by batch; return one row per clip, in order, also for clips that failed.
+
+    Args:
+        change: change applied to every clip before its faces are looked for.
+    """
+    name, what = (f"faces-{change}", f", {DESCRIPTIONS[change]}") if change else ("faces", "")
+    move = progress_bar(name.replace("_", "-"), f"Faces of {len(clips)} clips{what}")
+    starts = range(0, len(clips), BATCH)
+    batches = [(clips[i : i + BATCH], config, i + 1, min(i + BATCH, len(clips)), change) for i in starts]
     rows: list[ClipRow] = []
     for made in run_batches(faces_of, batches, config.runner):
         rows += map(ClipRow.from_json, made)

@@ -11,9 +11,11 @@ from fer_core.clips.clip import Clip
 from fer_core.clips.manifest import Manifest
 from fer_core.emotions import SIX
 from fer_core.errors import ClipStatus, DataError
-from fer_core.experiments.version_evaluation import CHANGES, evaluate_version
+from fer_core.experiments.stability import CHANGES, stress_version
+from fer_core.experiments.version_evaluation import evaluate_version
 from fer_core.models.bundle import subject_digest
 from fer_core.reports.version_evaluation import evaluation_markdown, evaluation_page
+from fer_core.scoring.inputs import Item, unlabelled
 from fer_core.scoring.scorer import ClipScorer
 from tests.preprocess.films import face_frames, plain_frames, write_video
 from tests.saved_models import small_bundle
@@ -103,6 +105,36 @@ def test_every_change_is_counted_against_the_unchanged_verdict(scorer, clips, mo
     assert (half.stays.value, half.fallen) == (1.0, 0)
     assert found.least_stays == found.metrics()["stress/least_stays"] == pytest.approx(2 / 3)
     assert "seen in a mirror" in evaluation_page(found, "v", "m")
+
+
+def test_clips_without_labels_show_whether_verdicts_stay_and_nothing_else(scorer, clips, monkeypatch, tmp_path) -> None:
+    real = ClipScorer.score_many
+
+    def scored(self, items, progress=None, change=None):
+        """The real rows, but that the mirror changes every verdict."""
+        for row in real(self, items, progress, None):
+            other = next(c for c in row.classes if c != row.emotion)
+            yield replace(row, emotion=other if change == "mirror" and row.emotion else row.emotion)
+
+    monkeypatch.setattr(ClipScorer, "score_many", scored)
+    items = [Item(replace(clip, emotion=None), root=clip.root) for clip in clips[:5]]
+    found = stress_version(scorer, items)
+    assert [clip.id for clip in found.clips] == ["right", "wrong", "nobody"]
+    assert found.left_out == {"of people it was trained on": 1, "without a verdict: no_face": 1}
+    assert found.least_stays == 0 and {s.stays.value for s in found.stress if s.change != "mirror"} == {1.0}
+    assert all(s.accuracy is None for s in found.stress) and "stress/mirror/accuracy" not in found.metrics()
+    page, markdown = (make(found, "face-emotion version 3", "mine") for make in (evaluation_page, evaluation_markdown))
+    assert "| seen in a mirror | 0.0 [0.0, 0.0] | 3 |" in markdown and "right, %" not in markdown
+    assert "3 clips of 3 people, without labels" in page and "Recall" not in page and "right, %" not in page
+
+
+def test_a_folder_of_videos_has_no_labels_but_a_manifest_with_one_label_is_labelled(clips, tmp_path) -> None:
+    folder = clips[0].path.parent
+    assert len(unlabelled(folder)) == 4 and unlabelled(tmp_path / "absent.csv") == []
+    rows = [f"{clips[0].path},fear,s1", f"{clips[1].path},,s2"]
+    for n_labels, n_unlabelled in ((1, 0), (0, 1)):
+        (tmp_path / "clips.csv").write_text("path,label,subject\n" + rows[1 - n_labels] + "\n")
+        assert len(unlabelled(tmp_path / "clips.csv")) == n_unlabelled
 
 
 def test_a_manifest_of_people_it_was_trained_on_is_refused(scorer, clips) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fer_core.tracking.run import start_run
-from fer_core.tracking.version_card import LIMIT, version_card, with_gate
+from fer_core.tracking.version_card import LIMIT, version_card, with_evaluation, with_gate
 from tests.saved_models import small_bundle
 
 
@@ -30,3 +30,13 @@ def test_the_gates_latest_decision_stands_at_the_end_of_a_card_that_mlflow_accep
     assert card == "a card\n\n## Promotion\n\npassed"
     long = with_gate("x" * LIMIT, "y" * 2000)
     assert len(long) <= LIMIT and long.endswith("y" * 2000)
+
+
+def test_evaluations_stay_on_a_card_when_the_gate_decides_again_and_the_newest_is_first():
+    card = with_evaluation(with_gate("a card", "refused"), "- first (run 1).")
+    card = with_gate(with_evaluation(card, "- second (run 2)."), "passed")
+    evaluated = "## Evaluated on other people\n\n- second (run 2).\n- first (run 1)."
+    assert card == f"a card\n\n{evaluated}\n\n## Promotion\n\npassed"
+    for _ in range(20):
+        card = with_evaluation(card, f"- {'x' * 400}.")
+    assert len(card) <= LIMIT and card.startswith("a card") and card.endswith("passed") and "first" not in card
