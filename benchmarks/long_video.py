@@ -98,7 +98,7 @@ def _frame(number: int) -> np.ndarray:
 
 
 def _bundle(folder: Path) -> ModelBundle:
-    backbone = load_backbone(BackboneConfig(name="efficientnet-lite0"))
+    backbone = load_backbone(BackboneConfig())
     head = HeadClassifier(build_head(backbone.n_features, (128,), len(SIX), dropout=0.5, seed=0))
     return write_bundle(folder, head, backbone, ModelFacts(preprocess=PreprocessConfig(), synthetic=True))
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from fer_core.config import PreprocessConfig
 from fer_core.preprocess.decode import Media
-from fer_core.preprocess.face import FaceFinder
+from fer_core.preprocess.face import Detection, FaceFinder
 from fer_core.preprocess.faces import FrameStatus, Ledger
 from fer_core.preprocess.frame_rows import Row, keep, ledger_of, seen_face
 from fer_core.preprocess.spool import FacesSpool
@@ -16,17 +16,22 @@ from fer_core.preprocess.tracks import CutFinder, main_track, of_person
 
 
 def find_everyone(
-    media: Media, chosen: np.ndarray, cfg: PreprocessConfig, spool: FacesSpool
+    media: Media,
+    chosen: np.ndarray,
+    cfg: PreprocessConfig,
+    spool: FacesSpool,
+    searched: dict[int, list[Detection]] | None = None,
 ) -> tuple[Ledger, set[str], list[int]]:
     """Put all faces of some frames into a spool.
 
     Args:
         chosen: numbers of the frames.
+        searched: see `FaceFinder`.
     Returns:
         A ledger with a row for each face, and one for each frame without a face; flags; and the numbers of the frames
         before which the film is cut.
     """
-    finder, cutter, wanted = FaceFinder(cfg.face), CutFinder(), frozenset(chosen.tolist())
+    finder, cutter, wanted = FaceFinder(cfg.face, searched), CutFinder(), frozenset(chosen.tolist())
     rows: list[Row] = []
     cuts: list[int] = []
     for frame in media.frames(wanted.__contains__):
@@ -37,7 +42,7 @@ def find_everyone(
             continue
         if cutter.cut(frame.picture):
             cuts.append(frame.index)
-        found = finder.find_all(frame.picture)
+        found = finder.find_all(frame.picture, frame.index)
         for face in found:
             seen = seen_face(frame, face, cfg)
             keep(spool, seen)
@@ -48,15 +53,19 @@ def find_everyone(
 
 
 def find_main(
-    media: Media, chosen: np.ndarray, cfg: PreprocessConfig, folder: Path | None
+    media: Media,
+    chosen: np.ndarray,
+    cfg: PreprocessConfig,
+    folder: Path | None,
+    searched: dict[int, list[Detection]] | None = None,
 ) -> tuple[Ledger, FacesSpool] | None:
     """Return ledger and spool of the main face of a clip with several faces; None if no face stays long enough.
 
     Args:
-        chosen, folder: see `find_everyone` and `FacesSpool`.
+        chosen, folder, searched: see `find_everyone` and `FacesSpool`.
     """
     every = FacesSpool(cfg.size, folder)
-    ledger, _, cuts = find_everyone(media, chosen, cfg, every)
+    ledger, _, cuts = find_everyone(media, chosen, cfg, every, searched)
     rows = main_track(ledger, cuts)
     if not len(rows):
         return None

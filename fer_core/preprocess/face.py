@@ -165,31 +165,35 @@ class FaceFinder:
         cfg: with `per_frame`, every frame is searched completely (the thesis); with `tracked`, first the region around
             the last box is searched, then the whole frame if the face is not there. With `landmarks`, landmarks are
             found in each box.
+        searched: boxes of whole frames by number of the frame, shared by finders of the same frames, so that a frame is
+            searched once; None: nothing is remembered.
     """
 
-    def __init__(self, cfg: FaceConfig) -> None:
+    def __init__(self, cfg: FaceConfig, searched: dict[int, list[Detection]] | None = None) -> None:
         self._cfg = cfg
+        self._searched = searched
         self._points = LandmarkFinder() if cfg.landmarks == "yes" else None
         self._last: Box | None = None
         self._shape: tuple[int, ...] = ()
         self._followed = 0
         self.flags: set[str] = set()
 
-    def find(self, picture: np.ndarray) -> Detection | None:
+    def find(self, picture: np.ndarray, number: int | None = None) -> Detection | None:
         """Return the face in the next grey frame. A face with a weight below `min_weight` is returned, but not tracked.
 
         A frame without a certain face is searched again with increased local contrast, because on dark skin or in poor
         light the contrast of eyes and brows is too low for the cascade. Of several certain boxes, one without the
         landmarks of a face is skipped. Without a detector, the whole frame is the face.
+
+        Args:
+            number: number of the frame, for `searched`.
         """
         if self._cfg.detector == "none":
             whole = Detection((0, 0, picture.shape[1], picture.shape[0]), self._cfg.min_weight)
             return self._with_points(picture, whole)
         if picture.shape != self._shape:  # the frame size changed, so the last box is not valid
             self._last, self._shape = None, picture.shape
-        found = self._follow(picture) or detect(picture, self._cfg)
-        if not found or found[0].weight < self._cfg.min_weight:
-            found = detect(cv2.createCLAHE(CONTRAST, TILES).apply(picture), self._cfg) or found
+        found = self._follow(picture) or self._search(picture, number)
         if not found:
             return None
         best = self._with_points(picture, choose(found, self._last))
@@ -211,15 +215,22 @@ class FaceFinder:
             return found
         return replace(found, landmarks=self._points.find(picture, found.box))
 
-    def find_all(self, picture: np.ndarray) -> list[Detection]:
+    def _search(self, picture: np.ndarray, number: int | None) -> list[Detection]:
+        if self._searched is not None and number in self._searched:
+            return self._searched[number]
+        found = detect(picture, self._cfg)
+        if not found or found[0].weight < self._cfg.min_weight:
+            found = detect(cv2.createCLAHE(CONTRAST, TILES).apply(picture), self._cfg) or found
+        if self._searched is not None and number is not None:
+            self._searched[number] = found
+        return found
+
+    def find_all(self, picture: np.ndarray, number: int | None = None) -> list[Detection]:
         """Return all certain faces of a grey frame that do not overlap, the most certain first.
 
         A box without the landmarks of a face is left out, if they are looked for.
         """
-        found = [d for d in detect(picture, self._cfg) if d.weight >= self._cfg.min_weight]
-        if not found:
-            lighter = cv2.createCLAHE(CONTRAST, TILES).apply(picture)
-            found = [d for d in detect(lighter, self._cfg) if d.weight >= self._cfg.min_weight]
+        found = [d for d in self._search(picture, number) if d.weight >= self._cfg.min_weight]
         kept: list[Detection] = []
         for face in found:
             if any(overlap(face.box, other.box) for other in kept):

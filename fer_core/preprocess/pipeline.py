@@ -210,18 +210,18 @@ def _faces_of(media: Media, given_apex: int, cfg: PreprocessConfig, folder: Path
     if apex is None and cfg.apex == "estimate":
         apex = media.apex(cfg.face) if isinstance(media, DecodedOnce) else estimate_apex(media, cfg.face)
         n, n_lost = media.report().n_frames, media.report().n_lost
-    spool = FacesSpool(cfg.size, folder)
+    spool, searched = FacesSpool(cfg.size, folder), dict[int, list[Detection]]()
     chosen = select(n, apex, cfg, media.fps)
-    ledger, flags, cuts = _run(media, chosen, cfg, spool)
+    ledger, flags, cuts = _run(media, chosen, cfg, spool, searched)
     report = media.report()
     if (report.n_frames, report.n_lost) != (n, n_lost):
-        spool = FacesSpool(cfg.size, folder)
+        spool, searched = FacesSpool(cfg.size, folder), {}  # lost frames have changed the numbers
         chosen = select(report.n_frames, apex, cfg, media.fps)
-        ledger, flags, cuts = _run(media, chosen, cfg, spool)
+        ledger, flags, cuts = _run(media, chosen, cfg, spool, searched)
         report = media.report()
     if not isinstance(cfg, EveryFaceConfig):
         if "several_faces" in flags:
-            ledger, spool = find_main(media, chosen, cfg, folder) or (ledger, spool)
+            ledger, spool = find_main(media, chosen, cfg, folder, searched) or (ledger, spool)
         flags |= flags_of(ledger, cfg)
     faces = Faces(
         key=faces_key(media.digest, given_apex, cfg),
@@ -241,12 +241,16 @@ def _faces_of(media: Media, given_apex: int, cfg: PreprocessConfig, folder: Path
 
 
 def _run(
-    media: Media, chosen: np.ndarray, cfg: PreprocessConfig, spool: FacesSpool
+    media: Media,
+    chosen: np.ndarray,
+    cfg: PreprocessConfig,
+    spool: FacesSpool,
+    searched: dict[int, list[Detection]],
 ) -> tuple[Ledger, set[str], list[int]]:
     """Put the faces of the chosen frames into `spool`; return their ledger, flags, and the cuts where all are kept."""
     if isinstance(cfg, EveryFaceConfig):
-        return find_everyone(media, chosen, cfg, spool)
-    finder = FaceFinder(cfg.face)
+        return find_everyone(media, chosen, cfg, spool, searched)
+    finder = FaceFinder(cfg.face, searched)
     wanted = frozenset(chosen.tolist())
     rows: list[Row] = []
     for frame in media.frames(wanted.__contains__):
@@ -277,7 +281,7 @@ def face_in(frame: Frame, finder: FaceFinder, cfg: PreprocessConfig) -> Seen:
     """
     if frame.picture is None:
         return Seen(Row.of(frame, FrameStatus.DECODE_ERROR, None))
-    found = finder.find(frame.picture)
+    found = finder.find(frame.picture, frame.index)
     status = _status(found, cfg)
     if status is not FrameStatus.USED or found is None:
         return Seen(Row.of(frame, status, found))

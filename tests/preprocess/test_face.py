@@ -98,6 +98,17 @@ def test_item_57_the_face_stays_the_same_person_and_the_clip_is_flagged(tmp_path
     assert len({bool(x > 160) for x in faces.ledger.box[:, 0]}) == 1
 
 
+def test_a_frame_of_two_people_is_searched_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The main face is known only after all frames, which are then read again."""
+    searched: list[np.ndarray] = []
+    monkeypatch.setattr(
+        "fer_core.preprocess.face.detect", lambda picture, *a: searched.append(picture) or detect(picture, *a)
+    )
+    faces = faces_of(write_folder(tmp_path / "two", two_faces(12)), PreprocessConfig(selection="all"))
+    assert "several_faces" in faces.flags and faces.n_used == 12
+    assert len(searched) == 12
+
+
 @pytest.mark.parametrize("last, kept", [(None, 0), ((100, 0, 50, 50), 1), ((300, 0, 50, 50), 0)])
 def test_continuity_decides_between_boxes_about_as_sure(last: tuple[int, int, int, int] | None, kept: int) -> None:
     found = [Detection((0, 0, 50, 50), 6.0), Detection((100, 0, 50, 50), 4.0), Detection((200, 0, 90, 90), 1.0)]
