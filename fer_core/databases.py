@@ -6,13 +6,18 @@ PostgreSQL's client library reads the password from `$PGPASSWORD` or `~/.pgpass`
 
 from __future__ import annotations
 
+import logging
 import re
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field
 
 from fer_core.errors import FerError
+
+log = logging.getLogger(__name__)
 
 PROBE_S = 5
 OUTAGE_S = 60.0  # how long a running command waits for a database; a restart takes seconds
@@ -50,6 +55,14 @@ def with_driver(url: str) -> str:
     return url.replace("postgresql://", "postgresql+psycopg://", 1) if url.startswith("postgresql://") else url
 
 
+def beside(url: str, suffix: str) -> str:
+    """Return the URL of the database `NAME_suffix` on the server of the database NAME."""
+    import sqlalchemy
+
+    parsed = sqlalchemy.make_url(url)
+    return parsed.set(database=f"{parsed.database}_{suffix}").render_as_string(False)
+
+
 def check_database(url: str, setting: str, error: type[FerError]) -> None:
     """Try to reach a database for at most `PROBE_S` seconds.
 
@@ -61,7 +74,7 @@ def check_database(url: str, setting: str, error: type[FerError]) -> None:
         error: the URL contains a password, is of an unknown kind, or the database cannot be reached.
     """
     import sqlalchemy
-    from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
+    from sqlalchemy.exc import ArgumentError
 
     shown = without_password(url)
     if shown != url:
@@ -72,17 +85,84 @@ def check_database(url: str, setting: str, error: type[FerError]) -> None:
         kind = ""
     if kind not in ("sqlite", "postgresql+psycopg"):
         raise error(f"{setting} '{shown}' is of no kind known here; use {KINDS}")
-    options = {"connect_timeout": PROBE_S} if kind != "sqlite" else {}
+    with _connected(url, setting, error):
+        pass
+
+
+def make_database(url: str, setting: str, error: type[FerError]) -> None:
+    """Check a database like `check_database`; a PostgreSQL database that does not exist is created, empty.
+
+    Raises:
+        error: see `check_database`, or the user may not create databases.
+    """
+    import sqlalchemy
+    from sqlalchemy.exc import SQLAlchemyError
+
     try:
-        engine = sqlalchemy.create_engine(url, connect_args=options, poolclass=sqlalchemy.NullPool)
-        with engine.connect():
-            pass
+        check_database(url, setting, error)
+        return
+    except error as exc:
+        if not _is_missing(exc.__cause__):
+            raise
+    wanted = sqlalchemy.make_url(url)
+    name = str(wanted.database)
+    with _connected(wanted.set(database="postgres").render_as_string(False), setting, error) as server:
+        quoted = server.dialect.identifier_preparer.quote_identifier(name)
+        try:
+            server.execution_options(isolation_level="AUTOCOMMIT").execute(
+                sqlalchemy.text(f"CREATE DATABASE {quoted} ENCODING 'UTF8' TEMPLATE template0")
+            )
+        except SQLAlchemyError as exc:
+            raise error(
+                f"{setting} {url}: there is no database '{name}', and it cannot be made ({_reason(exc)}); make it as "
+                f"the administrator: createdb --owner {wanted.username or 'USER'} {name}"
+            ) from exc
+    log.info("made the database '%s', which was not there", name)
+    check_database(url, setting, error)
+
+
+def check_extension(url: str, name: str, error: type[FerError]) -> None:
+    """Check that a PostgreSQL server can offer an extension.
+
+    Raises:
+        error: it is not installed there.
+    """
+    import sqlalchemy
+
+    with _connected(url, "database", error) as connection:
+        asked = sqlalchemy.text("SELECT 1 FROM pg_available_extensions WHERE name = :name")
+        if connection.execute(asked, {"name": name}).first() is None:
+            raise error(
+                f"the PostgreSQL server of {url} lacks the extension {name}, which Prefect needs; install the "
+                "additional modules of PostgreSQL there (contrib)"
+            )
+
+
+@contextmanager
+def _connected(url: str, setting: str, error: type[FerError]) -> Iterator[Any]:
+    """Connect within `PROBE_S` seconds. Raises `error` with a remedy if this fails."""
+    import sqlalchemy
+    from sqlalchemy.exc import NoSuchModuleError, SQLAlchemyError
+
+    options = {} if url.startswith("sqlite") else {"connect_timeout": PROBE_S}
+    try:
+        connection = sqlalchemy.create_engine(url, connect_args=options, poolclass=sqlalchemy.NullPool).connect()
     except (SQLAlchemyError, NoSuchModuleError, ImportError) as exc:
-        reason = " ".join(str(exc).split("\n(Background")[0].split())
         raise error(
-            f"{setting} {shown} cannot be reached ({without_password(reason)[:300]}); start it, or see to its "
+            f"{setting} {without_password(url)} cannot be reached ({_reason(exc)}); start it, or see to its "
             "address and to $PGPASSWORD"
         ) from exc
+    with connection:
+        yield connection
+
+
+def _reason(exc: BaseException) -> str:
+    return without_password(" ".join(str(exc).split("\n(Background")[0].split()))[:300]
+
+
+def _is_missing(exc: BaseException | None) -> bool:
+    """Return True if PostgreSQL answered that there is no such database; psycopg names no code while it connects."""
+    return exc is not None and re.search(r'database ".*" does not exist', str(exc)) is not None
 
 
 def wait_for_restarts() -> None:

@@ -15,6 +15,7 @@ from typer.core import TyperGroup
 
 from fer_core import __version__
 from flows.commands import (
+    backup,
     compare,
     config,
     correct,
@@ -63,7 +64,8 @@ data_app = typer.Typer(help="Clips: find, merge, split, compare, draw, forget.",
 for function in (
     runs.demo, doctor.doctor, config.config, runs.preprocess, runs.search, runs.train, runs.adopt,
     runs.promote, runs.rollback, sync.sync, runs.score, watch.watch, diff.diff, runs.evaluate, compare.compare,
-    reproduce.reproduce, reproduce.cross_database, servers.up, servers.status, store.store,
+    reproduce.reproduce, reproduce.cross_database, servers.up, servers.status, backup.backup, backup.restore,
+    store.store,
 ):  # fmt: skip
     app.command()(function)
 app.add_typer(data_app, name="data")

@@ -4,8 +4,9 @@ import pytest
 from pydantic import ValidationError
 
 from fer_core.config import RunConfig, load_config
-from fer_core.databases import check_database, with_driver, without_password
+from fer_core.databases import check_database, check_extension, make_database, with_driver, without_password
 from fer_core.errors import ConfigError, StoreError
+from flows.support.servers import _prefect_database
 
 WITH_PASSWORD = [
     "postgresql+psycopg://fer:hunter2@db/mlflow",
@@ -78,3 +79,31 @@ def test_a_plain_address_is_a_setting():
     assert load_config(None, ["tracking.uri=postgresql://fer@db/x"]).tracking.uri == "postgresql://fer@db/x"
     with pytest.raises(ValidationError):
         RunConfig.model_validate({"tracking": {"uri": WITH_PASSWORD[0]}})
+
+
+def test_a_database_that_is_not_there_is_made(postgres):
+    url = postgres.url('odd "name"')
+    make_database(url, "--database", ConfigError)
+    make_database(url, "--database", ConfigError)
+    check_database(url, "--database", ConfigError)
+    check_extension(url, "plpgsql", ConfigError)
+    with pytest.raises(ConfigError, match="lacks the extension nosuch"):
+        check_extension(url, "nosuch", ConfigError)
+
+
+def test_a_database_that_cannot_be_made_is_named_with_the_command_that_makes_it(postgres, monkeypatch):
+    import sqlalchemy
+
+    with sqlalchemy.create_engine(postgres.url()).begin() as connection:
+        connection.execute(sqlalchemy.text("CREATE ROLE poor LOGIN PASSWORD 'known to the tests'"))
+    url = postgres.url("none").replace("fer@", "poor@")
+    with pytest.raises(ConfigError, match=r"permission denied.*createdb --owner poor none"):
+        make_database(url, "--database", ConfigError)
+
+
+def test_prefect_gets_a_database_of_its_own_and_its_driver():
+    assert _prefect_database("sqlite:///x") == {}
+    found = _prefect_database("postgresql+psycopg://fer@db:5433/team?sslmode=require")
+    assert found == {
+        "PREFECT_SERVER_DATABASE_CONNECTION_URL": "postgresql+asyncpg://fer@db:5433/team_prefect?ssl=require"
+    }

@@ -52,7 +52,7 @@ def watched_folder(folder: Path, parent: Path, limits: LimitsConfig) -> Iterator
 
     Args:
         folder: the folder, which exists.
-        parent: folder of the results; they are written to a subfolder of it.
+        parent: the workspace's folder for watched folders; the results are written to a subfolder of it.
         limits: limits of a clip.
     Raises:
         DataError: `folder` is no folder any more.
@@ -63,7 +63,10 @@ def watched_folder(folder: Path, parent: Path, limits: LimitsConfig) -> Iterator
     if not folder.is_dir():
         raise DataError(f"there is no folder {folder} to watch; make it, or name another one as watch.folder")
     real = folder.resolve()
-    out = parent / f"{printable(real.name) or 'root'}-{hashlib.blake2b(os.fsencode(real), digest_size=4).hexdigest()}"
+    workspace = parent.resolve().parent  # a folder in it stays known when the workspace is moved
+    known_as = real.relative_to(workspace) if real.is_relative_to(workspace) else real
+    digest = hashlib.blake2b(os.fsencode(known_as), digest_size=4).hexdigest()
+    out = parent / f"{printable(real.name) or 'root'}-{digest}"
     try:
         out.mkdir(parents=True, exist_ok=True)
         with FileLock(out / ".lock", timeout=0):

@@ -7,14 +7,19 @@ write there. `check_in_place` detects this when the workspace is opened; `reloca
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 from filelock import FileLock
 
+from fer_core.databases import without_password
 from fer_core.errors import TrackingError
+
+if TYPE_CHECKING:
+    from sqlalchemy import Inspector
 
 ARTIFACTS = "artifacts"
 _COLUMNS = ("artifact_location", "artifact_uri", "source", "storage_location")  # of whatever table has one
@@ -74,34 +79,52 @@ def relocate(workspace: Path) -> list[Path]:
     old = former_places(workspace)
     if not old:
         return []
+    with FileLock(workspace / ".mlflow.lock"):
+        change_addresses(f"sqlite:///{workspace / 'mlflow.db'}", old, workspace)
+    return old
+
+
+def change_addresses(database: str, old: Sequence[Path], workspace: Path) -> None:
+    """Change all addresses of former folders in a database of MLflow to the workspace, in one transaction.
+
+    Args:
+        database: SQLAlchemy URL.
+    Raises:
+        TrackingError: the database cannot be written.
+    """
+    import sqlalchemy
+
     try:
-        with (
-            FileLock(workspace / ".mlflow.lock"),
-            closing(sqlite3.connect(workspace / "mlflow.db", timeout=30)) as connection,
-            connection,
-        ):
+        engine = sqlalchemy.create_engine(database, poolclass=sqlalchemy.NullPool)
+        with engine.begin() as connection:
+            places = list(_addresses(sqlalchemy.inspect(connection)))
             for place in old:
                 for before, after in (
                     (place.as_uri(), workspace.as_uri()),
                     (f"file://{place}", workspace.as_uri()),
                     (str(place), str(workspace)),
                 ):
-                    for table, column in _addresses(connection):
+                    given = {"after": after, "rest": len(before) + 1, "before": f"{before}/"}
+                    for table, column in places:
                         connection.execute(
-                            f"UPDATE {table} SET {column} = ? || substr({column}, ?) WHERE substr({column}, 1, ?) = ?",
-                            (after, len(before) + 1, len(before) + 1, f"{before}/"),
+                            sqlalchemy.text(
+                                f"UPDATE {table} SET {column} = :after || substr({column}, :rest) "
+                                f"WHERE substr({column}, 1, :rest) = :before"
+                            ),
+                            given,
                         )
-    except sqlite3.Error as exc:
-        raise TrackingError(f"{workspace / 'mlflow.db'} cannot be relocated ({exc}); stop what uses it") from exc
-    return old
+    except sqlalchemy.exc.SQLAlchemyError as exc:
+        reason = str(exc).splitlines()[0]
+        raise TrackingError(f"{without_password(database)} cannot be relocated ({reason}); stop what uses it") from exc
 
 
-def _addresses(connection: sqlite3.Connection) -> Iterator[tuple[str, str]]:
+def _addresses(inspector: Inspector) -> Iterator[tuple[str, str]]:
     """Yield (table, column) of all artifact addresses."""
-    tables = [name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
-    for table in tables:
-        columns = {row[1] for row in connection.execute(f"PRAGMA table_info({table})")}
-        yield from ((table, column) for column in _COLUMNS if column in columns)
+    from sqlalchemy import String
+
+    for table in inspector.get_table_names():
+        texts = {column["name"] for column in inspector.get_columns(table) if isinstance(column["type"], String)}
+        yield from ((table, column) for column in _COLUMNS if column in texts)
 
 
 def _root_of(location: str) -> Path | None:

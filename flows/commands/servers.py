@@ -34,23 +34,28 @@ def up(
     database: Annotated[
         str,
         typer.Option(
-            envvar="FERFLOW_MLFLOW_DATABASE", help="PostgreSQL URL for MLflow; default SQLite.", show_envvar=True
+            envvar="FERFLOW_MLFLOW_DATABASE",
+            help="PostgreSQL URL for MLflow; Prefect's is NAME_prefect beside it; default SQLite.",
+            show_envvar=True,
         ),
     ] = "",
 ) -> dict[str, Any]:
     """Start MLflow, Prefect and the served flows on this machine; Ctrl-C stops them all."""
     from filelock import FileLock, Timeout
 
-    from fer_core.databases import check_database, with_driver
+    from fer_core.databases import beside, check_extension, make_database, with_driver
     from flows.support.missing import watched
-    from flows.support.servers import ServerOptions
+    from flows.support.servers import PREFECT, ServerOptions
     from mlflow_server import ServerError, address
     from mlflow_server.supervise import stop_all
 
     workspace, watch = session.workspace, session.config.watch
     if database:
         database = with_driver(database)
-        check_database(database, "--database", ConfigError)
+        make_database(database, "--database", ConfigError)
+        if database.startswith("postgresql"):
+            check_extension(database, "pg_trgm", ConfigError)
+            make_database(beside(database, PREFECT), "--database", ConfigError)
     if watch.folder:
         watch = watch.model_copy(update={"folder": str(watched(session.config))})
     users = users.expanduser().absolute() if users else None

@@ -6,12 +6,17 @@ import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from sqlalchemy import make_url
+
 from fer_core.config import WatchConfig
+from fer_core.databases import beside
 from flows.support.environment import prefect_environment
 from mlflow_server import launch
 from mlflow_server.address import MLFLOW_PASSWORD, MLFLOW_USER, PREFECT_AUTH, answers, make_credentials
 from mlflow_server.supervise import Program
 from mlflow_server.users import read_users
+
+PREFECT = "prefect"  # suffix of Prefect's database beside MLflow's, since both keep tables of the same name
 
 
 @dataclass(frozen=True)
@@ -21,7 +26,8 @@ class ServerOptions:
     Args:
         host: interface to listen on.
         mlflow_port, prefect_port: ports to listen on.
-        database: PostgreSQL URL for MLflow; empty: SQLite in the workspace.
+        database: PostgreSQL URL for MLflow, beside which Prefect's database is; or SQLite URL for MLflow alone; empty:
+            SQLite in the workspace.
         users: absolute path of the file of people who may log in; None: one password, on this machine only.
         watch: the folder that is looked into regularly, if it names one.
     """
@@ -32,6 +38,19 @@ class ServerOptions:
     database: str = ""
     users: Path | None = None
     watch: WatchConfig = field(default_factory=WatchConfig)
+
+
+def note_database(workspace: Path, database: str) -> None:
+    """Write down the database of the servers, for a backup."""
+    file = workspace / "servers" / "database"
+    file.write_text(f"{database}\n", encoding="utf-8")
+
+
+def noted_database(workspace: Path) -> str:
+    """Return the PostgreSQL database with which the servers were started last; empty for SQLite."""
+    file = workspace / "servers" / "database"
+    noted = file.read_text(encoding="utf-8").strip() if file.is_file() else ""
+    return noted if noted.startswith("postgresql") else ""
 
 
 @dataclass(frozen=True)
@@ -53,6 +72,7 @@ def servers_of(workspace: Path, options: ServerOptions) -> Servers:
     users, host = options.users, options.host
     if users:
         read_users(users)
+    note_database(workspace, options.database)
     mlflow = launch.mlflow_server(workspace, host, options.mlflow_port, options.database, users)
     prefect = launch.url(host, options.prefect_port)
     ready = workspace / "servers" / "flows.ready"
@@ -85,6 +105,7 @@ def servers_of(workspace: Path, options: ServerOptions) -> Servers:
     environment = {
         **prefect_environment(workspace, f"{prefect}/api"),
         **mlflow.environment,
+        **_prefect_database(options.database),
         **logins,
         **team,
         "PREFECT_SERVER_API_AUTH_STRING": logins[PREFECT_AUTH],
@@ -95,3 +116,12 @@ def servers_of(workspace: Path, options: ServerOptions) -> Servers:
         "PYTHONUNBUFFERED": "1",
     }
     return Servers(programs, environment, mlflow.url, prefect)
+
+
+def _prefect_database(database: str) -> dict[str, str]:
+    """Return the variable that puts Prefect onto the PostgreSQL server of MLflow; empty for SQLite."""
+    if not database.startswith("postgresql"):
+        return {}
+    url = make_url(beside(database, PREFECT)).set(drivername="postgresql+asyncpg")
+    query = {"ssl" if name == "sslmode" else name: value for name, value in url.query.items()}  # as asyncpg names it
+    return {"PREFECT_SERVER_DATABASE_CONNECTION_URL": url.set(query=query).render_as_string(False)}

@@ -18,7 +18,15 @@ import pytest
 
 from flows.forms.served import attribute
 from flows.serve import SERVED
-from mlflow_server.address import MLFLOW_PASSWORD, PREFECT_AUTH, Addresses, announce, announced, credentials
+from mlflow_server.address import (
+    MLFLOW_PASSWORD,
+    MLFLOW_USER,
+    PREFECT_AUTH,
+    Addresses,
+    announce,
+    announced,
+    credentials,
+)
 from tests.conftest import free_port
 from tests.flows.test_cli import run
 from tests.mlflow_server.test_address import server
@@ -252,6 +260,32 @@ def test_up_stops_what_a_killed_one_left(workspace, ferflow, tmp_path):
         second.send_signal(signal.SIGINT)
         second.communicate(timeout=30)
     assert second.returncode == 0 and gone(again)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_on_postgresql_all_is_backed_up_in_use_and_restored_elsewhere(workspace, ferflow, tmp_path, postgres):
+    """MLflow's and Prefect's databases are made, dumped while the servers run, and served again from the copies."""
+    import sqlalchemy
+
+    first, second = (postgres.url(name) for name in ("team", "copy"))
+    with up(ferflow, workspace, tmp_path, signal.SIGINT, "--database", first) as addresses:
+        assert len(ask(addresses.prefect, "/api/deployments/filter", {})) == len(SERVED)
+        auth = credentials(workspace)
+        login = f"Basic {b64encode(f'{auth[MLFLOW_USER]}:{auth[MLFLOW_PASSWORD]}'.encode()).decode()}"
+        status, _ = request(addresses.mlflow, "POST", "/api/2.0/mlflow/experiments/create", {"name": "kept"}, login)
+        assert status == 200
+        done = run("backup", tmp_path / "copy", "--workspace", workspace, "--json")
+        assert json.loads(done.stdout)["databases"] == ["mlflow", "prefect"], done.stderr
+    new = tmp_path / "new"
+    done = run("restore", tmp_path / "copy", "--workspace", new, "--database", second)
+    assert done.exit_code == 0, done.stderr
+    with sqlalchemy.create_engine(second).connect() as connection:
+        found = connection.execute(sqlalchemy.text("SELECT artifact_location FROM experiments WHERE name = 'kept'"))
+        assert str(found.scalar()).removeprefix("file://").startswith(str(new))
+    with sqlalchemy.create_engine(f"{second}_prefect").connect() as connection:
+        found = connection.execute(sqlalchemy.text("SELECT count(*) FROM deployment"))
+        assert found.scalar() == len(SERVED)
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from optuna.storages import BaseStorage, RDBStorage
 from sqlalchemy import NullPool
 from sqlalchemy.exc import DBAPIError, PendingRollbackError
 
-from fer_core.databases import OUTAGE_S, check_database, with_driver
+from fer_core.databases import OUTAGE_S, make_database, with_driver
 from fer_core.errors import StoreError
 
 log = logging.getLogger(__name__)
@@ -28,7 +28,7 @@ def check_storage(url: str) -> None:
         StoreError: the kind is unknown, or the database cannot be reached.
     """
     if url != "auto":
-        check_database(with_driver(url), "search.storage", StoreError)
+        make_database(with_driver(url), "search.storage", StoreError)
 
 
 def open_storage(url: str) -> BaseStorage:
