@@ -64,7 +64,7 @@ OTHER_LABELS = frozenset({"calm", "contempt"}) | UNCLASSED
 # Names of other columns in the tables of verdicts and frames; no class may have one.
 RESERVED = frozenset(
     {
-        *("clip", "path", "label", "status", "emotion", "confidence", "abstained", "frames", "frames_used"),
+        *("clip", "path", "label", "status", "emotion", "confidence", "abstained", "frames", "windows", "frames_used"),
         *("frames_selected", "frames_total", "flags", "reason", "rule", "model", "model_version", "model_digest"),
         *(
             "clip_digest",

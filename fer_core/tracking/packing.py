@@ -70,14 +70,16 @@ def _forget_where(target: Path) -> None:
 
 def _signature(bundle: ModelBundle) -> ModelSignature:
     from mlflow.models import ModelSignature
-    from mlflow.types.schema import ColSpec, ParamSchema, ParamSpec, Schema
+    from mlflow.types.schema import Array, ColSpec, Object, ParamSchema, ParamSpec, Property, Schema
 
     from fer_core.tracking import pyfunc as door
 
     kinds = {"abstained": "boolean", "frames": "long"}
     kinds |= dict.fromkeys(("path", "status", "emotion", "reason"), "string")
     inputs = Schema([ColSpec("string", "path", required=False), ColSpec("binary", "video", required=False)])
-    outputs = Schema([ColSpec(kinds.get(name, "double"), name) for name in door.output_columns(bundle.classes)])
-    types = {str: "string", int: "long"}
+    window = Object([Property(n, kinds.get(n, "double"), False) for n in door.window_columns(bundle.classes)])
+    columns = {n: ColSpec(kinds.get(n, "double"), n) for n in door.output_columns(bundle.classes)}
+    outputs = Schema([*{**columns, "windows": ColSpec(Array(window), "windows", required=False)}.values()])
+    types = {str: "string", int: "long", float: "double"}
     params = ParamSchema([ParamSpec(name, types[type(value)], value) for name, value in door.PARAMS.items()])
     return ModelSignature(inputs=inputs, outputs=outputs, params=params)

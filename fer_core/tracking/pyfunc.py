@@ -23,13 +23,14 @@ if TYPE_CHECKING:
     from fer_core.scoring.clip_score import ClipScore
     from fer_core.scoring.inputs import Item
     from fer_core.scoring.scorer import ClipScorer
+    from fer_core.scoring.windows import Windows
 
 # Packages that the verdicts depend on: OpenCV 5 has no Viola-Jones; older decoders and loaders have security holes.
 FLOORS = {"cv2": (4, 12), "av": (18, 1), "torch": (2, 10), "safetensors": (0, 5)}
 CEILINGS = {"cv2": (5,)}
 FORMAT = 3
 # Parameters of predict, with their defaults; see `ScoreConfig`. The signature gives each the type of its default.
-PARAMS: dict[str, str | int] = {"rule": "auto", "max_frames": -1, "device": "auto"}
+PARAMS: dict[str, str | int | float] = {"rule": "auto", "max_frames": -1, "device": "auto", "windows": 0.0}
 ROOT = "FERFLOW_SCORE_ROOT"  # folder that must contain every `path`
 NEEDS = 'a DataFrame or a list of dicts with a column "path" (of files on this machine) or "video" (bytes)'
 
@@ -79,6 +80,7 @@ class EmotionModel(PythonModel):
             params: `max_frames`: most frames of a clip to read; 0: every selected one, -1: the version's budget.
                 `rule`: how frames are joined, `auto` or one of `majority_vote`, `mean_scores`, `log_mean_scores`.
                 `device`: `cpu`, `cuda`, `mps`, or `auto`, the one that the model was loaded on.
+                `windows`: seconds of a window; each row's `windows` then lists the verdicts over time. 0: none.
         Raises:
             MlflowException: input or params have another form, or the model or machine does not support them.
         """
@@ -101,7 +103,7 @@ class EmotionModel(PythonModel):
         from fer_core.scoring.scorer import ClipScorer
 
         try:
-            cfg = ScoreConfig(**params)
+            cfg = ScoreConfig(**{**params, "windows": {"length_s": params["windows"]}})
             device = self.device if cfg.device == "auto" else resolve_device(cfg.device, "param 'device'")
             if device not in self.bundles:
                 self.bundles[device] = read_bundle(self.folder, device=device)
@@ -141,7 +143,12 @@ def check_packages() -> None:
 
 def output_columns(classes: Any) -> list[str]:
     """Return the column names of a prediction."""
-    return ["path", "status", "emotion", "confidence", *map(str, classes), "abstained", "frames", "reason"]
+    return ["path", "status", "emotion", "confidence", *map(str, classes), "abstained", "frames", "reason", "windows"]
+
+
+def window_columns(classes: Any) -> list[str]:
+    """Return the names of the values of one window in a row's `windows`."""
+    return ["start_s", "end_s", "emotion", "confidence", *map(str, classes), "abstained", "frames"]
 
 
 _REMEDY = "load the model in a fresh process, before any other ferflow is imported"
@@ -239,7 +246,21 @@ def _record(row: ClipScore) -> dict[str, Any]:
         "abstained": row.abstained,
         "frames": row.n_used,
         "reason": printable(row.reason),
+        "windows": None if row.windows is None else _windows(row.windows, row.classes),
     }
+
+
+def _windows(windows: Windows, classes: Any) -> list[dict[str, Any]]:
+    """Return one JSON-able dict for each window; a window without a face has no emotion and no numbers."""
+    found = []
+    for i, index in enumerate(windows.index):
+        face = index >= 0
+        values = [float(p) if face else None for p in windows.probabilities[i]]
+        times, verdict = (float(windows.start_s[i]), float(windows.end_s[i])), str(classes[index]) if face else None
+        confidence = float(windows.confidence[i]) if face else None
+        row = [*times, verdict, confidence, *values, bool(windows.abstained[i]), int(windows.n_used[i])]
+        found.append(dict(zip(window_columns(classes), row, strict=True)))
+    return found
 
 
 set_model(EmotionModel())

@@ -282,9 +282,10 @@ def test_root_holds_where_nothing_is_served_too(model, paths, monkeypatch):
     [
         ({"max_frames": -2}, "param 'max_frames' is -2: Input should be greater than or equal to -1"),
         ({"rule": "best"}, "param 'rule' is 'best': Input should be 'auto', 'majority_vote', .*"),
+        ({"windows": -1.0}, "param 'windows' is -1.0: Input should be greater than or equal to 0"),
         ({"device": "tpu"}, "param 'device' is 'tpu': Input should be .*"),
         ({"device": "mps"}, "param 'device' is 'mps', but torch sees no Apple GPU; use 'auto' or 'cpu'"),
-        ({"framez": 2}, "there is no param 'framez'; there are rule, max_frames, device"),
+        ({"framez": 2}, "there is no param 'framez'; there are rule, max_frames, device, windows"),
     ],
 )
 def test_unknown_params_and_values_are_refused_in_one_sentence(model, ask, paths, params, sentence):
@@ -301,7 +302,10 @@ def test_param_of_another_type_is_refused(model, ask, paths):
 
 def test_signature_names_the_params_and_their_types(model):
     params = {param.name: (param.dtype.name, param.default) for param in model.metadata.get_params_schema()}
-    assert params == {"rule": ("string", "auto"), "max_frames": ("long", -1), "device": ("string", "auto")}
+    assert params == {
+        "rule": ("string", "auto"), "max_frames": ("long", -1), "device": ("string", "auto"),
+        "windows": ("double", 0.0),
+    }  # fmt: skip
 
 
 def test_all_frames_are_read_where_params_ask_for_them(model, ask, long_film, registered, monkeypatch):
@@ -314,6 +318,22 @@ def test_all_frames_are_read_where_params_ask_for_them(model, ask, long_film, re
     video = {"video": base64.b64encode(long_film.read_bytes()).decode()}
     (row,) = json.loads(ask(video, max_frames=0)[1])["predictions"]
     assert row["frames"] == 10
+
+
+def test_windows_of_the_params_are_verdicts_over_time(model, ask, long_film, paths, registered, monkeypatch):
+    monkeypatch.setenv("FERFLOW_SCORE_ROOT", str(long_film.parent))
+    clip = pd.DataFrame({"path": [str(long_film)]})
+    assert model.predict(clip)["windows"][0] is None
+    windows = model.predict(clip, params={"windows": 0.2})["windows"][0]
+    own = ClipScorer(registered.bundles[0], ScoreConfig(windows={"length_s": 0.2})).score(long_film).windows
+    assert [w["start_s"] for w in windows] == own.start_s.tolist() and len(windows) > 1
+    assert [w["confidence"] for w in windows] == pytest.approx(own.confidence.tolist())
+    video = {"video": base64.b64encode(long_film.read_bytes()).decode()}
+    (row,) = json.loads(ask(video, windows=0.2)[1])["predictions"]
+    assert [w["emotion"] for w in row["windows"]] == [w["emotion"] for w in windows]
+    nobody = {"video": base64.b64encode(Path(paths[1]).read_bytes()).decode()}
+    (row,) = json.loads(ask(nobody, windows=0.2)[1])["predictions"]
+    assert (row["status"], row["windows"]) == ("no_face", None)
 
 
 def test_rule_of_the_params_joins_the_frames(model, long_film, registered):
