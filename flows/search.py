@@ -20,11 +20,12 @@ from fer_core.evaluation.metrics import Evaluation
 from fer_core.experiments.search.average import average_finalists
 from fer_core.experiments.search.choice import Choice, choose, finalists
 from fer_core.experiments.search.estimate import estimate_seconds
+from fer_core.experiments.search.ledger import Study
 from fer_core.experiments.search.processes import trial_processes
 from fer_core.experiments.search.repeats import repeat_trials
 from fer_core.experiments.search.space import searched_names
 from fer_core.experiments.search.storage import check_storage
-from fer_core.experiments.search.study import Job, OnBackbone, Study, default_workers, open_study, search
+from fer_core.experiments.search.study import Job, OnBackbone, default_workers, open_study, search
 from fer_core.experiments.search.trial import OBJECTIVE, TrialResult, read_spec
 from fer_core.model_names import FC_HEAD_MODELS
 from fer_core.models.registry import requirements_of
@@ -32,7 +33,7 @@ from fer_core.reports.plots import figure_png
 from fer_core.reports.search_page import search_figures, search_page
 from fer_core.store import write_atomic
 from fer_core.tracking.run import Run, Tracking, connect, continue_run
-from fer_core.tracking.trial import TRIAL_MODULES, send_trial, tracked_trial
+from fer_core.tracking.trial import TRIAL_MODULES, send_trial, tracked_trial, trial_link
 from fer_core.workspace import Workspace
 from flows.support.artifacts import progress_bar, show_picture, show_table
 from flows.support.environment import check_local, settle
@@ -89,6 +90,7 @@ def search_flow(config: RunConfig = RunConfig()) -> dict[str, Any]:  # noqa: B00
                 study, table, data.table_path, config.search, config.train, executor,
                 job=partial(tracked_trial, config.tracking, workspace.root), fc=data.fc, block=data.block,
                 latency=latency, parent_run=run.id, workers=workers, on_trial=on_trial, backbones=backbones,
+                attributes={"MLflow run": run.url or run.id}, attributes_of=trial_link,
             )  # fmt: skip
             last = finalists(trials, table, config.search)
             again = progress_bar("repeats", f"{len(last)} finalists with other folds")

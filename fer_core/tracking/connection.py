@@ -152,14 +152,14 @@ class _NotAsked:
         )
 
 
-def connect(cfg: TrackingConfig, workspace: Path) -> Tracking:
+def connect(cfg: TrackingConfig, workspace: Path, *, tidy: bool = True) -> Tracking:
     """Return a checked connection to MLflow.
 
-    The experiment is created if it does not exist. Runs in it whose process has died are ended. `uri: auto` is SQLite
-    in the workspace (`mlflow.db`, artifacts beside it), the same files that `ferflow up` serves.
+    The experiment is created if it does not exist. `uri: auto` is SQLite in the workspace (`mlflow.db`, artifacts
+    beside it), the same files that `ferflow up` serves. With `offline`, MLflow is not asked for anything.
 
-    With `offline`, MLflow is not asked for anything.
-
+    Args:
+        tidy: end runs whose process has died.
     Raises:
         TrackingError: the server does not answer (after seconds) or refuses the request, a name or the URI is not
             accepted, or the workspace was moved and not relocated.
@@ -186,7 +186,8 @@ def connect(cfg: TrackingConfig, workspace: Path) -> Tracking:
     with _one_at_a_time(workspace, locked=local is not None), mlflow_errors(f"MLflow at {without_secrets(uri)}"):
         client = _client(uri)
         experiment_id = _experiment(client, cfg.experiment, local)
-        end_dead_runs(client, experiment_id)
+        if tidy:
+            end_dead_runs(client, experiment_id)
     return Tracking(client, uri, experiment_id, cfg, workspace)
 
 

@@ -30,6 +30,7 @@ from fer_core.store import write_atomic
 from fer_core.tracking.connection import Tracking, check_name, connect, mlflow_errors, without_secrets
 from fer_core.tracking.grid_image import grid_images
 from fer_core.tracking.names import evaluation_metrics, rule_prefix, shown_settings
+from fer_core.tracking.origin import origin_tags
 from fer_core.tracking.sending import TOKEN, must_wait, went_away, write
 from fer_core.tracking.unsent import Request
 from fer_core.tracking.views import NOTE, trials_view
@@ -65,7 +66,7 @@ def start_run(tracking: Tracking, name: str, *, parent: str = "", tags: Mapping[
     check_name(name, "run")
     described = {f"env.{key}": value for key, value in describe_environment().items()}
     described |= {"mlflow.source.name": "ferflow", "mlflow.source.git.commit": git_commit()}
-    every = {TOKEN: secrets.token_hex(16), **described, **_owned(parent), **(tags or {})}
+    every = {TOKEN: secrets.token_hex(16), **described, **origin_tags(), **_owned(parent), **(tags or {})}
     every = {k: v[:_TAG_LIMIT] for k, v in every.items() if v}
     at_ms = int(time.time() * 1000)
     if not must_wait(tracking, parent):
@@ -102,7 +103,7 @@ def continue_run(
     Raises:
         TrackingError: the name is not accepted, or MLflow refuses the request.
     """
-    token = _token(note)
+    token = read_token(note)
     waits = bool(token) and must_wait(tracking, token)
     try:
         found = token if waits and tracking.unsent.of(token).exists() else "" if waits else find_run(tracking, note)
@@ -129,7 +130,7 @@ def find_run(tracking: Tracking, note: Path) -> str:
     Raises:
         TrackingError: MLflow refuses the request.
     """
-    token = _token(note)
+    token = read_token(note)
     if not token:
         return ""
     with mlflow_errors("looking for a run"):
@@ -142,7 +143,8 @@ def run_of_token(tracking: Tracking, token: str) -> str:
     return str(found[0].info.run_id) if found else ""
 
 
-def _token(note: Path) -> str:
+def read_token(note: Path) -> str:
+    """Return the token of the run that was started for `note`; '' if there is none."""
     token = note.read_text(errors="replace") if note.is_file() else ""
     return token if re.fullmatch("[0-9a-f]{32}", token) else ""
 

@@ -7,10 +7,10 @@ import socket
 from typing import TYPE_CHECKING
 
 import psutil
-from mlflow.exceptions import MlflowException
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+    from mlflow.entities import Run
 
 log = logging.getLogger(__name__)
 
@@ -37,14 +37,21 @@ def has_died(process: str) -> bool:
 
 def end_dead_runs(client: MlflowClient, experiment_id: str) -> int:
     """Set RUNNING runs to KILLED if their process on this host has died. Returns their number."""
+    from mlflow.exceptions import MlflowException
+
     ended = 0
-    for run in client.search_runs([experiment_id], "attributes.status = 'RUNNING'"):
-        if has_died(run.data.tags.get(PROCESS, "")):
-            try:
-                client.set_terminated(run.info.run_id, status="KILLED")
-            except MlflowException as exc:
-                log.warning("run %s is RUNNING, its process has died, and MLflow refuses: %s", run.info.run_id, exc)
-            else:
-                log.info("run '%s' (%s) was left by a killed process and is ended", run.info.run_name, run.info.run_id)
-                ended += 1
+    for run in dead_runs(client, experiment_id):
+        try:
+            client.set_terminated(run.info.run_id, status="KILLED")
+        except MlflowException as exc:
+            log.warning("run %s is RUNNING, its process has died, and MLflow refuses: %s", run.info.run_id, exc)
+        else:
+            log.info("run '%s' (%s) was left by a killed process and is ended", run.info.run_name, run.info.run_id)
+            ended += 1
     return ended
+
+
+def dead_runs(client: MlflowClient, experiment_id: str) -> list[Run]:
+    """Return the RUNNING runs whose process on this host has died."""
+    running = client.search_runs([experiment_id], "attributes.status = 'RUNNING'")
+    return [run for run in running if has_died(run.data.tags.get(PROCESS, ""))]

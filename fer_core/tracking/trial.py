@@ -33,7 +33,9 @@ from fer_core.tracking.run import Run, Status, Tracking, connect, continue_run, 
 
 log = logging.getLogger(__name__)
 
-_RUN, _SENT = "mlflow-run", "mlflow-sent"  # the second file contains the id of the study's run
+STUDY_NOTE = RUN_NOTE = "mlflow-run"  # in the folder of a study, and of a trial: the token of its run
+_SENT = "mlflow-sent"  # contains the id of the study's run
+_LINK = "mlflow-link"  # contains the address of the trial's run, or its id
 _STATUS: Mapping[str, Status] = {"complete": "FINISHED", "pruned": "KILLED", "failed": "FAILED"}
 # What a tracked trial imports, for the processes that run many (`experiments.search.processes`).
 TRIAL_MODULES = (
@@ -64,7 +66,7 @@ def tracked_trial(cfg: TrackingConfig, workspace: Path, folder: Path) -> TrialRe
     return result
 
 
-def send_trial(tracking: Tracking, folder: Path, parent: str = "") -> bool:
+def send_trial(tracking: Tracking, folder: Path, parent: str = "", *, again: bool = False) -> bool:
     """Log a finished trial. Nothing is logged twice, and interrupted logging is completed.
 
     A pruned trial was evaluated on some folds only. Its metrics are named `first_folds/…` and its run ends as KILLED,
@@ -72,6 +74,7 @@ def send_trial(tracking: Tracking, folder: Path, parent: str = "") -> bool:
 
     Args:
         parent: run of the study; empty: the run under which the trial was started.
+        again: log it also if that was done before, because MLflow has lost the run.
     Returns:
         True if anything was logged.
     Raises:
@@ -82,7 +85,7 @@ def send_trial(tracking: Tracking, folder: Path, parent: str = "") -> bool:
         return False
     spec, sent = read_spec(folder), folder / _SENT
     parent = parent or spec.parent_run
-    if sent.is_file() and sent.read_text(errors="replace") == parent:
+    if not again and sent.is_file() and sent.read_text(errors="replace") == parent:
         return False
     run = _open(tracking, folder, parent)
     at_ms = int((folder / "result.json").stat().st_mtime * 1000)
@@ -172,7 +175,13 @@ def _ranking(folder: Path) -> Ranking:
 
 def trial_run(tracking: Tracking, folder: Path) -> str:
     """Return the id of the trial's MLflow run; empty if it has none."""
-    return find_run(tracking, folder / _RUN)
+    return find_run(tracking, folder / RUN_NOTE)
+
+
+def trial_link(folder: Path) -> dict[str, str]:
+    """Return the address of the trial's MLflow run, or its id, as an attribute of the trial in Optuna."""
+    link = folder / _LINK
+    return {"MLflow run": link.read_text(errors="replace")} if link.is_file() else {}
 
 
 def _end_failed(run: Run) -> None:
@@ -187,8 +196,11 @@ def _open(tracking: Tracking, folder: Path, parent: str = "") -> Run:
     """Return the trial's run: the one that was started before, also by a process that died, or a new one."""
     spec = read_spec(folder)
     table = load_table(spec.table)
-    run = continue_run(tracking, folder / _RUN, _name(spec), parent=parent or spec.parent_run, tags={"kind": "trial"})
+    run = continue_run(
+        tracking, folder / RUN_NOTE, _name(spec), parent=parent or spec.parent_run, tags={"kind": "trial"}
+    )
     run.log_data(spec.study, table.note["fingerprint"], synthetic=table.synthetic)
+    write_atomic(folder / _LINK, (run.url or run.id).encode())
     return run
 
 

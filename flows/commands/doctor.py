@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from fer_core.errors import ConfigError, FerError
+from flows.commands.run_flow import settled
 from flows.commands.session import FAILED, Session, command
 
 LEAST_FREE_GB = 5.0
@@ -31,19 +32,24 @@ class Finding:
     remedy: str = ""
 
 
-@command(reads=("backbone", "train.device"))
+@command(reads=("backbone", "train.device", "tracking", "search.storage"))
 def doctor(
     session: Session,
     relocate: Annotated[
         bool,
         typer.Option("--relocate", help="Correct the records of a workspace that was moved or copied."),
     ] = False,
+    repair: Annotated[
+        bool,
+        typer.Option("--repair", help="End what a crash left running in MLflow, Optuna and Prefect, and say what."),
+    ] = False,
 ) -> dict[str, Any]:
     """Check packages, face detector, weights, Prefect, workspace and GPU, and say how to repair what is wrong."""
     if relocate:
         _relocate(session)
     findings = []
-    for check in (_packages, _detector, _weights, _prefect, _workspace, _tracking, _place, _gpu):
+    leftovers = _repaired if repair else _leftovers
+    for check in (_packages, _detector, _weights, _prefect, _workspace, _tracking, _place, leftovers, _gpu):
         for finding in _findings(check, session):
             findings.append(finding)
             session.say(f"{finding.state:<5} {finding.what}: {finding.found}")
@@ -188,6 +194,32 @@ def _place(session: Session) -> Iterator[Finding]:
 
     check_in_place(session.workspace)
     yield Finding("place", "ok", "runs and models are recorded where the workspace is")
+
+
+def _leftovers(session: Session) -> Iterator[Finding]:
+    """What a crash left running in MLflow, Optuna and Prefect; nothing is changed."""
+    from flows.support.leftovers import found_leftovers, waiting_runs
+
+    config = settled(session, tracked=False)
+    found = list(found_leftovers(config))
+    for left in found:
+        yield Finding(left.where, "note", left.what, "ferflow doctor --repair")
+    if n := waiting_runs(config):
+        yield Finding("MLflow", "note", f"{n} runs wait in the workspace to be sent", "ferflow sync")
+    if not found:
+        yield Finding("after a crash", "ok", "nothing is left running without a process")
+
+
+def _repaired(session: Session) -> Iterator[Finding]:
+    """Repair what `_leftovers` names, and say what was changed."""
+    from flows.support.leftovers import repaired_leftovers
+
+    changed = 0
+    for left, done in repaired_leftovers(settled(session, tracked=False)):
+        changed += 1
+        yield Finding(left.where, "ok", f"{left.what}. Repaired: {done}")
+    if not changed:
+        yield Finding("after a crash", "ok", "nothing is left running without a process; nothing was changed")
 
 
 def _relocate(session: Session) -> None:

@@ -7,24 +7,35 @@ from pathlib import Path
 
 from prefect.client.orchestration import get_client
 from prefect.context import FlowRunContext
+from prefect.settings import PREFECT_UI_URL
 
 from fer_core.clips.cells import markdown_text
+from fer_core.tracking.origin import started_by
+from fer_core.tracking.running import this_process
 from flows.support.artifacts import show_markdown
 from mlflow_server.address import running
 from mlflow_server.pages import MLFLOW, page_path
 
 KEY = "summary"
+FLOW_RUN = "prefect.flow_run"  # tag of MLflow runs: the flow run's page, or its id
 LONGEST_NAME = 120  # characters of a run's name
 
 
 def name_run(what: str) -> None:
-    """Name the running flow run `FLOW: what`, as in `score: 36 clips of incoming`; without a run, do nothing."""
+    """Name the running flow run `FLOW: what`, as in `score: 36 clips of incoming`, and link it with its MLflow runs.
+
+    Without a flow run, do nothing.
+    """
     context = FlowRunContext.get()
     if context is None or context.flow_run is None or context.flow is None:
         return
     name = f"{context.flow.name}: {what}"[:LONGEST_NAME]
+    run = context.flow_run
+    # The runner of `ferflow up` watches its runs itself; of another one, only this tells that its process has died.
+    owner = None if run.deployment_id else this_process()
     with get_client(sync_client=True) as client:
-        client.update_flow_run(context.flow_run.id, name=name)
+        client.update_flow_run(run.id, name=name, infrastructure_pid=owner)
+    started_by({FLOW_RUN: f"{base}/runs/flow-run/{run.id}" if (base := PREFECT_UI_URL.value()) else str(run.id)})
 
 
 def source_of(paths: Sequence[str | Path]) -> str:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import psutil
 import pytest
 
 from tests.proxy import relayed
@@ -152,3 +153,38 @@ def test_fault_92_a_search_and_a_training_without_the_server_are_sent_by_sync(fe
         [study] = [run.info.run_id for run in runs if run.data.tags["kind"] == "search"]
         trials = [run for run in runs if run.data.tags["kind"] == "trial"]
         assert [run.data.tags["mlflow.parentRunId"] for run in trials] == [study] * 4
+
+
+def kill_session(leader: int) -> None:
+    """SIGKILL for the command and all that it started."""
+    for process in [*psutil.Process(leader).children(recursive=True), psutil.Process(leader)]:
+        process.kill()
+
+
+def doctor(ferflow: str, workspace: Path, *options: str) -> list[str]:
+    """What `ferflow doctor` says of MLflow, Optuna and Prefect."""
+    command = [ferflow, "doctor", *options, "--json", "--workspace", str(workspace)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=600)
+    findings = json.loads(done.stdout)["findings"]
+    return [f["found"] for f in findings if f["what"] in ("MLflow", "Optuna", "Prefect", "after a crash")]
+
+
+def test_fault_98_doctor_repairs_what_a_killed_search_left_and_it_goes_on(ferflow, manifest, tmp_path):
+    command = search_of(ferflow, manifest, tmp_path)
+    with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        while not any(tmp_path.glob(BEGUN)):
+            assert process.poll() is None, process.communicate()
+            time.sleep(0.1)
+        kill_session(process.pid)
+    named = doctor(ferflow, tmp_path)
+    assert any("RUNNING, but the process has died" in text for text in named), named
+    assert any("RUNNING without a process: trial" in text for text in named), named
+    assert any("flow run 'search: " in text and "has not ended" in text for text in named), named
+    assert doctor(ferflow, tmp_path) == named, "without --repair nothing is changed"
+    repaired = doctor(ferflow, tmp_path, "--repair")
+    for said in ("ended as KILLED", "is WAITING", "is Crashed"):
+        assert any(said in text for text in repaired), repaired
+    assert doctor(ferflow, tmp_path) == ["nothing is left running without a process"]
+    again = subprocess.run(command, capture_output=True, text=True, check=False, timeout=900)
+    assert again.returncode == 0, again.stderr
+    assert json.loads(again.stdout)["trials"] == 4

@@ -17,7 +17,8 @@ import fer_core.experiments.search.study as study_module
 import fer_core.tracking.trial as trial_module
 from fer_core.config import SearchConfig, TrackingConfig, TrainConfig
 from fer_core.dataset.table import load_table
-from fer_core.experiments.search.study import Study, open_study, search
+from fer_core.experiments.search.ledger import Study
+from fer_core.experiments.search.study import open_study, search
 from fer_core.experiments.search.trial import TrialResult
 from fer_core.store import publish
 from fer_core.tracking.run import Run, connect, continue_run, start_run
@@ -77,8 +78,8 @@ MOMENTS: dict[str, tuple[Any, str, Callable[[Any], Any]]] = {
     "while a result is written": (trial_module, "run_trial", lambda _: _half_written_result),
     "between the result and its recording": (trial_module, "send_trial", partial(die_at_call, 2, after=False)),
     "while a trial is recorded": (Run, "log_rules", partial(die_at_call, 2, after=True)),
-    "between recording a trial and telling Optuna": (study_module, "_tell", partial(die_at_call, 2, after=False)),
-    "when all trials have ended": (study_module, "_tell", partial(die_at_call, 3, after=True)),
+    "between recording a trial and telling Optuna": (study_module, "tell_result", partial(die_at_call, 2, after=False)),
+    "when all trials have ended": (study_module, "tell_result", partial(die_at_call, 3, after=True)),
 }
 
 

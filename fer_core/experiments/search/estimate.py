@@ -10,7 +10,7 @@ from fer_core.clips.splits import grouped_folds
 from fer_core.config import RECIPES, SearchConfig, TrainConfig
 from fer_core.dataset.table import FeatureTable
 from fer_core.evaluation.cross_validation import hold_out
-from fer_core.experiments.search.study import Study
+from fer_core.experiments.search.ledger import Study
 from fer_core.experiments.search.trial import read_result
 from fer_core.model_names import FC_HEAD_MODELS
 from fer_core.models.base import Fits

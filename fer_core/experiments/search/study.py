@@ -5,20 +5,17 @@ from __future__ import annotations
 import errno
 import logging
 import math
-import os
-import socket
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import FIRST_COMPLETED, CancelledError, Executor, Future, wait
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import optuna
-from filelock import FileLock, Timeout
+from filelock import FileLock
 from optuna.trial import TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -27,14 +24,12 @@ from fer_core.config import BackboneConfig, SearchConfig, TrainConfig
 from fer_core.dataset.table import FeatureTable
 from fer_core.errors import FerError, StoreError, TrainingError
 from fer_core.evaluation.latency import LatencyOf
-from fer_core.experiments.search.sampler import TrialSampler
-from fer_core.experiments.search.space import is_conditional, presets, suggest, suggest_backbone
-from fer_core.experiments.search.storage import open_storage
+from fer_core.experiments.search.ledger import FINGERPRINT, NO_ATTRIBUTES, Study, open_ledger, tell_result
+from fer_core.experiments.search.space import suggest, suggest_backbone
 from fer_core.experiments.search.trial import (
     SINGLE,
     TrialResult,
     TrialSpec,
-    fold_values,
     read_spec,
     run_trial,
     whole_result,
@@ -55,46 +50,6 @@ _DECIDES_NO_TRIAL = {"trials", "minutes", "finalists", "repeats", "max_ms", "wor
 _STARTUP_TRIALS = 5  # number of complete trials before any trial is pruned
 _DISK_REFUSES = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
 DEATHS = 3  # a trial fails when its process has ended this many times without a result
-
-
-@dataclass(frozen=True)
-class Study:
-    """Name and location of a study.
-
-    Args:
-        name: name with a hash of everything that changes the results: another table or space is another study.
-        folder: folder with Optuna's SQLite file, the lock, and a folder for each trial.
-        storage: URL of Optuna's storage.
-    """
-
-    name: str
-    folder: Path
-    storage: str
-
-    def trial_folder(self, number: int) -> Path:
-        return self.folder / f"trial-{number:04d}"
-
-    @contextmanager
-    def held(self) -> Iterator[None]:
-        """Lock the study against other processes. The same process may lock it again.
-
-        Raises:
-            StoreError: another process is searching this study.
-        """
-        lock, holder = FileLock(self.folder / "lock", timeout=0, is_singleton=True), self.folder / "holder"
-        try:
-            lock.acquire()
-        except Timeout as exc:
-            who = holder.read_text(errors="replace")[:200] if holder.is_file() else "another process"
-            raise StoreError(
-                f"study {self.name} is being searched by {who}; wait for it, or stop it, and run again"
-            ) from exc
-        try:
-            since = time.strftime("%Y-%m-%d %H:%M")
-            write_atomic(holder, f"process {os.getpid()} on {socket.gethostname()} since {since}".encode())
-            yield
-        finally:
-            lock.release()
 
 
 @dataclass(frozen=True)
@@ -164,6 +119,8 @@ def search(
     workers: int = 1,
     on_trial: Callable[[TrialResult], None] | None = None,
     backbones: Mapping[str, OnBackbone] = _NONE,
+    attributes: Mapping[str, str] = NO_ATTRIBUTES,
+    attributes_of: Callable[[Path], Mapping[str, str]] | None = None,
 ) -> list[tuple[TrialResult, Path]]:
     """Run trials until `cfg.trials` have ended, with the trials of an earlier, interrupted search.
 
@@ -179,6 +136,8 @@ def search(
         workers: number of trials at a time.
         on_trial: called with the result of every trial that ends.
         backbones: label -> what trials with that backbone read, for every label in `cfg.backbones`.
+        attributes: attributes of the study in Optuna, which its dashboard shows.
+        attributes_of: returns those of the trial in a folder, when it has ended.
     Returns:
         Results and folders, in the order of trial numbers.
     Raises:
@@ -189,7 +148,10 @@ def search(
     shared = {"table": table_path, "fc": fc, "block": block, "latency": dict(latency or {}), "parent_run": parent_run}
     with study.held():
         try:
-            return _coordinate(study, cfg, base, executor, job, shared, workers, on_trial, backbones)
+            ledger = open_ledger(study, cfg, base, {FINGERPRINT: table.note["fingerprint"], **attributes})
+            return _coordinate(
+                ledger, study, cfg, base, executor, job, shared, workers, on_trial, backbones, attributes_of
+            )
         except (optuna.exceptions.StorageInternalError, SQLAlchemyError) as exc:
             reason = str(exc.__cause__ or exc).splitlines()[0]
             raise StoreError(
@@ -199,6 +161,7 @@ def search(
 
 
 def _coordinate(
+    ledger: optuna.Study,
     study: Study,
     cfg: SearchConfig,
     base: TrainConfig,
@@ -208,21 +171,8 @@ def _coordinate(
     workers: int,
     on_trial: Callable[[TrialResult], None] | None,
     backbones: Mapping[str, OnBackbone],
+    attributes_of: Callable[[Path], Mapping[str, str]] | None,
 ) -> list[tuple[TrialResult, Path]]:
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    ledger = optuna.create_study(
-        study_name=study.name,
-        storage=open_storage(study.storage),
-        load_if_exists=True,
-        direction="maximize",
-        sampler=TrialSampler(cfg.seed, group=is_conditional(cfg)),
-    )
-    if cfg.presets:
-        enqueued = {t.user_attrs.get("preset") for t in ledger.get_trials(deepcopy=False)}
-        for name, params in presets(cfg, base).items():
-            if name not in enqueued:
-                ledger.enqueue_trial(params, user_attrs={"preset": name})
-
     flying: dict[Future[TrialResult], optuna.Trial] = {}
     deaths = Counter[int]()
 
@@ -243,7 +193,8 @@ def _coordinate(
             flying[executor.submit(job, folder)] = trial
 
     def settle(trial: optuna.Trial, result: TrialResult) -> None:
-        _tell(ledger, trial, result, study)
+        attributes = attributes_of(study.trial_folder(trial.number)) if attributes_of else NO_ATTRIBUTES
+        tell_result(ledger, trial, result, study, attributes)
         if on_trial:
             on_trial(result)
 
@@ -370,19 +321,6 @@ def _result_of(future: Future[TrialResult], number: int, study: Study, deaths: C
         )
         write_atomic(folder / "result.json", result.model_dump_json().encode())
         return result
-
-
-def _tell(ledger: optuna.Study, trial: optuna.Trial, result: TrialResult, study: Study) -> None:
-    frozen = ledger.get_trials()[trial.number]
-    if frozen.state.is_finished():
-        return
-    for fold, value in enumerate(fold_values(study.trial_folder(trial.number))):
-        if fold not in frozen.intermediate_values:
-            trial.report(value, fold)
-    if result.state == "complete":
-        ledger.tell(trial, result.value)
-    else:
-        ledger.tell(trial, state=TrialState.PRUNED if result.state == "pruned" else TrialState.FAIL)
 
 
 def refit(table: FeatureTable, trial: TrialResult, fc: Path | None = None, block: Path | None = None) -> Fitted:

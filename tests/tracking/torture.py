@@ -1,0 +1,72 @@
+"""A tracked search of twelve enqueued trials in processes of their own, as a program that a test kills."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from functools import partial
+from pathlib import Path
+
+import optuna
+
+from fer_core.config import SearchConfig, TrackingConfig, TrainConfig, widths_name
+from fer_core.dataset.table import load_table
+from fer_core.experiments.search.ledger import Study
+from fer_core.experiments.search.processes import trial_processes
+from fer_core.experiments.search.storage import open_storage
+from fer_core.experiments.search.study import open_study, search
+from fer_core.experiments.search.trial import TrialResult
+from fer_core.tracking.connection import connect
+from fer_core.tracking.run import continue_run
+from fer_core.tracking.trial import TRIAL_MODULES, send_trial, tracked_trial
+from fer_core.training import checkpoint
+
+TRIALS, FOLDS, EPOCHS = 12, 3, 40
+BASE = TrainConfig(epochs=EPOCHS, patience=EPOCHS)
+
+
+def space_of(storage: str = "auto") -> SearchConfig:
+    return SearchConfig(
+        trials=TRIALS, folds=FOLDS, widths=((), (16,)), presets=False, prune=False, storage=storage, workers=2
+    )
+
+
+def opened(workspace: Path, table_path: Path, storage: str = "auto") -> Study:
+    """The study, with its trials enqueued: what is searched then does not depend on the order in which they end."""
+    study = open_study(workspace, load_table(table_path), space_of(storage), BASE)
+    ledger = optuna.create_study(
+        study_name=study.name, storage=open_storage(study.storage), direction="maximize", load_if_exists=True
+    )
+    names = [widths_name(widths) for widths in space_of().widths]
+    for number in range(len(ledger.trials), TRIALS):
+        drawn = {"lr": 0.001 * (1 + number), "batch_size": 20, "widths": names[number % 2]}
+        ledger.enqueue_trial({**drawn, "class_weights": "none"})
+    return study
+
+
+def every_epoch(cfg: TrackingConfig, workspace: Path, folder: Path) -> TrialResult:
+    """A tracked trial that saves its state after every epoch."""
+    checkpoint.EVERY_S = 0.0
+    return tracked_trial(cfg, workspace, folder)
+
+
+def main(workspace: Path, table_path: Path, uri: str, storage: str) -> None:
+    """What the flow `search` does, without Prefect; prints when trials may run, and when all is done."""
+    logging.basicConfig(level=logging.WARNING)
+    cfg = TrackingConfig(uri=uri, experiment="torture")
+    study = opened(workspace, table_path, storage)
+    tracking = connect(cfg, workspace)
+    with study.held(), continue_run(tracking, study.folder / "mlflow-run", f"search {study.name}") as run:
+        print("searching", flush=True)
+        with trial_processes(2, preload=TRIAL_MODULES) as executor:
+            found = search(
+                study, load_table(table_path), table_path, space_of(storage), BASE, executor,
+                job=partial(every_epoch, cfg, workspace), parent_run=run.id, workers=2,
+            )  # fmt: skip
+        for _, folder in found:
+            send_trial(tracking, folder, run.id)
+    print("done", flush=True)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3], sys.argv[4])
