@@ -17,6 +17,7 @@ import tempfile
 import time
 import xmlrpc.client
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
@@ -154,6 +155,37 @@ def _processes(folder: Path) -> list[psutil.Process]:
             or (process.info["environ"] or {}).get("SUPERVISOR_SERVER_URL") == address
         )
     ]
+
+
+def running_processes(folder: Path) -> list[tuple[str, str, int]]:
+    """Return (name, state, pid) of the programs of a folder, of their supervisord, and of all that they started.
+
+    A program that does not run has pid 0. The process of a flow run is named after the run.
+    """
+    states = program_states(_socket_path(folder))
+    programs = {pid: name for name, (_, pid) in states.items() if pid}
+    found = [(name, state.lower(), pid) for name, (state, pid) in states.items()]
+    for process in _processes(folder):
+        if process.pid in programs:
+            continue
+        environment = process.info["environ"] or {}
+        if _SUPERVISORD in process.info["cmdline"]:
+            name = "supervisord"
+        elif run := environment.get("PREFECT__FLOW_RUN_ID"):
+            name = f"flow run {run}"
+        else:
+            name = f"part of {_program_of(process, programs)}"
+        found.append((name, process.info["status"], process.pid))
+    return found
+
+
+def _program_of(process: psutil.Process, programs: Mapping[int, str]) -> str:
+    """Return the name of the program that a process descends from."""
+    with suppress(psutil.Error):
+        for parent in process.parents():
+            if parent.pid in programs:
+                return programs[parent.pid]
+    return "a program that ended"
 
 
 def program_states(socket_path: Path) -> dict[str, tuple[str, int]]:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import getpass
 import os
+import shlex
 import signal
+import sys
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Any
 
+import psutil
 import typer
 
 from fer_core.errors import ConfigError
@@ -39,6 +43,10 @@ def up(
             show_envvar=True,
         ),
     ] = "",
+    write_units: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Start nothing; write a systemd unit and a compose file of these options."),
+    ] = None,
 ) -> dict[str, Any]:
     """Start MLflow, Prefect and the served flows on this machine; Ctrl-C stops them all."""
     from filelock import FileLock, Timeout
@@ -60,6 +68,8 @@ def up(
         watch = watch.model_copy(update={"folder": str(watched(session.config))})
     users = users.expanduser().absolute() if users else None
     options = ServerOptions(host, mlflow_port, prefect_port, database, users, watch)
+    if write_units:
+        return _write_units(session, options, write_units.expanduser().absolute())
     folder = workspace / "servers"
     folder.mkdir(parents=True, exist_ok=True)
     try:
@@ -115,6 +125,40 @@ def _serve(session: Session, options: ServerOptions) -> Servers:
     return servers
 
 
+def _write_units(session: Session, options: ServerOptions, folder: Path) -> dict[str, Any]:
+    """Write the units that run `ferflow up` with these options."""
+    from mlflow_server import ServerError
+    from mlflow_server.launch import check_exposed, url
+    from mlflow_server.units import Unit, write_units
+
+    workspace, watch = session.workspace, options.watch
+    command = [str(Path(sys.argv[0]).absolute()), "up", "--workspace", str(workspace), "--host", options.host]
+    command += ["--mlflow-port", str(options.mlflow_port), "--prefect-port", str(options.prefect_port)]
+    command += ["--database", options.database] if options.database else []
+    command += ["--users", str(options.users)] if options.users else []
+    if watch.folder:
+        for name, value in watch.model_dump().items():
+            command += ["--set", f"watch.{name}={value}"]
+    reads = [path for path in (options.users, Path(watch.folder) if watch.folder else None) if path]
+    unit = Unit(
+        command=command,
+        workspace=workspace,
+        reads=[path for path in reads if not path.is_relative_to(workspace)],
+        health=f"{url(options.host, options.prefect_port)}/api/health",
+        user=getpass.getuser(),
+        python=f"{sys.version_info.major}.{sys.version_info.minor}",
+    )
+    try:
+        check_exposed(options.host, options.users)
+        files = write_units(folder, unit)
+    except ServerError as exc:
+        raise ConfigError(str(exc)) from exc
+    session.say_lines(str(file) for file in files)
+    unit_file = shlex.quote(str(folder / "ferflow.service"))
+    session.say(f"systemd: sudo cp {unit_file} /etc/systemd/system/ && sudo systemctl enable --now ferflow")
+    return {"written": [str(file) for file in files]}
+
+
 def _already(workspace: Path) -> str:
     """Return the message of a second 'ferflow up': another one holds the workspace's lock."""
     from mlflow_server import address
@@ -130,11 +174,13 @@ def _already(workspace: Path) -> str:
 
 @command(reads=())
 def status(session: Session) -> dict[str, Any]:
-    """Show which servers of the workspace are running, and their addresses."""
+    """Show which servers of the workspace are running, their addresses, and every process with its pid."""
     from mlflow_server import address
+    from mlflow_server.supervise import running_processes
 
     workspace = session.workspace
     found = address.announced(workspace)
+    processes: list[tuple[str, str, int]] = []
     servers = {
         name: {"url": url, "answers": address.answers(url + health)}
         for name, url, health in (
@@ -147,12 +193,16 @@ def status(session: Session) -> dict[str, Any]:
             ("server", "address", "state"),
             [(n, s["url"], "up" if s["answers"] else "does not answer") for n, s in servers.items()],
         )
+        processes = [("ferflow up", "running", found.pid)] if found.pid and psutil.pid_exists(found.pid) else []
+        processes += running_processes(workspace / "servers")
+        session.table("", ("process", "state", "pid"), processes)
         session.say("Links that log your browser in; pass none on:")
         _say_links(session, (found.mlflow, found.prefect))
     else:
         session.say(f"No servers run for {workspace}; start them with 'ferflow up'. Commands work without.")
     session.next("all runs", "list", "runs")
-    return {"workspace": str(workspace), "servers": servers}
+    told = [{"name": name, "state": state, "pid": pid} for name, state, pid in processes]
+    return {"workspace": str(workspace), "servers": servers, "processes": told}
 
 
 def _say_links(session: Session, urls: tuple[str, str], runs: str = "") -> None:

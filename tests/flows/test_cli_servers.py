@@ -38,14 +38,15 @@ def test_status_without_servers_says_how_to_start_them(workspace):
     done = run("status")
     assert done.exit_code == 0
     assert "start them with 'ferflow up'" in done.stdout
-    assert json.loads(run("status", "--json").stdout) == {"workspace": str(workspace), "servers": {}}
+    assert json.loads(run("status", "--json").stdout) == {"workspace": str(workspace), "servers": {}, "processes": []}
 
 
 def test_status_tells_what_answers_and_what_does_not(workspace):
     with server() as mlflow:
         announce(workspace, Addresses(mlflow, "http://127.0.0.1:9", pid=1))
-        told = json.loads(run("status", "--json").stdout)["servers"]
-    assert told == {
+        found = json.loads(run("status", "--json").stdout)
+    assert [(p["name"], p["pid"]) for p in found["processes"]] == [("ferflow up", 1)]
+    assert found["servers"] == {
         "MLflow": {"url": mlflow, "answers": True},
         "Prefect": {"url": "http://127.0.0.1:9", "answers": False},
     }
@@ -156,12 +157,21 @@ def test_up_serves_every_flow_and_stops_without_a_trace(workspace, ferflow, tmp_
         path = f"/api/deployments/{found['end-to-end']['id']}/create_flow_run"
         started = ask(addresses.prefect, path, {})["id"]
         assert wait_for_state(addresses.prefect, started, "RUNNING", 120) == "RUNNING"
+        assert_all_are_named(addresses.pid, started)
         listed = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout
         logs = [log.read_text(errors="replace") for log in (workspace / "servers").glob("*.log")]
         password = credentials(workspace)[MLFLOW_PASSWORD]
         assert logs and not any(password in text for text in [listed, *logs])
     with up(ferflow, workspace, tmp_path, signal.SIGTERM) as addresses:
         assert state_of(addresses.prefect, started) in ("CANCELLED", "CRASHED")
+
+
+def assert_all_are_named(up_pid: int, flow_run: str) -> None:
+    """`status` names every process below `ferflow up`; those that a flow run starts meanwhile may be missing."""
+    found = {p["pid"]: p["name"] for p in json.loads(run("status", "--json").stdout)["processes"]}
+    names = set(found.values())
+    assert {"ferflow up", "supervisord", "mlflow", "prefect", "flows", f"flow run {flow_run}"} <= names
+    assert {found[pid] for pid in descendants(up_pid) if pid in found} >= names - {"ferflow up"}
 
 
 def assert_refused_before_a_run_exists(prefect: str, deployment: str, workspace: Path) -> None:
