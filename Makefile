@@ -25,8 +25,8 @@ test: $(STAMP) ## the tests that take seconds
 test-slow: $(STAMP) ## the tests that take minutes
 	@$(BIN)/python -m pytest -m slow
 
-torture: $(STAMP) ## preprocessing killed at KILLS random moments (50), each time to end in the same bytes
-	@FERFLOW_KILLS=$(KILLS) $(BIN)/python -m pytest -m slow -k random_moments tests/preprocess
+torture: $(STAMP) ## preprocessing and a search of 12 trials killed at KILLS random moments (50), to end as if they had not been
+	@FERFLOW_KILLS=$(KILLS) $(BIN)/python -m pytest -m slow -k random_moments tests/preprocess tests/tracking
 
 lint: $(STAMP) ## ruff and mypy
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy

@@ -101,8 +101,20 @@ def card(
 
 
 @command(reads=reads.FITS)
-def search(session: Session, manifest: RunManifest = None, offline: Offline = False) -> dict[str, Any]:
+def search(
+    session: Session,
+    manifest: RunManifest = None,
+    offline: Offline = False,
+    dashboard: Annotated[
+        bool, typer.Option("--dashboard", help="Search nothing; show all studies in Optuna's dashboard until Ctrl-C.")
+    ] = False,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port of the dashboard; 0: any free one.")] = 8080,
+) -> dict[str, Any]:
     """Search the best settings by cross-validation grouped by subject. Every trial is an MLflow run."""
+    if dashboard:
+        from flows.commands.dashboard import serve_dashboard
+
+        return serve_dashboard(session, port)
     config = settled(session, manifest=manifest, offline=offline)  # refuses a server that is away, before any import
 
     from fer_core.experiments.search.storage import check_storage

@@ -17,7 +17,6 @@ from fer_core.tracking.running import has_died
 from fer_core.tracking.unsent import Unsent
 
 if TYPE_CHECKING:
-    from prefect.client.orchestration import SyncPrefectClient
     from prefect.client.schemas.objects import FlowRun, State
 
 _UNENDED = ("PENDING", "RUNNING", "CANCELLING", "PAUSED")
@@ -91,20 +90,22 @@ def _flow_runs() -> Iterator[Leftover]:
         for run in client.read_flow_runs(flow_run_filter=unended):
             if has_died(run.infrastructure_pid or ""):
                 what = f"flow run '{run.name}' has not ended, but its process has died"
-                yield Leftover("Prefect", what, partial(_crashed, client, run))
+                yield Leftover("Prefect", what, partial(_crashed, run))
 
 
-def _crashed(client: SyncPrefectClient, run: FlowRun) -> str:
+def _crashed(run: FlowRun) -> str:
     """Set a flow run and its unended task runs to Crashed."""
+    from prefect.client.orchestration import get_client
     from prefect.client.schemas.filters import FlowRunFilter, TaskRunFilter
     from prefect.states import Crashed
 
     crashed: State[None] = Crashed(message="Its process was killed; ended by 'ferflow doctor --repair'.")
-    tasks = client.read_task_runs(
-        flow_run_filter=FlowRunFilter.model_validate({"id": {"any_": [run.id]}}),
-        task_run_filter=TaskRunFilter.model_validate({"state": {"type": {"any_": list(_UNENDED)}}}),
-    )
-    for task in tasks:
-        client.set_task_run_state(task.id, crashed, force=True)
-    client.set_flow_run_state(run.id, crashed, force=True)
+    with get_client(sync_client=True) as client:
+        tasks = client.read_task_runs(
+            flow_run_filter=FlowRunFilter.model_validate({"id": {"any_": [run.id]}}),
+            task_run_filter=TaskRunFilter.model_validate({"state": {"type": {"any_": list(_UNENDED)}}}),
+        )
+        for task in tasks:
+            client.set_task_run_state(task.id, crashed, force=True)
+        client.set_flow_run_state(run.id, crashed, force=True)
     return f"'{run.name}' is Crashed" + (f", with {len(tasks)} tasks" if tasks else "")

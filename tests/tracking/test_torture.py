@@ -34,7 +34,7 @@ RESTARTS = 3  # of PostgreSQL
 @pytest.fixture(scope="module")
 def table_path(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("table")
-    return FeatureStore(folder / "store").tables.path(drawn_table(folder, frames=8, d=128).key)
+    return FeatureStore(folder / "store").tables.path(drawn_table(folder).key)
 
 
 def answers(study) -> dict[int, tuple]:

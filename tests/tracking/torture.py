@@ -21,7 +21,7 @@ from fer_core.tracking.run import continue_run
 from fer_core.tracking.trial import TRIAL_MODULES, send_trial, tracked_trial
 from fer_core.training import checkpoint
 
-TRIALS, FOLDS, EPOCHS = 12, 3, 40
+TRIALS, FOLDS, EPOCHS = 12, 3, 15
 BASE = TrainConfig(epochs=EPOCHS, patience=EPOCHS)
 
 

@@ -130,7 +130,7 @@ def left_running(study: Study) -> list[int]:
     """Return the numbers of trials that are RUNNING in Optuna; [] while a process searches the study."""
     try:
         with study.held():
-            ledger = _existing(study)
+            ledger = existing_study(study)
             trials = ledger.get_trials(deepcopy=False, states=(TrialState.RUNNING,)) if ledger else []
             return [trial.number for trial in trials]
     except StoreError:  # it is being searched
@@ -149,7 +149,7 @@ def recover(study: Study) -> dict[int, str]:
     """
     changed: dict[int, str] = {}
     with study.held():
-        ledger = _existing(study)
+        ledger = existing_study(study)
         if ledger is None:
             return changed
         for frozen in ledger.get_trials(states=(TrialState.RUNNING,)):
@@ -162,7 +162,8 @@ def recover(study: Study) -> dict[int, str]:
     return changed
 
 
-def _existing(study: Study) -> optuna.Study | None:
+def existing_study(study: Study) -> optuna.Study | None:
+    """Open a study in Optuna; None if its storage does not have it."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     try:
         return optuna.load_study(study_name=study.name, storage=open_storage(study.storage))
