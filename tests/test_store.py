@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from pathlib import Path
@@ -62,3 +63,22 @@ def test_a_link_to_itself_is_refused_in_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "loop").symlink_to("loop")
     with pytest.raises(StoreError, match=r"cannot write .*loop: "):
         write_atomic(tmp_path / "loop", b"page")
+
+
+@pytest.mark.parametrize("reason", [errno.ENOSPC, errno.EIO, errno.EROFS, errno.EMFILE], ids=errno.errorcode.get)
+@pytest.mark.parametrize("call", ["open", "fsync", "replace"])
+def test_fault_84_a_disk_that_fails_at_any_step_publishes_nothing_and_a_rerun_works(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str, reason: int
+) -> None:
+    def fails(*_: object, **__: object) -> None:
+        raise OSError(reason, os.strerror(reason))
+
+    path = tmp_path / "folder" / "note.json"
+    write_atomic(path, b"before")
+    with monkeypatch.context() as patch:
+        patch.setattr(f"fer_core.store.os.{call}", fails)
+        with pytest.raises(StoreError, match=rf"cannot write .*note\.json: {os.strerror(reason)}; free some space"):
+            write_atomic(path, b"after")
+    assert path.read_bytes() == b"before" and [*path.parent.iterdir()] == [path]
+    write_atomic(path, b"after")
+    assert path.read_bytes() == b"after"

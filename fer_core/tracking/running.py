@@ -19,8 +19,9 @@ _CLOCK_S = 2  # seconds by which the reported start time of a process may vary
 
 
 def this_process() -> str:
-    """Return host, process id and start time in seconds, which identify this process."""
-    return f"{socket.gethostname()} {psutil.Process().pid} {psutil.Process().create_time():.0f}"
+    """Return host, process id and start in seconds after the machine's, which identify this process."""
+    process = psutil.Process()
+    return f"{socket.gethostname()} {process.pid} {_started(process):.0f}"
 
 
 def has_died(process: str) -> bool:
@@ -30,9 +31,14 @@ def has_died(process: str) -> bool:
     if host != socket.gethostname() or not (pid.isdecimal() and started.isdecimal()):
         return False
     try:
-        return abs(psutil.Process(int(pid)).create_time() - int(started)) > _CLOCK_S
+        return abs(_started(psutil.Process(int(pid))) - int(started)) > _CLOCK_S
     except psutil.NoSuchProcess:
         return True
+
+
+def _started(process: psutil.Process) -> float:
+    """Return when a process started, in seconds after the machine did: a clock that is set does not change it."""
+    return float(process.create_time() - psutil.boot_time())
 
 
 def end_dead_runs(client: MlflowClient, experiment_id: str) -> int:

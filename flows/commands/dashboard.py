@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any
-from wsgiref.simple_server import WSGIRequestHandler, make_server
+from socketserver import ThreadingMixIn
+from typing import TYPE_CHECKING, Any, NoReturn
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 from fer_core.errors import ConfigError, FerError
 
 if TYPE_CHECKING:
-    from fer_core.experiments.search.joined import JoinedStudies
     from flows.commands.session import Session
 
 log = logging.getLogger(__name__)
@@ -20,7 +21,7 @@ HOST = "127.0.0.1"
 EVERY_S = 10.0  # from one look for new trials to the next
 
 
-def serve_dashboard(session: Session, port: int) -> dict[str, Any]:
+def serve_dashboard(session: Session, port: int) -> NoReturn:
     """Serve copies of the studies until Ctrl-C; nothing that is clicked there changes a search.
 
     Args:
@@ -41,28 +42,30 @@ def serve_dashboard(session: Session, port: int) -> dict[str, Any]:
     if not joined.names:
         raise ConfigError(f"{session.workspace} has no study yet; 'ferflow search' makes one")
     try:
-        server = make_server(HOST, port, wsgi(joined.storage), handler_class=_Quiet)
+        server = make_server(HOST, port, wsgi(joined.storage), _Server, _Quiet)
     except OSError as exc:
         raise ConfigError(f"port {port} cannot be used ({exc.strerror}); choose another with --port") from exc
-    ended = threading.Event()
-    threading.Thread(target=_keep_fresh, args=(joined, ended), daemon=True).start()
     url = f"http://{HOST}:{server.server_port}/dashboard/"
     session.say(f"Studies: {', '.join(joined.names)}")
     session.say(f"Open {url}; trials appear within {EVERY_S:.0f} s of their end. Ctrl-C stops it.")
+    # Not in this thread, which gets the signals: in the middle of an answer, wsgiref would swallow them.
+    threading.Thread(target=server.serve_forever, daemon=True).start()
     try:
-        server.serve_forever()
+        while True:
+            time.sleep(EVERY_S)
+            try:
+                joined.refresh()
+            except FerError as exc:
+                log.warning("new trials are not shown: %s", exc)
     finally:
-        ended.set()
+        server.shutdown()
         server.server_close()
-    return {"url": url}
 
 
-def _keep_fresh(joined: JoinedStudies, ended: threading.Event) -> None:
-    while not ended.wait(EVERY_S):
-        try:
-            joined.refresh()
-        except FerError as exc:
-            log.warning("new trials are not shown: %s", exc)
+class _Server(ThreadingMixIn, WSGIServer):
+    """Answers several requests at a time."""
+
+    daemon_threads = True
 
 
 class _Quiet(WSGIRequestHandler):

@@ -114,7 +114,7 @@ def search(
     if dashboard:
         from flows.commands.dashboard import serve_dashboard
 
-        return serve_dashboard(session, port)
+        serve_dashboard(session, port)
     config = settled(session, manifest=manifest, offline=offline)  # refuses a server that is away, before any import
 
     from fer_core.experiments.search.storage import check_storage

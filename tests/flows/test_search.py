@@ -76,7 +76,7 @@ def fill(disk: Path) -> None:
                 continue
 
 
-def test_a_search_on_a_full_disk_ends_in_one_sentence_and_goes_on_when_there_is_room(ferflow, manifest, tmp_path):
+def test_fault_83_a_search_on_a_full_disk_ends_in_one_sentence_and_goes_on_later(ferflow, manifest, tmp_path):
     with small_disk(tmp_path / "disk", 64) as disk:
         command = search_of(ferflow, manifest, disk)
         code, out, err = interrupted(command, disk, lambda: fill(disk))
@@ -92,7 +92,7 @@ def test_a_search_on_a_full_disk_ends_in_one_sentence_and_goes_on_when_there_is_
         assert all(path.read_bytes() == result for path, result in done.items()), "what was done stands"
 
 
-def test_a_search_on_postgresql_outlives_a_restart_and_shows_no_password(ferflow, manifest, postgres, tmp_path):
+def test_fault_93_a_search_on_postgresql_outlives_a_restart_without_a_password(ferflow, manifest, postgres, tmp_path):
     """Trials in Optuna's database, runs in MLflow's: both are away for some seconds while trials run."""
     listed: list[str] = []
 

@@ -77,6 +77,39 @@ cli.main()
 """
 
 
+TIDIES_ITSELF = """
+import time
+from flows import cli
+from flows.commands.session import command
+
+def wait(session):
+    try:
+        session.note("ready")
+        time.sleep(60)
+    finally:
+        session.note("tidying")
+        time.sleep(60)
+
+cli.app.command()(command()(wait))
+cli.main()
+"""
+
+
+def test_fault_82_a_second_ctrl_c_ends_a_command_that_is_still_stopping():
+    process = subprocess.Popen(
+        [sys.executable, "-c", TIDIES_ITSELF, "wait"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )  # fmt: skip
+    assert process.stderr is not None
+    for said in ("ready\n", "tidying\n"):
+        while process.stderr.readline() != said:
+            assert process.poll() is None
+        process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=20)
+    assert (process.returncode, out) == (130, "")
+    assert err.endswith("Stopped.\n") and "Traceback" not in err
+
+
 @pytest.mark.parametrize(("signal_number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_stopped_command_ends_at_once_whatever_its_libraries_still_tidy(signal_number: int, code: int) -> None:
     """Under load torch and the interpreter took up to 39 s after "Stopped."."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import psutil
 import pytest
 
 from fer_core.tracking.running import has_died, this_process
@@ -19,6 +20,16 @@ def test_a_process_is_alive_until_it_ends():
         assert not has_died(told) and not has_died(this_process())
         other.kill()
     assert has_died(told)
+
+
+@pytest.mark.skipif(not hasattr(psutil, "_psplatform"), reason="sets the clock of psutil")
+@pytest.mark.parametrize("jump", [-3600, 3600])
+def test_fault_97_a_living_process_is_alive_though_the_clock_was_set(monkeypatch, jump):
+    told, boot_time = this_process(), psutil._psplatform.boot_time
+    before = psutil.Process().create_time()
+    monkeypatch.setattr(psutil._psplatform, "boot_time", lambda: boot_time() + jump)
+    assert psutil.Process().create_time() == pytest.approx(before + jump, abs=2)
+    assert not has_died(told)
 
 
 @pytest.mark.parametrize(

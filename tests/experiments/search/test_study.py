@@ -91,8 +91,8 @@ def test_a_second_search_repeats_nothing_and_a_longer_one_adds_the_rest(tmp_path
     assert [r.number for r in seen] == [4, 5]
 
 
-def test_a_trial_whose_coordinator_died_is_run_again_with_its_own_parameters(tmp_path, table):
-    """Item 98's Optuna half: RUNNING trials of a dead coordinator are finished, not left or drawn anew."""
+def test_fault_98_a_trial_whose_coordinator_died_is_run_again_with_its_own_parameters(tmp_path, table):
+    """RUNNING trials of a dead coordinator are finished, not left or drawn anew."""
     study = open_study(tmp_path, table, SPACE, BASE)
     path = table_path(tmp_path, table)
 
@@ -132,8 +132,7 @@ def test_nobody_scored_was_trained_or_stopped_on(tmp_path, table, monkeypatch):
     assert result.value == pytest.approx(1 / 6), "a cheat gains nothing"
 
 
-def test_a_diverging_trial_fails_with_its_reason_and_is_never_chosen(tmp_path, table):
-    """Item 88."""
+def test_fault_88_a_diverging_trial_fails_with_its_reason_and_is_never_chosen(tmp_path, table):
     wild = TrainConfig(epochs=3, optimizer="sgd", momentum=0.99)
     cfg = SearchConfig(trials=2, folds=2, lr=(0.9, 1.0), presets=False, widths=((64, 64),), batch_sizes=(4,))
     table = dataclasses.replace(table, features=table.features * 500)
@@ -150,8 +149,8 @@ def test_a_diverging_trial_fails_with_its_reason_and_is_never_chosen(tmp_path, t
 
 
 @pytest.mark.parametrize(("deaths", "state"), [(DEATHS - 1, "complete"), (DEATHS, "failed")])
-def test_a_trial_whose_process_dies_is_tried_again_twice_then_it_has_failed(tmp_path, table, deaths, state):
-    """Item 85 for trials: killed from outside, by the system when memory runs out for instance."""
+def test_fault_85_a_trial_whose_process_dies_is_tried_again_twice_then_it_has_failed(tmp_path, table, deaths, state):
+    """Killed from outside, by the system when memory runs out for instance."""
     cfg = SearchConfig(trials=2, folds=2, widths=((),), presets=False)
     study = open_study(tmp_path, table, cfg, BASE)
     left = iter([ProcessExpired("Abnormal termination")] * deaths)
@@ -257,7 +256,7 @@ def test_a_folder_of_another_setting_is_emptied_not_read(tmp_path, table):
     assert read_result(folder) is None and not list(folder.glob("fold-*"))
 
 
-def test_two_searches_of_one_study_do_not_run_at_once(tmp_path, table):
+def test_fault_94_two_searches_of_one_study_do_not_run_at_once(tmp_path, table):
     study = open_study(tmp_path, table, SPACE, BASE)
     with study.held(), study.held():
         pass
