@@ -49,7 +49,7 @@ def score_flow(paths: list[str] = [], out: str = "", config: RunConfig = RunConf
     ]
     if without:
         show_table("without-verdict", without, "Clips without a verdict, and why")
-    show_summary(_summary(batch, result), workspace.root, pages=_pages(batch))
+    show_summary(_summary(batch, result), workspace.root, run_url=result["url"], pages=_pages(batch))
     return result
 
 

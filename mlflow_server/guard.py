@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp, Receive, Scope, Send
 
 OPEN = ("/health", "/login")  # answered without a password
+CLOSED = "/ajax-api/3.0/mlflow/assistant"  # never answered: MLflow's assistant runs programs on this machine
 
 _LOGIN = """<!doctype html><meta charset="utf-8"><title>Log in</title><p>Logging in …</p><script>
 const [secret, path = ""] = location.hash.slice(1).split("&");
@@ -34,7 +35,7 @@ if (!secret) location.replace("/");  // opened without a link: the server's own 
 else { %s }
 </script>"""
 # Prefect's UI reads the password from local storage. For MLflow and the pages beside Prefect, the browser keeps the
-# password of a request.
+# password of a request. MLflow opens its assistant over a quarter of its first page, unless told that it has done so.
 _PREFECT_LOGIN = """fetch("/api/admin/version", {headers: {Authorization: "Basic " + secret}}).then(answer => {
   if (!answer.ok) return failed();
   localStorage.setItem("prefect-password", secret);
@@ -47,6 +48,7 @@ _PREFECT_LOGIN = """fetch("/api/admin/version", {headers: {Authorization: "Basic
 _BROWSER_LOGIN = """const [user, ...password] = atob(secret).split(":");
 const request = new XMLHttpRequest();
 request.open("GET", "/version", true, user, password.join(":"));
+localStorage.setItem("mlflow.assistant.fab.autoOpenedOnFirstLoad_v1", "true");
 request.onload = () => request.status === 200 ? location.replace("/" + path) : failed();
 request.send();"""
 
@@ -69,6 +71,7 @@ class Guard:
         self._admit = TrustedHostMiddleware(self._same_origin, list(hosts), www_redirect=False)
         self._login = HTMLResponse(_LOGIN % (_BROWSER_LOGIN if auths else _PREFECT_LOGIN))
         self._foreign = PlainTextResponse("Pages of another origin are not answered.\n", 403)
+        self._closed = PlainTextResponse("MLflow's assistant is switched off.\n", 404)
         self._denied = PlainTextResponse(
             "A password is needed: open the link that 'ferflow status' prints; for programs, "
             f"'. WORKSPACE/{CREDENTIALS}' in their shell sets the variables that hold it.\n",
@@ -89,6 +92,8 @@ class Guard:
             answer = self._login
         elif scope["path"] not in OPEN and not self._may_enter(headers):
             answer = self._denied
+        elif scope["path"].startswith(CLOSED):
+            answer = self._closed
         await answer(scope, receive, send)
 
     def _may_enter(self, headers: dict[bytes, bytes]) -> bool:

@@ -96,7 +96,8 @@ def _rows(bundle: ModelBundle, metrics: Mapping[str, float], tags: Mapping[str, 
     else:
         rows.append(("mean recall", "not measured: there were no labelled clips"))
     if "test/mean_recall" in metrics:
-        opened = f"; the test set was opened {tags['test_openings']} times" if tags.get("test_openings") else ""
+        times = tags.get("test_openings", "")
+        opened = f"; the test set was opened {times} time{'' if times == '1' else 's'}" if times else ""
         rows.append(("mean recall, test set", f"{_interval(metrics, 'test/mean_recall')}{opened}"))
     else:
         rows.append(("test set", "none"))

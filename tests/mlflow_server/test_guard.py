@@ -48,6 +48,12 @@ def test_a_wrong_password_is_refused(mlflow_url, header):
     assert request(mlflow_url, "GET", API, login=LOGIN)[0] == 200
 
 
+def test_the_assistant_which_runs_programs_is_off(mlflow_url):
+    """MLflow offers it at this path to every client of this machine; 405 would be: it is there, for POST."""
+    status, body = request(mlflow_url, "GET", "/ajax-api/3.0/mlflow/assistant/config", login=LOGIN)
+    assert (status, body) == (404, "MLflow's assistant is switched off.\n")
+
+
 def test_the_refusal_says_how_to_log_in(mlflow_url):
     status, body = request(mlflow_url, "GET", API, login="")
     assert status == 401
