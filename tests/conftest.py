@@ -124,19 +124,8 @@ def postgres() -> Iterator[Postgres]:
 @pytest.fixture(scope="session")
 def champion_workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A workspace with a small model as champion, version 1 of two, in SQLite; tests must not change it."""
-    from fer_core.config import TrackingConfig
-    from fer_core.tracking.connection import connect
-    from fer_core.tracking.registry import CHAMPION, register
-    from fer_core.tracking.run import start_run
-    from tests.saved_models import small_bundle
+    from tests.saved_models import register_champion
 
     root = tmp_path_factory.mktemp("champion")
-    tracking = connect(TrackingConfig(), root)
-    for seed in (0, 1):
-        folder = root / f"candidate-{seed}"
-        folder.mkdir()
-        with start_run(tracking, f"candidate {seed}") as run, pytest.MonkeyPatch.context() as patch:
-            patch.setattr("fer_core.tracking.registry.prove_parity", lambda *_: 0.0)  # it takes a process of its own
-            version = register(tracking, small_bundle(folder, seed=seed), folder, run.id)
-    tracking.client.set_registered_model_alias("face-emotion", CHAMPION, str(version - 1))
+    register_champion(root)
     return root
