@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -10,15 +11,18 @@ from prefect.cache_policies import NO_CACHE
 
 from fer_core.clips.cells import markdown_text
 from fer_core.config import RunConfig
-from fer_core.scoring.batch import Batch, new_folder
+from fer_core.scoring.batch import Batch, new_folder, scored_rows
 from fer_core.scoring.inputs import Item, collect
 from fer_core.scoring.scorer import ClipScorer
 from fer_core.workspace import Workspace
 from flows.support.artifacts import progress_bar, show_table
-from flows.support.champion import account_for, champion_scorer, record_batch, score_into, summarize
-from flows.support.environment import check_local, settle
+from flows.support.champion import account_for, champion_scorer, record_batch, score_into, summarize, version_scorer
+from flows.support.environment import settle
 from flows.support.missing import inputs
+from flows.support.runner import run_batches
 from flows.support.summary import name_run, show_summary, source_of
+
+SHARD = 50  # clips of one task on a Dask worker
 
 
 @flow(name="score", persist_result=False)
@@ -32,13 +36,14 @@ def score_flow(paths: list[str] = [], out: str = "", config: RunConfig = RunConf
         config: all settings; `score`, `limits` and `tracking` matter here.
     """
     config = settle(config)
-    check_local(config, "scoring")
     workspace = Workspace.open(config.workspace)
     paths = inputs(paths, config)
     items = collect(paths, follow_links=config.limits.follow_links)
     name_run(f"{len(items)} clips of {source_of(paths)}")
     scorer = champion_scorer(config)
     target = Path(out).expanduser().absolute() if out else new_folder(workspace.scored)
+    if config.runner.kind == "dask":
+        _score_on_workers(config, scorer, items)
     batch = score_items(scorer, items, target, workspace.store)
     result = summarize(scorer, batch) | account_for(paths, config, target) | record_batch(config, scorer, batch, items)
     if result["drift"]:
@@ -74,6 +79,32 @@ def _drift(result: dict[str, Any]) -> str:
     if not result["drift"]:
         return ""
     return f"\n**Warning:** {markdown_text(result['drift'])}.\n"
+
+
+def _score_on_workers(config: RunConfig, scorer: ClipScorer, items: list[Item]) -> None:
+    """Let the workers of a Dask cluster score the items; the workspace's store keeps the rows by content.
+
+    `score_items` then finds them there, so tables and report are the same as without workers.
+    """
+    version, starts = int(scorer.version), range(0, len(items), SHARD)
+    shards = [(config, version, start, items[start : start + SHARD]) for start in starts]
+    move, done = progress_bar("shards", f"Scoring {len(items)} clips on Dask workers"), 0
+    for n in run_batches(score_shard, shards, config.runner):
+        done += n
+        move(done, len(items))
+
+
+@task(task_run_name="clips from {first}", cache_policy=NO_CACHE, persist_result=False)
+def score_shard(config: RunConfig, version: int, first: int, items: list[Item]) -> int:
+    """Score some items in a worker, keep their rows in the workspace's store, and return their number."""
+    scored_rows(_worker_scorer(config.model_dump_json(), version), items, Path(config.workspace) / "store")
+    return len(items)
+
+
+@lru_cache(maxsize=1)
+def _worker_scorer(config: str, version: int) -> ClipScorer:
+    """Return a scorer that a worker keeps from shard to shard."""
+    return version_scorer(RunConfig.model_validate_json(config), version)
 
 
 @task(task_run_name="score clips", cache_policy=NO_CACHE, persist_result=False)

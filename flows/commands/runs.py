@@ -309,7 +309,6 @@ def score(
     from fer_core.workspace import Workspace
     from flows.commands.windows import with_windows
     from flows.support.champion import account_for, champion_scorer, record_batch, score_into, summarize
-    from flows.support.environment import check_local
     from flows.support.missing import inputs
 
     config = with_windows(settled(session, follow_links), windows, step)
@@ -318,12 +317,11 @@ def score(
     chosen: dict[str, Any] = {"video": True} if video else {}
     chosen |= {"faces": faces} if faces else {}
     config = config.model_copy(update={"score": config.score.model_copy(update=chosen)})
-    check_local(config, "scoring")
     if explain is not None:
         config = config.model_copy(update={"score": config.score.model_copy(update={"explain": explain})})
     inputs(paths, config)
     items = collect(paths, follow_links=config.limits.follow_links)
-    if len(items) <= AT_ONCE and "PREFECT_API_URL" not in os.environ:
+    if len(items) <= AT_ONCE and "PREFECT_API_URL" not in os.environ and config.runner.kind == "threads":
         scorer, workspace = champion_scorer(config), Workspace.open(config.workspace)
         with session.progress("Scoring") as progress:
             folder = out.expanduser().absolute() if out else new_folder(workspace.scored)

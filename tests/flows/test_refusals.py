@@ -13,7 +13,6 @@ from flows.cross_database import cross_database_flow
 from flows.end_to_end import end_to_end_flow
 from flows.promote import promote_flow
 from flows.reproduce import reproduce_thesis_flow
-from flows.score import score_flow
 from flows.search import search_flow
 from tests.evaluation.test_gate import record_of
 from tests.flows.test_cli import manifest
@@ -48,7 +47,7 @@ def test_the_whole_way_needs_people_for_its_folds(config):
         )
 
 
-@pytest.mark.parametrize("flow", [search_flow, end_to_end_flow, lambda config: score_flow.fn(["a.mp4"], config=config)])
+@pytest.mark.parametrize("flow", [search_flow, end_to_end_flow])
 def test_a_cluster_is_refused_by_what_would_not_use_it(config, flow):
     config = config.model_copy(update={"runner": RunnerConfig(kind="dask")})
     with pytest.raises(
