@@ -2,7 +2,7 @@
 
 On loopback it requires the workspace's password, and artifacts are written directly to `<workspace>/artifacts`, so a
 run can be read with and without the server. With a file of users, MLflow's own accounts ask, and artifacts are sent
-through the server.
+through the server. So are artifacts in a bucket: only the server needs its keys.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import psutil
 
@@ -25,6 +26,8 @@ from mlflow_server import ServerError
 
 DATABASE = "mlflow.db"
 ARTIFACTS = "artifacts"
+PROXIED = "mlflow-artifacts:/"  # clients send artifacts to the server
+PROBE_S = 5
 
 
 @dataclass(frozen=True)
@@ -37,7 +40,12 @@ class Server:
 
 
 def mlflow_server(
-    workspace: Path, host: str = "127.0.0.1", port: int = 5000, database: str = "", users: Path | None = None
+    workspace: Path,
+    host: str = "127.0.0.1",
+    port: int = 5000,
+    database: str = "",
+    users: Path | None = None,
+    artifacts: str = "",
 ) -> Server:
     """Return the command and environment that start MLflow for a workspace.
 
@@ -47,17 +55,20 @@ def mlflow_server(
         port: port to listen on.
         database: SQLAlchemy URL of PostgreSQL or SQLite; empty for SQLite in the workspace.
         users: file of the people who may log in; None: one password, on this machine only.
+        artifacts: `s3://bucket/folder`; empty for `artifacts/` in the workspace.
     Raises:
-        ServerError: other machines can reach `host` and there are no users, the database is of an unknown kind, or a
-            package for MLflow's accounts is missing.
+        ServerError: the bucket cannot be used, other machines can reach `host` and there are no users, the database is
+            of an unknown kind, or a package for MLflow's accounts is missing.
     """
     check_exposed(host, users)
+    if artifacts:
+        check_bucket(artifacts)
     if database.partition("://")[0] not in ("", "sqlite", "postgresql", "postgresql+psycopg"):
         kind = database.partition("://")[0]
         raise ServerError(f"MLflow's database is '{kind}://…'; use postgresql+psycopg://… or sqlite:///…")
     environment = {
         "MLFLOW_BACKEND_STORE_URI": database or f"sqlite:///{workspace / DATABASE}",
-        "MLFLOW_DEFAULT_ARTIFACT_ROOT": str(workspace / ARTIFACTS),
+        "MLFLOW_DEFAULT_ARTIFACT_ROOT": artifacts or str(workspace / ARTIFACTS),
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # starts eight more processes, which are not used here
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "DO_NOT_TRACK": "true",
@@ -123,6 +134,9 @@ def mlflow_app() -> Any:
 
     database, artifacts = os.environ["MLFLOW_BACKEND_STORE_URI"], os.environ["MLFLOW_DEFAULT_ARTIFACT_ROOT"]
     os.environ[constants.BACKEND_STORE_URI_ENV_VAR] = os.environ[constants.REGISTRY_STORE_URI_ENV_VAR] = database
+    if artifacts.startswith("s3://"):
+        _serve_artifacts(artifacts)
+        artifacts = PROXIED
     os.environ[constants.ARTIFACT_ROOT_ENV_VAR] = artifacts
     initialize_backend_stores(database, database, artifacts)
     from mlflow.server.fastapi_app import app
@@ -132,15 +146,46 @@ def mlflow_app() -> Any:
 
 def team_app() -> Any:
     """Return MLflow's app with its accounts; clients send artifacts through it, since they may be on other machines."""
-    from mlflow.server import constants
-
-    os.environ[constants.SERVE_ARTIFACTS_ENV_VAR] = "true"
-    os.environ[constants.ARTIFACTS_DESTINATION_ENV_VAR] = os.environ["MLFLOW_DEFAULT_ARTIFACT_ROOT"]
-    os.environ["MLFLOW_DEFAULT_ARTIFACT_ROOT"] = "mlflow-artifacts:/"
+    _serve_artifacts(os.environ["MLFLOW_DEFAULT_ARTIFACT_ROOT"])
+    os.environ["MLFLOW_DEFAULT_ARTIFACT_ROOT"] = PROXIED
     mlflow_app()
     from mlflow.server.auth import create_app
 
     return create_app()
+
+
+def _serve_artifacts(destination: str) -> None:
+    """Make MLflow's app take artifacts from clients, and keep them at `destination`."""
+    from mlflow.server import constants
+
+    os.environ[constants.SERVE_ARTIFACTS_ENV_VAR] = "true"
+    os.environ[constants.ARTIFACTS_DESTINATION_ENV_VAR] = destination
+
+
+def check_bucket(artifacts: str) -> None:
+    """Check within seconds that a bucket can be reached with the keys of the environment.
+
+    Raises:
+        ServerError: it is no `s3://` address, boto3 is not installed, or the bucket cannot be reached.
+    """
+    parts = urlsplit(artifacts)
+    if parts.scheme != "s3" or not parts.netloc or parts.username or parts.query:
+        raise ServerError(f"artifacts go to s3://BUCKET/FOLDER; got '{parts.scheme}://…' or no bucket")
+    try:
+        import boto3
+        from botocore.config import Config
+        from botocore.exceptions import BotoCoreError, ClientError
+    except ImportError as exc:
+        raise ServerError("artifacts in S3 need boto3; install it with: pip install 'ferflow[s3]'") from exc
+    patience = Config(connect_timeout=PROBE_S, read_timeout=PROBE_S, retries={"total_max_attempts": 1})
+    try:
+        client = boto3.Session().client("s3", endpoint_url=os.environ.get("MLFLOW_S3_ENDPOINT_URL"), config=patience)
+        client.head_bucket(Bucket=parts.netloc)
+    except (BotoCoreError, ClientError, ValueError) as exc:
+        raise ServerError(
+            f"bucket '{parts.netloc}' cannot be used ({exc}); make it, or see to $AWS_ACCESS_KEY_ID, "
+            "$AWS_SECRET_ACCESS_KEY, $AWS_DEFAULT_REGION and, for a server other than Amazon's, $MLFLOW_S3_ENDPOINT_URL"
+        ) from exc
 
 
 def check_exposed(host: str, users: Path | None) -> None:

@@ -43,6 +43,9 @@ def up(
             show_envvar=True,
         ),
     ] = "",
+    artifacts: Annotated[
+        str, typer.Option(metavar="s3://BUCKET/FOLDER", help="Where MLflow keeps artifacts; default: the workspace.")
+    ] = "",
     write_units: Annotated[
         Path | None,
         typer.Option(metavar="DIR", help="Start nothing; write a systemd unit and a compose file of these options."),
@@ -67,7 +70,7 @@ def up(
     if watch.folder:
         watch = watch.model_copy(update={"folder": str(watched(session.config))})
     users = users.expanduser().absolute() if users else None
-    options = ServerOptions(host, mlflow_port, prefect_port, database, users, watch)
+    options = ServerOptions(host, mlflow_port, prefect_port, database, users, artifacts, watch)
     if write_units:
         return _write_units(session, options, write_units.expanduser().absolute())
     folder = workspace / "servers"
@@ -98,7 +101,9 @@ def _serve(session: Session, options: ServerOptions) -> Servers:
     servers = servers_of(workspace, options)
     addresses = (servers.mlflow, servers.prefect)
     runs = ""
-    if not options.database and not options.users:  # makes MLflow's tables whole; a server stopped meanwhile would not
+    if not (
+        options.database or options.users or options.artifacts
+    ):  # makes MLflow's tables whole; a server stopped meanwhile would not
         runs = f"#/experiments/{connect(TrackingConfig(), workspace).experiment_id}/runs"
     previous = {s: signal.signal(s, _interrupt) for s in (signal.SIGINT, signal.SIGTERM)}
     supervisor = Supervisor(workspace / "servers", servers.programs, servers.environment)
@@ -135,6 +140,7 @@ def _write_units(session: Session, options: ServerOptions, folder: Path) -> dict
     command = [str(Path(sys.argv[0]).absolute()), "up", "--workspace", str(workspace), "--host", options.host]
     command += ["--mlflow-port", str(options.mlflow_port), "--prefect-port", str(options.prefect_port)]
     command += ["--database", options.database] if options.database else []
+    command += ["--artifacts", options.artifacts] if options.artifacts else []
     command += ["--users", str(options.users)] if options.users else []
     if watch.folder:
         for name, value in watch.model_dump().items():

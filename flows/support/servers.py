@@ -29,6 +29,7 @@ class ServerOptions:
         database: PostgreSQL URL for MLflow, beside which Prefect's database is; or SQLite URL for MLflow alone; empty:
             SQLite in the workspace.
         users: absolute path of the file of people who may log in; None: one password, on this machine only.
+        artifacts: `s3://bucket/folder` for MLflow's artifacts; empty: `artifacts/` in the workspace.
         watch: the folder that is looked into regularly, if it names one.
     """
 
@@ -37,6 +38,7 @@ class ServerOptions:
     prefect_port: int = 4200
     database: str = ""
     users: Path | None = None
+    artifacts: str = ""
     watch: WatchConfig = field(default_factory=WatchConfig)
 
 
@@ -73,7 +75,7 @@ def servers_of(workspace: Path, options: ServerOptions) -> Servers:
     if users:
         read_users(users)
     note_database(workspace, options.database)
-    mlflow = launch.mlflow_server(workspace, host, options.mlflow_port, options.database, users)
+    mlflow = launch.mlflow_server(workspace, host, options.mlflow_port, options.database, users, options.artifacts)
     prefect = launch.url(host, options.prefect_port)
     ready = workspace / "servers" / "flows.ready"
     ready.unlink(missing_ok=True)
