@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from fer_core.config import RunConfig, load_config
+from fer_core.config import BackboneConfig, RunConfig, load_config
 from fer_core.emotions import SEVEN, SIX
 from fer_core.errors import ConfigError
 
@@ -83,3 +83,11 @@ def test_classes_that_are_none_are_refused_in_one_sentence(given, why):
     with pytest.raises(ConfigError, match=why) as caught:
         load_config(None, [given])
     assert "\n" not in str(caught.value) and str(caught.value).count("classes:") == 1
+
+
+def test_features_are_averaged_with_the_mirror_image_for_small_face_networks_unless_a_block_is_tuned():
+    mirrored = {name: BackboneConfig(name=name).mirrored for name in ("fer2013", "face-api", "vgg16")}
+    assert mirrored == {"fer2013": True, "face-api": True, "vgg16": False}
+    assert [part.mirrored for part in BackboneConfig(names=("fer2013", "vgg16"), mirror="mean").parts] == [True, True]
+    with pytest.raises(ConfigError, match=r"backbone.mirror is mean, but a last block is tuned"):
+        load_config(overrides=["backbone.mirror=mean", "search.transfer=[frozen, last_block]"])

@@ -82,7 +82,7 @@ def adopted_backbone(networks: str, onnx: OnnxConfig | None = None) -> Backbone:
         )
     if len(set(names)) != len(names):
         raise ConfigError(f"'{networks}' names a network twice")
-    cfg = BackboneConfig(names=names) if len(names) > 1 else BackboneConfig(name=names[0])
+    cfg = BackboneConfig(names=names, mirror="none") if len(names) > 1 else BackboneConfig(name=names[0], mirror="none")
     return load_backbone(cfg, output="classes")
 
 

@@ -51,6 +51,11 @@ def views_of(cfg: AugmentConfig) -> tuple[View, ...]:
     return (PLAIN, *(View(number, cfg) for number in range(1, cfg.views)))
 
 
+def random_view(face: np.ndarray, rng: np.random.Generator, cfg: AugmentConfig) -> np.ndarray:
+    """Return a face changed at random within the ranges of `cfg`."""
+    return _look(face, rng.uniform(-1, 1, _DRAWS), cfg)
+
+
 def _look(face: np.ndarray, draw: np.ndarray, cfg: AugmentConfig) -> np.ndarray:
     """Rotate, crop and mirror a face in one resampling, then blur it and change contrast and brightness.
 

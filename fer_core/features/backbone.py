@@ -42,6 +42,7 @@ class Backbone(ABC):
         source: source of the weights: `imagenet`, a package, or a file.
         onnx: input and outputs of a network in an ONNX file.
         device: device of the computation.
+        mirror: True if features are averaged over a face and its mirror image; see `Mirrored`.
         parts: the networks whose features are concatenated; only itself for a single network.
     """
 
@@ -56,6 +57,7 @@ class Backbone(ABC):
     source: str
     onnx: OnnxConfig | None = None
     device: torch.device
+    mirror: bool = False
 
     @property
     def parts(self) -> tuple[Backbone, ...]:
@@ -84,6 +86,47 @@ class Backbone(ABC):
     @abstractmethod
     def on_cpu(self) -> Backbone:
         """Return the same backbone on the CPU."""
+
+
+class Mirrored(Backbone):
+    """A network whose features are the mean over a face and its mirror image, so both have the same features.
+
+    Args:
+        network: the network.
+    """
+
+    mirror = True
+
+    def __init__(self, network: Backbone) -> None:
+        self.network = network
+        self.name, self.source, self.normalization = network.name, network.source, network.normalization
+        self.convolutions, self.weights_digest, self.fc = network.convolutions, network.weights_digest, network.fc
+        self.output, self.classes, self.n_features = network.output, network.classes, network.n_features
+        self.onnx, self.device = network.onnx, network.device
+
+    @property
+    def identity(self) -> dict[str, str]:
+        plain = self.network.identity
+        return {**plain, "cut": f"{plain['cut']}, mean with the mirror image"}
+
+    def features(self, pixels: np.ndarray) -> np.ndarray:
+        return mean_with_mirror(self.network.features, pixels)
+
+    def log_probabilities(self, pixels: np.ndarray) -> np.ndarray | None:
+        if self.network.log_probabilities(pixels[:0]) is None:
+            return None
+        return mean_with_mirror(lambda faces: np.asarray(self.network.log_probabilities(faces)), pixels)
+
+    def on_cpu(self) -> Mirrored:
+        return Mirrored(self.network.on_cpu())
+
+
+def mean_with_mirror(run: Callable[[np.ndarray], np.ndarray], pixels: np.ndarray) -> np.ndarray:
+    """Return the mean of `run` over (n, h, w) faces and their mirror images, in the type that `run` returns."""
+    found = run(pixels)
+    mean = (found.astype(np.float32) + run(np.ascontiguousarray(pixels[:, :, ::-1])).astype(np.float32)) / 2
+    averaged: np.ndarray = mean.astype(found.dtype)
+    return averaged
 
 
 class JoinedBackbone(Backbone):

@@ -24,7 +24,7 @@ from fer_core.features.weights import (
 
 if TYPE_CHECKING:
     from torchvision.models import WeightsEnum
-from fer_core.features.backbone import Backbone, JoinedBackbone, Output
+from fer_core.features.backbone import Backbone, JoinedBackbone, Mirrored, Output
 from fer_core.features.torch_backbone import FEATURES, IMAGENET, NORMALIZATIONS, backbone_from_state
 
 log = logging.getLogger(__name__)
@@ -40,7 +40,8 @@ def load_backbone(cfg: BackboneConfig, device: torch.device | None = None, outpu
         ConfigError: the requested normalisation is not the one that the weights were trained with, or a network has no
             classes of its own.
     """
-    parts = [_load_one(one, device, output) for one in cfg.parts]
+    networks = [(one, _load_one(one, device, output)) for one in cfg.parts]
+    parts = [Mirrored(network) if one.mirrored else network for one, network in networks]
     return parts[0] if len(parts) == 1 else JoinedBackbone(parts)
 
 

@@ -26,7 +26,7 @@ from fer_core.published import MEAN_3_5, STD_3_5
 
 if TYPE_CHECKING:
     pass
-from fer_core.features.backbone import Backbone, Output, finite, in_batches, resized
+from fer_core.features.backbone import Backbone, Mirrored, Output, finite, in_batches, resized
 
 # The thesis's figures (§3.5.5); torchvision's own (.485 .456 .406, .229 .224 .225) differ by at most 0.001.
 IMAGENET = Normalization("imagenet", MEAN_3_5, STD_3_5)
@@ -221,11 +221,13 @@ def normalization_named(name: str) -> Normalization:
 
 
 def one_network(backbone: Backbone | None) -> TorchBackbone:
-    """Return the backbone if it is a single torch network; only such a backbone has maps and a last block.
+    """Return the backbone if it is a single torch network, without the mean over mirror images; only such a network has
+    maps and a last block.
 
     Raises:
         ConfigError: it is another kind of backbone.
     """
+    backbone = backbone.network if isinstance(backbone, Mirrored) else backbone
     if not isinstance(backbone, TorchBackbone):
         name = backbone.name if backbone else "no network"
         raise ConfigError(f"{name} has no last block to fine-tune or to look into; use one network of backbone.name")

@@ -25,7 +25,7 @@ import fer_core.models.registry  # noqa: F401  every kind of classifier is known
 from fer_core.clips.spelling import person_key
 from fer_core.emotions import Classes
 from fer_core.errors import FerError, RegistryError
-from fer_core.features.backbone import Backbone, JoinedBackbone
+from fer_core.features.backbone import Backbone, JoinedBackbone, Mirrored
 from fer_core.features.descriptors.catalogue import describe, of_points
 from fer_core.features.descriptors.descriptor import Source
 from fer_core.features.inputs import ClipInputs
@@ -155,6 +155,7 @@ def write_bundle(folder: Path, classifier: ClipClassifier, backbone: Backbone | 
                 normalization=part.normalization,
                 output=part.output,
                 onnx=part.onnx,
+                mirror=part.mirror,
             )
             for part in (backbone.parts if backbone else ())
         ),
@@ -301,7 +302,8 @@ def _build_backbone(
             {k.removeprefix(f"{i}."): v for k, v in tensors.items() if k.startswith(f"{i}.")}
             for i in range(len(records))
         ]
-    parts = [_build_network(r, state, device) for r, state in zip(records, states, strict=True)]
+    networks = [(r, _build_network(r, state, device)) for r, state in zip(records, states, strict=True)]
+    parts = [Mirrored(network) if record.mirror else network for record, network in networks]
     return JoinedBackbone(parts) if len(parts) > 1 else parts[0]
 
 

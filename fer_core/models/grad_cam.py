@@ -7,13 +7,14 @@ import numpy as np
 import torch
 from torch import nn
 
+from fer_core.features.backbone import Backbone
 from fer_core.features.neutral_reference import beside_difference
-from fer_core.features.torch_backbone import TorchBackbone
+from fer_core.features.torch_backbone import one_network
 from fer_core.models.fc_head import Head
 
 
 def grad_cam(
-    backbone: TorchBackbone, head: Head, pixels: np.ndarray, column: int, neutral: np.ndarray | None = None
+    backbone: Backbone, head: Head, pixels: np.ndarray, column: int, neutral: np.ndarray | None = None
 ) -> np.ndarray:
     """Compute one heat map per face for one class.
 
@@ -21,17 +22,23 @@ def grad_cam(
     αₖ = (1/hw) Σᵢⱼ ∂y/∂Aₖᵢⱼ. The heat map is ReLU(Σₖ αₖ Aₖ), scaled so that its largest value in each face is 1.
 
     Args:
+        backbone: one torch network. If its features are averaged over a face and its mirror image, the maps are those
+            of the face, and the features of the mirror image are constants.
         pixels: (n, size, size) uint8 faces.
         column: index of the class in the head's output.
         neutral: (d,) features of the neutral face, for a head that compares faces with it.
     Returns:
         (n, size, size) float32 in [0, 1]; all 0 for a face in which no region raises the class's score.
     """
-    below, rest = _at_last_maps(backbone.block)
+    network = one_network(backbone)
+    below, rest = _at_last_maps(network.block)
     with torch.no_grad():
-        maps = below(torch.from_numpy(backbone.maps(pixels)).to(backbone.device).float())
+        maps = below(torch.from_numpy(network.maps(pixels)).to(network.device).float())
     maps.requires_grad_(True)
     features = rest(maps).flatten(1).to(next(head.parameters()).device)  # the head may be on another device
+    if backbone.mirror:
+        mirrored = torch.from_numpy(network.features(np.ascontiguousarray(pixels[:, :, ::-1])))
+        features = (features + mirrored.to(features)) / 2
     if neutral is not None:
         features = beside_difference(features, torch.from_numpy(neutral)[None].to(features.device))
     logits = head.eval()(features)[:, column]

@@ -29,7 +29,10 @@ class TensorSpec(Settings):
 
 
 class BackboneRecord(Settings):
-    """A frozen network. Its tensors are in the weights file; `weights_digest` identifies it in the keys of features."""
+    """A frozen network. Its tensors are in the weights file; `weights_digest` identifies it in the keys of features.
+
+    With `mirror`, its features are averaged over a face and its mirror image.
+    """
 
     name: BackboneName
     source: str = Field(max_length=200)
@@ -37,6 +40,7 @@ class BackboneRecord(Settings):
     normalization: str = Field(max_length=40)
     output: Literal["features", "classes"] = "features"
     onnx: OnnxConfig | None = None
+    mirror: bool = False
 
     @property
     def origin(self) -> str:

@@ -17,6 +17,7 @@ import numpy as np
 
 from fer_core.preprocess.decode import Frame, Media
 from fer_core.preprocess.frame_count import Report
+from fer_core.preprocess.quantizer import DECODER_OPTIONS, FLAG, is_strong, quantizer
 
 Change = Literal[
     "mirror", "half_size", "double_size", "moved", "every_other_frame", "turned", "darker", "lighter", "compressed"
@@ -57,6 +58,7 @@ class Changed:
         self.n_expected = -(-media.n_expected // self._every)
         self.fps = media.fps / self._every
         self._compressed: bytes | None = None
+        self._quantizers: list[int] = []  # of the compressed copy
         self._size = (0, 0)
 
     def frames(self, wanted: Callable[[int], bool]) -> Iterator[Frame]:
@@ -75,13 +77,15 @@ class Changed:
         report = self._media.report()
         width, height = self._size if any(self._size) else (report.width, report.height)
         n_frames, n_lost = -(-report.n_frames // self._every), report.n_lost // self._every
-        return replace(report, n_frames=n_frames, n_lost=n_lost, width=width, height=height)
+        flags = report.flags | ({FLAG} if is_strong(self._quantizers) else set())
+        return replace(report, n_frames=n_frames, n_lost=n_lost, width=width, height=height, flags=flags)
 
     def _decompressed(self, wanted: Callable[[int], bool]) -> Iterator[Frame]:
         """Yield the frames after compression and decoding; lost frames stay lost."""
         if self._compressed is None:
             self._compressed = _compress(self._media)
-        pictures = _decompress(self._compressed)
+        self._quantizers = []
+        pictures = _decompress(self._compressed, self._quantizers)
         for frame in self._media.frames(lambda index: False):
             picture = None if frame.lost else next(pictures, None)
             yield replace(frame, picture=picture if wanted(frame.index) else None)
@@ -128,7 +132,11 @@ def _compress(media: Media) -> bytes:
     return buffer.getvalue()
 
 
-def _decompress(content: bytes) -> Iterator[np.ndarray]:
+def _decompress(content: bytes, quantizers: list[int]) -> Iterator[np.ndarray]:
     with av.open(BytesIO(content), mode="r") as container:
+        context = container.streams.video[0].codec_context
+        context.options = DECODER_OPTIONS
         for frame in container.decode(video=0):
+            if (found := quantizer(frame, context.name)) is not None:
+                quantizers.append(found)
             yield frame.to_ndarray(format="gray")

@@ -14,6 +14,7 @@ import av
 from fer_core.config import LimitsConfig
 from fer_core.errors import ClipError, ClipStatus
 from fer_core.preprocess.gray import check_pixels
+from fer_core.preprocess.quantizer import DECODER_OPTIONS
 
 FORMATS = "mov,mp4,matroska,webm,avi,flv,asf,mpeg,mpegts,mpegvideo,h264,hevc,m4v,ogg,dv,mjpeg,ivf,obu"
 CODECS = (
@@ -78,7 +79,7 @@ def open_video(
         _check_codec(stream)
         context = stream.codec_context
         check_pixels(context.width, context.height, limits.max_pixels)
-        context.options = {"max_pixels": str(limits.max_pixels)}
+        context.options = {"max_pixels": str(limits.max_pixels), **DECODER_OPTIONS}
         context.thread_count = 1
         context.thread_type = "NONE"
         yield container, stream

@@ -157,7 +157,7 @@ class VideoFile:
             census.packet(packet, decoded=frames is not None)
             for frame in frames or ():
                 check_pixels(frame.width, frame.height, self._limits.max_pixels)
-                census.frame(frame)
+                census.frame(frame, stream.codec_context.name)
                 self._check_length(len(census.stamps))
                 if len(census.stamps) % MINUTE == 0:
                     self._beat()

@@ -6,6 +6,7 @@ FLAGS = frozenset(
     {
         *("low_quality", "one_frame", "small_face", "not_square", "turned", "several_faces", "tracked_lost"),  # faces
         *("truncated", "decode_errors", "corrupt_frames", "missing_frames", "odd_timestamps"),  # damage of the file
+        "strong_compression",
         *("odd_aspect", "hdr", "slanted"),  # form of the picture
     }
 )

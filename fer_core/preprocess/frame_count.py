@@ -10,6 +10,7 @@ import av
 import numpy as np
 
 from fer_core.errors import ClipError, ClipStatus
+from fer_core.preprocess.quantizer import FLAG, is_strong, quantizer
 
 MIN_SHARE = 0.9  # least decoded share of the stated frames: below it a clip is damaged, below 1 it is flagged
 MAX_CORRUPT = 0.05  # maximum share of frames whose errors the decoder concealed; above it a clip is of low quality
@@ -56,6 +57,7 @@ class Census:
         self._asked: list[int] = []  # time stamps of packets to be shown
         self._failed: list[tuple[int | None, int]] = []  # time stamp, decoded frames before it
         self._n_corrupt = 0
+        self._quantizers: list[int] = []
 
     def packet(self, packet: av.Packet, decoded: bool) -> None:
         """Count a packet.
@@ -68,8 +70,14 @@ class Census:
         elif packet.size and packet.pts is not None and not packet.is_discard:
             self._asked.append(packet.pts)
 
-    def frame(self, frame: av.VideoFrame) -> None:
-        """Count a decoded frame."""
+    def frame(self, frame: av.VideoFrame, codec: str = "") -> None:
+        """Count a decoded frame.
+
+        Args:
+            codec: name of the codec.
+        """
+        if (found := quantizer(frame, codec)) is not None:
+            self._quantizers.append(found)
         self.stamps.append(frame.pts)
         self._n_corrupt += frame.is_corrupt
         self._shows_every_packet &= not frame.interlaced_frame  # its two fields may come in two packets
@@ -111,6 +119,8 @@ class Census:
                 f"{n} frames decoded, {share:.0%} of what its container promises; needs {MIN_SHARE:.0%}. "
                 "Copy or export it again",
             )
+        if is_strong(self._quantizers):
+            self.flags.add(FLAG)
         if share < 1:
             self.flags |= {"decode_errors" if lost else "truncated", "low_quality"}
         if self._n_corrupt:

@@ -16,6 +16,7 @@ from fer_core.preprocess.spool import FacesSpool
 from fer_core.store import EntryStore, cache_key
 
 PREPROCESS_VERSION = 4  # raise it whenever the same clip and settings give other faces; a test compares stored ones
+FLAGS_VERSION = 1  # raise it whenever the same clip and settings give the same faces, but other flags
 
 _CODES = tuple(FrameStatus)
 _NOTED = ("clip_digest", "n_frames", "apex", "width", "height", "duration_s")
@@ -47,6 +48,7 @@ def faces_key(clip_digest: str, apex: int, cfg: PreprocessConfig) -> str:
         apex=apex,
         config=resolved(cfg).model_dump(mode="json", exclude=unset),
         version=PREPROCESS_VERSION,
+        flags=FLAGS_VERSION,
         decoders=decoders(),
     )
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
+from fer_core.features.backbone import Mirrored
 from fer_core.features.descriptors.catalogue import DISPLACEMENT, LANDMARKS
 from fer_core.features.descriptors.motion import tracked_points
 from fer_core.features.inputs import ClipInputs
 from fer_core.features.neutral_reference import NEUTRAL
-from fer_core.features.torch_backbone import TorchBackbone, one_network
+from fer_core.features.torch_backbone import TorchBackbone
 from fer_core.models.bundle import ModelBundle
 from fer_core.models.fc_head import HeadClassifier
 from fer_core.models.grad_cam import grad_cam
@@ -53,7 +54,8 @@ def head_of(bundle: ModelBundle) -> HeadClassifier | None:
 
     None if there is no such part, or if the backbone is not a single torch network.
     """
-    if not isinstance(bundle.backbone, TorchBackbone):
+    network = bundle.backbone.network if isinstance(bundle.backbone, Mirrored) else bundle.backbone
+    if not isinstance(network, TorchBackbone):
         return None
     return next((part for part in bundle.classifier.parts if isinstance(part, HeadClassifier)), None)
 
@@ -77,7 +79,8 @@ def warmed(
     if not len(faces):
         return []
     neutral = inputs.described[NEUTRAL][0] if head.reads_neutral else None
-    heat = grad_cam(one_network(bundle.backbone), head.head, faces, column, neutral)
+    assert bundle.backbone is not None
+    heat = grad_cam(bundle.backbone, head.head, faces, column, neutral)
     return [_warmed(face, warmth) for face, warmth in zip(faces, heat, strict=True)]
 
 

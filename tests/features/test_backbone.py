@@ -12,8 +12,10 @@ from safetensors.torch import save_file
 from fer_core.config import BackboneConfig
 from fer_core.errors import ConfigError, WeightsError
 from fer_core.features.architectures import ARCHITECTURES
+from fer_core.features.backbone import JoinedBackbone, Mirrored
 from fer_core.features.load_backbone import load_backbone
-from fer_core.features.torch_backbone import IMAGENET, backbone_from_state, tuned
+from fer_core.features.store import feature_key
+from fer_core.features.torch_backbone import IMAGENET, backbone_from_state, one_network, tuned
 from fer_core.models.fc_head import Head, start_from
 
 VGG16 = os.environ.get("FERFLOW_VGG16_WEIGHTS", "")
@@ -64,6 +66,22 @@ def test_features_of_stored_maps_are_the_fresh_ones(lite0, faces):
     assert maps.dtype == np.float16 and maps.shape == (11, 192, 7, 7)
     assert np.array_equal(lite0.above(maps), lite0.features(faces))
     assert np.array_equal(lite0.above(maps[3:4]), lite0.features(faces[3:4]))
+
+
+def test_a_face_and_its_mirror_image_have_the_same_mean_features_under_keys_of_their_own(lite0, faces):
+    mirrored = Mirrored(lite0)
+    features, turned = mirrored.features(faces[:3]), np.ascontiguousarray(faces[:3, :, ::-1])
+    assert features.dtype == np.float16 and features.shape == (3, 1280)
+    assert np.array_equal(features, mirrored.features(turned))
+    both = [network.astype(np.float32) for network in (lite0.features(faces[:3]), lite0.features(turned))]
+    assert np.array_equal(features, ((both[0] + both[1]) / 2).astype(np.float16))
+    assert not np.array_equal(features, lite0.features(faces[:3]))
+    assert feature_key("k", mirrored) != feature_key("k", lite0)
+    assert feature_key("k", mirrored, layer="maps") == feature_key("k", lite0, layer="maps")
+    joined = JoinedBackbone([mirrored, lite0])
+    assert joined.identity != JoinedBackbone([lite0, mirrored]).identity
+    assert np.array_equal(joined.features(faces[:3])[:, :1280], features)
+    assert one_network(mirrored) is lite0 and mirrored.on_cpu().identity == mirrored.identity
 
 
 @pytest.mark.parametrize("name", ["alexnet", "googlenet", "resnet18"])

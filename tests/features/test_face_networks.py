@@ -39,7 +39,7 @@ def weighted(name: str, output: str = "features"):
     except WeightsError as exc:
         pytest.skip(str(exc))
     names = name.split("+")
-    cfg = BackboneConfig(names=names) if len(names) > 1 else BackboneConfig(name=name)
+    cfg = BackboneConfig(names=names if len(names) > 1 else (), name=names[0], mirror="none")
     return load_backbone(cfg, output=output)
 
 

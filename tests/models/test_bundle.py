@@ -19,6 +19,7 @@ from safetensors.torch import load_file, save_file
 from fer_core.config import PreprocessConfig
 from fer_core.emotions import SEVEN
 from fer_core.errors import RegistryError
+from fer_core.features.backbone import JoinedBackbone, Mirrored
 from fer_core.features.torch_backbone import FEATURES, backbone_from_state
 from fer_core.models.bundle import (
     FILES,
@@ -113,6 +114,21 @@ def test_seven_classes_and_half_precision_convolutions_travel(tmp_path):
     assert bundle.backbone.identity == backbone.identity
     assert bundle.record.backbones[0].source == "half.safetensors"
     assert (tmp_path / WEIGHTS).stat().st_size < 8_000_000
+
+
+def test_a_model_of_mean_features_scores_a_face_and_its_mirror_image_alike(bundle, tmp_path):
+    mirrored = Mirrored(lite0())
+    other = {key: value.clone() for key, value in lite0().convolutions.items()}
+    plain = backbone_from_state("efficientnet-lite0", other, FEATURES, "other.safetensors")
+    facts = ModelFacts(preprocess=PreprocessConfig(size=96), synthetic=False)
+    for name, backbone in (("one", mirrored), ("joined", JoinedBackbone([mirrored, plain]))):
+        head = HeadClassifier(build_head(backbone.n_features, (), 6, dropout=0.0, seed=0))
+        found = write_bundle(tmp_path / name, head, backbone, facts).backbone
+        assert found.identity == backbone.identity, name
+        faces = np.random.default_rng(0).integers(0, 255, (2, 96, 96), np.uint8)
+        assert np.array_equal(found.features(faces), backbone.features(faces)), name
+    assert [part.mirror for part in found.parts] == [True, False]
+    assert not bundle.record.backbones[0].mirror
 
 
 def test_subjects_are_known_again_but_not_readable(bundle, original):

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from fer_core.features.architectures import ARCHITECTURES
+from fer_core.features.backbone import Mirrored
 from fer_core.models.fc_head import build_head
 from fer_core.models.grad_cam import _at_last_maps, grad_cam
 from tests.saved_models import lite0
@@ -36,6 +37,13 @@ def test_a_faces_map_does_not_depend_on_its_neighbours(faces):
     head = build_head(lite0().n_features, (16,), 6, 0.5, seed=1)
     together = grad_cam(lite0(), head, faces, 0)
     assert np.abs(together[1:2] - grad_cam(lite0(), head, faces[1:2], 0)).max() < 1e-4
+
+
+def test_of_features_averaged_with_the_mirror_image_the_heat_is_that_of_the_face(faces):
+    mirrored, linear = Mirrored(lite0()), build_head(lite0().n_features, (), 6, 0.5, seed=0)
+    assert np.abs(grad_cam(mirrored, linear, faces, 2) - grad_cam(lite0(), linear, faces, 2)).max() < 1e-3
+    deep = build_head(lite0().n_features, (16,), 6, 0.5, seed=1)
+    assert grad_cam(mirrored, deep, faces, 0).shape == faces.shape
 
 
 def test_nothing_for_the_class_is_no_heat(faces):
