@@ -2,7 +2,8 @@
 
 `python -m benchmarks.stress TRAIN.csv SMILES.csv [FOLDER]` prints a row for each remedy: mean recall in five folds by
 subject on the first manifest, and the share of the second's clips that a model fitted to the first calls right; then
-the per cent of verdicts that stay under each change, of the first manifest and of the second.
+the per cent of verdicts that stay under each change, of the first manifest and of the second. A second table shows, for
+the mean with the mirror image, which is the default, how many of the clips whose verdict falls are below a confidence.
 
 A face is found once for all remedies, in every second of eight frames of a clip. Faces and features are kept in FOLDER
 (a temporary one by default), from which a stopped run continues. On ict and london, this takes some ten minutes of one
@@ -34,6 +35,8 @@ from fer_core.features.augment import random_view
 from fer_core.features.load_backbone import load_backbone
 from fer_core.models.base import Fits
 from fer_core.models.registry import model_of
+from fer_core.models.temperature import fit_temperature
+from fer_core.models.verdict import apply_temperature
 from fer_core.preprocess.changes import Change, Changed, changed_apex
 from fer_core.preprocess.equalize import equalize_by
 from fer_core.preprocess.face import FaceFinder, resize
@@ -49,6 +52,7 @@ CROPS = {  # how a face is cut out: a factor of the cascade's box, or a multiple
 }  # fmt: skip
 RAISED = 0.378  # distance from the centre of the landmarks up to that of the box, in spreads; the mean over both sets
 Features = dict[str, np.ndarray]  # clip and change -> (2, n, d): of n faces, and of their mirror images
+Scores = dict[Change | None, np.ndarray]
 HEAD = TrainConfig()
 AUGMENTED = TrainConfig(augment=AugmentConfig(views=1 + VIEWS))
 
@@ -75,7 +79,11 @@ def main(train: str, smiles: str, folder: str = "") -> None:
             ("crop by landmarks, eyes level, mean with the mirror image", found["rms"], True, None),
             ("the same, and stored views", found["rms"], True, views["rms"]),
         ):
-            print(f"| {name} | {' | '.join(row(clips, others, of, mean, more))} |", flush=True)
+            scores = scores_of(clips, others, of, mean, more)
+            print(f"| {name} | {' | '.join(row(clips, others, *scores))} |", flush=True)
+        print("\n| abstains below | answered, % | of the fallen abstain, % | answered, % | of the fallen abstain, % |")
+        print("| --- |" + " ---: |" * 4)
+        print("\n".join(confidence_rows(clips, *scores_of(clips, others, found["box"], True, None))))
 
 
 def find_faces(clips: Sequence[Clip], folder: Path) -> None:
@@ -161,35 +169,67 @@ def _square(picture: np.ndarray, centre: np.ndarray, side: float, angle: float) 
     return cv2.warpAffine(picture, there, (out, out), flags=flags, borderMode=cv2.BORDER_REPLICATE)
 
 
-def row(
+def scores_of(
     clips: Sequence[Clip], others: Sequence[Clip], found: Features, mean: bool, views: Features | None
-) -> list[str]:
-    """Return the cells of a remedy: recall, smiles called right, and for each change what stays on both manifests."""
+) -> tuple[Scores, Scores]:
+    """Return (C, 6) scores for each change: of the first manifest's clips out of fold, of the second's by another fit.
+
+    A clip without a face has NaN.
+    """
     model = model_of(AUGMENTED if views else HEAD)
     ours = _tables(clips, 0, found, mean, views)
     theirs = _tables(others, len(clips), found, mean, None)
     plain, fits = ours[None], Fits(ours[None])
-    given = {change: np.full(len(clips), -1) for change in SHOWN}
+    given = {change: np.full((len(clips), len(SIX)), np.nan) for change in SHOWN}
     for train, held_out in grouped_folds(plain.subjects, plain.labels, 5, 0):
         fitted = fits.fitted(model, hold_out(plain, train, HEAD.inner_share, 0, 0)).classifier
         held = {plain.clip_ids[clip] for clip in held_out}
         for change, table in ours.items():
             there = np.array([place for place, clip in enumerate(table.clip_ids) if clip in held])
-            given[change][[plain.clip_ids.index(table.clip_ids[p]) for p in there]] = fitted.scores(
-                table, there
-            ).argmax(1)
+            given[change][[plain.clip_ids.index(table.clip_ids[p]) for p in there]] = fitted.scores(table, there)
     fitted = fits.fitted(model, hold_out(plain, np.arange(plain.n_clips), HEAD.inner_share, 0, 0)).classifier
-    smiles = {change: np.full(len(others), -1) for change in SHOWN}
+    smiles = {change: np.full((len(others), len(SIX)), np.nan) for change in SHOWN}
     for change, table in theirs.items():
         places = [theirs[None].clip_ids.index(clip) for clip in table.clip_ids]
-        smiles[change][places] = fitted.scores(table, np.arange(table.n_clips)).argmax(axis=1)
-    recall = mean_recall(given[None], plain.labels, len(SIX))
-    right = float((smiles[None] == theirs[None].labels).mean())
+        smiles[change][places] = fitted.scores(table, np.arange(table.n_clips))
+    return given, smiles
+
+
+def row(clips: Sequence[Clip], others: Sequence[Clip], given: Scores, smiles: Scores) -> list[str]:
+    """Return the cells of a remedy: recall, smiles called right, and for each change what stays on both manifests."""
+    recall = mean_recall(_verdicts(given[None]), _labels(clips), len(SIX))
+    right = float((_verdicts(smiles[None]) == _labels(others)).mean())
     stays = [
-        tuple(f"{100 * (verdicts[change] == verdicts[None]).mean():.0f}" for verdicts in (given, smiles))
+        ", ".join(f"{100 * (_verdicts(of[change]) == _verdicts(of[None])).mean():.0f}" for of in (given, smiles))
         for change in CHANGES
     ]
-    return [f"{100 * recall:.1f}", f"{100 * right:.1f}", *(", ".join(pair) for pair in stays)]
+    return [f"{100 * recall:.1f}", f"{100 * right:.1f}", *stays]
+
+
+def confidence_rows(clips: Sequence[Clip], given: Scores, smiles: Scores) -> list[str]:
+    """Return rows of a table: below which confidence is abstained, and what is answered and abstained on both sets."""
+    temperature, rows = fit_temperature(given[None], _labels(clips)), []
+    for least in (0.0, 0.5, 0.6, 0.7, 0.8):
+        cells = []
+        for of in (given, smiles):
+            answered = [
+                apply_temperature(np.nan_to_num(of[change], nan=1 / len(SIX)), temperature).max(axis=1) >= least
+                for change in SHOWN
+            ]
+            fallen = np.array([_verdicts(of[change]) != _verdicts(of[None]) for change in CHANGES])
+            cells.append((100 * answered[0].mean(), 100 * (1 - np.array(answered[1:])[fallen].mean()), fallen.sum()))
+        shown = " | ".join(f"{said:.0f} | {silent:.0f} of {n}" for said, silent, n in cells)
+        rows.append(f"| {least:g} | {shown} |")
+    return rows
+
+
+def _verdicts(scores: np.ndarray) -> np.ndarray:
+    """Return (C,) classes; -1 without scores."""
+    return np.where(np.isnan(scores[:, 0]), -1, np.nan_to_num(scores).argmax(axis=1))
+
+
+def _labels(clips: Sequence[Clip]) -> np.ndarray:
+    return np.array([SIX.index(Emotion(clip.emotion)) for clip in clips])
 
 
 def _tables(
