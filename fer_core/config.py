@@ -246,7 +246,7 @@ class BackboneConfig(Settings):
     force_normalize: bool = Field(False, description="Accept a normalisation that the weights were not trained with")
     mirror: Literal["auto", "mean", "none"] = Field(
         "auto",
-        description="mean: average the features of each face and of its mirror image, which takes twice the time; none: "
+        description="mean: average the features of each face and its mirror image, which takes twice the time; none: "
         "the face alone; auto: mean for fer2013 and face-api, which take 1 to 2 ms a face, unless the last block is "
         "tuned",
     )
@@ -749,14 +749,17 @@ class RunConfig(Settings):
             )
         return search
 
-    @model_validator(mode="after")
-    def _tunable(self) -> RunConfig:
-        if self.backbone.mirror == "mean" and "last_block" in (self.train.transfer, *self.search.transfer):
+    @field_validator("search", mode="after")
+    @classmethod
+    def _tunable(cls, search: SearchConfig, info: ValidationInfo) -> SearchConfig:
+        backbone, train = info.data.get("backbone"), info.data.get("train")
+        tuned = "last_block" in (train.transfer if train else "", *search.transfer)
+        if backbone is not None and backbone.mirror == "mean" and tuned:
             raise ValueError(
                 "backbone.mirror is mean, but a last block is tuned on the maps of faces without their mirror images; "
                 "leave mirror at auto"
             )
-        return self
+        return search
 
     @property
     def searched_backbones(self) -> dict[str, BackboneConfig]:

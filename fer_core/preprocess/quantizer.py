@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
+from typing import Any
 
 import av
 import numpy as np
@@ -22,7 +23,7 @@ def quantizer(frame: av.VideoFrame, codec: str) -> int | None:
     """Return the quantizer of a decoded frame, 0 ... 51; None if it is unknown or of another codec."""
     if codec != _SCALE_0_51:
         return None
-    found = frame.side_data.get("VIDEO_ENC_PARAMS")
+    found: Any = frame.side_data.get("VIDEO_ENC_PARAMS")  # PyAV's stubs do not say that it is a buffer
     return None if found is None else int(_HEAD.unpack_from(bytes(found))[4])
 
 
