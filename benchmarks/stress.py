@@ -81,7 +81,7 @@ def main(train: str, smiles: str, folder: str = "") -> None:
         ):
             scores = scores_of(clips, others, of, mean, more)
             print(f"| {name} | {' | '.join(row(clips, others, *scores))} |", flush=True)
-        print("\n| abstains below | answered, % | of the fallen abstain, % | answered, % | of the fallen abstain, % |")
+        print("\n| abstains below | answered, % | of the fallen abstain | answered, % | of the fallen abstain |")
         print("| --- |" + " ---: |" * 4)
         print("\n".join(confidence_rows(clips, *scores_of(clips, others, found["box"], True, None))))
 
@@ -218,7 +218,7 @@ def confidence_rows(clips: Sequence[Clip], given: Scores, smiles: Scores) -> lis
             ]
             fallen = np.array([_verdicts(of[change]) != _verdicts(of[None]) for change in CHANGES])
             cells.append((100 * answered[0].mean(), 100 * (1 - np.array(answered[1:])[fallen].mean()), fallen.sum()))
-        shown = " | ".join(f"{said:.0f} | {silent:.0f} of {n}" for said, silent, n in cells)
+        shown = " | ".join(f"{said:.0f} | {silent:.0f} % of {n}" for said, silent, n in cells)
         rows.append(f"| {least:g} | {shown} |")
     return rows
 
