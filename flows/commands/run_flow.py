@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from importlib import import_module
@@ -89,11 +91,22 @@ def run_flow(session: Session, module: str, flow: str, config: RunConfig, **argu
     with _full_disk_explained(Path(config.workspace)), nullcontext() if running else temporary_server():
         run = getattr(import_module(module), flow)
         session.show_logs()  # Prefect has set up its own
-        with session.bars() as move, watched_by(move):
+        with _resumption_told(session), session.bars() as move, watched_by(move):
             result: dict[str, Any] = run(config=config, **arguments)
     _tell(session, flow.removesuffix("_flow").replace("_", "-"), result)
     send_kept(session, config)
     return result
+
+
+@contextmanager
+def _resumption_told(session: Session) -> Iterator[None]:
+    """Say how to go on after Ctrl-C or SIGTERM."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        again = shlex.join(["ferflow", *sys.argv[1:]])
+        session.note(f"To go on where it was, give the same command again: {again}")
+        raise
 
 
 @contextmanager

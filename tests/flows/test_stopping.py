@@ -12,6 +12,10 @@ from pathlib import Path
 import psutil
 import pytest
 
+from fer_core.config import RunConfig
+from flows.commands.run_flow import _resumption_told
+from flows.commands.session import Session
+
 
 def session_of(leader: int) -> list[psutil.Process]:
     """The processes of a session; decoding children have sessions of their own, and end with their parent's pipe."""
@@ -59,6 +63,7 @@ def test_item_81_a_stopped_demo_leaves_nothing_running(ferflow: str, tmp_path: P
     assert demo.returncode == code
     said = (tmp_path / "log").read_text()
     assert "Stopped." in said and "Traceback" not in said
+    assert "To go on where it was, give the same command again: ferflow demo --subjects 6" in said
 
 
 TIDIES_FOR_LONG = """
@@ -122,3 +127,12 @@ def test_a_stopped_command_ends_at_once_whatever_its_libraries_still_tidy(signal
     process.send_signal(signal_number)
     out, err = process.communicate(timeout=20)
     assert (process.returncode, out, err) == (code, "kept\n", "Stopped.\n")
+
+
+def test_a_stopped_flow_says_how_to_go_on(monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["ferflow", "search", "my clips.csv"])
+    with pytest.raises(KeyboardInterrupt), _resumption_told(Session(RunConfig())):
+        raise KeyboardInterrupt
+    assert capsys.readouterr().err == (
+        "To go on where it was, give the same command again: ferflow search 'my clips.csv'\n"
+    )
