@@ -39,7 +39,7 @@ def opened(workspace: Path, table_path: Path, storage: str = "auto") -> Study:
     )
     names = [widths_name(widths) for widths in space_of().widths]
     for number in range(len(ledger.trials), TRIALS):
-        drawn = {"lr": 0.001 * (1 + number), "batch_size": 20, "widths": names[number % 2]}
+        drawn = {"lr": 0.0008 * (1 + number), "batch_size": 20, "widths": names[number % 2]}
         ledger.enqueue_trial({**drawn, "class_weights": "none"})
     return study
 
@@ -56,7 +56,8 @@ def main(workspace: Path, table_path: Path, uri: str, storage: str) -> None:
     cfg = TrackingConfig(uri=uri, experiment="torture")
     study = opened(workspace, table_path, storage)
     tracking = connect(cfg, workspace)
-    with study.held(), continue_run(tracking, study.folder / "mlflow-run", f"search {study.name}") as run:
+    note, tags = study.folder / "mlflow-run", {"kind": "search"}
+    with study.held(), continue_run(tracking, note, f"search {study.name}", tags=tags) as run:
         print("searching", flush=True)
         with trial_processes(2, preload=TRIAL_MODULES) as executor:
             found = search(
