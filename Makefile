@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow torture lint bench docs up clean
+.PHONY: help setup demo test test-slow torture lint bench bench-peers docs up clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -33,6 +33,9 @@ lint: $(STAMP) ## ruff and mypy
 
 bench: $(STAMP) ## measure; prints, and writes benchmarks/results.md
 	@$(BIN)/python -m benchmarks
+
+bench-peers: $(STAMP) ## measure beside the package fer, in an environment of its own under build/ (TensorFlow: some 2 GB)
+	@$(BIN)/python -m benchmarks.peers
 
 docs: $(STAMP) ## the documentation site, in build/site; warnings are errors
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet && echo "Open build/site/index.html."
