@@ -8,10 +8,10 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow torture lint bench bench-peers docs up clean
+.PHONY: help setup demo test test-slow torture lint bench bench-peers docs screenshots up clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: $(STAMP) ## make .venv and install ferflow, once (TORCH=cpu or default: PyTorch's wheels; PYTHON=python3.12)
 	@echo "ferflow is installed in $(VENV)."
@@ -39,6 +39,9 @@ bench-peers: $(STAMP) ## measure beside the package fer, in an environment of it
 
 docs: $(STAMP) ## the documentation site, in build/site; warnings are errors
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet && echo "Open build/site/index.html."
+
+screenshots: $(STAMP) ## the pictures of the documentation, from real pages in chromium (WORKSPACE=DIR: of an earlier run)
+	@$(BIN)/python -m docs.screenshots $(WORKSPACE)
 
 up: $(STAMP) ## MLflow, Prefect and the served flows on this machine, until Ctrl-C
 	@$(BIN)/ferflow up
