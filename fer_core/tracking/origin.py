@@ -9,7 +9,7 @@ _tags: ContextVar[Mapping[str, str]] = ContextVar("tags of the origin", default=
 
 
 def started_by(tags: Mapping[str, str]) -> None:
-    """Give these tags to the MLflow runs that are started from now on, in this flow or thread."""
+    """Give these tags to the MLflow runs that are started from now on, until the next call."""
     _tags.set(dict(tags))
 
 

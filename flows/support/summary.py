@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -35,7 +36,9 @@ def name_run(what: str) -> None:
     owner = None if run.deployment_id else this_process()
     with get_client(sync_client=True) as client:
         client.update_flow_run(run.id, name=name, infrastructure_pid=owner)
-    started_by({FLOW_RUN: f"{base}/runs/flow-run/{run.id}" if (base := PREFECT_UI_URL.value()) else str(run.id)})
+    # A temporary server ends with its command: then only the id leads to the flow run, on a later server.
+    page = f"{PREFECT_UI_URL.value()}/runs/flow-run/" if os.environ.get("PREFECT_API_URL") else ""
+    started_by({FLOW_RUN: f"{page}{run.id}"})
 
 
 def source_of(paths: Sequence[str | Path]) -> str:

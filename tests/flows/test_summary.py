@@ -5,7 +5,10 @@ from typing import Any
 import pytest
 from prefect import flow
 
+from fer_core.tracking.origin import origin_tags
+from fer_core.tracking.running import this_process
 from flows.support import summary
+from flows.support.leftovers import _flow_runs
 from flows.support.summary import name_run, show_summary, source_of
 from mlflow_server.address import Addresses
 
@@ -34,6 +37,31 @@ def run_of(prefect_server):
 def test_a_run_is_named_after_what_it_does(run_of):
     found, _ = run_of(lambda: name_run("36 clips of incoming/"))
     assert found.name == "score: 36 clips of incoming/"
+
+
+def test_mlflow_runs_are_tagged_with_the_flow_run_and_it_with_its_process(run_of, monkeypatch):
+    tags: list[dict[str, str]] = []
+    found, _ = run_of(lambda: (name_run("36 clips"), tags.append({**origin_tags()})))
+    assert tags == [{"prefect.flow_run": str(found.id)}], "a temporary server has no pages"
+    assert found.infrastructure_pid == this_process()
+
+
+def test_a_flow_run_whose_process_has_died_is_named_and_crashed(run_of):
+    from prefect.client.orchestration import get_client
+    from prefect.client.schemas.objects import StateType
+    from prefect.states import Running
+
+    found, _ = run_of(lambda: name_run("36 clips"))
+    host, pid, _ = this_process().split()
+    with get_client(sync_client=True) as client:
+        client.set_flow_run_state(found.id, Running(), force=True)
+        assert not list(_flow_runs()), "this process lives"
+        client.update_flow_run(found.id, infrastructure_pid=f"{host} {pid} 1")
+        [left] = list(_flow_runs())
+        assert left.what == "flow run 'score: 36 clips' has not ended, but its process has died"
+        assert left.repair() == "'score: 36 clips' is Crashed"
+        assert client.read_flow_run(found.id).state.type is StateType.CRASHED
+    assert not list(_flow_runs())
 
 
 def test_without_a_run_there_is_nothing_to_name():
