@@ -97,8 +97,7 @@ def prepare_child(environment: dict[str, str]) -> None:
     imported, they were set before.
     """
     os.environ.update(environment)
-    if (torch := sys.modules.get("torch")) is not None:
-        torch.set_num_threads(int(environment["OMP_NUM_THREADS"]))
+    reset_torch(int(environment["OMP_NUM_THREADS"]))
     logging.basicConfig(level=logging.WARNING)
     exit_with_parent()
 
@@ -118,6 +117,13 @@ def set_threads(threads: int) -> None:
 
     torch.set_flush_denormal(True)
     torch.set_num_threads(threads)
+
+
+def reset_torch(threads: int) -> None:
+    """Undo `set_threads`, if torch is imported: set the number of threads of a new process, and keep denormals."""
+    if (torch := sys.modules.get("torch")) is not None:
+        torch.set_num_threads(threads)
+        torch.set_flush_denormal(False)
 
 
 def resolve_device(setting: str, field: str = "train.device") -> torch.device:

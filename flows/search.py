@@ -25,7 +25,14 @@ from fer_core.experiments.search.processes import trial_processes
 from fer_core.experiments.search.repeats import repeat_trials
 from fer_core.experiments.search.space import searched_names
 from fer_core.experiments.search.storage import check_storage
-from fer_core.experiments.search.study import Job, OnBackbone, default_workers, open_study, search
+from fer_core.experiments.search.study import (
+    Job,
+    OnBackbone,
+    default_workers,
+    open_study,
+    search,
+    trials_per_process,
+)
 from fer_core.experiments.search.trial import OBJECTIVE, TrialResult, read_spec
 from fer_core.model_names import FC_HEAD_MODELS
 from fer_core.models.registry import requirements_of
@@ -85,7 +92,11 @@ def search_flow(config: RunConfig = RunConfig()) -> dict[str, Any]:  # noqa: B00
             get_run_logger().info("trial %d: %s, %s%s", result.number, result.state, came, seen)
             move(len(ended), config.search.trials)
 
-        with trial_processes(workers, preload=PRELOAD) as processes, _as_tasks(processes, workers) as executor:
+        calls = trials_per_process(config.train)
+        with (
+            trial_processes(workers, preload=PRELOAD, calls=calls) as processes,
+            _as_tasks(processes, workers) as executor,
+        ):
             trials = search(
                 study, table, data.table_path, config.search, config.train, executor,
                 job=partial(tracked_trial, config.tracking, workspace.root), fc=data.fc, block=data.block,

@@ -11,6 +11,7 @@ import logging
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import lru_cache
 
 import numpy as np
 
@@ -130,8 +131,14 @@ def inner_split(
     Raises:
         DataError: fewer than two subjects, an unknown subject, or fewer than two classes.
     """
-    stop = _take(_groups(subjects, labels), labels, dict.fromkeys(np.unique(labels), share), seed)
+    stop = _stop_rows(tuple(subjects), tuple(labels.tolist()), share, seed)
     return np.flatnonzero(~stop), np.flatnonzero(stop)
+
+
+@lru_cache(maxsize=128)  # all trials of a search split the same rows, which takes as long as a quarter of a small fit
+def _stop_rows(subjects: tuple[str, ...], labels: tuple[int, ...], share: float, seed: int) -> np.ndarray:
+    classes = np.array(labels)
+    return _take(_groups(subjects, classes), classes, dict.fromkeys(np.unique(classes), share), seed)
 
 
 def _are(n: int) -> str:

@@ -24,6 +24,7 @@ from fer_core.tracking.unsent import Unsent
 from fer_core.tracking.views import EXPERIMENT_TAGS
 
 if TYPE_CHECKING:
+    from alembic.script import ScriptDirectory
     from mlflow import MlflowClient
 
 PROBE_S = 5.0
@@ -200,9 +201,7 @@ def check_schema(workspace: Path) -> str:
     import sqlite3
 
     import mlflow
-    from alembic.script import ScriptDirectory
     from alembic.util import CommandError
-    from mlflow.store.db.utils import _get_alembic_config
 
     database = workspace / "mlflow.db"
     if not database.is_file():
@@ -212,7 +211,7 @@ def check_schema(workspace: Path) -> str:
             found = str((connection.execute("SELECT version_num FROM alembic_version").fetchone() or ("none",))[0])
     except sqlite3.Error as exc:
         raise TrackingError(f"{database} is no database of MLflow ({exc}); move it away, or restore a copy") from exc
-    migrations = ScriptDirectory.from_config(_get_alembic_config("sqlite://"))
+    migrations = _migrations()
     if found == migrations.get_current_head():
         return found
     try:
@@ -228,6 +227,15 @@ def check_schema(workspace: Path) -> str:
         f"{database} was made by {'an older' if older else 'another, probably newer'} MLflow (its schema is {found}, "
         f"that of the installed MLflow {mlflow.__version__} is {migrations.get_current_head()}); {remedy}"
     )
+
+
+@functools.cache
+def _migrations() -> ScriptDirectory:
+    """Return the migrations of the installed MLflow; reading them takes longer than all else in `connect`."""
+    from alembic.script import ScriptDirectory
+    from mlflow.store.db.utils import _get_alembic_config
+
+    return ScriptDirectory.from_config(_get_alembic_config("sqlite://"))
 
 
 def check_name(text: str, what: str) -> str:

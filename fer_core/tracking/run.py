@@ -13,8 +13,9 @@ import logging
 import re
 import secrets
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self
@@ -165,6 +166,7 @@ class Run:
 
     tracking: Tracking
     id: str
+    _collected: dict[str, Any] | None = None  # metrics and tags of a block of `together`
 
     @property
     def url(self) -> str:
@@ -187,7 +189,24 @@ class Run:
 
     def write(self, request: Request, content: bytes = b"") -> None:
         """Send a request for this run; see `sending.write`."""
-        write(self.tracking, self.id, request, content)
+        if self._collected is not None and "metrics" in request:
+            self._collected["metrics"] += request["metrics"]
+        elif self._collected is not None and "tags" in request:
+            self._collected["tags"] |= request["tags"]
+        else:
+            write(self.tracking, self.id, request, content)
+
+    @contextmanager
+    def together(self) -> Iterator[Run]:
+        """Yield this run; its metrics and its tags are sent in one request each when the block ends without an error.
+
+        MLflow takes some 10 ms for each request. All other requests are sent at once.
+        """
+        collected: dict[str, Any] = {"metrics": [], "tags": {}}
+        yield replace(self, _collected=collected)
+        for kind, value in collected.items():
+            if value:
+                self.write({kind: value})
 
     def finish(self, status: Status = "FINISHED") -> None:
         """End the run with `status`."""

@@ -47,9 +47,10 @@ PICTURED: tuple[Rule, ...] = ("majority_vote", "mean_scores")  # the thesis's tw
 
 def tracked_trial(cfg: TrackingConfig, workspace: Path, folder: Path) -> TrialResult:
     """Run the trial in `folder` and log it. If MLflow cannot be reached, the trial continues; see `send_trial`."""
-    run = None
+    tracking = run = None
     try:
-        run = _open(connect(cfg, workspace), folder)
+        tracking = connect(cfg, workspace)
+        run = _open(tracking, folder)
     except TrackingError as exc:
         log.warning("trial is not recorded yet, it goes on: %s", exc)
     try:
@@ -60,13 +61,15 @@ def tracked_trial(cfg: TrackingConfig, workspace: Path, folder: Path) -> TrialRe
             _end_failed(run)
         raise
     try:
-        send_trial(connect(cfg, workspace), folder)
+        send_trial(tracking or connect(cfg, workspace), folder, run=run)
     except TrackingError as exc:
         log.warning("trial %d is done but not recorded yet: %s", result.number, exc)
     return result
 
 
-def send_trial(tracking: Tracking, folder: Path, parent: str = "", *, again: bool = False) -> bool:
+def send_trial(
+    tracking: Tracking, folder: Path, parent: str = "", *, again: bool = False, run: Run | None = None
+) -> bool:
     """Log a finished trial. Nothing is logged twice, and interrupted logging is completed.
 
     A pruned trial was evaluated on some folds only. Its metrics are named `first_folds/…` and its run ends as KILLED,
@@ -75,6 +78,7 @@ def send_trial(tracking: Tracking, folder: Path, parent: str = "", *, again: boo
     Args:
         parent: run of the study; empty: the run under which the trial was started.
         again: log it also if that was done before, because MLflow has lost the run.
+        run: the trial's run, if this process has it open.
     Returns:
         True if anything was logged.
     Raises:
@@ -87,29 +91,35 @@ def send_trial(tracking: Tracking, folder: Path, parent: str = "", *, again: boo
     parent = parent or spec.parent_run
     if not again and sent.is_file() and sent.read_text(errors="replace") == parent:
         return False
-    run = _open(tracking, folder, parent)
-    at_ms = int((folder / "result.json").stat().st_mtime * 1000)
-    run.log_config(result.train, shown_settings(result.train, spec.searched))
-    run.set_tags({key: value for key, value in _tags(spec, result, folder).items() if value})
-    if result.state != "failed":
-        times = first_times(folder)
-        for fold, history in enumerate(histories(folder)):
-            run.log_epochs(timed(history.epochs, fold, times), prefix=f"fold{fold}/")
-        numbers = {"seconds": result.seconds, "ms_per_clip": result.ms_per_clip, "parameters": float(result.n_weights)}
-        if result.state == "complete":
-            numbers |= _ranking(folder).metrics()
-        run.log_metrics(numbers, at_ms=at_ms)
-        found = out_of_fold_evaluations(folder)
-        run.log_rules(found, "first_folds/" if result.state == "pruned" else "", at_ms=at_ms)
-        if result.state == "complete":  # no other pictures: drawing them takes longer than small fits
-            run.log_thumb(found[OBJECTIVE])
-            log_verdicts(run, folder)
+    run = run or _open(tracking, folder, parent)
+    with run.together() as batch:
+        _log(batch, folder, spec, result)
     if result.state == "pruned":
         run.rename(run_name(_name(spec), "pruned"))
-    run.describe(_description(spec, result))
     run.finish(_STATUS[result.state])
     write_atomic(sent, parent.encode())
     return True
+
+
+def _log(run: Run, folder: Path, spec: TrialSpec, result: TrialResult) -> None:
+    at_ms = int((folder / "result.json").stat().st_mtime * 1000)
+    run.log_config(result.train, shown_settings(result.train, spec.searched))
+    run.set_tags({key: value for key, value in _tags(spec, result, folder).items() if value})
+    run.describe(_description(spec, result))
+    if result.state == "failed":
+        return
+    times = first_times(folder)
+    for fold, history in enumerate(histories(folder)):
+        run.log_epochs(timed(history.epochs, fold, times), prefix=f"fold{fold}/")
+    numbers = {"seconds": result.seconds, "ms_per_clip": result.ms_per_clip, "parameters": float(result.n_weights)}
+    if result.state == "complete":
+        numbers |= _ranking(folder).metrics()
+    run.log_metrics(numbers, at_ms=at_ms)
+    found = out_of_fold_evaluations(folder)
+    run.log_rules(found, "first_folds/" if result.state == "pruned" else "", at_ms=at_ms)
+    if result.state == "complete":  # no other pictures: drawing them takes longer than small fits
+        run.log_thumb(found[OBJECTIVE])
+        log_verdicts(run, folder)
 
 
 def _tags(spec: TrialSpec, result: TrialResult, folder: Path) -> dict[str, str]:

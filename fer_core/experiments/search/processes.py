@@ -1,8 +1,9 @@
-"""Run each trial in a new process, so that its memory (also on a GPU) is freed and a crash ends no other trial.
+"""Run trials in processes of their own, so that a crash ends no other trial and their memory is freed.
 
-The processes are forked from a server that has imported torch and the other heavy modules once, which takes seconds;
-a fork takes some 20 ms. The server computes nothing and has no other threads, so nothing of a fork is in use: OpenMP
-and CUDA start in the trials.
+The processes are forked from a server that has imported torch and the other heavy modules once, which takes seconds.
+The server computes nothing and has no other threads, so nothing of a fork is in use: OpenMP and CUDA start in the
+trials. On a CPU a process runs many trials: what it has loaded once (the table, the splits, MLflow's database) takes
+longer than a small fit.
 """
 
 from __future__ import annotations
@@ -21,13 +22,14 @@ from typing import Any
 from pebble import CONSTS, ProcessPool
 
 from fer_core.errors import TrainingError
-from fer_core.runtime import child_environment, prepare_child
+from fer_core.runtime import child_environment, prepare_child, reset_torch
 
 log = logging.getLogger(__name__)
 
 _WATCH_S = 0.5
 # `torch._dynamo` is imported by the first optimiser, and takes as long as torch itself.
 PRELOAD = ("fer_core.experiments.search.trial", "torch._dynamo")
+CALLS = 50  # of a process, which is then replaced: whatever a library does not free ends with it
 STARTS = 3  # attempts to start a process that dies before it begins its work
 # By default, Pebble stops one worker after the other and waits 3 s for each that is inside torch. Killing at once loses
 # nothing: a trial's files are written atomically, and it resumes from its checkpoint.
@@ -35,18 +37,21 @@ CONSTS.term_timeout = 0
 
 
 @contextmanager
-def trial_processes(workers: int, threads: int = 1, preload: Sequence[str] = PRELOAD) -> Iterator[Executor]:
-    """Yield an executor that runs every call in a new process, with the environment set before torch is imported.
+def trial_processes(
+    workers: int, threads: int = 1, preload: Sequence[str] = PRELOAD, calls: int = 1
+) -> Iterator[Executor]:
+    """Yield an executor that runs calls in other processes, with the environment set before torch is imported.
 
-    If a process dies during its work, only its call fails; if it dies before, it is started again. An exception inside
-    the block ends all processes.
+    If a process dies during its work, only its call fails and another process replaces it; if it dies before, it is
+    started again. An exception inside the block ends all processes.
 
     Args:
         workers: number of processes at a time.
-        threads: number of OpenMP threads, until the work sets its own.
+        threads: number of OpenMP threads at the start of every call, until the work sets its own.
         preload: names of the modules that all processes share. The first call in this process decides.
+        calls: number of calls that a process runs before a new one replaces it.
     """
-    executor = _Processes(workers, child_environment(threads), preload)
+    executor = _Processes(workers, child_environment(threads), preload, calls)
     try:
         yield executor
         executor.shutdown()
@@ -82,11 +87,17 @@ def _ready(environment: dict[str, str], preload: Sequence[str]) -> None:
                 os.environ[name] = value
 
 
+def _called(threads: int, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Call `fn` with torch as it is in a new process, whatever an earlier call has set."""
+    reset_torch(threads)
+    return fn(*args, **kwargs)
+
+
 class _Processes(Executor):
     """Pebble's pool with the interface of `concurrent.futures`; a broken pool is replaced."""
 
-    def __init__(self, workers: int, environment: dict[str, str], preload: Sequence[str]) -> None:
-        self._workers, self._environment, self._preload = workers, environment, preload
+    def __init__(self, workers: int, environment: dict[str, str], preload: Sequence[str], calls: int) -> None:
+        self._workers, self._environment, self._preload, self._calls = workers, environment, preload, calls
         self._lock = Lock()
         self._pools: list[ProcessPool] = []
         self._futures = set[Future[Any]]()
@@ -98,7 +109,8 @@ class _Processes(Executor):
         future: Future[Any] = Future()
         self._futures.add(future)
         future.add_done_callback(self._futures.discard)
-        self._start(lambda pool: pool.schedule(fn, args=args, kwargs=kwargs), future, 1)
+        call = (int(self._environment["OMP_NUM_THREADS"]), fn, args, kwargs)
+        self._start(lambda pool: pool.schedule(_called, args=call), future, 1)
         return future
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
@@ -114,7 +126,7 @@ class _Processes(Executor):
 
     def _new(self) -> ProcessPool:
         return ProcessPool(
-            max_workers=self._workers, max_tasks=1, initializer=prepare_child, initargs=(self._environment,),
+            max_workers=self._workers, max_tasks=self._calls, initializer=prepare_child, initargs=(self._environment,),
             context=get_context("forkserver"),
         )  # fmt: skip
 

@@ -25,6 +25,7 @@ from fer_core.dataset.table import FeatureTable
 from fer_core.errors import FerError, StoreError, TrainingError
 from fer_core.evaluation.latency import LatencyOf
 from fer_core.experiments.search.ledger import FINGERPRINT, NO_ATTRIBUTES, Study, open_ledger, tell_result
+from fer_core.experiments.search.processes import CALLS
 from fer_core.experiments.search.space import suggest, suggest_backbone
 from fer_core.experiments.search.trial import (
     SINGLE,
@@ -201,11 +202,11 @@ def _coordinate(
     # Trials without a result, because a process died or a file was lost, resume with the same parameters.
     unfinished = [optuna.Trial(ledger, t._trial_id) for t in ledger.get_trials() if _unfinished(t, study)]
     until = time.monotonic() + 60 * cfg.minutes if cfg.minutes else math.inf
+    ended = _n_ended(ledger)
     while True:
-        ended = sum(t.state.is_finished() for t in ledger.get_trials(deepcopy=False))
         while len(flying) < workers and (unfinished or ended + len(flying) < cfg.trials) and time.monotonic() < until:
             launch(unfinished.pop(0) if unfinished else ledger.ask())
-            ended = sum(t.state.is_finished() for t in ledger.get_trials(deepcopy=False))
+            ended = _n_ended(ledger)
         if not flying:
             break
         done, _ = wait(flying, timeout=_POLL_S, return_when=FIRST_COMPLETED)
@@ -216,6 +217,7 @@ def _coordinate(
                 launch(trial)
             else:
                 settle(trial, result)
+                ended = _n_ended(ledger)
     if ended < cfg.trials:
         log.warning(
             "stopped after %g minutes with %d of %d trials; the same search again goes on, search.minutes=none has no "
@@ -266,6 +268,10 @@ def cross_validate(
 def _started_from(table: FeatureTable, fc: Path | None, block: Path | None) -> dict[str, Any]:
     """Return what a trial depends on besides its settings; the names of layer files contain a hash of their content."""
     return {"table": table.key, "layers": [path and path.stem for path in (fc, block)], "version": MODELS_VERSION}
+
+
+def _n_ended(ledger: optuna.Study) -> int:
+    return sum(t.state.is_finished() for t in ledger.get_trials(deepcopy=False))
 
 
 def _unfinished(trial: optuna.trial.FrozenTrial, study: Study) -> bool:
@@ -341,3 +347,8 @@ def default_workers(cfg: SearchConfig, train: TrainConfig) -> int:
     if cfg.workers:
         return cfg.workers
     return 1 if resolve_device(train.device).type != "cpu" else n_cores()
+
+
+def trials_per_process(train: TrainConfig) -> int:
+    """Return how many trials a process runs; one on a GPU, whose memory is freed, and whose errors end, with it."""
+    return CALLS if resolve_device(train.device).type == "cpu" else 1

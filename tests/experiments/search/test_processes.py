@@ -74,6 +74,39 @@ def test_every_call_has_a_process_of_its_own_and_a_death_is_its_own():
         assert len({futures[i].result() for i in (0, 2, 3)}) == 3
 
 
+def test_a_process_runs_many_calls_and_is_replaced_when_it_has_run_them_or_dies():
+    with trial_processes(1, calls=2) as executor:
+        first, again, replaced = (executor.submit(pid, i).result() for i in range(3))
+        assert first == again != replaced
+        with pytest.raises(ProcessExpired):
+            executor.submit(die, 3).result()
+        assert executor.submit(pid, 4).result() not in (first, replaced)
+
+
+def test_a_process_that_dies_between_two_calls_is_replaced():
+    with trial_processes(1, calls=9) as executor:
+        os.kill(executor.submit(pid, 0).result(), signal.SIGKILL)
+        assert executor.submit(pid, 1).result(timeout=120) > 0
+
+
+def set_torch(threads: int) -> None:
+    from fer_core.runtime import set_threads
+
+    set_threads(threads)
+
+
+def torch_as_it_is() -> tuple[int, bool]:
+    import torch
+
+    return torch.get_num_threads(), bool(torch.tensor(1e-40) * 1 == 0)
+
+
+def test_what_a_call_sets_in_torch_ends_with_it():
+    with trial_processes(1, threads=1, calls=9) as executor:
+        executor.submit(set_torch, 2).result()
+        assert executor.submit(torch_as_it_is).result() == (1, False)
+
+
 @pytest.fixture
 def stillborn(monkeypatch):
     """Python cannot start in a child until this is called."""
