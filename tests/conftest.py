@@ -28,6 +28,7 @@ os.environ |= {
     "MLFLOW_TRACKING_USERNAME": "ferflow",  # of the one MLflow server
     "MLFLOW_TRACKING_PASSWORD": "known to the tests",
     "DO_NOT_TRACK": "true",
+    "FERFLOW_PREFECT_KEPT_S": "0",  # a server for each workspace of a test would stay for minutes
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     "PREFECT_RESULTS_DEFAULT_SERIALIZER": "json",
     "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",

@@ -86,7 +86,7 @@ def run_flow(session: Session, module: str, flow: str, config: RunConfig, **argu
     running = os.environ.get("PREFECT_API_URL")
     if running:
         check_prefect(running)
-    where = running or "a temporary one, 10 s to start; 'ferflow up' keeps one running"
+    where = running or "a temporary one, kept some minutes for the next command; 'ferflow up' keeps one running"
     session.note(f"Workspace {config.workspace}; runs go to {where_runs_go(session.config)}; Prefect server: {where}")
     with _full_disk_explained(Path(config.workspace)), nullcontext() if running else temporary_server():
         run = getattr(import_module(module), flow)

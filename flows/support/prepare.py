@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
@@ -15,15 +15,8 @@ from fer_core.clips.clip import Clip
 from fer_core.config import BackboneConfig, RunConfig
 from fer_core.dataset.dataset import Dataset, keep_usable, usable_dataset
 from fer_core.dataset.load import load_dataset
-from fer_core.dataset.table import FeatureRequirements, FeatureTable
-from fer_core.dataset.training_table import training_table
 from fer_core.errors import ConfigError
-from fer_core.evaluation.latency import measure_latency
-from fer_core.features.backbone import Backbone
 from fer_core.features.descriptors.descriptor import course_config
-from fer_core.features.load_backbone import load_backbone
-from fer_core.features.store import FeatureStore
-from fer_core.features.torch_backbone import one_network
 from fer_core.preprocess.changes import DESCRIPTIONS, Change
 from fer_core.preprocess.clip_rows import ClipRow, store_faces
 from fer_core.preprocess.faces import Ledger
@@ -33,6 +26,10 @@ from fer_core.runtime import resolve_device
 from fer_core.workspace import Workspace
 from flows.support.artifacts import progress_bar
 from flows.support.runner import run_batches
+
+if TYPE_CHECKING:  # torch takes as long to import as all else that `ferflow preprocess` does with stored faces
+    from fer_core.dataset.table import FeatureRequirements, FeatureTable
+    from fer_core.features.backbone import Backbone
 
 BATCH = 64  # clips per task; Prefect takes some 10 ms per task, preprocessing some 300 ms per clip
 
@@ -55,6 +52,8 @@ def faces_of(
 @task(task_run_name="features and table", cache_policy=NO_CACHE, persist_result=False)
 def table_task(config: RunConfig, dataset: Dataset, required: FeatureRequirements) -> FeatureTable:
     """Store the features of the usable clips, and return the table that the fits read."""
+    from fer_core.dataset.training_table import training_table
+
     move = progress_bar("features", f"{config.backbone.label} features of {len(dataset.usable)} clips")
     workspace, backbone = Workspace.open(config.workspace), backbone_for(config, required)
     return training_table(dataset, backbone, config.preprocess, workspace, required, move)
@@ -83,6 +82,8 @@ class TrainingData:
 
     def latency(self, config: RunConfig) -> dict[str, float]:
         """Return the measured milliseconds per clip of each part that models read; see `measure_latency`."""
+        from fer_core.evaluation.latency import measure_latency
+
         workspace, dataset = Workspace.open(config.workspace), self.dataset
         return measure_latency(dataset.usable, dataset.course, workspace, self.backbone, self.required)
 
@@ -115,6 +116,8 @@ def prepare_backbones(config: RunConfig, required: FeatureRequirements) -> dict[
 
 def prepare_table(config: RunConfig, dataset: Dataset, required: FeatureRequirements) -> TrainingData:
     """Return the table of a dataset whose faces are stored."""
+    from fer_core.features.store import FeatureStore
+
     table: FeatureTable = table_task(config, dataset, required)
     backbone, features = backbone_for(config, required), FeatureStore(Workspace.open(config.workspace).store)
     fc, block = features.stored_layers(backbone, block=bool(table.maps))
@@ -123,7 +126,7 @@ def prepare_table(config: RunConfig, dataset: Dataset, required: FeatureRequirem
 
 def prepare_faces(
     config: RunConfig,
-    required: FeatureRequirements = FeatureRequirements(),  # noqa: B008  frozen
+    required: FeatureRequirements | None = None,
     *,
     folded: bool = False,
     complete: bool = False,
@@ -133,14 +136,14 @@ def prepare_faces(
     """Store the faces of a run's clips batch by batch, and return the dataset; call it inside a flow.
 
     Args:
-        required: the features that the fits will read. If they read a clip's whole course, a clip whose course has no
-            face is unusable too.
+        required: the features that the fits will read; None: there are no fits. If they read a clip's whole course, a
+            clip whose course has no face is unusable too.
         folded, complete, fitted: see `load_dataset`.
         training_only: see `usable_dataset`.
     Raises:
         WeightsError: a network of preprocessing was not fetched, or is damaged.
     """
-    check_weights(config.preprocess, points=required.points)
+    check_weights(config.preprocess, points=required is not None and required.points)
     workspace = Workspace.open(config.workspace)
     manifest = load_dataset(config, workspace, folded=folded, complete=complete, fitted=fitted)
     rows = face_rows(manifest.clips, config)
@@ -186,9 +189,11 @@ def changed_faces(dataset: Dataset, config: RunConfig, required: FeatureRequirem
     return Dataset.of(dataset.manifest.with_clips(clips), [usable[clip.id] for clip in clips], course)
 
 
-def course_of(config: RunConfig, required: FeatureRequirements) -> Callable[[Sequence[Clip]], list[ClipRow]] | None:
+def course_of(
+    config: RunConfig, required: FeatureRequirements | None
+) -> Callable[[Sequence[Clip]], list[ClipRow]] | None:
     """Return the function that stores the faces of clips' whole course; None if no model reads it."""
-    if not required.course:
+    if required is None or not required.course:
         return None
     whole = config.model_copy(update={"preprocess": course_config(config.preprocess)})
     return lambda clips: face_rows(clips, whole)
@@ -220,6 +225,8 @@ def backbone_for(config: RunConfig, required: FeatureRequirements) -> Backbone |
     """Return the backbone of a run if a model reads its features or maps, otherwise None."""
     if not required.backbone:
         return None
+    from fer_core.features.torch_backbone import one_network
+
     backbone = backbone_of(config)
     return one_network(backbone) if required.maps else backbone
 
@@ -242,6 +249,8 @@ def backbones_for(config: RunConfig, wanted: FeatureRequirements) -> dict[str, B
 @lru_cache(maxsize=8)
 def _load(cfg: BackboneConfig, device: str) -> Backbone:
     import torch
+
+    from fer_core.features.load_backbone import load_backbone
 
     return load_backbone(cfg, torch.device(device))
 
