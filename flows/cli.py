@@ -5,9 +5,11 @@ This module only registers the commands, so `ferflow --help` answers at once; ea
 
 from __future__ import annotations
 
+import atexit
 import logging
 import os
 import sys
+from contextlib import suppress
 from typing import Annotated, Any
 
 import typer
@@ -96,13 +98,24 @@ app.add_typer(list_app, name="list")
 
 def main() -> None:
     """Entry point of the `ferflow` command. An interrupted command writes its output and exits immediately."""
+    code = 1
+    atexit.register(lambda: _leave(code))  # registered first, so it runs last, after those of all libraries
     try:
         app()
     except SystemExit as end:
-        if end.code not in (INTERRUPTED, TERMINATED):
-            raise
-        # Everything that matters is closed. The normal exit of torch and Python takes half a minute on a busy machine.
-        logging.shutdown()
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(end.code)
+        code = end.code if isinstance(end.code, int) else int(end.code is not None)
+        if code in (INTERRUPTED, TERMINATED):
+            _leave(code)
+        raise
+
+
+def _leave(code: int) -> None:
+    """End the process without freeing what torch and Prefect hold, which takes half a minute on a busy machine.
+
+    Everything that matters is closed.
+    """
+    logging.shutdown()
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError):  # closed by its reader
+            stream.flush()
+    os._exit(code)

@@ -66,8 +66,10 @@ NEVER_SCORING = {"prefect", "optuna", "sklearn", "scipy.stats", "scipy.optimize"
         ("fer_core, flows.cli", NEVER_SCORING | {"torch", "mlflow", "cv2", "pandas", "av"}),
         ("fer_core.scoring.batch, fer_core.models.registry", NEVER_SCORING | {"mlflow", "pandas"}),
         ("flows.support.champion", NEVER_SCORING),
+        ("flows.preprocess", {"torch", "optuna", "mlflow", "sklearn", "pandas", "scipy.stats", "prefect.server.api"}),
+        ("flows.support.gate", NEVER_SCORING),
     ],
-    ids=["the command line", "the scorer", "ferflow score"],
+    ids=["the command line", "the scorer", "ferflow score", "ferflow preprocess", "ferflow promote"],
 )
 def test_importing_loads_nothing_heavy_that_is_not_used(modules: str, without: set[str]) -> None:
     statement = f"import sys, {modules}; print(*({without} & set(sys.modules)))"
