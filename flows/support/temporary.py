@@ -41,7 +41,7 @@ _POLL_S = 0.2
 
 @dataclass(frozen=True)
 class _Server:
-    """A server of this machine: its port, its login, and who started it from which installation."""
+    """A server of this machine: its port, its login, its process, and see `_installation`."""
 
     port: int
     auth: str
@@ -122,8 +122,9 @@ def _address(home: Path) -> Path:
     return _users(home).with_suffix(".json")
 
 
-def _installation() -> str:
-    return f"{sys.executable} prefect {version('prefect')} ferflow {version('ferflow')}"
+def _installation(home: Path) -> str:
+    """Return what a server must have in common with a command; a workspace may be a copy of another."""
+    return f"{sys.executable} prefect {version('prefect')} ferflow {version('ferflow')} {home}"
 
 
 def _read(home: Path) -> _Server | None:
@@ -136,7 +137,7 @@ def _read(home: Path) -> _Server | None:
 def _found(home: Path) -> _Server | None:
     """Return the server that an earlier command has started, if this installation has made it and it answers."""
     server = _read(home)
-    return server if server and server.made_by == _installation() and server.lets_in else None
+    return server if server and server.made_by == _installation(home) and server.lets_in else None
 
 
 def _announce(home: Path, server: _Server) -> None:
@@ -161,7 +162,7 @@ def _started(home: Path, kept: float) -> _Server:
             "PREFECT__SERVER_EPHEMERAL": "1", "PREFECT__SERVER_FINAL": "1",
         },
     )  # fmt: skip
-    server = _Server(port, auth, process.pid, _installation())
+    server = _Server(port, auth, process.pid, _installation(home))
     try:
         deadline = time.monotonic() + START_S
         while not answers(f"{server.url}/health"):

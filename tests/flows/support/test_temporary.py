@@ -82,7 +82,7 @@ def _words(process: psutil.Process) -> list[str]:
 
 
 def test_an_address_whose_process_is_another_by_now_is_not_used(tmp_path: Path) -> None:
-    stale = {"port": 1, "auth": "ferflow:secret", "pid": os.getpid(), "made_by": _installation()}
+    stale = {"port": 1, "auth": "ferflow:secret", "pid": os.getpid(), "made_by": _installation(tmp_path)}
     _address(tmp_path).write_text(json.dumps(stale))
     assert _found(tmp_path) is None
     _address(tmp_path).write_text("half wri")
