@@ -29,6 +29,7 @@ FILES, DUMPS = "workspace", "postgresql"
 LEFT_OUT = ("servers", "servers.json")
 SQLITE = b"SQLite format 3\0"
 _JOURNALS = ("-wal", "-shm", "-journal")
+_OF_PROCESSES = (".tmp-", "temporary-")  # half-written files, and the address of a server that commands share
 
 
 class BackupNote(BaseModel):
@@ -136,7 +137,7 @@ def _files(workspace: Path) -> Iterator[Path]:
         folders.sort()
         for name in sorted(files):
             file = folder / name
-            skipped = name in LEFT_OUT or name.startswith(".tmp-") or name.endswith(_JOURNALS)
+            skipped = name in LEFT_OUT or name.startswith(_OF_PROCESSES) or name.endswith(_JOURNALS)
             if not skipped and file.is_file() and not file.is_symlink():
                 yield file.relative_to(workspace)
 
