@@ -168,6 +168,8 @@ def test_fault_94_a_second_coordinator_is_told_who_holds_the_study(table_path, t
         assert second.returncode == 1
         assert f"is being searched by process {first.process.pid} on {socket.gethostname()} since" in second.stderr
     finally:
+        children = first.children()
         os.kill(first.process.pid, signal.SIGINT)
         first.process.wait(timeout=60)
-        assert not first.children()
+        _, alive = psutil.wait_procs(children, timeout=10)
+        assert children and not alive
