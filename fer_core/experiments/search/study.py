@@ -9,6 +9,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping
 from concurrent.futures import FIRST_COMPLETED, CancelledError, Executor, Future, wait
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ from fer_core.config import BackboneConfig, SearchConfig, TrainConfig
 from fer_core.dataset.table import FeatureTable
 from fer_core.errors import FerError, StoreError, TrainingError
 from fer_core.evaluation.latency import LatencyOf
-from fer_core.experiments.search.ledger import FINGERPRINT, NO_ATTRIBUTES, Study, open_ledger, tell_result
+from fer_core.experiments.search.ledger import FINGERPRINT, NO_ATTRIBUTES, Study, open_ledger, recover, tell_result
 from fer_core.experiments.search.processes import CALLS
 from fer_core.experiments.search.space import suggest, suggest_backbone
 from fer_core.experiments.search.trial import (
@@ -159,6 +160,10 @@ def search(
                 f"study {study.name}: its database cannot be used ({reason}); repair this, for example free disk "
                 "space, and run the same search again; it continues"
             ) from exc
+        except BaseException:  # stopped by a person, a signal or an error: no trial may stay RUNNING
+            with suppress(StoreError, SQLAlchemyError, optuna.exceptions.StorageInternalError):
+                recover(study)
+            raise
 
 
 def _coordinate(

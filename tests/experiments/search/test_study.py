@@ -20,6 +20,7 @@ from fer_core.config import BackboneConfig, SearchConfig, TrainConfig
 from fer_core.dataset.table import DESCRIBED, Part, build_table
 from fer_core.errors import StoreError, TrainingError
 from fer_core.experiments.search.choice import choose
+from fer_core.experiments.search.ledger import existing_study
 from fer_core.experiments.search.processes import trial_processes
 from fer_core.experiments.search.study import DEATHS, OnBackbone, cross_validate, open_study, refit, search
 from fer_core.experiments.search.trial import (
@@ -102,6 +103,8 @@ def test_fault_98_a_trial_whose_coordinator_died_is_run_again_with_its_own_param
 
     with pytest.raises(KeyboardInterrupt):
         search(study, table, path, SPACE, BASE, Dies())
+    left = existing_study(study)
+    assert left is not None and [t.state.name for t in left.trials[:1]] == ["WAITING"]
     lost = read_spec(study.trial_folder(0)).train
     found = search(study, table, path, SPACE, BASE, InProcess())
     assert len(found) == SPACE.trials
