@@ -53,7 +53,7 @@ def spread(n: int, most: int, *, both_ends: bool = False) -> np.ndarray:
 
     Example:
         >>> spread(8, 4).tolist(), spread(8, 4, both_ends=True).tolist(), spread(3, 4).tolist()
-        ([1, 3, 5, 7], [0, 3, 5, 7], [0, 1, 2])
+        ([1, 3, 5, 7], [0, 2, 5, 7], [0, 1, 2])
     """
     if n <= most:
         return np.arange(n)
