@@ -298,6 +298,60 @@ def test_on_postgresql_all_is_backed_up_in_use_and_restored_elsewhere(workspace,
         assert found.scalar() == len(SERVED)
 
 
+CANCEL_S = 20  # 10 s on a quiet machine
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_a_cancelled_run_ends_its_children_and_closes_its_records(workspace, ferflow, tmp_path):
+    """In the middle of a search: no process of the run is left, and neither MLflow nor Optuna says that it runs."""
+    import optuna
+
+    from fer_core.config import TrackingConfig
+    from fer_core.tracking.connection import connect
+
+    with up(ferflow, workspace, tmp_path, signal.SIGINT) as addresses:
+        found = {d["name"]: d["id"] for d in ask(addresses.prefect, "/api/deployments/filter", {})}
+        parameters = {"preset": "demo", "subjects": 6, "search_trials": 60}
+        path = f"/api/deployments/{found['end-to-end']}/create_flow_run"
+        run_id = ask(addresses.prefect, path, {"parameters": parameters})["id"]
+        deadline = time.monotonic() + 500
+        while not list(workspace.glob("studies/*/trial-0001/*")):
+            assert time.monotonic() < deadline and state_of(addresses.prefect, run_id) in (
+                "PENDING",
+                "RUNNING",
+                "SCHEDULED",
+            )
+            time.sleep(0.5)
+        family = processes_of(run_id)
+        assert len(family) > 1
+        ask(
+            addresses.prefect,
+            f"/api/flow_runs/{run_id}/set_state",
+            {"state": {"type": "CANCELLING", "name": "Cancelling"}},
+        )
+        began = time.monotonic()
+        while any(map(alive, family)) and time.monotonic() < began + CANCEL_S:
+            time.sleep(0.1)
+        assert not [pid for pid in family if alive(pid)]
+        assert wait_for_state(addresses.prefect, run_id, "CANCELLED", 30) == "CANCELLED"
+        runs = connect(TrackingConfig(), workspace).client.search_runs(["1"], max_results=200)
+        assert {r.info.status for r in runs} <= {"FINISHED", "KILLED", "FAILED"}, [r.info for r in runs]
+        assert runs
+        assert not [p for p in processes_of(run_id) if alive(p)]
+    (database,) = workspace.glob("studies/*/optuna.db")
+    (study,) = optuna.get_all_study_names(f"sqlite:///{database}")
+    trials = optuna.load_study(study_name=study, storage=f"sqlite:///{database}").get_trials(deepcopy=False)
+    assert trials and not [t for t in trials if t.state.name == "RUNNING"]
+
+
+def processes_of(run_id: str) -> list[int]:
+    """The processes of a flow run: that of its flow, and all below."""
+    told = json.loads(run("status", "--json").stdout)["processes"]
+    tops = [p["pid"] for p in told if p["name"] == f"flow run {run_id}"]
+    return sorted({*tops, *(child for top in tops for child in descendants(top))})
+
+
 @contextmanager
 def up(ferflow: str, workspace: Path, cwd: Path, number: int, *options: str) -> Iterator[Addresses]:
     """A running `ferflow up`, ended by a signal; it says where it is, and leaves no process."""
