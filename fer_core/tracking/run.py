@@ -267,14 +267,14 @@ class Run:
         self.set_tags({"data_fingerprint": fingerprint, "synthetic": str(synthetic).lower()})
 
     def log_metrics(self, metrics: Mapping[str, float], *, step: int = 0, at_ms: int = 0) -> None:
-        """Log numbers, without those that are NaN.
+        """Log numbers to six significant digits, whole numbers exactly; those that are NaN are left out.
 
         Args:
             step: step of all numbers.
             at_ms: time stamp in milliseconds, 0 for now; numbers sent again with the same time are stored once.
         """
         at = at_ms or int(time.time() * 1000)
-        self.write({"metrics": [[k, float(v), at, step] for k, v in metrics.items() if v == v]})
+        self.write({"metrics": [[k, _readable(v), at, step] for k, v in metrics.items() if v == v]})
 
     def log_history(self, history: History, prefix: str = "") -> None:
         """Log loss and accuracies of every epoch; see `log_epochs`."""
@@ -381,6 +381,12 @@ class Run:
     def log_text(self, text: str, path: str) -> None:
         """Log a text artifact (Markdown, HTML, YAML)."""
         self.write({"artifact": path}, text.encode())
+
+
+def _readable(value: float) -> float:
+    """Return six significant digits of a number: MLflow's tables cut longer ones off."""
+    value = float(value)
+    return value if value.is_integer() else float(f"{value:.6g}")
 
 
 def _redacted(value: Any) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import numpy as np
+import pytest
 
 from fer_core.scoring.batch import score_batch
 from fer_core.scoring.inputs import collect
@@ -26,7 +27,7 @@ def test_batch_is_a_run_with_counts_confidence_time_and_version(tracking, tmp_pa
     metrics, tags = found.data.metrics, found.data.tags
     assert (metrics["clips"], metrics["scored"], metrics["status/no_face"]) == (2, 1, 1)
     assert sum(metrics[f"verdicts/{c}"] for c in scorer.classes) == 1
-    assert metrics["confidence/mean"] == batch.rows[0].confidence and metrics["seconds"] > 0
+    assert metrics["confidence/mean"] == pytest.approx(batch.rows[0].confidence, rel=1e-5) and metrics["seconds"] > 0
     assert (tags["kind"], tags["version"], found.info.status) == ("batch", "7", "FINISHED")
     path = tracking.client.download_artifacts(run.id, "confidence.json", str(tmp_path))
     with open(path) as file:

@@ -70,7 +70,7 @@ def test_the_run_holds_numbers_and_pictures(trial, tracking):
         found = log_confidence(run, table, out_of_fold_scores(folder), RULE)
     client = tracking.client
     metrics = client.get_run(run.id).data.metrics
-    assert metrics.items() >= dict(found.metrics).items()
+    assert {name: metrics[name] for name in found.metrics} == pytest.approx(dict(found.metrics), rel=1e-5)
     files = {f.path for f in client.list_artifacts(run.id, "figures")}
     names = ("reliability.png", "abstention.png", "abstention.json", "prediction_sets.png", "prediction_sets.json")
     assert {f"figures/{name}" for name in names} <= files

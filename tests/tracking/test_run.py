@@ -162,13 +162,19 @@ def test_fault_91_history_sent_twice_is_stored_once_with_its_own_times(run):
     assert "fold0/validation_loss" not in stored(run).data.metrics  # NaN: there was none
 
 
+def test_metrics_have_six_digits_and_counts_are_exact(run):
+    run.log_metrics({"mean_recall": 5 / 6, "seconds": 1234.56789, "parameters": 12978438})
+    metrics = stored(run).data.metrics
+    assert (metrics["mean_recall"], metrics["seconds"], metrics["parameters"]) == (0.833333, 1234.57, 12978438)
+
+
 def test_evaluation_becomes_metrics_without_absent_classes(run, evaluation):
     run.log_rules({"mean_scores": evaluation, "majority_vote": evaluation})
     metrics = stored(run).data.metrics
-    assert metrics["mean_recall"] == metrics["majority_vote/mean_recall"] == evaluation.mean_recall.value
+    assert metrics["mean_recall"] == metrics["majority_vote/mean_recall"] == pytest.approx(evaluation.mean_recall.value)
     assert metrics["accuracy_low"] == pytest.approx(evaluation.accuracy.low)
     assert metrics["recall/fear"] == pytest.approx(evaluation.recall[2].value)
-    assert metrics["weakest_recall"] == min(r.value for r in evaluation.recall if r.value == r.value)
+    assert metrics["weakest_recall"] == pytest.approx(min(r.value for r in evaluation.recall if r.value == r.value))
     assert "recall/surprise" not in metrics and "majority_vote/recall/fear" not in metrics
 
 
