@@ -57,7 +57,7 @@ def main(rounds: int = ROUNDS) -> None:
             BUDGET: [*ours, str(model(Path(folder) / "budget", whole_course(PreprocessConfig())))],
             ALL: [*ours, str(model(Path(folder) / "all", PreprocessConfig(equalize="none")))],
         }
-        runs = {name: [] for name in kinds}  # type: dict[str, list[dict[str, float]]]
+        runs: dict[str, list[dict[str, float]]] = {name: [] for name in kinds}
         for _ in range(rounds):
             for name, command in kinds.items():
                 runs[name].append(one_run([*command, *clips]))
