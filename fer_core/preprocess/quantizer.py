@@ -11,6 +11,7 @@ from typing import Any
 
 import av
 import numpy as np
+from av.sidedata.sidedata import SideDataContainer
 
 DECODER_OPTIONS = {"export_side_data": "venc_params"}
 FLAG = "strong_compression"
@@ -23,7 +24,8 @@ def quantizer(frame: av.VideoFrame, codec: str) -> int | None:
     """Return the quantizer of a decoded frame, 0 ... 51; None if it is unknown or of another codec."""
     if codec != _SCALE_0_51:
         return None
-    found: Any = frame.side_data.get("VIDEO_ENC_PARAMS")  # PyAV's stubs do not say that it is a buffer
+    # not `frame.side_data`: the frame and what it returns would refer to each other, and not be freed at once
+    found: Any = SideDataContainer(frame).get("VIDEO_ENC_PARAMS")  # type: ignore[call-arg]
     return None if found is None else int(_HEAD.unpack_from(bytes(found))[4])
 
 
