@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -43,8 +44,8 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-@pytest.fixture(autouse=True)
-def _addresses_stay_in_their_test() -> Iterator[None]:
+@contextmanager
+def addresses_kept() -> Iterator[None]:
     """MLflow writes each address it is told into the environment, where processes of later tests would read it."""
     before = {name: os.environ.get(name) for name in ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI")}
     yield
@@ -53,6 +54,12 @@ def _addresses_stay_in_their_test() -> Iterator[None]:
             os.environ.pop(name, None)
         else:
             os.environ[name] = value
+
+
+@pytest.fixture(autouse=True)
+def _addresses_stay_in_their_test() -> Iterator[None]:
+    with addresses_kept():
+        yield
 
 
 @pytest.fixture
@@ -128,5 +135,6 @@ def champion_workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from tests.saved_models import register_champion
 
     root = tmp_path_factory.mktemp("champion")
-    register_champion(root)
+    with addresses_kept():
+        register_champion(root)
     return root

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fer_core.config import RunConfig
+from fer_core.errors import FerError
 from fer_core.tracking.connection import connect
 from fer_core.tracking.reconcile import Leftover, leftovers
 from fer_core.tracking.running import has_died
@@ -72,11 +73,14 @@ def _dead_in_file(workspace: Path) -> list[str]:
         return []
     marks = ", ".join("?" * len(_UNENDED))
     query = f"SELECT name, infrastructure_pid FROM flow_run WHERE state_type IN ({marks})"
-    with closing(sqlite3.connect(f"{database.as_uri()}?mode=ro", uri=True)) as connection:
+    # not mode=ro: what a killed server left in the write-ahead log is then refused
+    with closing(sqlite3.connect(f"{database.as_uri()}?mode=rw", uri=True)) as connection:
         try:
             rows = connection.execute(query, _UNENDED).fetchall()
-        except sqlite3.OperationalError:  # its tables are not made yet
-            return []
+        except sqlite3.OperationalError as exc:
+            if "no such table" in str(exc):  # they are not made yet
+                return []
+            raise FerError(f"{database} cannot be read ({exc}); stop what uses it, and repeat") from exc
     return [str(name) for name, owner in rows if has_died(owner or "")]
 
 

@@ -98,7 +98,8 @@ def temporary_server() -> Iterator[None]:
     from prefect.logging.handlers import APILogHandler
     from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, PREFECT_HOME, temporary_settings
 
-    home = Path(PREFECT_HOME.value()).absolute()
+    # Prefect may have been imported, and have read its settings, before the workspace was known
+    home = Path(os.environ.get("PREFECT_HOME") or PREFECT_HOME.value()).expanduser().absolute()
     home.mkdir(parents=True, exist_ok=True)
     kept = kept_s()
     with _users(home).open("a") as users:

@@ -6,8 +6,10 @@ import csv
 import html
 import json
 import os
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -58,6 +60,13 @@ def test_the_demo_ends_with_a_champion_and_a_verdict_for_every_video(demo):
     page = html.unescape((scored / "report.html").read_text())
     assert "synthetic" in page.lower() and "default-src 'none'" in page and "Decisive frames" in page
     assert len(list((scored / "explanations").iterdir())) == 36
+
+
+def test_prefect_holds_the_runs_of_the_demo_in_the_workspace(demo):
+    workspace, _ = demo
+    with closing(sqlite3.connect(workspace / "prefect" / "prefect.db")) as database:
+        names = [name for (name,) in database.execute("SELECT name FROM flow_run WHERE state_type = 'COMPLETED'")]
+    assert any(name.startswith("end-to-end: ") for name in names), names
 
 
 def test_mlflow_holds_a_run_for_every_trial_under_the_study(demo):
