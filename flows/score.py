@@ -84,7 +84,7 @@ def _drift(result: dict[str, Any]) -> str:
 def _score_on_workers(config: RunConfig, scorer: ClipScorer, items: list[Item]) -> None:
     """Let the workers of a Dask cluster score the items; the workspace's store keeps the rows by content.
 
-    `score_items` then finds them there, so tables and report are the same as without workers.
+    `score_items` then finds them there, so tables and report are written as without workers.
     """
     version, starts = int(scorer.version), range(0, len(items), SHARD)
     shards = [(config, version, start, items[start : start + SHARD]) for start in starts]

@@ -109,7 +109,7 @@ def search_flow(config: RunConfig = RunConfig()) -> dict[str, Any]:  # noqa: B00
         for _, folder in trials:
             send_trial(tracking, folder, run.id)
         averaged = average_finalists(last, repeated, table)
-        choice = choose(trials, table, config.search, repeated, averaged)
+        choice = choose(trials, table, config.search, last, repeated, averaged)
         _show(run, study, trials, choice, url, table.synthetic)
     return {
         "study": study.name,

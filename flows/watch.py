@@ -24,7 +24,7 @@ def watch_flow(config: RunConfig = RunConfig()) -> dict[str, Any]:  # noqa: B008
         config: all settings; `watch`, `score`, `limits` and `tracking` matter here.
     """
     config = settle(config)
-    check_local(config, "scoring")
+    check_local(config, "a watched folder")
     watcher = Watcher(config)
     folder = watcher.folder.name
     try:

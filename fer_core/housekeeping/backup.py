@@ -1,4 +1,4 @@
-"""Copy a workspace and its databases to a folder, while they are in use, and restore them elsewhere.
+"""Copy a workspace and its databases to a folder, while they are in use, and restore them in another place.
 
 Databases come first, then files: whatever a database names was written before, so it is in the copy. SQLite files are
 copied by SQLite's own backup, PostgreSQL databases by `pg_dump`. A copy is complete under its name, or not there. It

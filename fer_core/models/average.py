@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from pydantic import Field, model_validator
 
 from fer_core.errors import WeightsError
-from fer_core.features.descriptors.descriptor import Descriptor
 from fer_core.features.inputs import ClipInputs
 from fer_core.models.base import (
     AnyRecord,
@@ -38,13 +37,10 @@ class AverageRecord(ClassifierRecord):
         return self
 
 
-@dataclass(frozen=True)
-class AverageClassifier(ClipClassifier):
-    """Fitted classifiers whose clip scores are averaged with equal weights."""
+class _ReadsOfMembers:
+    """Reads whatever its members read."""
 
-    Record = AverageRecord
-
-    members: tuple[ClipClassifier, ...]
+    members: tuple[Any, ...]
 
     @property
     def reads_features(self) -> bool:
@@ -55,8 +51,17 @@ class AverageClassifier(ClipClassifier):
         return any(member.reads_neutral for member in self.members)
 
     @property
-    def descriptors(self) -> tuple[str, ...]:
-        return tuple(dict.fromkeys(name for member in self.members for name in member.descriptors))
+    def descriptors(self) -> tuple[Any, ...]:
+        return tuple(dict.fromkeys(found for member in self.members for found in member.descriptors))
+
+
+@dataclass(frozen=True)
+class AverageClassifier(_ReadsOfMembers, ClipClassifier):
+    """Fitted classifiers whose clip scores are averaged with equal weights."""
+
+    Record = AverageRecord
+
+    members: tuple[ClipClassifier, ...]
 
     @property
     def n_parameters(self) -> int:
@@ -91,7 +96,7 @@ class AverageClassifier(ClipClassifier):
 
 
 @dataclass(frozen=True)
-class Average(ClipModel):
+class Average(_ReadsOfMembers, ClipModel):
     """The mean of several models' clip scores, with equal weights.
 
     Args:
@@ -99,18 +104,6 @@ class Average(ClipModel):
     """
 
     members: tuple[ClipModel, ...]
-
-    @property
-    def descriptors(self) -> tuple[Descriptor, ...]:
-        return tuple(dict.fromkeys(found for member in self.members for found in member.descriptors))
-
-    @property
-    def reads_features(self) -> bool:
-        return any(member.reads_features for member in self.members)
-
-    @property
-    def reads_neutral(self) -> bool:
-        return any(member.reads_neutral for member in self.members)
 
     def fit(self, fits: Fits, side: FitSplit) -> Fitted:
         started = time.monotonic()

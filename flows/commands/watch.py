@@ -33,7 +33,7 @@ def watch(
     if folder:
         named = config.watch.model_copy(update={"folder": str(folder.expanduser().absolute())})
         config = config.model_copy(update={"watch": named})
-    check_local(config, "scoring")
+    check_local(config, "a watched folder")
     watcher = Watcher(config)
     total = 0
     with session.progress("Scoring") as progress:

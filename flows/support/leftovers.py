@@ -73,8 +73,7 @@ def _dead_in_file(workspace: Path) -> list[str]:
         return []
     marks = ", ".join("?" * len(_UNENDED))
     query = f"SELECT name, infrastructure_pid FROM flow_run WHERE state_type IN ({marks})"
-    # not mode=ro: what a killed server left in the write-ahead log is then refused
-    with closing(sqlite3.connect(f"{database.as_uri()}?mode=rw", uri=True)) as connection:
+    with closing(sqlite3.connect(f"{database.as_uri()}?mode=ro", uri=True)) as connection:
         try:
             rows = connection.execute(query, _UNENDED).fetchall()
         except sqlite3.OperationalError as exc:

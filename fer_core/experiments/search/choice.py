@@ -105,6 +105,7 @@ def choose(
     trials: Trials,
     table: FeatureTable,
     cfg: SearchConfig,
+    last: Trials | None = None,
     repeated: Mapping[int, Trials] | None = None,
     averaged: Trials = (),
 ) -> Choice:
@@ -114,6 +115,7 @@ def choose(
     Args:
         trials: see `finalists`.
         table: the table that the trials were run on.
+        last: the finalists; None: they are found here.
         repeated: number of a finalist -> its cross-validations with other folds; see `repeat_trials`. None: the
             finalists are compared by their first cross-validation.
         averaged: the average of the finalists, once for each cross-validation; see `average_finalists`. It is selected
@@ -121,7 +123,7 @@ def choose(
     Raises:
         TrainingError: no trial is complete or within the budget, or every finalist diverged with other folds.
     """
-    complete, last = _complete(trials), finalists(trials, table, cfg)
+    complete, last = _complete(trials), last or finalists(trials, table, cfg)
     costs = costs_of([result for result, _ in complete])
     again = {
         number: [folder for r, folder in found if r.state == "complete"] for number, found in (repeated or {}).items()

@@ -104,7 +104,7 @@ def test_only_the_best_few_that_are_as_good_are_finalists(table, judged):
 def test_other_folds_decide_between_finalists(table, judged):
     trials = [judged(0, 0), judged(1, 0)]
     repeated = {0: [judged(0, 4, folder="a")], 1: [judged(1, 0, folder="b")]}
-    choice = choose(trials, table, CFG, repeated)
+    choice = choose(trials, table, CFG, repeated=repeated)
     assert choice.best.number == 0 and choice.selected.number == 1 and choice.cross_validations == 2
     assert "average over 2 cross-validations" in choice.reason and "trial 0, the best in the search" in choice.reason
     assert choice.compared[1].value < choice.compared[0].value == 1.0
@@ -113,10 +113,10 @@ def test_other_folds_decide_between_finalists(table, judged):
 def test_a_finalist_that_diverges_with_other_folds_is_passed_over(table, judged):
     trials = [judged(0, 0), judged(1, 0)]
     diverged = judged(0, 0, folder="a", state="failed")
-    choice = choose(trials, table, CFG, {0: [diverged], 1: [judged(1, 2, folder="b")]})
+    choice = choose(trials, table, CFG, repeated={0: [diverged], 1: [judged(1, 2, folder="b")]})
     assert choice.selected.number == 1 and why(choice)[0] == "diverged with other folds"
     with pytest.raises(TrainingError, match="all 1 finalists diverged"):
-        choose(trials[:1], table, CFG, {0: [diverged]})
+        choose(trials[:1], table, CFG, repeated={0: [diverged]})
 
 
 def test_the_average_is_selected_where_it_is_clearly_better_and_within_the_budget(table, judged):
@@ -186,7 +186,7 @@ def test_repetitions_draw_other_folds_and_are_computed_once(tmp_path, table):
             raise AssertionError("computed again")
 
     assert repeat_trials(last, 1, Refuses()) == first
-    assert choose(trials, table, CFG, first).cross_validations == 2
+    assert choose(trials, table, CFG, last, first).cross_validations == 2
 
 
 def test_after_its_minutes_a_search_starts_no_trial_and_goes_on_when_called_again(tmp_path, table, caplog):
