@@ -8,8 +8,8 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -46,20 +46,33 @@ def free_port() -> int:
 
 @contextmanager
 def addresses_kept() -> Iterator[None]:
-    """MLflow writes each address it is told into the environment, where processes of later tests would read it."""
-    before = {name: os.environ.get(name) for name in ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI")}
-    yield
-    for name, value in before.items():
-        if value is None:
-            os.environ.pop(name, None)
-        else:
-            os.environ[name] = value
+    """MLflow writes each address it is told into the environment, where processes of later tests would read it.
+
+    Prefect's home is kept too: commands of later tests would record their runs there.
+    """
+    names = ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI", "PREFECT_HOME")
+    before = {name: os.environ.get(name) for name in names}
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
 
 
 @pytest.fixture(autouse=True)
 def _addresses_stay_in_their_test() -> Iterator[None]:
     with addresses_kept():
         yield
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_fixture_setup(fixturedef: pytest.FixtureDef) -> Generator[None, object, object]:
+    """The same for what lives longer than a test: a session, a module."""
+    with addresses_kept() if fixturedef.scope != "function" else nullcontext():
+        return (yield)
 
 
 @pytest.fixture
@@ -135,6 +148,5 @@ def champion_workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from tests.saved_models import register_champion
 
     root = tmp_path_factory.mktemp("champion")
-    with addresses_kept():
-        register_champion(root)
+    register_champion(root)
     return root
