@@ -68,11 +68,17 @@ def _addresses_stay_in_their_test() -> Iterator[None]:
         yield
 
 
-@pytest.hookimpl(wrapper=True)
-def pytest_fixture_setup(fixturedef: pytest.FixtureDef) -> Generator[None, object, object]:
-    """The same for what lives longer than a test: a session, a module."""
-    with addresses_kept() if fixturedef.scope != "function" else nullcontext():
-        return (yield)
+class _AddressesStayInTheirFixture:
+    """The same for what lives longer than a test. Of session fixtures, pytest does not tell the hooks of a conftest."""
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_fixture_setup(self, fixturedef: pytest.FixtureDef) -> Generator[None, object, object]:
+        with addresses_kept() if fixturedef.scope != "function" else nullcontext():
+            return (yield)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.pluginmanager.register(_AddressesStayInTheirFixture())
 
 
 @pytest.fixture
