@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from fer_core.config import LimitsConfig, ScoreConfig, TrackingConfig
 from fer_core.emotions import Classes
 from fer_core.errors import ConfigError, RegistryError
+from fer_core.models.engine import on_engine
 from fer_core.preprocess.children import WarmChildren
 from fer_core.runtime import resolve_device, resolve_workspace
 from fer_core.scoring.clip_score import ClipScore as Verdict
@@ -63,7 +64,12 @@ class Scorer:
         else:
             found = load_version(tracking, version or _version_of(tracking, alias), device)
         self._scorer = ClipScorer(
-            found.bundle, settings, limits=limits, name=name, version=str(found.version), warm=warm
+            on_engine(found.bundle, settings.engine),
+            settings,
+            limits=limits,
+            name=name,
+            version=str(found.version),
+            warm=warm,
         )
 
     @classmethod

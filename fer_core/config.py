@@ -317,6 +317,9 @@ Sampling = Literal["none", "over", "under"]
 Transfer = Literal["frozen", "last_block"]
 Relative = Literal["none", "neutral"]
 Device = Literal["auto", "cpu", "cuda", "mps"]
+# The programs that compute a backbone's features on the CPU; a suffix names numbers coarser than float32
+EngineName = Literal["torch", "onnxruntime", "onnxruntime-int8", "openvino", "openvino-bf16", "openvino-int8"]
+EngineSetting = Literal["auto", EngineName]
 _NETWORK = {"optimizer": "adam", "lr": 1e-3, "weight_decay": 1e-4, "batch_size": 16, "dropout": 0.5}
 RECIPES: dict[str, dict[str, Any]] = {  # default settings of networks over clips; batches are of clips
     # the appendix keeps the epoch with the best clip accuracy; here by its 5-epoch mean, patience half a step
@@ -666,6 +669,11 @@ class ScoreConfig(Settings):
         description="The model abstains below this confidence; at least just above chance (0.21 for six classes)",
     )
     device: Device = Field("auto", description="Device of the backbone; auto: a GPU if there is one")
+    engine: EngineSetting = Field(
+        "auto",
+        description="Program that computes features on the CPU (extras onnx, openvino); auto: the fastest here that "
+        "the version allows. bf16 and int8 compute with coarser numbers",
+    )
     strict: bool = Field(False, description="Exit with code 3 if any clip has no prediction")
     explain: int = Field(0, ge=0, le=8, description="Decisive frames per clip to explain by Grad-CAM; 0: none")
     windows: WindowsConfig = WindowsConfig()

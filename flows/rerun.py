@@ -103,7 +103,9 @@ def _candidate(config: RunConfig, data: TrainingData, run: Run) -> str:
     result, folder = evaluate_task(config, data, run, tracked=False)
     judged, workspace = evaluate_out_of_fold(data.table, folder), Workspace.open(config.workspace)
     model = _fresh(config, "model")
-    fitted, bundle = refit_model(data.table, result, judged, data.backbone, config, model, workspace)
+    fitted, bundle = refit_model(
+        data.table, result, judged, data.backbone, data.dataset.usable, config, model, workspace
+    )
     if fitted.history:
         run.log_history(fitted.history)
     run.log_rules(judged.evaluations)

@@ -16,6 +16,7 @@ from fer_core.evaluation.frame_budget import frame_budget
 from fer_core.evaluation.gate import OutOfFoldRecord
 from fer_core.evaluation.lockbox import Opening
 from fer_core.evaluation.metrics import Evaluation, clip_verdicts, evaluate
+from fer_core.experiments.engines import Measured, measure_engines
 from fer_core.experiments.search.study import refit
 from fer_core.experiments.search.trial import TrialResult, out_of_fold_scores, read_spec
 from fer_core.experiments.test_set import evaluate_on_test_set
@@ -25,8 +26,9 @@ from fer_core.features.torch_backbone import one_network, tuned
 from fer_core.models.base import Fitted
 from fer_core.models.bundle import ModelBundle, subject_digest, training_subjects, write_bundle
 from fer_core.models.record import FrameBudget, ModelFacts
+from fer_core.models.registry import model_of
 from fer_core.models.temperature import fit_temperature
-from fer_core.preprocess.clip_rows import ClipRow
+from fer_core.preprocess.clip_rows import ClipRow, stored_faces
 from fer_core.runtime import describe_environment
 from fer_core.store import cache_key
 from fer_core.workspace import Workspace
@@ -119,7 +121,7 @@ def make_candidate(
     judged = evaluate_out_of_fold(table, trial_folder)
     name = cache_key(table=table.key, train=trial.train.model_dump(mode="json"), selected=list(trial.selected))[:12]
     folder = workspace.models / name
-    fitted, bundle = refit_model(table, trial, judged, backbone, cfg, folder, workspace)
+    fitted, bundle = refit_model(table, trial, judged, backbone, rows, cfg, folder, workspace)
     digests = {row.clip: row.digest for row in rows}
     record = OutOfFoldRecord(
         fingerprint=bundle.facts.data_fingerprint,
@@ -140,13 +142,17 @@ def refit_model(
     trial: TrialResult,
     judged: OutOfFold,
     backbone: Backbone | None,
+    rows: Sequence[ClipRow],
     cfg: RunConfig,
     folder: Path,
     workspace: Workspace,
 ) -> tuple[Fitted, ModelBundle]:
-    """Refit the trial's settings on all clips of the table and save the model in `folder`.
+    """Refit the trial's settings on all clips of the table, compare engines, and save the model in `folder`.
 
+    Args:
+        rows: rows of the usable clips.
     Raises:
+        DataError: the faces of a clip are not in the store any more.
         TrainingError: the refit diverged.
         StoreError: the files cannot be written.
     """
@@ -154,11 +160,18 @@ def refit_model(
     fitted = refit(table, trial, fc, block)
     if backbone is not None and fitted.classifier.block is not None:
         backbone = tuned(one_network(backbone), fitted.classifier.block.state_dict())
+    measured = Measured()
+    if backbone is not None and fitted.classifier.reads_features and cfg.score.engine != "torch":
+        by_clip = {row.clip: row for row in rows}
+        faces = [*stored_faces((by_clip[clip] for clip in table.clip_ids), workspace.store)]
+        model, folds = model_of(trial.train, fc=fc, block=block), cfg.search
+        measured = measure_engines(table, faces, backbone, fitted.classifier, model, trial.train, folds)
     facts = ModelFacts(
         model=trial.train.model,
         classes=table.classes,
         preprocess=cfg.preprocess,
         budget=judged.budget if fitted.classifier.scores_frames else None,
+        engines=measured.records,
         rule=CLIP_RULE,
         temperatures=dict(judged.temperatures),
         abstain_below=cfg.score.abstain_below,
@@ -167,4 +180,4 @@ def refit_model(
         synthetic=table.synthetic,
         versions=describe_environment(),
     )
-    return fitted, write_bundle(folder, fitted.classifier, backbone, facts)
+    return fitted, write_bundle(folder, fitted.classifier, backbone, facts, measured.int8)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 import torch
 
-from fer_core.config import OnnxConfig
+from fer_core.config import EngineName, OnnxConfig
 from fer_core.emotions import Classes
 from fer_core.errors import ConfigError, WeightsError
 from fer_core.features.weights import (
@@ -43,6 +43,7 @@ class Backbone(ABC):
         onnx: input and outputs of a network in an ONNX file.
         device: device of the computation.
         mirror: True if features are averaged over a face and its mirror image; see `Mirrored`.
+        engine: program that computes the features; see `features.engines`.
         parts: the networks whose features are concatenated; only itself for a single network.
     """
 
@@ -58,6 +59,7 @@ class Backbone(ABC):
     onnx: OnnxConfig | None = None
     device: torch.device
     mirror: bool = False
+    engine: EngineName = "torch"
 
     @property
     def parts(self) -> tuple[Backbone, ...]:
@@ -87,6 +89,16 @@ class Backbone(ABC):
     def on_cpu(self) -> Backbone:
         """Return the same backbone on the CPU."""
 
+    def on_engine(self, engine: EngineName, int8: bytes = b"") -> Backbone:
+        """Return the same backbone, whose torch networks are computed by another engine; other networks stay.
+
+        Args:
+            int8: the graph from `quantized`, for the engines that compute it.
+        Raises:
+            ConfigError: the engine is not installed, or cannot compute this backbone.
+        """
+        return self
+
 
 class Mirrored(Backbone):
     """A network whose features are the mean over a face and its mirror image, so both have the same features.
@@ -102,7 +114,7 @@ class Mirrored(Backbone):
         self.name, self.source, self.normalization = network.name, network.source, network.normalization
         self.convolutions, self.weights_digest, self.fc = network.convolutions, network.weights_digest, network.fc
         self.output, self.classes, self.n_features = network.output, network.classes, network.n_features
-        self.onnx, self.device = network.onnx, network.device
+        self.onnx, self.device, self.engine = network.onnx, network.device, network.engine
 
     @property
     def identity(self) -> dict[str, str]:
@@ -119,6 +131,9 @@ class Mirrored(Backbone):
 
     def on_cpu(self) -> Mirrored:
         return Mirrored(self.network.on_cpu())
+
+    def on_engine(self, engine: EngineName, int8: bytes = b"") -> Mirrored:
+        return Mirrored(self.network.on_engine(engine, int8))
 
 
 def mean_with_mirror(run: Callable[[np.ndarray], np.ndarray], pixels: np.ndarray) -> np.ndarray:
@@ -138,6 +153,7 @@ class JoinedBackbone(Backbone):
         self.source = ", ".join(part.source for part in parts)
         self.normalization = "+".join(part.normalization for part in parts)
         self.output, self.classes, self.device = parts[0].output, parts[0].classes, parts[0].device
+        self.engine = next((part.engine for part in parts if part.engine != "torch"), "torch")
         self.n_features = sum(part.n_features for part in parts)
         self.convolutions = {f"{i}.{key}": v for i, part in enumerate(parts) for key, v in part.convolutions.items()}
         self.weights_digest = tensors_digest(self.convolutions)
@@ -151,7 +167,8 @@ class JoinedBackbone(Backbone):
     @property
     def identity(self) -> dict[str, str]:
         one_by_one = [part.identity for part in self.parts]
-        return {key: "+".join(identity[key] for identity in one_by_one) for key in one_by_one[0]}
+        keys = dict.fromkeys(key for identity in one_by_one for key in identity)
+        return {key: "+".join(identity.get(key, "torch") for identity in one_by_one) for key in keys}
 
     def features(self, pixels: np.ndarray) -> np.ndarray:
         return np.hstack([part.features(pixels) for part in self.parts])
@@ -163,6 +180,11 @@ class JoinedBackbone(Backbone):
 
     def on_cpu(self) -> JoinedBackbone:
         return JoinedBackbone([part.on_cpu() for part in self.parts])
+
+    def on_engine(self, engine: EngineName, int8: bytes = b"") -> JoinedBackbone:
+        if int8:
+            raise ConfigError(f"{self.name} are several networks, and an int8 graph is of one; set score.engine=auto")
+        return JoinedBackbone([part.on_engine(engine) for part in self.parts])
 
 
 def resized(pixels: np.ndarray, size: int) -> np.ndarray:

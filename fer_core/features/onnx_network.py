@@ -16,6 +16,7 @@ from fer_core.config import OnnxConfig
 from fer_core.emotions import SEVEN
 from fer_core.errors import ConfigError, WeightsError
 from fer_core.features.backbone import BATCH, Backbone, Output, finite, in_batches, resized
+from fer_core.features.engines.engine import onnx_session
 from fer_core.features.weights import tensors_digest
 
 if TYPE_CHECKING:
@@ -214,13 +215,9 @@ def _tensors(model: ModelProto) -> Iterator[TensorProto]:
 
 
 def _session(content: bytes, source: str) -> InferenceSession:
-    _, onnxruntime = _packages()
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = torch.get_num_threads()
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    options.log_severity_level = 4
+    _packages()
     try:
-        return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+        return onnx_session(content)
     except Exception as exc:  # onnxruntime's errors have no common base
         raise WeightsError(f"{source}: onnxruntime does not load it ({' '.join(str(exc).split())[:300]})") from exc
 

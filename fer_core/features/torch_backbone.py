@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import copy
+import hashlib
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
+from fer_core.config import EngineName
 from fer_core.emotions import ordered
 from fer_core.errors import ConfigError, WeightsError
 from fer_core.features.architectures import (
@@ -18,15 +21,11 @@ from fer_core.features.architectures import (
     Normalization,
     above,
 )
-from fer_core.features.weights import (
-    StateDict,
-    tensors_digest,
-)
-from fer_core.published import MEAN_3_5, STD_3_5
-
-if TYPE_CHECKING:
-    pass
 from fer_core.features.backbone import Backbone, Mirrored, Output, finite, in_batches, resized
+from fer_core.features.engines.engine import Run, engine_named
+from fer_core.features.engines.export import exported
+from fer_core.features.weights import StateDict, tensors_digest
+from fer_core.published import MEAN_3_5, STD_3_5
 
 # The thesis's figures (§3.5.5); torchvision's own (.485 .456 .406, .229 .224 .225) differ by at most 0.001.
 IMAGENET = Normalization("imagenet", MEAN_3_5, STD_3_5)
@@ -90,9 +89,47 @@ class TorchBackbone(Backbone):
         self._scale = (1 / (255 * torch.tensor(normalization.std))).view(shape).to(device)
         self._shift = (-torch.tensor(normalization.mean) / torch.tensor(normalization.std)).view(shape).to(device)
 
+        self._int8 = b""
+        self._runs: dict[tuple[int, ...], Run] = {}  # by shape of the input
+
     @property
     def identity(self) -> dict[str, str]:
-        return self._identity(self.weights_digest, f"{ARCHITECTURES[self.name].cut}, {self.output}")
+        plain = self._identity(self.weights_digest, f"{ARCHITECTURES[self.name].cut}, {self.output}")
+        computed = {} if self.engine == "torch" else {"engine": self.engine}  # keys made before engines stay valid
+        graph = {"int8": hashlib.blake2b(self._int8, digest_size=16).hexdigest()} if self._int8 else {}
+        return {**plain, **computed, **graph}
+
+    def on_engine(self, engine: EngineName, int8: bytes = b"") -> TorchBackbone:
+        changed = copy.copy(self)
+        changed.engine, changed._int8, changed._runs = engine, b"", {}
+        if engine == "torch":
+            return changed
+        if self.device.type != "cpu":
+            raise ConfigError(
+                f"score.engine '{engine}' computes on the CPU; set score.device=cpu, or score.engine=auto"
+            )
+        if engine_named(engine).precision == "int8":
+            if not int8:
+                raise ConfigError(f"score.engine is '{engine}', but the model has no int8 graph; set score.engine=auto")
+            changed._int8 = int8
+        return changed
+
+    def graph(self, example: torch.Tensor) -> bytes:
+        """Return the ONNX graph of the features: input like `example`, of `normalize` -> (8, n_features)."""
+        return exported(self.trunk, self.block, example, self.on_engine("torch").identity)
+
+    def _on_engine(self, pixels: torch.Tensor) -> torch.Tensor:
+        given = self.normalize(pixels.numpy()).contiguous()
+        shape = tuple(given.shape)
+        try:
+            if shape not in self._runs:
+                self._runs[shape] = engine_named(self.engine).load(self._int8 or self.graph(given))
+            return torch.from_numpy(self._runs[shape](given.numpy())).half()
+        except Exception as exc:  # the engines' errors have no common base
+            reason = " ".join(str(exc).split())[:200]
+            raise WeightsError(
+                f"{self.engine} does not compute {self.name} ({reason}); set score.engine=torch"
+            ) from exc
 
     def on_cpu(self) -> TorchBackbone:
         if self.device.type == "cpu":
@@ -124,6 +161,8 @@ class TorchBackbone(Backbone):
         return grey.float() * self._scale + self._shift
 
     def features(self, pixels: np.ndarray) -> np.ndarray:
+        if self.engine != "torch":
+            return self._batched(pixels, self._on_engine)
         return self._batched(pixels, lambda faces: above(self.block, self._below(faces)))
 
     def log_probabilities(self, pixels: np.ndarray) -> np.ndarray | None:

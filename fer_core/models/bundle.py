@@ -41,6 +41,7 @@ from fer_core.store import cache_key, publish, write_atomic
 WEIGHTS, RECORD = "weights.safetensors", "model.json"
 FILES = (RECORD, WEIGHTS)
 _LARGEST = {WEIGHTS: 4 * 1024**3, RECORD: 4 * 1024**2}
+INT8 = "engine.int8"  # name of the tensor with the int8 graph
 _LARGEST_HEADER = 16 * 1024**2
 CANARIES = 4
 TOLERANCE = 1e-3  # largest difference of a canary's score between machines
@@ -56,12 +57,14 @@ class ModelBundle:
         backbone: the frozen backbone, ready to use; None if the classifier reads no features.
         classifier: the fitted classifier, ready to use.
         hashes: SHA-256 of both files, as in the tags of the registered version.
+        int8: int8 graph of the backbone, for engines that compute it; empty if the model has none.
     """
 
     record: ModelRecord
     backbone: Backbone | None
     classifier: ClipClassifier
     hashes: Mapping[str, str]
+    int8: bytes = b""
 
     @property
     def facts(self) -> ModelFacts:
@@ -109,13 +112,16 @@ def _any_spelling(subject: str) -> str:
     return subject_digest(f"any spelling of {person_key(subject)}")
 
 
-def write_bundle(folder: Path, classifier: ClipClassifier, backbone: Backbone | None, facts: ModelFacts) -> ModelBundle:
+def write_bundle(
+    folder: Path, classifier: ClipClassifier, backbone: Backbone | None, facts: ModelFacts, int8: bytes = b""
+) -> ModelBundle:
     """Write a model's two files into `folder`, then read and return the model.
 
     Args:
         folder: an empty or new folder.
         backbone: required and saved if the classifier reads features, otherwise ignored.
         facts: everything about the model except its tensors.
+        int8: int8 graph of the backbone, if it has one.
     Raises:
         RegistryError: the folder contains other files, or classifier and backbone do not fit together.
         StoreError: the files cannot be written.
@@ -135,6 +141,8 @@ def write_bundle(folder: Path, classifier: ClipClassifier, backbone: Backbone | 
     if backbone is not None:
         tensors |= {f"backbone.{key}": value for key, value in backbone.convolutions.items()}
     tensors["canary"] = torch.from_numpy(canary)
+    if int8:
+        tensors[INT8] = torch.frombuffer(bytearray(int8), dtype=torch.uint8)
     if of_points(classifier.descriptors):  # otherwise a machine without the network can score with the model too
         facts = facts.model_copy(update={"preprocess": with_landmarks(facts.preprocess)})
     tensors = {key: value.contiguous() for key, value in tensors.items()}
@@ -191,7 +199,8 @@ def read_bundle(
     if record.weights_sha256 != hashes[WEIGHTS]:
         raise RegistryError(f"{folder / WEIGHTS} is not the file its {RECORD} describes (SHA-256 differs)")
     tensors = _read_tensors(folder / WEIGHTS, record)
-    bundle = ModelBundle(record, *_build(record, tensors, device), hashes)
+    int8 = tensors.pop(INT8).numpy().tobytes() if INT8 in tensors else b""
+    bundle = ModelBundle(record, *_build(record, tensors, device), hashes, int8)
     scores = _canary_scores(bundle.backbone, bundle.classifier, tensors["canary"].numpy())
     worst = float(np.abs(scores - np.array(record.canary)).max()) if scores.shape == np.shape(record.canary) else 1.0
     if not worst <= TOLERANCE:

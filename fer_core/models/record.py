@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from fer_core.config import BackboneName, ModelName, OnnxConfig, PreprocessConfig, Rule, Settings
+from fer_core.config import BackboneName, EngineName, ModelName, OnnxConfig, PreprocessConfig, Rule, Settings
 from fer_core.emotions import SIX, Classes, checked_classes
 from fer_core.features.known_weights import KNOWN
 from fer_core.models.base import AnyRecord, Temperature
@@ -68,6 +68,35 @@ class FrameBudget(Settings):
         return f"{self.frames} frames of a clip; {same}"
 
 
+LEAST_AGREEMENT, MOST_LOSS = 0.99, 0.005  # share of verdicts and mean recall; an engine with worse ones is not used
+
+
+class EngineRecord(Settings):
+    """How the verdicts with an engine's features agree with those of torch; see `experiments.engines`."""
+
+    name: EngineName
+    agreement: Score = Field(description="Share of the clips with the same verdict")
+    clips: int = Field(ge=1, description="Number of clips")
+    recall_loss: float | None = Field(
+        None, ge=-1, le=1, description="Mean recall out of fold that the engine loses; None: compared on training clips"
+    )
+
+    @property
+    def allowed(self) -> bool:
+        """True if the engine may be used for the model."""
+        return self.agreement >= LEAST_AGREEMENT and (self.recall_loss or 0.0) <= MOST_LOSS
+
+    @property
+    def words(self) -> str:
+        """The record for people."""
+        if self.recall_loss is None:
+            return f"{self.name}: {100 * self.agreement:.0f} % of {self.clips} verdicts on training clips are torch's"
+        return (
+            f"{self.name}: {100 * self.agreement:.1f} % of {self.clips} verdicts out of fold are torch's, mean recall "
+            f"{-100 * self.recall_loss:+.1f} points"
+        )
+
+
 class ModelFacts(Settings):
     """Everything about a model except its tensors: how to preprocess and score clips, and its training data.
 
@@ -76,6 +105,7 @@ class ModelFacts(Settings):
         classes: labels, in the order of the scores' columns.
         preprocess: settings used in training; `max_frames` limits the frames of a clip.
         budget: frames of a clip that scoring reads; None: as many as `preprocess` selects.
+        engines: engines other than torch whose verdicts were compared with torch's and agree.
         rule: how the frame scores of a clip are combined.
         temperatures: rule -> temperature of its clip scores, fitted on out-of-fold scores.
         abstain_below: the model abstains from clips whose calibrated confidence is below this value.
@@ -89,6 +119,7 @@ class ModelFacts(Settings):
     classes: Classes = SIX
     preprocess: PreprocessConfig
     budget: FrameBudget | None = None
+    engines: tuple[EngineRecord, ...] = Field((), max_length=8)
     rule: Rule = "mean_scores"
     temperatures: dict[Rule, Temperature] = Field(default_factory=dict)
     abstain_below: float = Field(0.0, ge=0, lt=1)

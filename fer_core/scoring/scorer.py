@@ -150,6 +150,7 @@ class ClipScorer:
             rule=self.rule,
             abstain_below=self.abstain_below,
             explain=self.explain,
+            engines=[self.bundle.backbone.engine] if self.bundle.backbone else [],
             windows=[self.windows.model_dump(mode="json")] if self.in_windows else [],
             version=SCORING_VERSION,
         )

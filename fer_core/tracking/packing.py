@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 # All packages that scoring imports; a test compares them with those that a new process loads.
 REQUIREMENTS = (
     "mlflow", "torch", "torchvision", "opencv-python-headless", "av", "numpy", "scipy", "pandas", "pydantic", "pyyaml",
-    "safetensors", "efficientnet-lite-pytorch", "platformdirs",
+    "safetensors", "efficientnet-lite-pytorch", "platformdirs", "filelock",
 )  # fmt: skip
 
 
@@ -44,7 +44,7 @@ def pack(folder: Path, bundle: ModelBundle, target: Path, name: str) -> Path:
             code_paths=[str(code)],
             signature=_signature(bundle),
             pip_requirements=[f"{package}=={metadata.version(package)}" for package in _requirements(bundle)],
-            model_config={"name": name, "device": "auto"},
+            model_config={"name": name, "device": "auto", "engine": "auto"},
             metadata={"ferflow": fer_core.__version__, "model_digest": bundle.digest, "format": bundle.record.format},
         )
     _forget_where(target)

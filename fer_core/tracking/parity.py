@@ -22,7 +22,7 @@ _CHILD = """
 import json, sys, warnings
 warnings.simplefilter("ignore")
 import mlflow.pyfunc, pandas as pd
-model = mlflow.pyfunc.load_model(sys.argv[1], model_config={"device": "cpu"})  # that of the scores compared with
+model = mlflow.pyfunc.load_model(sys.argv[1], model_config={"device": "cpu", "engine": "torch"})  # as here
 rows = model.predict(pd.DataFrame({"path": [sys.argv[2]]}))
 library = sys.modules["fer_core"].__file__
 assert library.startswith(sys.argv[1]), f"it ran {library}, not the library packed with it"

@@ -42,7 +42,8 @@ class EmotionModel(PythonModel):
         """Read the model's two files with all checks of `read_bundle`.
 
         The library must have the same record format as the model. A GPU is used if there is one, unless the model is
-        loaded with `load_model(…, model_config={"device": "cpu"})`.
+        loaded with `load_model(…, model_config={"device": "cpu"})`. Likewise `engine` replaces `auto`, the fastest
+        engine that is installed and that the model allows (see `score.engine`).
 
         Raises:
             ConfigError: the named device does not exist.
@@ -57,6 +58,7 @@ class EmotionModel(PythonModel):
         folder = Path(context.artifacts["weights"]).parent
         try:
             from fer_core.models.bundle import read_bundle
+            from fer_core.models.engine import on_engine
             from fer_core.models.record import FORMAT as readable
             from fer_core.runtime import resolve_device
             from fer_core.scoring.scorer import ClipScorer
@@ -67,7 +69,8 @@ class EmotionModel(PythonModel):
         known = context.model_config or {}
         self.folder, self.name, self.version = folder, known.get("name", ""), known.get("version", "")
         self.device = resolve_device(known.get("device", "auto"), "model_config device")
-        self.bundles = {self.device: read_bundle(folder, device=self.device)}
+        self.engine = known.get("engine", "auto")
+        self.bundles = {self.device: on_engine(read_bundle(folder, device=self.device), self.engine)}
         self.scorer = ClipScorer(self.bundles[self.device], name=self.name, version=self.version, ready=True)
 
     def predict(self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:
@@ -99,6 +102,7 @@ class EmotionModel(PythonModel):
         from fer_core.config import ScoreConfig
         from fer_core.errors import ConfigError
         from fer_core.models.bundle import read_bundle
+        from fer_core.models.engine import on_engine
         from fer_core.runtime import resolve_device
         from fer_core.scoring.scorer import ClipScorer
 
@@ -106,7 +110,7 @@ class EmotionModel(PythonModel):
             cfg = ScoreConfig(**{**params, "windows": {"length_s": params["windows"]}})
             device = self.device if cfg.device == "auto" else resolve_device(cfg.device, "param 'device'")
             if device not in self.bundles:
-                self.bundles[device] = read_bundle(self.folder, device=device)
+                self.bundles[device] = on_engine(read_bundle(self.folder, device=device), self.engine)
             return ClipScorer(
                 self.bundles[device],
                 cfg,

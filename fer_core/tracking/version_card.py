@@ -105,6 +105,7 @@ def _rows(bundle: ModelBundle, metrics: Mapping[str, float], tags: Mapping[str, 
         rows.append(("calibration error", f"{100 * metrics['calibration/error']:.1f} %"))
     if facts.budget:
         rows.append(("frame budget", facts.budget.words))
+    rows += [("engine", record.words) for record in facts.engines]
     if facts.abstain_below:
         rows.append(("abstains", f"below a confidence of {facts.abstain_below:.2f}"))
     if "ms_per_clip" in metrics:

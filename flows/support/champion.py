@@ -11,6 +11,7 @@ from fer_core.clips.cells import csv_text
 from fer_core.config import RunConfig
 from fer_core.evaluation.drift import drift, sample_of
 from fer_core.evaluation.metrics import proportion
+from fer_core.models.engine import on_engine
 from fer_core.reports.drift import drift_page, drift_sentence
 from fer_core.reports.scores import write_report
 from fer_core.runtime import resolve_device
@@ -37,7 +38,7 @@ def version_scorer(config: RunConfig, version: int) -> ClipScorer:
         config: prepared by `environment.settle`.
         version: number of the version; 0 for the champion.
     Raises:
-        ConfigError: the named device does not exist.
+        ConfigError: the named device does not exist, or the named engine cannot be used.
         RegistryError: the version does not exist, or its files were changed after registration.
         TrackingError: MLflow does not answer.
     """
@@ -46,8 +47,8 @@ def version_scorer(config: RunConfig, version: int) -> ClipScorer:
     tracking = connect(config.tracking, workspace)
     found = load_version(tracking, version, device) if version else load_champion(tracking, device)
     return ClipScorer(
-        found.bundle, config.score, limits=config.limits, store_root=workspace / "store",
-        name=found.name, version=str(found.version),
+        on_engine(found.bundle, config.score.engine), config.score, limits=config.limits,
+        store_root=workspace / "store", name=found.name, version=str(found.version),
     )  # fmt: skip
 
 
