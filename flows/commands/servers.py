@@ -20,7 +20,6 @@ from flows.commands.session import Session, command
 if TYPE_CHECKING:
     from flows.support.servers import ServerOptions, Servers
 
-POLL_S = "2"  # between looks for runs to start; Prefect's 10 s is twice the CPU time of a scoring run's imports
 START_S = 180.0  # MLflow makes 65 tables on its first start; 7-12 s each on an idle machine
 
 

@@ -16,6 +16,7 @@ from mlflow_server.address import MLFLOW_PASSWORD, MLFLOW_USER, PREFECT_AUTH, an
 from mlflow_server.supervise import Program
 from mlflow_server.users import read_users
 
+POLL_S = "2"  # between looks for runs to start; Prefect's 10 s is twice the CPU time of a scoring run's imports
 PREFECT = "prefect"  # suffix of Prefect's database beside MLflow's, since both keep tables of the same name
 
 
@@ -112,6 +113,7 @@ def servers_of(workspace: Path, options: ServerOptions) -> Servers:
         **team,
         "PREFECT_SERVER_API_AUTH_STRING": logins[PREFECT_AUTH],
         "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": prefect,
+        "PREFECT_RUNNER_POLL_FREQUENCY": POLL_S,
         "PREFECT_UI_API_URL": "/api",  # relative: of whatever name the page was opened by
         "PREFECT__SERVER_FINAL": "1",  # as `prefect server start` says: routes are built once, which saves memory
         "FERFLOW_WORKSPACE": str(workspace),
