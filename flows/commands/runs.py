@@ -242,7 +242,7 @@ def _promote(session: Session, config: RunConfig, version: int) -> dict[str, Any
         from flows.support.gate import promote_if_passed
 
         session.note(f"Workspace {config.workspace}; versions are in {where_runs_go(session.config)}")
-        result = promote_if_passed(config, version, show=lambda decision: None)
+        result = promote_if_passed(config, version, show=lambda decision, url: None)
         _tell(session, "promote", result)
     done = result["champion"] == result["version"]
     if not done:
