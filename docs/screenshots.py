@@ -132,12 +132,11 @@ def mlflow(browser: BrowserContext, url: str, workspace: Path) -> None:
     tracking = connect(TrackingConfig(uri=url), workspace)
     parent, best = search_and_best(tracking)
     page = browser.new_page()
-    page.goto(login_link(url, f"{kept[MLFLOW_USER]}:{kept[MLFLOW_PASSWORD]}"))
-    page.wait_for_load_state("networkidle")
-    page.goto(tracking.view_url(f"ferflow-{parent[:12]}"))
+    trials = tracking.view_url(f"ferflow-{parent[:12]}")
+    page.goto(login_link(url, f"{kept[MLFLOW_USER]}:{kept[MLFLOW_PASSWORD]}", trials.removeprefix(f"{url}/")))
     page.get_by_text("trial ").first.wait_for()
     save(page, "mlflow-trials")
-    page.goto(f"{tracking.view_url(f'ferflow-{parent[:12]}')}&compareRunsMode=CHART")
+    page.goto(f"{trials}&compareRunsMode=CHART")
     page.get_by_text("To choose by").first.wait_for()
     save(page, "mlflow-charts")
     runs = ",".join(f'"{run}"' for run in best)
@@ -165,13 +164,15 @@ def search_and_best(tracking: Tracking) -> tuple[str, list[str]]:
 
 
 def report(browser: BrowserContext, workspace: Path) -> None:
-    """The report of the scored folder, and its review."""
+    """The demo's report of the scored folder, and its review at the first clip that is a film."""
     page = browser.new_page()
-    page.goto(next((workspace / "scored").rglob("report.html")).as_uri())
+    page.goto(min((workspace / "scored").rglob("report.html")).as_uri())
     save(page, "report")
     page.get_by_role("button", name="Review labels").click()
     page.get_by_role("textbox").last.fill("Anna")
     page.keyboard.press("Enter")
+    while page.locator("#film video").count() == 0:
+        page.keyboard.press("ArrowRight")
     save(page, "review")
     page.close()
 

@@ -666,7 +666,8 @@ class ScoreConfig(Settings):
         0.0,
         ge=0,
         lt=1,
-        description="The model abstains below this confidence; at least just above chance (0.21 for six classes)",
+        description="The model abstains below this confidence; at least just above chance (0.21 for six classes); 0: "
+        "it never does",
     )
     device: Device = Field("auto", description="Device of the backbone; auto: a GPU if there is one")
     engine: EngineSetting = Field(
@@ -687,7 +688,9 @@ class WatchConfig(Settings):
     """A folder in which every clip that arrives is scored once."""
 
     folder: str = Field(
-        "", description="The folder; empty: `incoming` of the workspace for `ferflow watch`, none for `ferflow up`"
+        "",
+        description="The folder; empty: `incoming` of the workspace (`ferflow up` looks into a folder regularly "
+        "only if it is named here)",
     )
     every_s: float = Field(300.0, ge=5, le=7 * 86400, description="Time from one look to the next in seconds")
     settle_s: float = Field(

@@ -28,14 +28,19 @@ RECORDED = (
 )
 
 
+def workspace_path(setting: str) -> Path:
+    """Return the path of the workspace: `setting`, otherwise $FERFLOW_WORKSPACE, otherwise ./workspace."""
+    chosen = setting if setting not in ("", "auto") else os.environ.get("FERFLOW_WORKSPACE", "workspace")
+    return Path(chosen).expanduser().absolute()
+
+
 def resolve_workspace(setting: str) -> Path:
-    """Return the workspace folder, created if needed: `setting`, otherwise $FERFLOW_WORKSPACE, otherwise ./workspace.
+    """Return the workspace folder of `workspace_path`, created if needed.
 
     Raises:
         StoreError: the folder cannot be created or written to; this is checked before any work is done.
     """
-    chosen = setting if setting not in ("", "auto") else os.environ.get("FERFLOW_WORKSPACE", "workspace")
-    path = Path(chosen).expanduser().absolute()
+    path = workspace_path(setting)
     try:
         path.mkdir(parents=True, exist_ok=True)
         probe = path / f".probe-{os.getpid()}"

@@ -75,7 +75,7 @@ def adopt_flow(
         markdown = _summary(networks, relative, version, evaluated, bundle)
         run.log_text(markdown, "adopted.md")
         run.describe(markdown)
-    show_summary(markdown, workspace.root, run_url=run.url)
+    show_summary(markdown, workspace.root, run_url=run.url, version_url=tracking.version_url(version))
     found = evaluated.evaluation.mean_recall if evaluated else None
     return {
         "version": version,

@@ -34,6 +34,7 @@ from flows.commands import (
     sync,
     watch,
     weights,
+    worker,
 )  # fmt: skip
 from flows.commands.session import INTERRUPTED, TERMINATED
 
@@ -66,8 +67,8 @@ data_app = typer.Typer(help="Clips: find, merge, split, compare, draw, forget.",
 for function in (
     runs.demo, doctor.doctor, config.config, runs.preprocess, runs.search, runs.train, runs.adopt,
     runs.promote, runs.rollback, sync.sync, runs.score, watch.watch, diff.diff, runs.evaluate, compare.compare,
-    reproduce.reproduce, reproduce.cross_database, servers.up, servers.status, backup.backup, backup.restore,
-    store.store,
+    reproduce.reproduce, reproduce.cross_database, servers.up, servers.status, worker.worker, backup.backup,
+    backup.restore, store.store,
 ):  # fmt: skip
     app.command()(function)
 app.add_typer(data_app, name="data")

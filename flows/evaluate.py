@@ -75,7 +75,10 @@ def evaluate_flow(
         _record(run, found, version, config, path, html, markdown)
     note_evaluation(tracking, version, run.id, found)
     markdown += "\nNext: flow `promote`, with floors that fit these clips.\n"
-    show_summary(markdown, workspace.root, run_url=run.url, pages={"The whole page": page})
+    show_summary(
+        markdown, workspace.root, run_url=run.url, version_url=tracking.version_url(version),
+        pages={"The whole page": page},
+    )  # fmt: skip
     return {
         "version": version,
         "clips": len(found.clips),

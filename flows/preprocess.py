@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -36,14 +37,15 @@ def preprocess_flow(frames_table: str = "", config: RunConfig = RunConfig()) -> 
     config = settle(config)
     name_run(f"clips of {Path(config.manifest or Workspace.open(config.workspace).manifest).name}")
     prepared = prepare_faces(config)
-    if frames_table:
+    table = Path(frames_table).expanduser().absolute() if frames_table else None
+    if table:
         ledgers = stored_ledgers(prepared.rows, Workspace.open(config.workspace).store)
-        write_table(frame_table(ledgers), Path(frames_table).expanduser())
-    return summarize(config, prepared)
+        write_table(frame_table(ledgers), table)
+    return summarize(config, prepared, {"The table of frames": table} if table else {})
 
 
-def summarize(config: RunConfig, prepared: Dataset) -> dict[str, Any]:
-    """Show the results of the clips, and return their counts."""
+def summarize(config: RunConfig, prepared: Dataset, pages: Mapping[str, Path]) -> dict[str, Any]:
+    """Show the results of the clips, with links to `pages`, and return their counts."""
     rows, clips = prepared.rows, prepared.manifest.clips
     classes = [
         {
@@ -64,7 +66,7 @@ def summarize(config: RunConfig, prepared: Dataset) -> dict[str, Any]:
         f"## {len(prepared.usable)} of {len(rows)} clips can be used\n\n{used} faces in {selected} frames.\n\n"
         "Next: flow `search`, `train` or `compare`.\n"
     )
-    show_summary(markdown, Workspace.open(config.workspace).root)
+    show_summary(markdown, Workspace.open(config.workspace).root, pages=pages)
     return {
         "clips": len(rows),
         "usable": len(prepared.usable),

@@ -23,4 +23,5 @@ def promote_flow(version: int = 0, config: RunConfig = RunConfig()) -> dict[str,
     """
     config = settle(config)
     name_run(f"version {version}" if version else "the newest candidate")
-    return promote_if_passed(config, version, show=lambda decision: show_summary(decision, Path(config.workspace)))
+    workspace = Path(config.workspace)
+    return promote_if_passed(config, version, lambda text, url: show_summary(text, workspace, version_url=url))

@@ -9,6 +9,8 @@ from __future__ import annotations
 import argparse
 import asyncio
 import logging
+import os
+import socket
 from collections.abc import Sequence
 from datetime import timedelta
 from http import HTTPStatus
@@ -17,6 +19,8 @@ from typing import TYPE_CHECKING, Any
 
 from fer_core.config import WatchConfig
 from flows.forms.catalog import FORMS
+from flows.support.pool import AT_ONCE, offer, withdraw
+from flows.support.unended import end_orphans
 
 if TYPE_CHECKING:
     from prefect.deployments.runner import RunnerDeployment
@@ -29,7 +33,6 @@ SERVED = tuple(FORMS)
 # Fields of a deployment that users set in the Prefect UI: sent when the deployment is created, and never again.
 SET_IN_UI = ("schedules", "concurrency_limit", "concurrency_options", "paused", "tags", "parameters")
 WATCHED = "watched-folder"  # the schedule that `ferflow up --set watch.folder=DIR` makes; others are left alone
-AT_ONCE = 2  # a folder can be scored during a search; more runs would share the same cores
 
 
 def _schema(name: str) -> ParameterSchema:
@@ -67,7 +70,11 @@ def deployments(names: Sequence[str] = SERVED) -> list[RunnerDeployment]:
 
 
 def serve(
-    ready: Path | None = None, watch: WatchConfig | None = None, names: Sequence[str] = SERVED, limit: int = AT_ONCE
+    ready: Path | None = None,
+    watch: WatchConfig | None = None,
+    names: Sequence[str] = SERVED,
+    limit: int = AT_ONCE,
+    pool: str = "",
 ) -> None:
     """Register the deployments, and execute their runs until SIGTERM.
 
@@ -75,7 +82,8 @@ def serve(
         ready: file to write once the deployments can be run.
         watch: the folder that is to be looked into regularly; None or without a folder: none.
         names: the deployments.
-        limit: maximum number of flow runs at a time; the others wait.
+        limit: maximum number of flow runs at a time on this machine; the others wait.
+        pool: work pool from which workers of other machines take runs too; empty: only this process executes runs.
     """
     from prefect.runner import Runner
 
@@ -88,22 +96,38 @@ def serve(
 
     stopping: list[asyncio.Task[None]] = []  # keeps a reference to the task, which the loop does not
     runner = CancellingRunner(name="ferflow", limit=limit, pause_on_shutdown=False)
+    machine = socket.gethostname()
+    if pool:
+        offer(pool, Path(os.environ["FERFLOW_WORKSPACE"]))
+    else:
+        withdraw()
     for deployment in deployments(names):
-        register(runner, deployment)
+        register(runner, deployment, pool)
     schedule_watch(watch or WatchConfig())
-    end_orphans(names)
+    if pool:
+        from flows.worker import work
+
+        work(pool, machine, limit, ready)
+        return
+    end_orphans(machine)
     if ready:
         ready.write_text("", encoding="utf-8")
     asyncio.run(runner.start())
 
 
-def register(runner: Runner, deployment: RunnerDeployment) -> None:
+def register(runner: Runner, deployment: RunnerDeployment, pool: str = "") -> None:
     """Create a deployment, or update it from the code; settings made in the UI are kept.
 
     Parameters set in the UI that no longer fit the flow's form are reset, with a warning.
+
+    Args:
+        runner: executes the runs of the deployment, if there is no pool.
+        deployment: the deployment.
+        pool: work pool of its runs; empty: none.
     """
     from prefect.exceptions import PrefectHTTPStatusError
 
+    deployment.work_pool_name = pool or None  # marks it as set, so that an earlier pool is left
     for name in SET_IN_UI:
         deployment.model_fields_set.discard(name)  # an update sends only the fields that are marked as set
     try:
@@ -139,34 +163,14 @@ def schedule_watch(watch: WatchConfig) -> None:
             client.create_deployment_schedules(deployment, [wanted])
 
 
-def end_orphans(names: Sequence[str]) -> int:
-    """End the runs of deployments that a killed server left unfinished, and return their number.
-
-    These runs execute nowhere, because only this process executes runs.
-    """
-    from prefect.client.orchestration import get_client
-    from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterName, FlowRunFilter
-    from prefect.client.schemas.objects import StateType
-    from prefect.states import Crashed
-
-    unended = [StateType.PENDING, StateType.RUNNING, StateType.CANCELLING]
-    with get_client(sync_client=True) as client:
-        orphans = client.read_flow_runs(
-            flow_run_filter=FlowRunFilter.model_validate({"state": {"type": {"any_": unended}}}),
-            deployment_filter=DeploymentFilter(name=DeploymentFilterName(any_=list(names))),
-        )
-        for run in orphans:
-            client.set_flow_run_state(run.id, Crashed(message="The server that ran it was stopped."), force=True)
-    return len(orphans)
-
-
 def main(argv: Sequence[str] | None = None) -> None:
-    """`python -m flows.serve [--ready FILE] [--watch JSON]`."""
+    """`python -m flows.serve [--ready FILE] [--watch JSON] [--pool NAME]`."""
     parser = argparse.ArgumentParser(description="Serve ferflow's flows to a Prefect server.")
     parser.add_argument("--ready", type=Path, help="file to write once the deployments can be run")
     parser.add_argument("--watch", type=WatchConfig.model_validate_json, help="settings `watch` as JSON")
+    parser.add_argument("--pool", default="", help="work pool that workers of other machines share")
     given = parser.parse_args(argv)
-    serve(given.ready, given.watch)
+    serve(given.ready, given.watch, pool=given.pool)
 
 
 if __name__ == "__main__":

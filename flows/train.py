@@ -88,7 +88,7 @@ def train_flow(
     for rule in (r for r in PICTURED if r in candidate.out_of_fold.evaluations):
         figure = confusion_figure(candidate.out_of_fold.evaluations[rule], f"Out of fold, {rule.replace('_', ' ')}")
         show_picture(f"confusion-{rule}", figure_png(figure), f"Confusion matrix by {rule.replace('_', ' ')}")
-    show_summary(markdown, workspace.root, run_url=run.url)
+    show_summary(markdown, workspace.root, run_url=run.url, version_url=tracking.version_url(version))
     evaluation = candidate.out_of_fold.evaluations[CLIP_RULE]
     if warning := evaluation.chance_warning():
         get_run_logger().warning("%s", warning)
@@ -195,7 +195,7 @@ def _summary(candidate: Candidate, confidence: Confidence, version: int, config:
             tested = f"{value:.1f} [{low:.1f}, {high:.1f}]"
         lines.append(f"| {rule.replace('_', ' ')} | {evaluation.mean_recall} | {tested} |")
     if candidate.test:
-        lines += ["", f"Opening {candidate.test.number} of this test set, of {candidate.test.openings} so far."]
+        lines += ["", f"This was look {candidate.test.number} of {candidate.test.openings} at this test set so far."]
     lines += ["", _confidence_text(confidence), "", _format_model(candidate, config)]
     if facts.budget:
         lines += ["", f"Frame budget: scoring reads {facts.budget.words}."]

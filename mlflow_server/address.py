@@ -12,6 +12,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 FILE = "servers.json"
+SERVERS = "FERFLOW_SERVERS"  # environment variable of a worker: the addresses as its machine reaches them, as in FILE
 CREDENTIALS = Path("servers") / "credentials"
 PREFECT_AUTH = "PREFECT_API_AUTH_STRING"
 MLFLOW_USER, MLFLOW_PASSWORD = "MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD"
@@ -40,9 +41,12 @@ def withdraw(workspace: Path) -> None:
 
 
 def announced(workspace: Path) -> Addresses | None:
-    """Return the addresses that were written last, whether or not their servers still run."""
+    """Return the addresses that were written last, whether or not their servers still run.
+
+    A worker on another machine gets them from its environment instead.
+    """
     try:
-        return Addresses(**json.loads((workspace / FILE).read_text(encoding="utf-8")))
+        return Addresses(**json.loads(os.environ.get(SERVERS) or (workspace / FILE).read_text(encoding="utf-8")))
     except (FileNotFoundError, TypeError, ValueError):
         return None
 

@@ -28,7 +28,8 @@ OPEN = ("/health", "/login")  # answered without a password
 CLOSED = "/ajax-api/3.0/mlflow/assistant"  # never answered: MLflow's assistant runs programs on this machine
 
 _LOGIN = """<!doctype html><meta charset="utf-8"><title>Log in</title><p>Logging in …</p><script>
-const [secret, path = ""] = location.hash.slice(1).split("&");
+const [secret, ...rest] = location.hash.slice(1).split("&");
+const path = rest.join("&");  // it may have parameters of its own
 const failed = () => { document.querySelector("p").textContent =
   "This link is out of date or incomplete. 'ferflow status' prints the current one."; };
 if (!secret) location.replace("/");  // opened without a link: the server's own page asks for the password

@@ -75,7 +75,9 @@ class Pages:
         port = urlsplit(found.mlflow).port if found else 5000
         name = urlsplit(f"//{host}").hostname or "127.0.0.1"
         name = f"[{name}]" if ":" in name else name
-        return login_link(f"{scope.get('scheme', 'http')}://{name}:{port}", self.mlflow_auth, f"#/{quote(page)}")
+        query = scope.get("query_string", b"").decode("latin-1")  # says that MLflow is to show its pages for training
+        page = f"#/{quote(page)}{'?' if query else ''}{query}"
+        return login_link(f"{scope.get('scheme', 'http')}://{name}:{port}", self.mlflow_auth, page)
 
     def _page(self, name: str) -> Any:
         from starlette.responses import FileResponse, HTMLResponse, PlainTextResponse

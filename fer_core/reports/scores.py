@@ -127,12 +127,16 @@ def _fact(row: ClipScore) -> list[Any]:
 
 
 def _source(row: ClipScore, folder: Path | None) -> str:
-    """Return the relative link to a clip's file; empty if there is no file, or its name cannot stand in a link."""
+    """Return the relative link to a clip's file, or to its folder of frames, which then ends in a slash.
+
+    Empty if there is no file, or its name cannot stand in a link.
+    """
     if folder is None or not row.digest:
         return ""
     try:
         place = os.path.relpath(row.path, folder.absolute())
-        return quote(place if place.startswith(".") else f"./{place}", safe="/")
+        place = place if place.startswith(".") else f"./{place}"
+        return quote(f"{place}/" if Path(row.path).is_dir() else place, safe="/")
     except (ValueError, UnicodeEncodeError):  # another drive; a name that is not UTF-8
         return ""
 

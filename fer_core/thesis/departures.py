@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from fer_core.clips.clip import Split
-from fer_core.features.torch_backbone import NORMALIZATIONS
+from fer_core.features.torch_backbone import normalization_named
 from fer_core.published import MEAN_3_5, STD_3_5, TABLE_3_1, TRAINED_ON
 from fer_core.thesis.reproduction import Outcome, Reproduction
 
@@ -69,8 +69,12 @@ def _constants(name: str, mean: Sequence[float], std: Sequence[float]) -> str:
 
 
 def _normalization(name: str) -> str:
-    """Describe the normalisation constants that the code used."""
-    used = NORMALIZATIONS[name]
+    """Describe the normalisation constants that the code used; `a+b` are those of two joined networks."""
+    if "+" in name:
+        return "; ".join(_normalization(part) for part in name.split("+"))
+    if name == "onnx":
+        return "that of the ONNX file, backbone.onnx"
+    used = normalization_named(name)
     title = {"imagenet": "eq. 3.5", "features": "the checkpoint's own"}.get(name, name)
     return "none: [0, 1] as it is" if name == "unit" else _constants(title, used.mean, used.std)
 

@@ -89,9 +89,9 @@ class Tracking:
         return self._page(f"/runs?viewStateShareKey={view}&{WORKFLOW}")
 
     def version_url(self, version: int) -> str:
-        """Return the URL of a registered version's page; '' without a server."""
+        """Return the URL of a registered version's page; '' without a server, and for 0, which is none."""
         page = f"/#/models/{self.cfg.model}/versions/{version}?{WORKFLOW}"
-        return f"{without_secrets(self.uri.rstrip('/'))}{page}" if _is_server(self.uri) else ""
+        return f"{without_secrets(self.uri.rstrip('/'))}{page}" if version and _is_server(self.uri) else ""
 
     def _page(self, page: str) -> str:
         if self.offline or not _is_server(self.uri):

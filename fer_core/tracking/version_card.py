@@ -97,7 +97,7 @@ def _rows(bundle: ModelBundle, metrics: Mapping[str, float], tags: Mapping[str, 
         rows.append(("mean recall", "not measured: there were no labelled clips"))
     if "test/mean_recall" in metrics:
         times = tags.get("test_openings", "")
-        opened = f"; the test set was opened {times} time{'' if times == '1' else 's'}" if times else ""
+        opened = f"; the test set was opened {'once' if times == '1' else f'{times} times'}" if times else ""
         rows.append(("mean recall, test set", f"{_interval(metrics, 'test/mean_recall')}{opened}"))
     else:
         rows.append(("test set", "none"))

@@ -90,8 +90,10 @@ def card(
 ) -> dict[str, Any]:
     """Write the data card of a manifest: a page with its classes, people, detected faces, and warnings."""
     from fer_core.clips.manifest import read_manifest
+    from flows.support.missing import check_manifest
 
     classes = session.config.class_list
+    check_manifest(session.config.model_copy(update={"manifest": str(manifest)}))
     read_manifest(manifest, subject="none", classes=classes)  # what the flow would refuse after a server has started
     config = settled(session, follow_links).model_copy(update={"manifest": str(manifest.absolute())})
     page = str(out.expanduser().absolute())
@@ -242,7 +244,7 @@ def _promote(session: Session, config: RunConfig, version: int) -> dict[str, Any
         from flows.support.gate import promote_if_passed
 
         session.note(f"Workspace {config.workspace}; versions are in {where_runs_go(session.config)}")
-        result = promote_if_passed(config, version, show=lambda decision: None)
+        result = promote_if_passed(config, version, show=lambda decision, url: None)
         _tell(session, "promote", result)
     done = result["champion"] == result["version"]
     if not done:

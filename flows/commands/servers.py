@@ -5,10 +5,8 @@ from __future__ import annotations
 import getpass
 import os
 import shlex
-import signal
 import sys
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Any
 
 import psutil
@@ -16,11 +14,11 @@ import typer
 
 from fer_core.errors import ConfigError
 from flows.commands.session import Session, command
+from flows.commands.supervised import run_until_stopped
 
 if TYPE_CHECKING:
     from flows.support.servers import ServerOptions, Servers
 
-POLL_S = "2"  # between looks for runs to start; Prefect's 10 s is twice the CPU time of a scoring run's imports
 START_S = 180.0  # MLflow makes 65 tables on its first start; 7-12 s each on an idle machine
 
 
@@ -47,6 +45,9 @@ def up(
     artifacts: Annotated[
         str, typer.Option(metavar="s3://BUCKET/FOLDER", help="Where MLflow keeps artifacts; default: the workspace.")
     ] = "",
+    pool: Annotated[
+        str, typer.Option(metavar="NAME", help="Work pool that 'ferflow worker' on other machines takes runs from.")
+    ] = "",
     write_units: Annotated[
         Path | None,
         typer.Option(metavar="DIR", help="Start nothing; write a systemd unit and a compose file of these options."),
@@ -71,7 +72,7 @@ def up(
     if watch.folder:
         watch = watch.model_copy(update={"folder": str(watched(session.config))})
     users = users.expanduser().absolute() if users else None
-    options = ServerOptions(host, mlflow_port, prefect_port, database, users, artifacts, watch)
+    options = ServerOptions(host, mlflow_port, prefect_port, database, users, artifacts, watch, pool)
     if write_units:
         return _write_units(session, options, write_units.expanduser().absolute())
     folder = workspace / "servers"
@@ -94,8 +95,8 @@ def _serve(session: Session, options: ServerOptions) -> Servers:
     from fer_core.config import TrackingConfig
     from fer_core.tracking.connection import connect
     from flows.support.servers import servers_of
-    from mlflow_server import ServerError, address
-    from mlflow_server.supervise import Supervisor, check_free
+    from mlflow_server import address
+    from mlflow_server.supervise import check_free
 
     workspace = session.workspace
     check_free(options.host, [(options.mlflow_port, "--mlflow-port"), (options.prefect_port, "--prefect-port")])
@@ -106,11 +107,8 @@ def _serve(session: Session, options: ServerOptions) -> Servers:
         options.database or options.users or options.artifacts
     ):  # makes MLflow's tables whole; a server stopped meanwhile would not
         runs = f"#/experiments/{connect(TrackingConfig(), workspace).experiment_id}/runs"
-    previous = {s: signal.signal(s, _interrupt) for s in (signal.SIGINT, signal.SIGTERM)}
-    supervisor = Supervisor(workspace / "servers", servers.programs, servers.environment)
-    try:
-        session.note(f"Starting; logs are in {supervisor.folder}")
-        supervisor.wait_ready(START_S, lambda name, s: session.note(f"  {name} is up ({s:.0f} s)"))
+
+    def tell() -> None:
         address.announce(workspace, address.Addresses(*addresses, pid=os.getpid()))
         _say_links(session, addresses, runs)
         session.say("Each link logs your browser in; pass none on. Ctrl-C stops the servers.")
@@ -118,16 +116,13 @@ def _serve(session: Session, options: ServerOptions) -> Servers:
             session.say(
                 f"The people in {options.users} log in with their own passwords; the links above are the owner's."
             )
-        raise ServerError(f"supervisord ended by itself ({supervisor.wait()}); see {supervisor.folder}")
-    except KeyboardInterrupt:
-        session.note("Stopping ...")
-    finally:
-        for number in previous:
-            signal.signal(number, signal.SIG_IGN)  # a second Ctrl-C must not leave half of them
-        address.withdraw(workspace)
-        supervisor.stop()
-        for number, handler in previous.items():
-            signal.signal(number, handler)
+        if options.pool:
+            session.say(f"Other machines take runs too: ferflow worker --server {addresses[1]} --workspace {workspace}")
+
+    run_until_stopped(
+        session, workspace / "servers", servers.programs, servers.environment, START_S, tell,
+        on_end=lambda: address.withdraw(workspace),
+    )  # fmt: skip
     return servers
 
 
@@ -143,6 +138,7 @@ def _write_units(session: Session, options: ServerOptions, folder: Path) -> dict
     command += ["--database", options.database] if options.database else []
     command += ["--artifacts", options.artifacts] if options.artifacts else []
     command += ["--users", str(options.users)] if options.users else []
+    command += ["--pool", options.pool] if options.pool else []
     if watch.folder:
         for name, value in watch.model_dump().items():
             command += ["--set", f"watch.{name}={value}"]
@@ -220,7 +216,3 @@ def _say_links(session: Session, urls: tuple[str, str], runs: str = "") -> None:
     mlflow = f"{kept[MLFLOW_USER]}:{kept[MLFLOW_PASSWORD]}" if MLFLOW_PASSWORD in kept else ""
     session.say(f"MLflow   {login_link(urls[0], mlflow, runs)}  (its switch 'Model training' shows runs as a table)")
     session.say(f"Prefect  {login_link(urls[1], kept.get(PREFECT_AUTH, ''))}")
-
-
-def _interrupt(number: int, frame: FrameType | None) -> None:
-    raise KeyboardInterrupt

@@ -6,9 +6,11 @@ submits a form, and when a run, a schedule or a default is written by the API.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 VALIDATE = re.compile(r"/api/ui/schemas/validate/?")
 WRITES = re.compile(r"/api/deployments/([0-9a-f-]{36})(?:/create_flow_run|/schedules(?:/[0-9a-f-]{36})?)?/?")
 _TEMPLATED = "__prefect_kind"  # a value that Prefect computes when the run starts
+_PAUSES_S = (0.5, 1.0, 2.0, 4.0)  # before a write is tried again
 
 
 class FormCheck:
@@ -39,7 +42,7 @@ class FormCheck:
         if scope["type"] != "http" or scope["method"] not in ("POST", "PATCH") or not (asks or writes):
             await self.app(scope, receive, send)
             return
-        body = await _read(receive)
+        body = await read_body(receive)
         try:
             given = json.loads(body)
         except ValueError:
@@ -49,8 +52,33 @@ class FormCheck:
             refusal = _refused_form(given)
         elif writes:
             refusal = await self._refused_write(scope, writes[1], given)
-        answer: Any = refusal and JSONResponse(refusal, 200 if asks else 409)
-        await (answer or self.app)(scope, _replay(body, receive), send)
+        if refusal:
+            await JSONResponse(refusal, 200 if asks else 409)(scope, receive, send)
+        elif writes:
+            await self._write(scope, body, receive, send)
+        else:
+            await self.app(scope, replay_body(body, receive), send)
+
+    async def _write(self, scope: Scope, body: bytes, receive: Receive, send: Send) -> None:
+        """Pass a write on to Prefect's app, again and again while SQLite is locked by a running flow.
+
+        Prefect's client repeats such a request by itself, but its UI shows "Oops. Something went wrong".
+        """
+        for pause_s in (*_PAUSES_S, None):
+            held: list[Message] = []
+            error: Exception | None = None
+            try:
+                await self.app({**scope}, replay_body(body, receive), _append_to(held))
+            except Exception as exc:  # Starlette raises an error again after its answer; so does this, below
+                error = exc
+            busy = bool(held) and held[0].get("status") == HTTPStatus.SERVICE_UNAVAILABLE
+            if not busy or pause_s is None:
+                break
+            await asyncio.sleep(pause_s)
+        for message in held:
+            await send(message)
+        if error:
+            raise error
 
     async def _refused_write(self, scope: Scope, deployment: str, given: Any) -> dict[str, Any] | None:
         """Return Prefect's form of an error if parameters in a request body do not fit the deployment's form."""
@@ -123,7 +151,15 @@ def _at(place: Sequence[str], sentence: str) -> dict[str, Any]:
     return dict(inner)
 
 
-async def _read(receive: Receive) -> bytes:
+def _append_to(messages: list[Message]) -> Send:
+    async def hold(message: Message) -> None:
+        messages.append(message)
+
+    return hold
+
+
+async def read_body(receive: Receive) -> bytes:
+    """Return the whole body of a request."""
     body, more = b"", True
     while more:
         message = await receive()
@@ -132,7 +168,7 @@ async def _read(receive: Receive) -> bytes:
     return body
 
 
-def _replay(body: bytes, receive: Receive) -> Receive:
+def replay_body(body: bytes, receive: Receive) -> Receive:
     """Return a `receive` that gives a body that was read before, and then what comes next."""
     messages: Iterator[Message] = iter([{"type": "http.request", "body": body, "more_body": False}])
 

@@ -63,7 +63,12 @@ TITLES = {
     "min_stays": "Smallest share of verdicts that stay", "explain": "Frames to explain per clip",
     "abstain_below": "Abstain below this confidence", "face_mode": "Face search", "scheme": "Kind of split",
     "coverages": "Coverages of prediction sets", "upload_faces": "Upload faces", "storage": "Optuna storage",
-    "onnx": "Network in an ONNX file", "augment": "Data augmentation", "face": "Face detection", "full": "Search more",
+    "frames_per_s": "Frames per second", "approval_timeout_s": "Time to wait for the approval (s)",
+    "length_s": "Length (s)", "step_s": "Step (s)", "max_ms": "Most CPU time per clip (ms)",
+    "minutes": "Time limit (minutes)", "size": "Side of a face (pixels)", "train_on": "Databases to train on",
+    "test_on": "Databases to test on", "neutral_from": "Databases whose clips begin neutral",
+    "windows": "Verdicts of windows in time", "onnx": "Network in an ONNX file",
+    "augment": "Data augmentation", "face": "Face detection", "full": "Search more",
 }  # fmt: skip
 
 
@@ -113,6 +118,7 @@ class Form:
             shown["position"] = position
             if name in SECTIONS:  # closed first, since the UI shows what comes first
                 shown["anyOf"] = [{"type": "null", "title": "Defaults"}, *shown["anyOf"][:1]]
+        _name_kinds(found)
         return {
             "title": "Parameters", "type": "object", "form": self.name, "properties": found["properties"],
             "required": found.get("required", []), "definitions": found.get("$defs", {}),
@@ -156,7 +162,7 @@ class Form:
 
     def _top(self, name: str) -> _Parameter:
         if name == PRESET:
-            says = "Packaged settings to begin with. Values that you change in this form replace those of the preset."
+            says = "Packaged settings to begin with; empty: none. Values that you change in this form replace theirs."
             empty: Any = Field("", title="Preset", description=says)
             return _Parameter(Literal[("", *PRESETS)], empty, "")
         if name in self.own:
@@ -173,7 +179,7 @@ class Form:
         model: type[BaseModel] = create_model(
             f"{self.name}-{section}", __config__=ConfigDict(extra="forbid", title="Change"), **fields
         )
-        told = [info.title or name for name, (_, info) in fields.items()]
+        told = [_shown_title(info) for _, info in fields.values()]
         says = ", ".join(told[:SHOWN]) + (", …" if len(told) > SHOWN else "")
         closed: Any = Field(None, title=SECTIONS[section], description=says)
         return _Parameter(model | None, closed, _plain(model()))
@@ -196,6 +202,7 @@ class Form:
 
 _CLOSED = ConfigDict(extra="forbid")
 _SAME = object()
+_KINDS = {"null": "None", "array": "List", "string": "Choice", "number": "Number", "integer": "Number"}
 
 
 def _of_setting(name: str, hidden: tuple[str, ...] = ()) -> tuple[Any, FieldInfo]:
@@ -222,6 +229,21 @@ def _of_setting(name: str, hidden: tuple[str, ...] = ()) -> tuple[Any, FieldInfo
 def _fields(kind: Any) -> list[str]:
     """Return the names of the fields of a section; none for another type."""
     return list(kind.model_fields) if isinstance(kind, type) and issubclass(kind, BaseModel) else []
+
+
+def _name_kinds(schema: Any) -> None:
+    """Give each kind of a value that has several a title, which the UI shows on a button instead of `str` or `list`."""
+    if isinstance(schema, dict):
+        for kind in schema.get("anyOf", ()):
+            if kind.get("type") in _KINDS:
+                kind.setdefault("title", _KINDS[kind["type"]])
+    for part in schema.values() if isinstance(schema, dict) else schema if isinstance(schema, list) else ():
+        _name_kinds(part)
+
+
+def _shown_title(info: FieldInfo) -> str:
+    extra = info.json_schema_extra if isinstance(info.json_schema_extra, dict) else {}
+    return str(info.title or extra["title"])
 
 
 def _title(name: str) -> str:

@@ -26,7 +26,7 @@ from flows.support.approval import ask
 log = logging.getLogger("fer_core.gate")  # below `fer_core`, whose messages Prefect shows
 
 
-def promote_if_passed(config: RunConfig, version: int, show: Callable[[str], None]) -> dict[str, Any]:
+def promote_if_passed(config: RunConfig, version: int, show: Callable[[str, str], None]) -> dict[str, Any]:
     """Make a version champion if it passes the gate; otherwise report the failed checks and change nothing.
 
     With `promote.approval`, a person is asked before.
@@ -34,7 +34,7 @@ def promote_if_passed(config: RunConfig, version: int, show: Callable[[str], Non
     Args:
         config: settings from `settle`; `promote` holds the gate's floors and ceilings.
         version: of the registered model; 0: the newest candidate.
-        show: called with the decision in Markdown.
+        show: called with the decision in Markdown, and the URL of the version ('' without a server).
     Raises:
         RegistryError: there is nothing to judge the version by, nobody answers, or promoting it fails.
     """
@@ -43,6 +43,7 @@ def promote_if_passed(config: RunConfig, version: int, show: Callable[[str], Non
     champion = champion_version(tracking)
     if champion == version:
         already = {"passed": True, "reason": "it is champion already"}
+        show(f"# Version {version}\n\nIt is champion already.\n\nNext: flow `score`.\n", tracking.version_url(version))
         return {"version": version, "champion": version, "previous": None, **already}
     record = load_out_of_fold_record(tracking, version)
     if record is None and (champion or not _adopted(tracking, version) or _floors(config.promote)):
@@ -74,7 +75,7 @@ def promote_if_passed(config: RunConfig, version: int, show: Callable[[str], Non
             return _refused(tracking, version, champion, verdict, answer, markdown, show)
     approved = f"\n\n{answer.sentence}" if answer else ""
     following = "flow `score`" if verdict.passed or forced else "another candidate, by flow `train`"
-    show(f"# Version {version}\n\n{markdown}{approved}\n\nNext: {following}.\n")
+    show(f"# Version {version}\n\n{markdown}{approved}\n\nNext: {following}.\n", tracking.version_url(version))
     told = {"reason": verdict.reason, "untrained": verdict.untrained, "warning": verdict.warning}
     if verdict.warning:
         log.warning("%s", verdict.warning)
@@ -93,11 +94,12 @@ def _refused(
     verdict: GateVerdict,
     answer: Approval,
     markdown: str,
-    show: Callable[[str], None],
+    show: Callable[[str, str], None],
 ) -> dict[str, Any]:
     """Record a refusal, and return the result of the promotion."""
     record_answer(tracking, version, answer, markdown)
-    show(f"# Version {version}\n\n{markdown}\n\n{answer.sentence}\n\nNext: another candidate, by flow `train`.\n")
+    text = f"# Version {version}\n\n{markdown}\n\n{answer.sentence}\n\nNext: another candidate, by flow `train`.\n"
+    show(text, tracking.version_url(version))
     log.warning("version %d: %s", version, answer.sentence)
     return {
         "version": version, "champion": champion, "previous": None, "passed": verdict.passed, "refused_by": answer.by,

@@ -16,11 +16,11 @@ from fer_core.tracking.connection import connect
 from fer_core.tracking.reconcile import Leftover, leftovers
 from fer_core.tracking.running import has_died
 from fer_core.tracking.unsent import Unsent
+from flows.support.unended import UNENDED, crash, unended_runs, worker_of
 
 if TYPE_CHECKING:
-    from prefect.client.schemas.objects import FlowRun, State
-
-_UNENDED = ("PENDING", "RUNNING", "CANCELLING", "PAUSED")
+    from prefect.client.orchestration import SyncPrefectClient
+    from prefect.client.schemas.objects import FlowRun
 
 
 def found_leftovers(config: RunConfig) -> Iterator[Leftover]:
@@ -71,11 +71,11 @@ def _dead_in_file(workspace: Path) -> list[str]:
     database = workspace / "prefect" / "prefect.db"
     if not database.is_file():
         return []
-    marks = ", ".join("?" * len(_UNENDED))
+    marks = ", ".join("?" * len(UNENDED))
     query = f"SELECT name, infrastructure_pid FROM flow_run WHERE state_type IN ({marks})"
     with closing(sqlite3.connect(f"{database.as_uri()}?mode=ro", uri=True)) as connection:
         try:
-            rows = connection.execute(query, _UNENDED).fetchall()
+            rows = connection.execute(query, UNENDED).fetchall()
         except sqlite3.OperationalError as exc:
             if "no such table" in str(exc):  # they are not made yet
                 return []
@@ -84,31 +84,34 @@ def _dead_in_file(workspace: Path) -> list[str]:
 
 
 def _flow_runs() -> Iterator[Leftover]:
-    """Yield the flow runs of dead processes that the Prefect server of the environment has."""
+    """Yield the flow runs whose process or worker has died, of the Prefect server of the environment."""
     from prefect.client.orchestration import get_client
-    from prefect.client.schemas.filters import FlowRunFilter
 
     with get_client(sync_client=True) as client:
-        unended = FlowRunFilter.model_validate({"state": {"type": {"any_": list(_UNENDED)}}})
-        for run in client.read_flow_runs(flow_run_filter=unended):
+        away = _workers_away(client)
+        for run in unended_runs(client):
             if has_died(run.infrastructure_pid or ""):
                 what = f"flow run '{run.name}' has not ended, but its process has died"
                 yield Leftover("Prefect", what, partial(_crashed, run))
+            elif run.deployment_id and (worker := worker_of(run)) in away:
+                what = f"flow run '{run.name}' has not ended, but its worker '{worker}' does not answer any more"
+                yield Leftover("Prefect", what, partial(_crashed, run))
+
+
+def _workers_away(client: SyncPrefectClient) -> set[str]:
+    """Return the names of the workers that have sent no sign of life for longer than they should."""
+    from prefect.client.schemas.objects import WorkerStatus
+
+    pools = client.read_work_pools()
+    workers = [worker for pool in pools for worker in client.read_workers_for_work_pool(pool.name)]
+    away = {worker.name for worker in workers if worker.status is WorkerStatus.OFFLINE}
+    return away - {worker.name for worker in workers if worker.status is WorkerStatus.ONLINE}
 
 
 def _crashed(run: FlowRun) -> str:
     """Set a flow run and its unended task runs to Crashed."""
     from prefect.client.orchestration import get_client
-    from prefect.client.schemas.filters import FlowRunFilter, TaskRunFilter
-    from prefect.states import Crashed
 
-    crashed: State[None] = Crashed(message="Its process was killed; ended by 'ferflow doctor --repair'.")
     with get_client(sync_client=True) as client:
-        tasks = client.read_task_runs(
-            flow_run_filter=FlowRunFilter.model_validate({"id": {"any_": [run.id]}}),
-            task_run_filter=TaskRunFilter.model_validate({"state": {"type": {"any_": list(_UNENDED)}}}),
-        )
-        for task in tasks:
-            client.set_task_run_state(task.id, crashed, force=True)
-        client.set_flow_run_state(run.id, crashed, force=True)
-    return f"'{run.name}' is Crashed" + (f", with {len(tasks)} tasks" if tasks else "")
+        tasks = crash(client, run, "Its process was killed; ended by 'ferflow doctor --repair'.")
+    return f"'{run.name}' is Crashed" + (f", with {tasks} tasks" if tasks else "")

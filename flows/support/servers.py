@@ -16,6 +16,7 @@ from mlflow_server.address import MLFLOW_PASSWORD, MLFLOW_USER, PREFECT_AUTH, an
 from mlflow_server.supervise import Program
 from mlflow_server.users import read_users
 
+POLL_S = "2"  # between looks for runs to start; Prefect's 10 s is twice the CPU time of a scoring run's imports
 PREFECT = "prefect"  # suffix of Prefect's database beside MLflow's, since both keep tables of the same name
 
 
@@ -31,6 +32,7 @@ class ServerOptions:
         users: absolute path of the file of people who may log in; None: one password, on this machine only.
         artifacts: `s3://bucket/folder` for MLflow's artifacts; empty: `artifacts/` in the workspace.
         watch: the folder that is looked into regularly, if it names one.
+        pool: work pool of Prefect from which workers of other machines take flow runs; empty: none.
     """
 
     host: str = "127.0.0.1"
@@ -40,6 +42,7 @@ class ServerOptions:
     users: Path | None = None
     artifacts: str = ""
     watch: WatchConfig = field(default_factory=WatchConfig)
+    pool: str = ""
 
 
 def note_database(workspace: Path, database: str) -> None:
@@ -89,6 +92,7 @@ def servers_of(workspace: Path, options: ServerOptions) -> Servers:
         team = {"FERFLOW_USERS": str(users), **admin}
         launch.write_accounts(users, {**mlflow.environment, **logins, **team})
     watched = ("--watch", options.watch.model_dump_json()) if options.watch.folder else ()
+    shared = ("--pool", options.pool) if options.pool else ()
     programs = (
         Program("mlflow", mlflow.command, lambda: answers(f"{mlflow.url}/health"), stop_s=1),
         Program(
@@ -98,9 +102,9 @@ def servers_of(workspace: Path, options: ServerOptions) -> Servers:
         ),
         Program(
             "flows",
-            (sys.executable, "-m", "flows.serve", "--ready", str(ready), *watched),
+            (sys.executable, "-m", "flows.serve", "--ready", str(ready), *watched, *shared),
             ready.is_file,
-            stop_s=4,
+            stop_s=6 if shared else 4,
             last=True,
         ),
     )
@@ -112,6 +116,8 @@ def servers_of(workspace: Path, options: ServerOptions) -> Servers:
         **team,
         "PREFECT_SERVER_API_AUTH_STRING": logins[PREFECT_AUTH],
         "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": prefect,
+        "PREFECT_RUNNER_POLL_FREQUENCY": POLL_S,
+        "PREFECT_WORKER_QUERY_SECONDS": POLL_S,
         "PREFECT_UI_API_URL": "/api",  # relative: of whatever name the page was opened by
         "PREFECT__SERVER_FINAL": "1",  # as `prefect server start` says: routes are built once, which saves memory
         "FERFLOW_WORKSPACE": str(workspace),

@@ -48,17 +48,27 @@ def source_of(paths: Sequence[str | Path]) -> str:
     return name if len(paths) == 1 else f"{name} and {len(paths) - 1} more"
 
 
-def show_summary(markdown: str, workspace: Path, *, run_url: str = "", pages: Mapping[str, Path] | None = None) -> None:
-    """Show the result of a run. Call it last: the UI lists the newest artifact first.
+def show_summary(
+    markdown: str,
+    workspace: Path,
+    *,
+    run_url: str = "",
+    version_url: str = "",
+    pages: Mapping[str, Path] | None = None,
+) -> None:
+    """Show the result of a run. Call it last: `ferflow up` lists the newest artifact first.
 
     Args:
         markdown: what came out, and what to run next.
         workspace: folder of the run's files, whose servers the links lead to.
         run_url: the run in MLflow; empty: none.
+        version_url: the registered version in MLflow; empty: none.
         pages: title -> file that the run has written.
     """
     servers = running(workspace)
-    links = [f"[The run in MLflow]({_mlflow(run_url, servers.mlflow if servers else '')})"] if run_url else []
+    in_mlflow = {"The run in MLflow": run_url, "The version in MLflow": version_url}
+    own = servers.mlflow if servers else ""
+    links = [f"[{title}]({_mlflow(url, own)})" for title, url in in_mlflow.items() if url]
     for title, file in (pages or {}).items():
         path = page_path(workspace, file) if servers else ""
         links.append(f"[{title}]({path})" if path else f"{title}: {markdown_text(str(file))}")

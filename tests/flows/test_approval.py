@@ -95,7 +95,7 @@ def test_without_an_answer_everything_stays_as_it_was(place, tracking, prefect_s
 def test_a_version_that_fails_the_gate_is_not_asked_about(place, tracking):
     from flows.support.gate import promote_if_passed
 
-    found = promote_if_passed(asked(place, min_mean_recall=0.99), 2, show=lambda _: None)
+    found = promote_if_passed(asked(place, min_mean_recall=0.99), 2, show=lambda text, url: None)
     assert (found["passed"], found["champion"]) == (False, 1)
 
 

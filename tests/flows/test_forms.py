@@ -4,6 +4,7 @@ import asyncio
 import inspect
 import json
 from collections.abc import Iterator
+from functools import partial
 from importlib import import_module
 from typing import Any
 
@@ -214,6 +215,36 @@ def test_the_server_refuses_a_wrong_value_wherever_it_is_written(check, method, 
 )  # fmt: skip
 def test_everything_else_reaches_prefect_unchanged(check, path, body):
     assert answer(check, "POST", path, body) == (200, {"came through": body})
+
+
+@pytest.mark.parametrize(("busy", "status"), [(2, 201), (99, 503)])
+def test_a_run_is_started_although_the_database_is_locked_for_a_moment(monkeypatch, busy, status):
+    """Prefect answers 503, and Starlette raises the error again after that."""
+    from starlette.requests import Request
+    from starlette.responses import JSONResponse
+
+    monkeypatch.setattr("flows.forms.check._PAUSES_S", (0.0, 0.0, 0.0))
+    asked: list[Any] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        request = Request(scope, receive)
+        if request.method == "GET":
+            known = {"parameters": {}, "parameter_openapi_schema": FORMS["promote"].schema()}
+            await JSONResponse(known)(scope, receive, send)
+            return
+        asked.append(await request.json())
+        locked = len(asked) <= busy
+        await JSONResponse({}, 503 if locked else 201)(scope, receive, send)
+        if locked:
+            raise OSError("database is locked")
+
+    start = partial(answer, FormCheck(app), "POST", f"{DEPLOYMENT}/create_flow_run", {"parameters": {"version": 2}})
+    if status == 503:
+        with pytest.raises(OSError, match="locked"):
+            start()
+    else:
+        assert start() == (status, {})
+    assert asked == [{"parameters": {"version": 2}}] * min(busy + 1, 4)
 
 
 def test_the_form_shows_a_sentence_at_its_field(check):

@@ -73,9 +73,14 @@ def test_links_of_the_own_servers_open_on_any_host(run_of, tmp_path, monkeypatch
     monkeypatch.setattr(summary, "running", lambda workspace: servers)
     page = tmp_path / "scored" / "report.html"
     url = "http://127.0.0.1:5000/#/experiments/1/runs/abc"
-    _, artifacts = run_of(lambda: show_summary("## Done\n", tmp_path, run_url=url, pages={"The report": page}))
+    version = "http://127.0.0.1:5000/#/models/face-emotion/versions/2?workflowType=machine_learning"
+    _, artifacts = run_of(
+        lambda: show_summary("## Done\n", tmp_path, run_url=url, version_url=version, pages={"The report": page})
+    )
     assert shown(artifacts) == (
-        "## Done\n\n- [The run in MLflow](/mlflow/experiments/1/runs/abc)\n- [The report](/pages/scored/report.html)\n"
+        "## Done\n\n- [The run in MLflow](/mlflow/experiments/1/runs/abc)\n"
+        "- [The version in MLflow](/mlflow/models/face-emotion/versions/2?workflowType=machine_learning)\n"
+        "- [The report](/pages/scored/report.html)\n"
     )
 
 

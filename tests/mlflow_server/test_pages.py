@@ -86,6 +86,8 @@ def test_a_link_leads_to_mlflow_on_the_host_that_was_used_and_logs_in(pages):
 def test_with_accounts_mlflow_asks_for_its_own_password(pages):
     pages.mlflow_auth = ""
     assert get(pages, "/mlflow/models/x").headers["location"] == "http://lab.example:5000/#/models/x"
+    found = get(pages, "/mlflow/models/x?workflowType=machine_learning")
+    assert found.headers["location"] == "http://lab.example:5000/#/models/x?workflowType=machine_learning"
 
 
 def test_other_paths_are_prefects(pages):

@@ -201,6 +201,9 @@ def test_film_is_linked_relative_to_the_page_and_its_name_cannot_leave_the_link(
     assert [a["href"] for a in page.all("a")] == ["../films/a%20%22b%22%20%3Cc%3E.mp4"]
     (policy,) = [a["content"] for a in page.all("meta") if a.get("http-equiv") == "Content-Security-Policy"]
     assert "media-src file:" in policy
+    (tmp_path / "frames").mkdir()
+    page = Page(report_html([replace(row, path=str(tmp_path / "frames"))], scorer, tmp_path / "out"))
+    assert [a["href"] for a in page.all("a")] == ["../frames/"]  # by the slash, the review knows that it cannot play it
 
 
 def test_faces_and_charts_have_names_for_screen_readers(rows, scorer):

@@ -155,6 +155,8 @@ def test_claims_that_cannot_be_asked_are_left_out():
 def test_what_differs_says_where_the_fc_layers_began():
     lines = {what: here for what, _, here in departures(reproduction())}
     assert lines["FC layers start"] == "random weights" and "std [0.0039, 0.0039, 0.0039]" in lines["normalisation"]
+    of_two = {what: here for what, _, here in departures(reproduction(normalization="fer2013+imagenet"))}
+    assert of_two["normalisation"].startswith("fer2013, mean [") and "; eq. 3.5, mean [" in of_two["normalisation"]
     assert lines["FC widths"] == "1: 4096–4096–6; 2: 4096–1024–6; 3: 4096–4096–6; 4: 4096–1024–6"
     both = reproduction(outcome(1, pretrained=(0, 1)), outcome(2, pretrained=(0,)))
     start = {what: here for what, _, here in departures(both)}["FC layers start"]

@@ -14,6 +14,9 @@ def test_a_card_says_data_numbers_licence_how_to_load_and_use(tracking, tmp_path
         run.log_metrics({"test/mean_recall": 0.75, "test/mean_recall_low": 0.6, "calibration/error": 0.041})
     card = version_card("face-emotion", 3, bundle, tracking.client.get_run(run.id))
     assert "80.0 [70.0, 90.0] %" in card and "fear 50 %" in card and "opened 2 times" in card
+    once = tracking.client.get_run(run.id)
+    once.data.tags["test_openings"] = "1"
+    assert "the test set was opened once" in version_card("face-emotion", 3, bundle, once)
     assert 'load_model("models:/face-emotion/3")' in card and "calibration error | 4.1 %" in card
     assert "## Networks and licences" in card and "AI Act" in card and len(card) <= LIMIT
 

@@ -94,6 +94,7 @@
     const link = element.querySelector("a.source")  /* not the film with the verdicts drawn in, which would lead the answer */, frame = $("film");
     frame.replaceChildren();
     if (!link) return;
+    if (link.getAttribute("href").endsWith("/")) { frame.textContent = "This clip is a folder of frames; its name opens it."; return; }
     const video = document.createElement("video");
     Object.assign(video, { src: link.getAttribute("href"), controls: true, muted: true, loop: true, autoplay: true });
     video.setAttribute("aria-label", `film of ${queue[place].clip}`);
