@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from fer_core.config import WatchConfig
 from flows.forms.catalog import FORMS
 from flows.support.pool import AT_ONCE, offer, withdraw
+from flows.support.scratch import clear, use_own_temporary_folder
 from flows.support.unended import end_orphans
 
 if TYPE_CHECKING:
@@ -94,9 +95,9 @@ def serve(
             loop = asyncio.get_running_loop()
             loop.call_soon_threadsafe(lambda: stopping.append(loop.create_task(self.astop())))
 
+    machine, scratch = socket.gethostname(), use_own_temporary_folder(f"serve {os.environ['FERFLOW_WORKSPACE']}")
     stopping: list[asyncio.Task[None]] = []  # keeps a reference to the task, which the loop does not
     runner = CancellingRunner(name="ferflow", limit=limit, pause_on_shutdown=False)
-    machine = socket.gethostname()
     if pool:
         offer(pool, Path(os.environ["FERFLOW_WORKSPACE"]))
     else:
@@ -107,9 +108,10 @@ def serve(
     if pool:
         from flows.worker import work
 
-        work(pool, machine, limit, ready)
+        work(pool, machine, scratch, limit, ready)
         return
     end_orphans(machine)
+    clear(scratch)
     if ready:
         ready.write_text("", encoding="utf-8")
     asyncio.run(runner.start())

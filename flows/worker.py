@@ -24,6 +24,7 @@ from prefect.utilities.processutils import command_to_string
 from prefect.workers.process import ProcessJobConfiguration, ProcessWorker
 
 from flows.support.pool import AT_ONCE
+from flows.support.scratch import clear, use_own_temporary_folder
 from flows.support.unended import crash, end_orphans, flow_run_processes, kill_processes, unended_runs, worker_of
 
 if TYPE_CHECKING:
@@ -43,18 +44,20 @@ class InWorkspace(ProcessJobConfiguration):
         super().prepare_for_flow_run(*args, **kwargs)
 
 
-def work(pool: str, name: str, limit: int = AT_ONCE, ready: Path | None = None) -> None:
+def work(pool: str, name: str, scratch: Path, limit: int = AT_ONCE, ready: Path | None = None) -> None:
     """End what an earlier worker of this name left, then take flow runs until SIGTERM.
 
     Args:
         pool: work pool of Prefect; it is there already.
         name: name of the worker, one for each machine.
+        scratch: temporary folder of the runs, which is emptied.
         limit: maximum number of flow runs at a time; the others wait, or are taken by other workers.
         ready: file to write once runs are taken: a line for each flow run that an earlier start left.
     """
     orphans = end_orphans(name)
     for orphan in orphans:
         log.warning("flow run '%s' was left unfinished by an earlier start, and is Crashed now", orphan)
+    clear(scratch)
     asyncio.run(_work(pool, name, limit, ready, orphans))
 
 
@@ -115,7 +118,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--limit", type=int, default=AT_ONCE, help="flow runs at a time")
     parser.add_argument("--ready", type=Path, help="file to write once flow runs are taken")
     given = parser.parse_args(argv)
-    work(given.pool, given.name, given.limit, given.ready)
+    scratch = use_own_temporary_folder(f"{given.name} {os.environ['FERFLOW_WORKSPACE']}")
+    work(given.pool, given.name, scratch, given.limit, given.ready)
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import getpass
 import os
 import shlex
+import socket
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -117,7 +118,9 @@ def _serve(session: Session, options: ServerOptions) -> Servers:
                 f"The people in {options.users} log in with their own passwords; the links above are the owner's."
             )
         if options.pool:
-            session.say(f"Other machines take runs too: ferflow worker --server {addresses[1]} --workspace {workspace}")
+            everywhere = options.host in ("0.0.0.0", "::")
+            server = f"http://{socket.getfqdn()}:{options.prefect_port}" if everywhere else addresses[1]
+            session.say(f"Other machines take runs too: ferflow worker --server {server} --workspace {workspace}")
 
     run_until_stopped(
         session, workspace / "servers", servers.programs, servers.environment, START_S, tell,
