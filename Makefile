@@ -3,12 +3,13 @@
 PYTHON ?= python3
 TORCH ?= auto
 KILLS ?= 50
+SOAK_MINUTES ?= 30
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow torture lint bench bench-peers docs screenshots up clean
+.PHONY: help setup demo test test-slow torture soak lint bench bench-peers docs screenshots up clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -25,8 +26,12 @@ test: $(STAMP) ## the tests that take seconds
 test-slow: $(STAMP) ## the tests that take minutes
 	@$(BIN)/python -m pytest -m slow
 
-torture: $(STAMP) ## preprocessing and a search of 12 trials killed at KILLS random moments (50), to end as if they had not been
+torture: $(STAMP) ## preprocessing and a search of 12 trials killed at KILLS random moments (50), to end as if they had not been; then soak
 	@FERFLOW_KILLS=$(KILLS) $(BIN)/python -m pytest -m slow -k random_moments tests/preprocess tests/tracking
+	@$(MAKE) --no-print-directory soak
+
+soak: $(STAMP) ## the servers under load for SOAK_MINUTES (30) while their processes are killed; prints what it counted
+	@SOAK_MINUTES=$(SOAK_MINUTES) $(BIN)/python -m pytest -s tests/flows/soak.py
 
 lint: $(STAMP) ## ruff and mypy
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
