@@ -9,7 +9,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from mlflow_server.address import FILE, Addresses, announce, announced, answers, running, withdraw
+from mlflow_server.address import FILE, SERVERS, Addresses, announce, announced, answers, running, withdraw
 
 
 @contextmanager
@@ -37,6 +37,13 @@ def test_running_servers_are_found_until_withdrawn(tmp_path):
         assert running(tmp_path) == addresses
         withdraw(tmp_path)
         assert running(tmp_path) is None
+
+
+def test_a_worker_reaches_the_servers_by_the_addresses_of_its_environment(tmp_path, monkeypatch):
+    announce(tmp_path, Addresses("http://127.0.0.1:9", "http://127.0.0.1:9", pid=1))  # as the first machine sees them
+    with server() as mlflow, server() as prefect:
+        monkeypatch.setenv(SERVERS, json.dumps({"mlflow": mlflow, "prefect": prefect, "pid": 0}))
+        assert running(tmp_path) == Addresses(mlflow, prefect, pid=0)
 
 
 def test_an_announcement_outlived_by_its_servers_is_not_believed(tmp_path):
