@@ -49,11 +49,11 @@ def score_flow(paths: list[str] = [], out: str = "", config: RunConfig = RunConf
     if result["drift"]:
         get_run_logger().warning("%s", result["drift"])
     show_table("verdicts", [{"emotion": e, "clips": n} for e, n in result["emotions"].items()], "Verdicts")
-    without = [
-        {"clip": r.clip, "status": r.status.value, "reason": r.reason} for r in batch.rows if not r.status.scored
-    ]
-    if without:
-        show_table("without-verdict", without, "Clips without a verdict, and why")
+    failed = batch.tally.failed
+    if failed:
+        without = [{"clip": clip, "status": status.value, "reason": reason} for clip, status, reason in failed]
+        which = f" (the first {len(failed)} of {batch.tally.unscored})" if len(failed) < batch.tally.unscored else ""
+        show_table("without-verdict", without, f"Clips without a verdict, and why{which}")
     show_summary(_summary(batch, result), workspace.root, run_url=result["url"], pages=_pages(batch))
     return result
 

@@ -6,6 +6,7 @@ brightness, share of frames without a face, confidence, and the mix of verdicts.
 
 from __future__ import annotations
 
+from array import array
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -100,18 +101,51 @@ def sample_of(ledgers: Iterable[Ledger], confidence: Sequence[float], verdicts: 
         confidence: of the clips with a verdict.
         verdicts: their classes.
     """
-    found: dict[str, list[float]] = {name: [] for name in MEASURES}
+    measures = Measures()
     for ledger in ledgers:
-        if not len(ledger):
-            continue
+        measures.add(ledger)
+    for value in confidence:
+        measures.add(confidence=value)
+    for verdict in verdicts:
+        measures.add(verdict=verdict)
+    return measures.sample()
+
+
+class Measures:
+    """Measures of clips, added one clip at a time: at most four numbers each."""
+
+    def __init__(self) -> None:
+        self._values = {name: array("d") for name in MEASURES}
+        self._verdicts: Counter[str] = Counter()
+
+    def add(self, ledger: Ledger | None = None, confidence: float | None = None, verdict: str | None = None) -> None:
+        """Add a clip.
+
+        Args:
+            ledger: its frames; None if they are unknown.
+            confidence, verdict: its prediction and the probability of it; None without a prediction.
+        """
+        if confidence is not None:
+            self._values["confidence"].append(confidence)
+        if verdict is not None:
+            self._verdicts[str(verdict)] += 1
+        if ledger is None or not len(ledger):
+            return
         used = ledger.used
-        found["no_face"].append(1 - float(used.mean()))
+        self._values["no_face"].append(1 - float(used.mean()))
         if used.any():
-            found["face_size"].append(float(np.median(ledger.box[used][:, 2])))
-            found["brightness"].append(float(np.mean(ledger.brightness[used])))
-    found["confidence"] = list(confidence)
-    values = {name: np.array(given, dtype=np.float64) for name, given in found.items()}
-    return Sample({name: given[np.isfinite(given)] for name, given in values.items()}, Counter(map(str, verdicts)))
+            self._values["face_size"].append(float(np.median(ledger.box[used][:, 2])))
+            self._values["brightness"].append(float(np.mean(ledger.brightness[used])))
+
+    @property
+    def confidences(self) -> np.ndarray:
+        """The confidence of every clip with a prediction, (n,)."""
+        return np.array(self._values["confidence"])
+
+    def sample(self) -> Sample:
+        """Return the measures of the clips added so far."""
+        values = {name: np.array(given) for name, given in self._values.items()}
+        return Sample({name: given[np.isfinite(given)] for name, given in values.items()}, Counter(self._verdicts))
 
 
 def drift(reference: Sample, sample: Sample) -> list[Difference]:

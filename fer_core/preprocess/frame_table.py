@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
-import io
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +15,7 @@ from fer_core.clips.cells import shown_cell
 from fer_core.errors import ConfigError
 from fer_core.preprocess.faces import Ledger
 from fer_core.preprocess.landmarks import MEASURES
-from fer_core.store import publish, writable_place, write_atomic
+from fer_core.store import publish, writable_place
 
 SUFFIXES = (".parquet", ".csv")
 _BOX = ("x", "y", "width", "height")
@@ -80,17 +80,37 @@ def write_table(table: pa.Table, path: Path) -> None:
         ConfigError: the suffix is neither .parquet nor .csv.
         StoreError: the file cannot be written.
     """
+    with open_table(path, table.schema) as append:
+        append(table)
+
+
+@contextlib.contextmanager
+def open_table(path: Path, schema: pa.Schema) -> Iterator[Callable[[pa.Table], None]]:
+    """Yield a function that appends rows to a new table at `path`, Parquet or CSV by its suffix.
+
+    The file appears complete at the end, or not at all. Rows that were appended do not stay in memory.
+
+    Args:
+        schema: the columns; every appended table has them.
+    Raises:
+        ConfigError: the suffix is neither .parquet nor .csv.
+        StoreError: the file cannot be written.
+    """
     check_table_path(path)
-    if path.suffix.lower() == ".parquet":
-        with publish(path) as temporary:
-            pq.write_table(table, temporary)
-        return
-    text = io.StringIO(newline="")
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(table.column_names)
+    with publish(path) as temporary:
+        if path.suffix.lower() == ".parquet":
+            with pq.ParquetWriter(temporary, schema) as parquet:
+                yield parquet.write_table
+            return
+        with temporary.open("w", encoding="utf-8", newline="") as file:
+            writer = csv.writer(file, lineterminator="\n")
+            writer.writerow(schema.names)
+            yield lambda table: _append(table, writer.writerow)
+
+
+def _append(table: pa.Table, write: Callable[[list[str]], object]) -> None:
     for row in zip(*(column.to_pylist() for column in table.columns), strict=True):
-        writer.writerow([_cell(value) for value in row])
-    write_atomic(path, text.getvalue().encode())
+        write([_cell(value) for value in row])
 
 
 def _cell(value: object) -> str:

@@ -10,7 +10,7 @@ import base64
 import hashlib
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cache
 from importlib import resources
 from typing import Any
@@ -31,10 +31,15 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _POINTS = 40  # most points of a line in a timeline; more cannot be seen
 
 
-def render_page(
+def render_page(template: str, **given: Any) -> str:
+    """Return a complete HTML page; arguments as in `page_pieces`."""
+    return "".join(page_pieces(template, **given))
+
+
+def page_pieces(
     template: str, *, extra_css: str = "", script: str = "", films: bool = False, colored: Classes = (), **context: Any
-) -> str:
-    """Return a complete HTML page.
+) -> Iterator[str]:
+    """Yield a complete HTML page in pieces, so that a large one need not fit into memory.
 
     Args:
         template: name of a `.html.j2` in `templates/` that extends `page.html.j2`.
@@ -50,7 +55,7 @@ def render_page(
     policy = f"default-src 'none'; style-src '{_hash(style)}'; script-src {allowed}; img-src data:; "
     policy += ("media-src file:; " if films else "") + "base-uri 'none'; form-action 'none'"
     page = _environment().get_template(template)
-    return page.render(
+    return page.generate(
         style=Markup(style), script=Markup(code), policy=policy, use_statement=USE_STATEMENT, **context
     )  # fmt: skip
 

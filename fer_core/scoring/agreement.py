@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-
-from fer_core.scoring.clip_score import ClipScore
 
 
 @dataclass(frozen=True)
 class Agreement:
-    """Numbers of clips of a batch, and of correct predictions.
+    """Numbers of clips of a batch, and of correct predictions; `Tally` counts them.
 
     Args:
         clips: all clips.
@@ -25,18 +22,6 @@ class Agreement:
     unnamed: int
     labelled: int
     right: int
-
-    @classmethod
-    def of(cls, rows: Sequence[ClipScore]) -> Agreement:
-        """Count the rows of a batch."""
-        judged = [row for row in rows if row.label in row.classes and row.emotion and not row.seen_in_training]
-        return cls(
-            clips=len(rows),
-            seen_in_training=sum(row.seen_in_training is True for row in rows),
-            unnamed=sum(row.seen_in_training is None for row in rows),
-            labelled=len(judged),
-            right=sum(row.label == row.emotion for row in judged),
-        )
 
     @property
     def sentence(self) -> str:

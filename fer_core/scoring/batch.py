@@ -6,22 +6,22 @@ import itertools
 import logging
 import os
 import time
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from fer_core.clips.clip import Clip, clip_digest
+from fer_core.clips.clip import clip_digest
 from fer_core.config import LimitsConfig
 from fer_core.errors import ClipError, ClipStatus, StoreError
 from fer_core.preprocess.admit import admit
-from fer_core.scoring.agreement import Agreement
 from fer_core.scoring.clip_score import ClipScore
 from fer_core.scoring.films import write_films
 from fer_core.scoring.inputs import Item
 from fer_core.scoring.row_store import RowStore
+from fer_core.scoring.rows import Rows
 from fer_core.scoring.scorer import ClipScorer
-from fer_core.scoring.tables import write_explanations, write_tables
+from fer_core.scoring.tables import write_tables
+from fer_core.scoring.tally import Tally
 
 log = logging.getLogger(__name__)
 
@@ -35,30 +35,17 @@ class Batch:
     """A scored batch.
 
     Args:
-        rows: one per item, in order; one per person if every face was scored.
+        rows: one per item, in order; one per person if every face was scored. They are read when they are needed.
+        tally: counts of the rows.
         out: the folder with `verdicts` and `frames` as CSV and Parquet, `verdicts.json`, `report.html`, and
             `explanations/` and `videos/` if they were requested.
         remembered: number of items whose rows are from an earlier run.
     """
 
-    rows: tuple[ClipScore, ...]
+    rows: Sequence[ClipScore]
+    tally: Tally
     out: Path
     remembered: int
-
-    @property
-    def counts(self) -> dict[str, int]:
-        """Number of rows by status, the most frequent first."""
-        return {status.value: n for status, n in Counter(r.status for r in self.rows).most_common()}
-
-    @property
-    def agreement(self) -> Agreement:
-        """Correct predictions for subjects that the model was not trained on."""
-        return Agreement.of(self.rows)
-
-    @property
-    def unscored(self) -> int:
-        """Number of rows without a prediction."""
-        return sum(not row.status.scored for row in self.rows)
 
 
 def score_batch(
@@ -80,13 +67,12 @@ def score_batch(
     _check_writable(out)
     rows, remembered = scored_rows(scorer, items, store_root, progress)
     if scorer.video:
-        rows = tuple(write_films(rows, scorer, out, progress))
-    batch = Batch(rows, out, remembered)
-    write_explanations(batch.rows, out)
-    write_tables(batch.rows, scorer, out)
-    counts = ", ".join(f"{n} {s}" for s, n in batch.counts.items())
-    log.info("%d rows (%s) in %s; %s", len(batch.rows), counts, out, batch.agreement.sentence)
-    return batch
+        rows = rows.changed(write_films(rows, scorer, out, progress))
+    tally = Tally()
+    write_tables(tally.counted(rows), scorer, out, {name for item in items for name in item.clip.groups})
+    counts = ", ".join(f"{n} {s}" for s, n in tally.counts.items())
+    log.info("%d rows (%s) in %s; %s", len(rows), counts, out, tally.agreement.sentence)
+    return Batch(rows, tally, out, remembered)
 
 
 def scored_rows(
@@ -94,70 +80,51 @@ def scored_rows(
     items: Sequence[Item],
     store_root: Path,
     progress: Callable[[int, int], None] | None = None,
-) -> tuple[tuple[ClipScore, ...], int]:
-    """Return one row per item, in order, and the number of those that were stored before; arguments as in
-    `score_batch`.
+) -> tuple[Rows, int]:
+    """Score all items; return one row per item, in order, and the number of those that were stored before.
 
-    Items of the same content are scored once, and each has its own row.
+    Items of the same content are scored once, and each has its own row. Rows go to the store as they are made, and do
+    not stay in memory. Arguments as in `score_batch`.
     """
     rows = RowStore(store_root)
-    found: dict[int, tuple[ClipScore, ...]] = {}
     items = [replace(item, digest=_digest(item, scorer.limits)) for item in items]
-    for place, item in enumerate(items):
-        people = rows.get_people(scorer.key_of(item.clip, item.digest)) if item.digest else ()
-        if people:
-            found[place] = tuple(_named(row, item.clip, alone=len(people) == 1) for row in people)
-    remembered = len(found)
+    n_people = [rows.count(scorer.key_of(item.clip, item.digest)) if item.digest else 0 for item in items]
+    unstored: dict[int, tuple[ClipScore, ...]] = {}
+    done = remembered = sum(n > 0 for n in n_people)
     if progress:
-        progress(remembered, len(items))
-    todo = [place for place in range(len(items)) if place not in found]
-    for names in (_by_content(scorer, items, todo), None):
+        progress(done, len(items))
+    for names in (_by_content(scorer, items, n_people), None):
         if names is None:  # one file can fail where a copy of it does not, so such copies are tried themselves
-            names = {place: [] for place in todo if place not in found}
+            names = {place: [] for place, n in enumerate(n_people) if n == 0}
         for place, people in zip(names, scorer.score_people([items[p] for p in names]), strict=True):
-            found[place] = people
-            if all(row.status in _KEPT and row.digest for row in people):
-                rows.put_people(scorer.key_of(items[place].clip, people[0].digest), people)
+            n_people[place] = len(people)
+            digest = people[0].digest
+            if digest and all(row.status in _KEPT for row in people):
+                rows.put_people(scorer.key_of(items[place].clip, digest), people)
+                items[place] = replace(items[place], digest=digest)
                 for copy in names[place]:
-                    found[copy] = tuple(_named(row, items[copy].clip, alone=len(people) == 1) for row in people)
+                    n_people[copy] = len(people)
+                done += len(names[place])
+            else:
+                unstored[place] = people
+            done += 1
             if progress:
-                progress(len(found), len(items))
-    named = [
-        replace(row, seen_in_training=scorer.seen_in_training(item.clip) if row.subject else None)
-        for place, item in enumerate(items)
-        for row in found[place]
-    ]
-    return tuple(named), remembered
+                progress(done, len(items))
+    return Rows(scorer, items, rows, n_people, unstored), remembered
 
 
-def _by_content(scorer: ClipScorer, items: Sequence[Item], places: Sequence[int]) -> dict[int, list[int]]:
-    """Return the place of the first item of each content, with the places of its copies."""
+def _by_content(scorer: ClipScorer, items: Sequence[Item], n_people: Sequence[int]) -> dict[int, list[int]]:
+    """Return the place of the first item of each content without rows, with the places of its copies."""
     first: dict[str, int] = {}
     copies: dict[int, list[int]] = {}
-    for place in places:
-        item = items[place]
+    for place, item in enumerate(items):
+        if n_people[place]:
+            continue
         original = first.setdefault(scorer.key_of(item.clip, item.digest), place) if item.digest else place
         copies.setdefault(original, [])
         if original != place:
             copies[original].append(place)
     return copies
-
-
-def _named(row: ClipScore, clip: Clip, alone: bool) -> ClipScore:
-    """Return a stored row as the row of `clip`, which has the same content.
-
-    Args:
-        alone: False for a row of several people, of whom nobody knows which the label and the subject mean.
-    """
-    return replace(
-        row,
-        clip=clip.id,
-        path=str(clip.path),
-        label=clip.emotion if alone else None,
-        subject=clip.subject if alone else "",
-        dataset=clip.dataset,
-        groups=clip.groups if alone else {},
-    )
 
 
 def _digest(item: Item, limits: LimitsConfig) -> str:

@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
+from itertools import groupby
 from pathlib import Path
 
 import numpy as np
@@ -29,8 +30,8 @@ def write_films(
     scorer: ClipScorer,
     out: Path,
     progress: Callable[[int, int], None] | None = None,
-) -> tuple[ClipScore, ...]:
-    """Write the film of every clip with a verdict, and return the rows with the names of their films.
+) -> Callable[[ClipScore], ClipScore]:
+    """Write the film of every clip with a verdict, and return a function that adds the name of its film to a row.
 
     A clip that cannot be drawn has no film, and its row says why. A film that is there already is not written again;
     other films in the folder are removed.
@@ -41,12 +42,14 @@ def write_films(
     Raises:
         StoreError: the folder cannot be written.
     """
-    clips: dict[tuple[str, str], list[ClipScore]] = {}
-    for row in rows:
-        if row.ledger is not None and row.digest and (row.emotion or row.windows is not None):
-            clips.setdefault((row.digest, row.path), []).append(row)
-    films = {key: film_of(people, scorer) for key, people in clips.items()}
-    names = {key: f"{FOLDER}/{cache_key(clip=key[0], film=film.to_json())}.mp4" for key, film in films.items()}
+    places: dict[tuple[str, str], tuple[int, ...]] = {}  # of a clip's rows; the films themselves would fill the memory
+    names: dict[tuple[str, str], str] = {}
+    for (digest, path), numbered in groupby(enumerate(rows), lambda pair: (pair[1].digest, pair[1].path)):
+        people = {place: row for place, row in numbered if _can_be_drawn(row)}
+        if people and (digest, path) not in places:
+            places[digest, path] = tuple(people)
+            film = film_of(tuple(people.values()), scorer)
+            names[digest, path] = f"{FOLDER}/{cache_key(clip=digest, film=film.to_json())}.mp4"
     _remove_others(out / FOLDER, {Path(name).name for name in names.values()})
     limits = scorer.limits.model_copy(
         update={name: _MORE_TIME * getattr(scorer.limits, name) for name in ("timeout_s", "timeout_per_minute_s")}
@@ -60,7 +63,7 @@ def write_films(
             return ""
         try:
             with publish(target) as temporary, tempfile.NamedTemporaryFile("w", suffix=".json") as plan:
-                plan.write(films[key].to_json())
+                plan.write(film_of([rows[place] for place in places[key]], scorer).to_json())
                 plan.flush()
                 children.ask("film", Path(key[1]), digest=key[0], film=plan.name, target=str(temporary))
         except ClipError as exc:
@@ -68,12 +71,16 @@ def write_films(
         return ""
 
     faults = {}
-    with closing(side_by_side(make, list(films), scorer.limits.workers, children.stop)) as made:
-        for done, (key, fault) in enumerate(zip(films, made, strict=True), start=1):
+    with closing(side_by_side(make, list(places), scorer.limits.workers, children.stop)) as made:
+        for done, (key, fault) in enumerate(zip(places, made, strict=True), start=1):
             faults[key] = fault
             if progress is not None:
-                progress(done, len(films))
-    return tuple(_with_film(row, names.get((row.digest, row.path), ""), faults) for row in rows)
+                progress(done, len(places))
+    return lambda row: _with_film(row, names.get((row.digest, row.path), ""), faults)
+
+
+def _can_be_drawn(row: ClipScore) -> bool:
+    return row.ledger is not None and bool(row.digest) and (row.emotion is not None or row.windows is not None)
 
 
 def _with_film(row: ClipScore, name: str, faults: Mapping[tuple[str, str], str]) -> ClipScore:

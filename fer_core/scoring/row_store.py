@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -33,10 +34,18 @@ class RowStore:
         for place, row in reversed([*enumerate(rows)]):  # the first one last: it says that all are there
             self.put(_key_of(key, place), row, len(rows))
 
-    def get_people(self, key: str) -> tuple[ClipScore, ...]:
-        """Return the rows of a clip, without its name; none if any is missing."""
+    def count(self, key: str) -> int:
+        """Return the number of rows of a clip; 0 if any is missing or damaged."""
         note = self.entries.note(key)
-        rows = [self.get(_key_of(key, place)) for place in range(note["people"] if note else 0)]
+        n = int(note["people"]) if note else 0
+        return n if all(self.entries.note(_key_of(key, place)) for place in range(1, n)) else 0
+
+    def get_people(self, key: str) -> tuple[ClipScore, ...]:
+        """Return the rows of a clip, without its name; none if any is missing or damaged."""
+        entry = self.entries.get(key)
+        if entry is None:
+            return ()
+        rows = [_row(*entry), *(self.get(_key_of(key, place)) for place in range(1, entry[1]["people"]))]
         return tuple(row for row in rows if row is not None) if all(rows) else ()
 
     def put(self, key: str, row: ClipScore, people: int = 1) -> None:
@@ -76,38 +85,40 @@ class RowStore:
     def get(self, key: str) -> ClipScore | None:
         """Return the row of `key`, without the clip's name; None if there is none."""
         entry = self.entries.get(key)
-        if entry is None:
-            return None
-        arrays, note = entry
-        return ClipScore(
-            clip="",
-            path="",
-            person=note["person"],
-            status=ClipStatus(note["status"]),
-            classes=tuple(note["classes"]),
-            reason=note["reason"],
-            emotion=note["emotion"],
-            probabilities=arrays["probabilities"] if len(arrays["probabilities"]) else None,
-            abstained=note["abstained"],
-            n_used=note["frames"][0],
-            n_selected=note["frames"][1],
-            n_frames=note["frames"][2],
-            flags=tuple(note["flags"]),
-            digest=note["digest"],
-            ledger=_ledger("ledger", arrays),
-            looked_at=_ledger("looked_at", arrays),
-            frame_scores=arrays["frame_scores"] if len(arrays["frame_scores"]) else None,
-            frame_shares=arrays["frame_shares"] if len(arrays["frame_shares"]) else None,
-            windows=_windows(arrays),
-            thumbnail=arrays["thumbnail"].tobytes(),
-            decisive=tuple(note["decisive"]),
-            explanation=arrays["explanation"].tobytes(),
-            duration_s=note["duration_s"],
-            processing_s=note["processing_s"],
-        )
+        return None if entry is None else _row(*entry)
 
 
 _WINDOWS = tuple(field.name for field in fields(Windows))
+
+
+def _row(arrays: dict[str, np.ndarray], note: dict[str, Any]) -> ClipScore:
+    """Return the row that an entry of the store holds."""
+    return ClipScore(
+        clip="",
+        path="",
+        person=note["person"],
+        status=ClipStatus(note["status"]),
+        classes=tuple(note["classes"]),
+        reason=note["reason"],
+        emotion=note["emotion"],
+        probabilities=arrays["probabilities"] if len(arrays["probabilities"]) else None,
+        abstained=note["abstained"],
+        n_used=note["frames"][0],
+        n_selected=note["frames"][1],
+        n_frames=note["frames"][2],
+        flags=tuple(note["flags"]),
+        digest=note["digest"],
+        ledger=_ledger("ledger", arrays),
+        looked_at=_ledger("looked_at", arrays),
+        frame_scores=arrays["frame_scores"] if len(arrays["frame_scores"]) else None,
+        frame_shares=arrays["frame_shares"] if len(arrays["frame_shares"]) else None,
+        windows=_windows(arrays),
+        thumbnail=arrays["thumbnail"].tobytes(),
+        decisive=tuple(note["decisive"]),
+        explanation=arrays["explanation"].tobytes(),
+        duration_s=note["duration_s"],
+        processing_s=note["processing_s"],
+    )
 
 
 def _key_of(key: str, place: int) -> str:

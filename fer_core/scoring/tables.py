@@ -5,39 +5,59 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from textwrap import indent
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from fer_core.clips.cells import shown_cell
 from fer_core.emotions import Classes
-from fer_core.preprocess.frame_table import frame_table, write_table
+from fer_core.preprocess.frame_table import frame_table, open_table
 from fer_core.scoring.clip_score import ClipScore
 from fer_core.scoring.inputs import printable
 from fer_core.scoring.scorer import ClipScorer
 from fer_core.scoring.windows_table import windows_table
-from fer_core.store import write_atomic
+from fer_core.store import publish, write_atomic
+
+_PIECE_ROWS, _PIECE_FRAMES = 1000, 100_000  # most rows, and most frames of them, that are in memory at a time
+SUFFIXES = (".csv", ".parquet")
 
 
-def write_tables(rows: Sequence[ClipScore], scorer: ClipScorer, out: Path) -> None:
-    """Write the tables into `out`, each completely or not at all. Raises StoreError if this fails."""
-    groups = tuple(sorted({name for row in rows for name in row.groups}))
-    records = [record(row, scorer, groups) for row in rows]
-    write_verdicts(records, verdict_schema(scorer.classes, groups), out)
-    write_atomic(out / "verdicts.json", json.dumps(records, indent=1).encode())
-    frames = _frames(rows, scorer.classes)
-    for name in ("frames.csv", "frames.parquet"):
-        write_table(frames, out / name)
-    for name in ("windows.csv", "windows.parquet"):
-        (out / name).unlink(missing_ok=True)  # of an older batch
-        if scorer.in_windows:
-            write_table(windows_table(rows, scorer.classes, scorer.bundle.facts.synthetic), out / name)
+def write_tables(rows: Iterable[ClipScore], scorer: ClipScorer, out: Path, groups: Collection[str] = ()) -> None:
+    """Write the tables and explanations into `out`, each file completely or not at all.
+
+    The rows are read once and do not stay in memory.
+
+    Args:
+        groups: names of the `group_*` columns, without the prefix.
+    Raises:
+        StoreError: a file cannot be written.
+    """
+    columns, synthetic = sorted(groups), scorer.bundle.facts.synthetic
+    schema = verdict_schema(scorer.classes, columns)
+    tables: dict[str, Callable[[Sequence[ClipScore]], pa.Table]] = {
+        "frames": lambda some: _frames(some, scorer.classes),
+        "windows": lambda some: windows_table(some, scorer.classes, synthetic),
+    }
+    if not scorer.in_windows:
+        del tables["windows"]
+        for suffix in SUFFIXES:
+            (out / f"windows{suffix}").unlink(missing_ok=True)  # of an older batch
+    with ExitStack() as opened:
+        append_verdicts = _open(opened, out / "verdicts", schema)
+        append_json = opened.enter_context(_open_json(out / "verdicts.json"))
+        appended = {name: _open(opened, out / name, make([]).schema) for name, make in tables.items()}
+        for piece in _pieces(rows):
+            records = [record(row, scorer, columns) for row in piece]
+            append_verdicts(pa.Table.from_pylist(records, schema=schema))
+            append_json(records)
+            for name, append in appended.items():
+                append(tables[name](piece))
+            write_explanations(piece, out)
 
 
 def write_verdicts(records: Sequence[dict[str, Any]], schema: pa.Schema, out: Path) -> None:
@@ -47,11 +67,52 @@ def write_verdicts(records: Sequence[dict[str, Any]], schema: pa.Schema, out: Pa
         records: rows as column -> value; a column that a row lacks is empty.
         schema: the columns, in order.
     """
-    write_atomic(out / "verdicts.csv", _csv(records, schema.names).encode())
-    write_table(pa.Table.from_pylist(list(records), schema=schema), out / "verdicts.parquet")
+    with ExitStack() as opened:
+        _open(opened, out / "verdicts", schema)(pa.Table.from_pylist(list(records), schema=schema))
 
 
-def write_explanations(rows: Sequence[ClipScore], out: Path) -> None:
+def _open(opened: ExitStack, path: Path, schema: pa.Schema) -> Callable[[pa.Table], None]:
+    """Open a table as CSV and as Parquet until `opened` is closed, and return a function that appends to both."""
+    both = [opened.enter_context(open_table(path.with_suffix(suffix), schema)) for suffix in SUFFIXES]
+
+    def append(table: pa.Table) -> None:
+        for one in both:
+            one(table)
+
+    return append
+
+
+@contextmanager
+def _open_json(path: Path) -> Iterator[Callable[[Sequence[dict[str, Any]]], None]]:
+    """Yield a function that appends records to a JSON list; the file appears complete at the end, or not at all."""
+    with publish(path) as temporary, temporary.open("w", encoding="utf-8") as file:
+        before = "["
+
+        def append(records: Sequence[dict[str, Any]]) -> None:
+            nonlocal before
+            for values in records:
+                file.write(f"{before}\n{indent(json.dumps(values, indent=1), ' ')}")
+                before = ","
+
+        yield append
+        file.write("[]" if before == "[" else "\n]")
+
+
+def _pieces(rows: Iterable[ClipScore]) -> Iterator[list[ClipScore]]:
+    """Yield the rows in lists of limited size."""
+    piece: list[ClipScore] = []
+    frames = 0
+    for row in rows:
+        piece.append(row)
+        frames += len(row.ledger or ()) + len(row.looked_at or ())
+        if len(piece) == _PIECE_ROWS or frames >= _PIECE_FRAMES:
+            yield piece
+            piece, frames = [], 0
+    if piece:
+        yield piece
+
+
+def write_explanations(rows: Iterable[ClipScore], out: Path) -> None:
     """Write the explanations of all clips that have one. Raises StoreError if this fails."""
     for row in rows:
         if row.explanation:
@@ -102,23 +163,6 @@ def record(row: ClipScore, scorer: ClipScorer, groups: Sequence[str] = ()) -> di
         "video": row.film,
         "processing_s": round(row.processing_s, 3),
     }
-
-
-def _csv(records: Sequence[dict[str, Any]], columns: Sequence[str]) -> str:
-    text = io.StringIO(newline="")
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(columns)
-    for values in records:
-        writer.writerow([_cell(values.get(name)) for name in columns])
-    return text.getvalue()
-
-
-def _cell(value: Any) -> str:
-    if value is None:
-        return ""
-    if isinstance(value, bool):
-        return str(value).lower()
-    return shown_cell(value) if isinstance(value, str) else f"{value:.6g}"
 
 
 def verdict_schema(classes: Classes, groups: Sequence[str] = ()) -> pa.Schema:

@@ -21,20 +21,20 @@ def log_batch(tracking: Tracking, batch: Batch, scorer: ClipScorer) -> Run:
     Raises:
         TrackingError: MLflow does not answer or refuses the request.
     """
-    agreement = batch.agreement
+    tally, agreement = batch.tally, batch.tally.agreement
     metrics: dict[str, float] = {
-        "clips": len(batch.rows),
-        "scored": len(batch.rows) - batch.unscored,
-        "abstained": sum(row.abstained for row in batch.rows if row.status.scored),
+        "clips": tally.n_rows,
+        "scored": tally.n_rows - tally.unscored,
+        "abstained": tally.abstained,
         "remembered": batch.remembered,
-        "seconds": sum(row.processing_s for row in batch.rows),
+        "seconds": tally.seconds,
         "seen_in_training": agreement.seen_in_training,
     }
-    metrics |= {f"status/{name}": n for name, n in batch.counts.items()}
-    found = [str(row.emotion) for row in batch.rows if row.emotion]
-    metrics |= {f"verdicts/{name}": found.count(str(name)) for name in scorer.classes}
-    if found:
-        metrics["confidence/mean"] = float(np.mean(confidences(batch)))
+    metrics |= {f"status/{name}": n for name, n in tally.counts.items()}
+    metrics |= {f"verdicts/{name}": tally.emotions[str(name)] for name in scorer.classes}
+    confidences = tally.measures.confidences
+    if len(confidences):
+        metrics["confidence/mean"] = float(np.mean(confidences))
     if agreement.labelled:
         metrics |= {"labelled": agreement.labelled, "as_labelled": agreement.right / agreement.labelled}
     tags = {
@@ -43,16 +43,11 @@ def log_batch(tracking: Tracking, batch: Batch, scorer: ClipScorer) -> Run:
         "model_digest": scorer.bundle.digest,
         "synthetic": str(scorer.bundle.facts.synthetic).lower(),
     }
-    clips = f"{len(batch.rows)} clip{'' if len(batch.rows) == 1 else 's'}"
+    clips = f"{tally.n_rows} clip{'' if tally.n_rows == 1 else 's'}"
     with start_run(tracking, f"score {clips}", tags=tags) as run:
         run.log_metrics(metrics)
-        run.log_json(histogram(confidences(batch)), "confidence.json")
+        run.log_json(histogram(confidences), "confidence.json")
     return run
-
-
-def confidences(batch: Batch) -> np.ndarray:
-    """Return the confidence of every clip with a prediction, (n,)."""
-    return np.array([row.confidence for row in batch.rows if row.emotion])
 
 
 def histogram(confidence: np.ndarray) -> dict[str, Any]:

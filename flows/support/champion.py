@@ -9,7 +9,7 @@ from typing import Any
 
 from fer_core.clips.cells import csv_text
 from fer_core.config import RunConfig
-from fer_core.evaluation.drift import drift, sample_of
+from fer_core.evaluation.drift import drift
 from fer_core.evaluation.metrics import proportion
 from fer_core.models.engine import on_engine
 from fer_core.reports.drift import drift_page, drift_sentence
@@ -20,7 +20,7 @@ from fer_core.scoring.explain import explainable
 from fer_core.scoring.inputs import Item, passed_over, printable
 from fer_core.scoring.scorer import ClipScorer
 from fer_core.store import write_atomic
-from fer_core.tracking.batch_run import confidences, log_batch
+from fer_core.tracking.batch_run import log_batch
 from fer_core.tracking.drift_reference import load_reference
 from fer_core.tracking.registry import load_champion, load_version
 from fer_core.tracking.run import connect
@@ -67,7 +67,7 @@ def score_into(
 ) -> Batch:
     """Score every item, and write tables and report to `out`; see `score_batch`."""
     batch = score_batch(scorer, items, out, store, progress)
-    write_report(batch.rows, scorer, out / "report.html")
+    write_report(batch.rows, scorer, out / "report.html", batch.tally)
     return batch
 
 
@@ -93,8 +93,7 @@ def record_batch(config: RunConfig, scorer: ClipScorer, batch: Batch, items: Seq
     told = {"run": run.id, "url": run.url, "drift": "", "drift_page": ""}
     if (reference := load_reference(tracking, int(scorer.version))) is None:
         return told
-    ledgers = (row.ledger for row in batch.rows if row.ledger is not None)
-    sample = sample_of(ledgers, confidences(batch).tolist(), (row.emotion for row in batch.rows if row.emotion))
+    sample = batch.tally.measures.sample()
     found = drift(reference, sample)
     html = drift_page(found, reference, sample, f"{scorer.name} version {scorer.version}", _reviewed(batch, items))
     write_atomic(page, html.encode())
@@ -105,13 +104,14 @@ def record_batch(config: RunConfig, scorer: ClipScorer, batch: Batch, items: Seq
 def _reviewed(batch: Batch, items: Sequence[Item]) -> str:
     """Return a sentence on the clips whose label a person confirmed or corrected; empty without any."""
     reviewed = {item.clip.id for item in items if item.clip.labelled_by}
-    judged = [row for row in batch.rows if row.clip in reviewed and row.label and row.emotion]
-    if not judged:
+    rows = batch.rows if reviewed else ()
+    are_right = [row.label == row.emotion for row in rows if row.clip in reviewed and row.label and row.emotion]
+    if not are_right:
         return ""
-    right = sum(row.label == row.emotion for row in judged)
+    n, right = len(are_right), sum(are_right)
     return (
-        f"{len(judged)} clips of this batch have a label that a person confirmed or corrected; {right} verdicts are as "
-        f"labelled: {proportion(right, len(judged))} %."
+        f"{n} clips of this batch have a label that a person confirmed or corrected; {right} verdicts are as labelled: "
+        f"{proportion(right, n)} %."
     )
 
 
@@ -136,13 +136,13 @@ def account_for(paths: Sequence[str | Path], config: RunConfig, out: Path) -> di
 
 def summarize(scorer: ClipScorer, batch: Batch) -> dict[str, Any]:
     """Return the counts of the batch."""
-    agreement = batch.agreement
+    tally, agreement = batch.tally, batch.tally.agreement
     return {
-        "clips": len(batch.rows),
-        "status": batch.counts,
-        "emotions": dict(Counter(str(row.emotion) for row in batch.rows if row.emotion).most_common()),
-        "abstained": sum(row.abstained for row in batch.rows if row.status.scored),
-        "unscored": batch.unscored,
+        "clips": tally.n_rows,
+        "status": tally.counts,
+        "emotions": dict(tally.emotions.most_common()),
+        "abstained": tally.abstained,
+        "unscored": tally.unscored,
         "remembered": batch.remembered,
         "seen_in_training": agreement.seen_in_training,
         "unnamed": agreement.unnamed,

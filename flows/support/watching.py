@@ -70,6 +70,7 @@ class Watcher:
 
     def _score(self, place: WatchedFolder, ready: list[Item], progress: Callable[[int, int], None]) -> list[ClipScore]:
         from fer_core.scoring.batch import Batch
+        from fer_core.scoring.tally import Tally
         from fer_core.tracking.batch_run import log_batch
         from fer_core.tracking.connection import connect
 
@@ -79,7 +80,8 @@ class Watcher:
             rows += few
             _publish(place)
         if rows:
-            log_batch(connect(self.config.tracking, self.workspace.root), Batch(tuple(rows), place.out, 0), scorer)
+            batch = Batch(rows, Tally.of(rows), place.out, 0)
+            log_batch(connect(self.config.tracking, self.workspace.root), batch, scorer)
         return rows
 
     def _champion(self) -> ClipScorer:

@@ -213,6 +213,26 @@ def test_faces_and_charts_have_names_for_screen_readers(rows, scorer):
     assert sum(a.get("class") == "timeline" for a in page.all("svg")) == 3
 
 
+def test_a_large_batch_has_several_pages_that_link_each_other(rows, scorer, tmp_path, monkeypatch):
+    monkeypatch.setattr("fer_core.reports.scores.MOST", 40)
+    path = tmp_path / "report.html"
+    write_report(many(rows, 100), scorer, path)
+    names = ["report.html", "report-2.html", "report-3.html"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == sorted(names)
+    for number, name in enumerate(names):
+        html = (tmp_path / name).read_text()
+        clips = [fact[0] for fact in data(html, "facts")["rows"]]
+        assert [int(clip.rpartition("-")[2]) for clip in clips] == list(range(100))[40 * number : 40 * number + 40]
+        links = [a["href"] for a in Page(html).all("a") if a["href"] in names]
+        assert links == 2 * names  # above the clips and below
+        assert f"Clips {40 * number + 1} to {min(40 * number + 40, 100)} of 100" in html and "of this page only" in html
+        assert ("Accuracy" in html) == (number == 0)
+    write_report(many(rows, 50), scorer, path)
+    assert not (tmp_path / "report-3.html").exists()
+    write_report(many(rows, 40), scorer, path)
+    assert [p.name for p in tmp_path.iterdir()] == ["report.html"] and "Clips 1 to" not in path.read_text()
+
+
 @pytest.fixture
 def report(rows, scorer, tmp_path) -> Path:
     write_report(many(rows, 3 * DRAWN), scorer, tmp_path / "report.html")

@@ -30,8 +30,8 @@ def test_every_item_has_a_row_and_the_files_agree(batch, scorer, videos):
     assert len(table) == len(lines) == len(batch.rows) == len(collect([videos])) == 8
     assert [line["status"] for line in lines] == table["status"].tolist() == [r.status for r in batch.rows]
     assert list(lines[0]) == table.columns.tolist()
-    assert batch.counts == {"ok": 3, "low_quality": 2, "damaged": 1, "no_face": 1, "unsupported": 1}
-    assert batch.unscored == sum(not r.status.scored for r in batch.rows)
+    assert batch.tally.counts == {"ok": 3, "low_quality": 2, "damaged": 1, "no_face": 1, "unsupported": 1}
+    assert batch.tally.unscored == sum(not r.status.scored for r in batch.rows)
     assert set(table["model_version"]) == {"3"} and set(table["model_digest"]) == {scorer.bundle.digest}
     scored = table[table["emotion"].notna()]
     assert np.allclose(scored[[str(c) for c in scorer.classes]].sum(axis=1), 1)
@@ -127,18 +127,18 @@ def test_transient_rows_are_tried_again_and_final_ones_are_not(bundle, tmp_path,
     path = tmp_path / "late.mp4"
     scorer = ClipScorer(bundle, limits=LIMITS, store_root=store_root)
     missing = score_batch(scorer, collect([path]), tmp_path / "out", store_root)
-    assert missing.counts == {"missing": 1}
+    assert missing.tally.counts == {"missing": 1}
     write_video(path, face_frames(7))
     found = score_batch(scorer, collect([path]), tmp_path / "out", store_root)
-    assert found.counts == {"ok": 1} and found.remembered == 0
+    assert found.tally.counts == {"ok": 1} and found.remembered == 0
 
 
 def test_rows_made_under_tight_limits_do_not_outlive_them(bundle, tmp_path, store_root):
     path = write_video(tmp_path / "long.mp4", face_frames(9))
     tight = ClipScorer(bundle, limits=LimitsConfig(max_bytes=100, workers=1), store_root=store_root)
-    assert score_batch(tight, collect([path]), tmp_path / "a", store_root).counts == {"too_large": 1}
+    assert score_batch(tight, collect([path]), tmp_path / "a", store_root).tally.counts == {"too_large": 1}
     wide = ClipScorer(bundle, limits=LIMITS, store_root=store_root)
-    assert score_batch(wide, collect([path]), tmp_path / "b", store_root).counts == {"ok": 1}
+    assert score_batch(wide, collect([path]), tmp_path / "b", store_root).tally.counts == {"ok": 1}
 
 
 def test_label_of_a_manifest_stands_beside_the_verdict(scorer, videos, store_root, tmp_path):
@@ -220,7 +220,7 @@ def test_people_trained_on_are_told_and_left_out_of_the_share_that_is_right(scor
         "1 of 4 clips show people the model was trained on; 1 do not say whom they show; "
         "2 of 3 verdicts are as labelled, the people trained on left out"
     )
-    assert batch.agreement.sentence == told
+    assert batch.tally.agreement.sentence == told
     assert pd.read_parquet(tmp_path / "out" / "verdicts.parquet")["seen_in_training"].tolist() == [
         True,
         False,
