@@ -177,24 +177,24 @@ def _index(before: np.ndarray, now: np.ndarray) -> float:
 
 
 def _difference(name: str, before: np.ndarray, now: np.ndarray) -> Difference:
-    from scipy.stats import ks_2samp  # takes half a second, and scoring needs it for nothing else
-
     then, here = (float(np.median(v)) if len(v) else np.nan for v in (before, now))
     if min(len(before), len(now)) < FEWEST:
         return Difference(name, len(before), len(now), then, here, np.nan, np.nan, np.nan, Level.TOO_FEW)
+    from scipy.stats import ks_2samp  # takes half a CPU second, which the batch of a few clips does not need
+
     psi, test = stability_index(before, now), ks_2samp(before, now)
     p = float(test.pvalue)
     return Difference(name, len(before), len(now), then, here, psi, float(test.statistic), p, _level(psi, p))
 
 
 def _mix(before: Mapping[str, int], now: Mapping[str, int]) -> Difference:
-    from scipy.stats import chi2_contingency
-
     names = sorted({*before, *now})
     counts = np.array([[side.get(name, 0) for name in names] for side in (before, now)], dtype=np.int64)
     n = counts.sum(axis=1).tolist() if names else [0, 0]
     if min(n) < FEWEST:
         return Difference(MIX, n[0], n[1], np.nan, np.nan, np.nan, np.nan, np.nan, Level.TOO_FEW)
+    from scipy.stats import chi2_contingency
+
     psi = _index(counts[0], counts[1])
     p = float(chi2_contingency(counts).pvalue) if len(names) > 1 else 1.0
     return Difference(MIX, n[0], n[1], np.nan, np.nan, psi, np.nan, p, _level(psi, p))

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -71,3 +73,12 @@ def test_sample_survives_json_and_another_file_is_refused():
     for bad in ({}, [], {"values": {}, "verdicts": {}}, {"values": {n: ["x"] for n in MEASURES}, "verdicts": {}}):
         with pytest.raises(DataError, match="no record of the training clips"):
             Sample.from_json(bad)
+
+
+def test_a_few_clips_are_compared_without_scipy():
+    code = (
+        "import sys; from fer_core.evaluation.drift import drift, sample_of; few = sample_of([], [0.5], ['fear']); "
+        "print({found.level.value for found in drift(few, few)}, 'scipy.stats' in sys.modules)"
+    )
+    told = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
+    assert told == "{'too few clips'} False\n"
