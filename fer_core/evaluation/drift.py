@@ -6,7 +6,6 @@ brightness, share of frames without a face, confidence, and the mix of verdicts.
 
 from __future__ import annotations
 
-from array import array
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from fer_core.errors import DataError
+from fer_core.preprocess.clip_measures import ClipMeasures
 from fer_core.preprocess.faces import Ledger
 
 MEASURES = {
@@ -101,51 +101,22 @@ def sample_of(ledgers: Iterable[Ledger], confidence: Sequence[float], verdicts: 
         confidence: of the clips with a verdict.
         verdicts: their classes.
     """
-    measures = Measures()
+    measures = ClipMeasures()
     for ledger in ledgers:
         measures.add(ledger)
-    for value in confidence:
-        measures.add(confidence=value)
-    for verdict in verdicts:
-        measures.add(verdict=verdict)
-    return measures.sample()
+    return sample_from(measures, confidence, Counter(map(str, verdicts)))
 
 
-class Measures:
-    """Measures of clips, added one clip at a time: at most four numbers each."""
+def sample_from(measures: ClipMeasures, confidence: Sequence[float], verdicts: Mapping[str, int]) -> Sample:
+    """Return the sample of clips that were measured one by one.
 
-    def __init__(self) -> None:
-        self._values = {name: array("d") for name in MEASURES}
-        self._verdicts: Counter[str] = Counter()
-
-    def add(self, ledger: Ledger | None = None, confidence: float | None = None, verdict: str | None = None) -> None:
-        """Add a clip.
-
-        Args:
-            ledger: its frames; None if they are unknown.
-            confidence, verdict: its prediction and the probability of it; None without a prediction.
-        """
-        if confidence is not None:
-            self._values["confidence"].append(confidence)
-        if verdict is not None:
-            self._verdicts[str(verdict)] += 1
-        if ledger is None or not len(ledger):
-            return
-        used = ledger.used
-        self._values["no_face"].append(1 - float(used.mean()))
-        if used.any():
-            self._values["face_size"].append(float(np.median(ledger.box[used][:, 2])))
-            self._values["brightness"].append(float(np.mean(ledger.brightness[used])))
-
-    @property
-    def confidences(self) -> np.ndarray:
-        """The confidence of every clip with a prediction, (n,)."""
-        return np.array(self._values["confidence"])
-
-    def sample(self) -> Sample:
-        """Return the measures of the clips added so far."""
-        values = {name: np.array(given) for name, given in self._values.items()}
-        return Sample({name: given[np.isfinite(given)] for name, given in values.items()}, Counter(self._verdicts))
+    Args:
+        confidence: of the clips with a verdict.
+        verdicts: class -> number of clips.
+    """
+    values = {name: np.array(given) for name, given in measures.values.items()}
+    values["confidence"] = np.array(confidence, dtype=np.float64)
+    return Sample({name: given[np.isfinite(given)] for name, given in values.items()}, Counter(verdicts))
 
 
 def drift(reference: Sample, sample: Sample) -> list[Difference]:

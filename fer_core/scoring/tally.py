@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from fer_core.errors import ClipStatus
-from fer_core.evaluation.drift import Measures
+from fer_core.preprocess.clip_measures import ClipMeasures
 from fer_core.scoring.agreement import Agreement
 from fer_core.scoring.clip_score import ClipScore
 
@@ -33,6 +33,7 @@ class Tally:
         verdicts, labels: class indices of the rows that `Agreement` compares.
         people: subjects of these rows; digest or clip where the subject is unknown.
         all_named: True if the subjects of all these rows are known.
+        confidences: of the rows with a prediction.
         measures: of the clips, to compare them with the training clips.
         timelines, explained, heat: True if a row has scores of single frames, an explanation, decisive frames.
     """
@@ -50,7 +51,8 @@ class Tally:
     labels: array[int] = field(default_factory=lambda: array("i"))
     people: list[str] = field(default_factory=list)
     all_named: bool = True
-    measures: Measures = field(default_factory=Measures)
+    confidences: array[float] = field(default_factory=lambda: array("d"))
+    measures: ClipMeasures = field(default_factory=ClipMeasures)
     timelines: bool = False
     explained: bool = False
     heat: bool = False
@@ -99,8 +101,10 @@ class Tally:
                 self.failed.append((row.clip, row.status, row.reason))
         if row.emotion:
             self.emotions[str(row.emotion)] += 1
+            self.confidences.append(row.confidence)
             self._compare(row)
-        self.measures.add(row.ledger, row.confidence if row.emotion else None, row.emotion)
+        if row.ledger is not None:
+            self.measures.add(row.ledger)
         self.timelines |= row.frame_scores is not None
         self.explained |= bool(row.explanation)
         self.heat |= bool(row.decisive)

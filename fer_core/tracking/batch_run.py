@@ -32,7 +32,7 @@ def log_batch(tracking: Tracking, batch: Batch, scorer: ClipScorer) -> Run:
     }
     metrics |= {f"status/{name}": n for name, n in tally.counts.items()}
     metrics |= {f"verdicts/{name}": tally.emotions[str(name)] for name in scorer.classes}
-    confidences = tally.measures.confidences
+    confidences = np.array(tally.confidences)
     if len(confidences):
         metrics["confidence/mean"] = float(np.mean(confidences))
     if agreement.labelled:

@@ -9,7 +9,7 @@ from typing import Any
 
 from fer_core.clips.cells import csv_text
 from fer_core.config import RunConfig
-from fer_core.evaluation.drift import drift
+from fer_core.evaluation.drift import drift, sample_from
 from fer_core.evaluation.metrics import proportion
 from fer_core.models.engine import on_engine
 from fer_core.reports.drift import drift_page, drift_sentence
@@ -93,7 +93,8 @@ def record_batch(config: RunConfig, scorer: ClipScorer, batch: Batch, items: Seq
     told = {"run": run.id, "url": run.url, "drift": "", "drift_page": ""}
     if (reference := load_reference(tracking, int(scorer.version))) is None:
         return told
-    sample = batch.tally.measures.sample()
+    tally = batch.tally
+    sample = sample_from(tally.measures, tally.confidences, tally.emotions)
     found = drift(reference, sample)
     html = drift_page(found, reference, sample, f"{scorer.name} version {scorer.version}", _reviewed(batch, items))
     write_atomic(page, html.encode())
