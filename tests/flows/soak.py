@@ -139,16 +139,15 @@ class Memory:
                 except psutil.NoSuchProcess:
                     continue
 
-    def slope(self, name: str) -> float:
-        """Common slope (MB/h) of the lines of a program, by least squares; NaN without a line of a minute."""
-        above = below = 0.0
-        for line in self.samples[name].values():
-            t, mb = np.array(line).T
-            if t[-1] - t[0] < LINE_S:
-                continue
-            above += float(((t - t.mean()) * (mb - mb.mean())).sum())
-            below += float(((t - t.mean()) ** 2).sum())
-        return above / below * 3600 if below else float("nan")
+    def slope(self, name: str) -> str:
+        """The common slope of the lines of a program by least squares, with its 95 % interval: `3 ± 20 of 4 lines`."""
+        lines = [np.array(line).T for line in self.samples[name].values() if line[-1][0] - line[0][0] >= LINE_S]
+        if not lines:
+            return "no line of a minute"
+        t, mb = (np.concatenate([line[i] - line[i].mean() for line in lines]) for i in (0, 1))
+        slope = (t @ mb) / (t @ t)
+        spread = np.sqrt(((mb - slope * t) ** 2).sum() / max(len(t) - len(lines) - 1, 1) / (t @ t))
+        return f"{slope * 3600:.0f} ± {1.96 * spread * 3600:.0f} of {len(lines)} lines"
 
 
 @pytest.mark.timeout(int(MINUTES * 60 + FAIR_S + 900))
@@ -195,7 +194,7 @@ def soak(addresses: Addresses, up: subprocess.Popen, servers: Path, load: Load, 
             due["batch"] += BATCH_S
             load.add()
         if now >= due["kill"]:
-            due["kill"] += KILL_S
+            due["kill"] = now + KILL_S
             kills[kill_one(servers, load.rng)] += 1
         if now >= due["sample"]:
             due["sample"] = now + SAMPLE_S
@@ -210,7 +209,7 @@ def soak(addresses: Addresses, up: subprocess.Popen, servers: Path, load: Load, 
     tables = {folder: pd.read_csv(scored(folder) / "verdicts.csv") for folder in load.current}
     wanted = {str(file) for folder in load.current for file in folder.iterdir()}
     found = [str(folder / Path(clip).name) for folder, table in tables.items() for clip in table["path"]]
-    slopes = {name: round(memory.slope(name), 1) for name in PROGRAMS}
+    slopes = {name: memory.slope(name) for name in PROGRAMS}
     return {
         "minutes": MINUTES,
         "batches": len(tables),
