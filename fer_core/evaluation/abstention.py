@@ -45,8 +45,7 @@ class CoverageCurve:
     @property
     def mean_risk(self) -> float:
         """Area under the error-coverage curve: error rate of the answered clips, averaged over all coverages."""
-        steps = -np.diff(self.coverage, append=0.0)
-        return float(steps @ (1 - self.accuracy))
+        return _mean_risk(self.coverage, self.accuracy)
 
     def to_json(self) -> dict[str, Any]:
         """JSON-able numbers."""
@@ -84,7 +83,11 @@ def ranking(clip_scores: np.ndarray, labels: np.ndarray, subjects: Sequence[str]
         subjects: n names, of at least two subjects.
     """
     calibrated = calibrated_apart(clip_scores, labels, subjects)
-    return Ranking(confidence_auroc(calibrated, labels), coverage_curve(calibrated, labels, subjects).mean_risk)
+    _, answered, right = _answers(calibrated, labels)
+    n = answered.sum(axis=0)
+    return Ranking(
+        confidence_auroc(calibrated, labels), _mean_risk(n / len(labels), (answered & right[:, None]).sum(axis=0) / n)
+    )
 
 
 def confidence_auroc(probabilities: np.ndarray, labels: np.ndarray) -> float:
@@ -121,11 +124,8 @@ def coverage_curve(
             f"got {probabilities.shape} probabilities, {len(labels)} labels, {len(subjects)} subjects; needs (n, k), "
             "and equal n >= 1"
         )
-    confidence = probabilities.max(axis=1)
-    right = probabilities.argmax(axis=1) == labels
-    thresholds = np.unique(np.quantile(confidence, np.linspace(0, 1, _POINTS), method="lower"))
+    thresholds, answered, right = _answers(probabilities, labels)
     names, place = np.unique(np.array(subjects), return_inverse=True)
-    answered = confidence[:, None] >= thresholds
     per_subject = np.zeros((2, len(names), len(thresholds)))
     np.add.at(per_subject[0], place, answered)
     np.add.at(per_subject[1], place, answered & right[:, None])
@@ -135,3 +135,15 @@ def coverage_curve(
         drawn = drawn_right / drawn_n  # NaN if no clip of a resample is answered
     low, high = np.nanpercentile(drawn, [2.5, 97.5], axis=0)
     return CoverageCurve(thresholds, n / len(labels), n_right / n, low, high)
+
+
+def _answers(probabilities: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return (m,) thresholds, (n, m) whether each clip is answered at each of them, and (n,) whether it is correct."""
+    confidence = probabilities.max(axis=1)
+    thresholds = np.unique(np.quantile(confidence, np.linspace(0, 1, _POINTS), method="lower"))
+    return thresholds, confidence[:, None] >= thresholds, probabilities.argmax(axis=1) == labels
+
+
+def _mean_risk(coverage: np.ndarray, accuracy: np.ndarray) -> float:
+    steps = -np.diff(coverage, append=0.0)
+    return float(steps @ (1 - accuracy))

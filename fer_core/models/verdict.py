@@ -28,26 +28,27 @@ class Verdict:
 
 
 def clip_scores(scores: np.ndarray, rule: Rule) -> np.ndarray:
-    """Return (k,) scores of a clip by `rule`, sum 1.
+    """Return (k,) scores of a clip by `rule`, sum 1; (m, k) for m clips with the same number of frames.
 
     majority_vote: shares of the frames' arg-max votes. mean_scores: (1/n) Σᵢ sᵢ (eq. 4.2).
     log_mean_scores: softmax of (1/n) Σᵢ log sᵢ.
 
     Args:
-        scores: (n, k) softmax scores, rows sum to 1, columns in class order; n >= 1.
+        scores: (n, k) or (m, n, k) softmax scores, rows sum to 1, columns in class order; n >= 1.
     Raises:
-        ShapeError: `scores` is not (n, k), or n is 0.
+        ShapeError: `scores` has another number of dimensions, or n is 0.
     """
-    if scores.ndim != 2 or len(scores) == 0:
+    if scores.ndim not in (2, 3) or scores.shape[-2] == 0:
         raise ShapeError(f"frame scores must be (n, k) with n >= 1, but got {scores.shape}")
     scores = scores.astype(np.float64)
     if rule == "majority_vote":
-        return np.bincount(scores.argmax(axis=1), minlength=scores.shape[1]) / len(scores)
+        votes = scores.argmax(axis=-1)[..., None] == np.arange(scores.shape[-1])
+        return votes.sum(axis=-2) / scores.shape[-2]
     if rule == "mean_scores":
-        return scores.mean(axis=0)
-    log_mean = np.log(np.maximum(scores, _TINY)).mean(axis=0)
-    powers = np.exp(log_mean - log_mean.max())
-    return powers / powers.sum()
+        return scores.mean(axis=-2)
+    log_mean = np.log(np.maximum(scores, _TINY)).mean(axis=-2)
+    powers = np.exp(log_mean - log_mean.max(axis=-1, keepdims=True))
+    return powers / powers.sum(axis=-1, keepdims=True)
 
 
 def judge(scores: np.ndarray, rule: Rule) -> Verdict:

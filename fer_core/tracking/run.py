@@ -52,6 +52,7 @@ CURVES = ("loss", "train_accuracy", "validation_loss", "validation_accuracy")
 _PARAM_LIMIT = 6000  # MLflow truncates longer values without an error
 _TAG_LIMIT = 5000
 _DIGEST_LIMIT = 36
+_DUMPER: Any = getattr(yaml, "CSafeDumper", yaml.SafeDumper)  # the first is ten times as fast, where PyYAML has it
 
 Status = Literal["FINISHED", "FAILED", "KILLED"]
 
@@ -198,15 +199,13 @@ class Run:
 
     @contextmanager
     def together(self) -> Iterator[Run]:
-        """Yield this run; its metrics and its tags are sent in one request each when the block ends without an error.
+        """Yield this run; its metrics and its tags are sent in one request when the block ends without an error.
 
         MLflow takes some 10 ms for each request. All other requests are sent at once.
         """
         collected: dict[str, Any] = {"metrics": [], "tags": {}}
         yield replace(self, _collected=collected)
-        for kind, value in collected.items():
-            if value:
-                self.write({kind: value})
+        self.write({"batch": collected})
 
     def finish(self, status: Status = "FINISHED") -> None:
         """End the run with `status`."""
@@ -243,7 +242,7 @@ class Run:
         data = _redacted(config.model_dump(mode="json"))
         chosen = shown_settings(config) if shown is None else {key: str(value) for key, value in shown.items()}
         self.write({"settings": {key: str(_redacted(value))[:_PARAM_LIMIT] for key, value in chosen.items()}})
-        self.log_text(yaml.safe_dump(data, sort_keys=False), "config.yaml")
+        self.log_text(yaml.dump(data, Dumper=_DUMPER, sort_keys=False), "config.yaml")
 
     def set_tags(self, tags: Mapping[str, str]) -> None:
         """Set tags; a tag that exists gets the new value."""

@@ -78,9 +78,9 @@ def came_back(tracking: Tracking) -> None:
 def send(client: MlflowClient, experiment_id: str, run_id: str, request: Request, content: bytes = b"") -> None:
     """Send one request. Sending it again changes nothing.
 
-    The kinds of requests: `metrics` [[name, value, time, step], …], `tags`, `settings` (parameters, which cannot
-    change: another value becomes a tag), `dataset`, `artifact` (its path), `name`, `view` [name, searched parameters],
-    `running`, and `status` with the time at which the run ended.
+    The kinds of requests: `metrics` [[name, value, time, step], …], `tags`, `batch` (both of them), `settings`
+    (parameters, which cannot change: another value becomes a tag), `dataset`, `artifact` (its path), `name`, `view`
+    [name, searched parameters], `running`, and `status` with the time at which the run ended.
     """
     from mlflow.entities import Dataset, DatasetInput, InputTag, Metric
 
@@ -89,6 +89,9 @@ def send(client: MlflowClient, experiment_id: str, run_id: str, request: Request
         client.log_batch(run_id, metrics=[Metric(*row) for row in value])
     elif kind == "tags":
         client.log_batch(run_id, tags=_tags(value))
+    elif kind == "batch":
+        metrics = [Metric(*row) for row in value["metrics"]]
+        client.log_batch(run_id, metrics=metrics, tags=_tags(value["tags"]))
     elif kind == "settings":
         _send_settings(client, run_id, value)
     elif kind == "dataset":

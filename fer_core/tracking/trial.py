@@ -13,7 +13,7 @@ from fer_core.config import Rule, TrackingConfig
 from fer_core.dataset.table import load_table
 from fer_core.errors import TrackingError
 from fer_core.evaluation.abstention import Ranking, ranking
-from fer_core.evaluation.metrics import Evaluation, clip_verdicts, evaluate
+from fer_core.evaluation.metrics import Evaluation, clip_verdicts
 from fer_core.experiments.search.processes import PRELOAD
 from fer_core.experiments.search.trial import (
     OBJECTIVE,
@@ -49,7 +49,7 @@ def tracked_trial(cfg: TrackingConfig, workspace: Path, folder: Path) -> TrialRe
     """Run the trial in `folder` and log it. If MLflow cannot be reached, the trial continues; see `send_trial`."""
     tracking = run = None
     try:
-        tracking = connect(cfg, workspace)
+        tracking = connect(cfg, workspace, tidy=False)  # the search has done that
         run = _open(tracking, folder)
     except TrackingError as exc:
         log.warning("trial is not recorded yet, it goes on: %s", exc)
@@ -115,7 +115,7 @@ def _log(run: Run, folder: Path, spec: TrialSpec, result: TrialResult) -> None:
     if result.state == "complete":
         numbers |= _ranking(folder).metrics()
     run.log_metrics(numbers, at_ms=at_ms)
-    found = out_of_fold_evaluations(folder)
+    found = _evaluations(result)
     run.log_rules(found, "first_folds/" if result.state == "pruned" else "", at_ms=at_ms)
     if result.state == "complete":  # no other pictures: drawing them takes longer than small fits
         run.log_thumb(found[OBJECTIVE])
@@ -163,17 +163,9 @@ def scores_digest(folder: Path) -> str:
     return hashlib.blake2b(out_of_fold_scores(folder).tobytes(), digest_size=16).hexdigest()
 
 
-def out_of_fold_evaluations(folder: Path) -> Mapping[Rule, Evaluation]:
+def _evaluations(result: TrialResult) -> Mapping[Rule, Evaluation]:
     """Return rule -> evaluation of the trial's out-of-fold scores, on the clips of its finished folds."""
-    spec = read_spec(folder)
-    table, scores = load_table(spec.table), out_of_fold_scores(folder)
-    judged = np.flatnonzero(np.isfinite(scores[table.offsets[:-1]]).all(axis=1))
-    subjects = [table.subjects[c] for c in judged]
-    found: dict[Rule, Evaluation] = {}
-    for rule in spec.train.rules:
-        verdicts, _ = clip_verdicts(scores, table.offsets, judged, rule)
-        found[rule] = evaluate(verdicts, table.labels[judged], subjects, table.classes)
-    return found
+    return {rule: Evaluation.from_json(result.evaluations[rule]) for rule in result.train.rules}
 
 
 def _ranking(folder: Path) -> Ranking:

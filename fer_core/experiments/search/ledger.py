@@ -98,11 +98,15 @@ def tell_result(
     result: TrialResult,
     study: Study,
     attributes: Mapping[str, str] = NO_ATTRIBUTES,
-) -> None:
-    """End a trial in Optuna with its result, its attributes and the value after each fold; one that has ended stays."""
-    frozen = ledger.get_trials()[trial.number]
+) -> bool:
+    """End a trial in Optuna with its result, its attributes and the value after each fold; one that has ended stays.
+
+    Returns:
+        False if it had ended before.
+    """
+    frozen = ledger.get_trials(deepcopy=False)[trial.number]
     if frozen.state.is_finished():
-        return
+        return False
     for key, text in attributes.items():
         trial.set_user_attr(key, text)
     for fold, value in enumerate(fold_values(study.trial_folder(trial.number))):
@@ -112,6 +116,7 @@ def tell_result(
         ledger.tell(trial, result.value)
     else:
         ledger.tell(trial, state=TrialState.PRUNED if result.state == "pruned" else TrialState.FAIL)
+    return True
 
 
 def studies_of(workspace: Path, storage: str) -> Iterator[Study]:

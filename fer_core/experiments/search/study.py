@@ -181,6 +181,7 @@ def _coordinate(
 ) -> list[tuple[TrialResult, Path]]:
     flying: dict[Future[TrialResult], optuna.Trial] = {}
     deaths = Counter[int]()
+    ended = sum(t.state.is_finished() for t in ledger.get_trials(deepcopy=False))
 
     def launch(trial: optuna.Trial) -> None:
         train = suggest(trial, cfg, base)
@@ -199,19 +200,18 @@ def _coordinate(
             flying[executor.submit(job, folder)] = trial
 
     def settle(trial: optuna.Trial, result: TrialResult) -> None:
+        nonlocal ended
         attributes = attributes_of(study.trial_folder(trial.number)) if attributes_of else NO_ATTRIBUTES
-        tell_result(ledger, trial, result, study, attributes)
+        ended += tell_result(ledger, trial, result, study, attributes)
         if on_trial:
             on_trial(result)
 
     # Trials without a result, because a process died or a file was lost, resume with the same parameters.
     unfinished = [optuna.Trial(ledger, t._trial_id) for t in ledger.get_trials() if _unfinished(t, study)]
     until = time.monotonic() + 60 * cfg.minutes if cfg.minutes else math.inf
-    ended = _n_ended(ledger)
     while True:
         while len(flying) < workers and (unfinished or ended + len(flying) < cfg.trials) and time.monotonic() < until:
             launch(unfinished.pop(0) if unfinished else ledger.ask())
-            ended = _n_ended(ledger)
         if not flying:
             break
         done, _ = wait(flying, timeout=_POLL_S, return_when=FIRST_COMPLETED)
@@ -222,7 +222,6 @@ def _coordinate(
                 launch(trial)
             else:
                 settle(trial, result)
-                ended = _n_ended(ledger)
     if ended < cfg.trials:
         log.warning(
             "stopped after %g minutes with %d of %d trials; the same search again goes on, search.minutes=none has no "
@@ -273,10 +272,6 @@ def cross_validate(
 def _started_from(table: FeatureTable, fc: Path | None, block: Path | None) -> dict[str, Any]:
     """Return what a trial depends on besides its settings; the names of layer files contain a hash of their content."""
     return {"table": table.key, "layers": [path and path.stem for path in (fc, block)], "version": MODELS_VERSION}
-
-
-def _n_ended(ledger: optuna.Study) -> int:
-    return sum(t.state.is_finished() for t in ledger.get_trials(deepcopy=False))
 
 
 def _unfinished(trial: optuna.trial.FrozenTrial, study: Study) -> bool:
