@@ -85,6 +85,14 @@ class DescriptorModel(ClipModel):
             rows: (n, d) descriptors of the clips. labels: (n,) classes. weights: class -> weight.
         """
 
+    def complete(self, classifier: DescriptorClassifier, rows: np.ndarray, seed: int) -> DescriptorClassifier:
+        """Return the selected classifier with what its scores do not need, so that the inner fits do without it.
+
+        Args:
+            rows: (n, d) descriptors of the clips that it was fitted to.
+        """
+        return classifier
+
     def select(self, recalls: Sequence[float], n_clips: int) -> int:
         """Return the position of the setting to use: the one with the best mean recall over the inner folds.
 
@@ -107,7 +115,7 @@ class DescriptorModel(ClipModel):
             best = self.select(recalls, len(labels))
             choice = self.choices[best]
             temperature = max(fit_temperature(inner[best], labels), SHARPEST)
-        classifier = self.learn(rows, labels, weights, side.seed, choice)
+        classifier = self.complete(self.learn(rows, labels, weights, side.seed, choice), rows, side.seed)
         temperature *= classifier.record.temperature
         record = classifier.record.model_copy(update={"temperature": temperature})
         return Fitted(

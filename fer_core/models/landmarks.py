@@ -16,7 +16,7 @@ from pydantic import Field
 from fer_core.dataset.table import FeatureTable
 from fer_core.features.descriptors.catalogue import DESCRIPTORS, DescriptorName
 from fer_core.features.descriptors.descriptor import Descriptor
-from fer_core.models.svm import MarginsRecord, SupportVectors, SupportVectorsClassifier, onset_weights, to_unit_length
+from fer_core.models.svm import MarginsRecord, SupportVectors, SupportVectorsClassifier, to_unit_length
 
 COSTS = (0.0003, 0.001, 0.003, 0.01)  # candidate values of C
 
@@ -81,9 +81,8 @@ class LandmarksVectors(SupportVectors):
             descriptor=self.descriptor.name, beside=tuple(d.name for d in self.beside), unit_length=unit_length,
             n_features=mean.size, temperature=unit,
         )  # fmt: skip
-        onset = onset_weights(blocks[self.descriptor.name], seed)
         learnt = mean, scale, sign * svc.coef_, sign * svc.intercept_
-        return LandmarksClassifier(record, *learnt, n_classes=len(svc.classes_), onset=onset)
+        return LandmarksClassifier(record, *learnt, n_classes=len(svc.classes_), onset=np.empty(0))
 
     def split(self, rows: np.ndarray) -> list[np.ndarray]:
         """Return the columns of each descriptor."""

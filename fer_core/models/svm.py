@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import TYPE_CHECKING, ClassVar, Literal
 
@@ -127,16 +127,16 @@ class SupportVectorsClassifier(DescriptorClassifier):
 
     @classmethod
     def of(
-        cls, model: Pipeline, descriptor: str, temperature: float, onset: np.ndarray, *, unit_length: bool = False
+        cls, model: Pipeline, descriptor: str, temperature: float, *, unit_length: bool = False
     ) -> SupportVectorsClassifier:
-        """Convert a fitted pipeline of StandardScaler and linear SVC into a classifier, with the `onset` weights."""
+        """Convert a fitted pipeline of StandardScaler and linear SVC into a classifier, without onset weights."""
         scaler, svc = model[0], model[-1]
         sign = -1.0 if len(svc.classes_) == 2 else 1.0  # for two classes, scikit-learn: > 0 is the second
         record = SupportVectorsRecord(
             descriptor=descriptor, n_features=scaler.mean_.size, temperature=temperature, unit_length=unit_length
         )
         learnt = scaler.mean_, scaler.scale_, sign * svc.coef_, sign * svc.intercept_
-        return cls(record, *learnt, len(svc.classes_), onset)
+        return cls(record, *learnt, len(svc.classes_), np.empty(0))
 
     @classmethod
     def build(cls, record: MarginsRecord, tensors: dict[str, torch.Tensor], n_classes: int) -> SupportVectorsClassifier:
@@ -189,12 +189,18 @@ class SupportVectors(DescriptorModel):
         from sklearn.svm import SVC
 
         unit_length = bool(choice.get("unit_length", False))
-        onset = onset_weights(rows, seed) if self.descriptor.signed else np.empty(0)
         rows = to_unit_length(rows) if unit_length else rows
         svc = SVC(kernel="linear", C=choice["cost"], class_weight=weights, decision_function_shape="ovo")
         model = make_pipeline(StandardScaler(), svc).fit(rows, labels)
         margin = float(np.abs(model.decision_function(rows)).mean())  # a small C gives small margins
-        return SupportVectorsClassifier.of(model, self.descriptor.name, margin, onset, unit_length=unit_length)
+        return SupportVectorsClassifier.of(model, self.descriptor.name, margin, unit_length=unit_length)
+
+    def complete(self, classifier: DescriptorClassifier, rows: np.ndarray, seed: int) -> DescriptorClassifier:
+        """Add the onset weights, which take longer than a fit."""
+        if not self.descriptor.signed:
+            return classifier
+        assert isinstance(classifier, SupportVectorsClassifier)
+        return replace(classifier, onset=onset_weights(rows[:, : self.descriptor.size], seed))
 
 
 def to_unit_length(rows: np.ndarray) -> np.ndarray:

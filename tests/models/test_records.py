@@ -124,7 +124,7 @@ def test_support_vectors_decide_as_scikit_learn_does_where_a_class_wins_all_its_
     x[np.arange(90), y] += 1
     svc = SVC(kernel="linear", C=0.1, decision_function_shape="ovo")
     model = make_pipeline(StandardScaler(), svc).fit(x, y)
-    ours = SupportVectorsClassifier.of(model, "texture", 1.0, np.empty(0))
+    ours = SupportVectorsClassifier.of(model, "texture", 1.0)
     new = rng.normal(size=(200, 12))
     margins = (new - ours.mean) / ours.scale @ ours.coef.T + ours.intercept
     theirs = model.decision_function(new)
