@@ -6,6 +6,7 @@ without interruption, on a CPU with the same number of threads. The loop does no
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -22,6 +23,8 @@ from fer_core.runtime import resolve_threads, set_threads
 from fer_core.training.checkpoint import Checkpoint
 from fer_core.training.history import Epoch, History
 from fer_core.training.stopping import stopping_rule
+
+log = logging.getLogger(__name__)
 
 Batches = Iterable[tuple[torch.Tensor, torch.Tensor]]  # inputs and labels, on the network's device
 
@@ -58,18 +61,31 @@ class EpochsFit:
     seconds: float
 
 
+@dataclass
+class Memory:
+    """Whether a batch fits into the memory of the GPU. If not, this and all later batches are computed in two halves.
+
+    The gradients of the halves are added up to those of the whole batch, within rounding. There are two exceptions:
+    dropout draws other values, and batch normalisation, which only `c3d` trains with, uses the statistics of each half.
+    """
+
+    halved: bool = False
+
+
 def run_epoch(
     network: nn.Module,
     batches: Batches,
-    loss_fn: nn.Module,
+    loss_fn: nn.CrossEntropyLoss,
     optimizer: torch.optim.Optimizer | None,
     max_steps: int = 0,
+    memory: Memory | None = None,
 ) -> tuple[float, float, int]:
     """Train the network for one epoch, or evaluate it if `optimizer` is None.
 
     Args:
         batches: (inputs, labels) pairs.
         max_steps: stop after this number of batches; 0: use all.
+        memory: what the batches before have shown.
     Returns:
         Mean of the batches' losses, accuracy over all rows (for frames, both are defined as in §4.3), number of
         batches.
@@ -77,17 +93,15 @@ def run_epoch(
         TrainingError: the mean loss is NaN or infinite, because the fit has diverged.
     """
     network.train(optimizer is not None)
+    memory = memory or Memory()
     losses, right, seen = [], 0, 0
     with torch.set_grad_enabled(optimizer is not None):
         for inputs, labels in batches:
-            logits = network(inputs)
-            loss = loss_fn(logits, labels)
+            loss, logits = _run_batch(network, loss_fn, inputs, labels, optimizer is not None, memory)
             if optimizer is not None:
-                optimizer.zero_grad(set_to_none=True)
-                loss.backward()
                 optimizer.step()
-            losses.append(loss.detach())
-            right += int((logits.detach().argmax(dim=1) == labels).sum())
+            losses.append(loss)
+            right += int((logits.argmax(dim=1) == labels).sum())
             seen += len(labels)
             if max_steps and len(losses) >= max_steps:
                 break
@@ -97,10 +111,62 @@ def run_epoch(
     return mean_loss, right / seen, len(losses)
 
 
+def _run_batch(
+    network: nn.Module,
+    loss_fn: nn.CrossEntropyLoss,
+    inputs: torch.Tensor,
+    labels: torch.Tensor,
+    training: bool,
+    memory: Memory,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the loss and the logits of a batch, without gradients; in training, the parameters get theirs.
+
+    Raises:
+        TrainingError: the GPU has too little memory for half the batch, too.
+    """
+
+    def part(rows: slice, share: torch.Tensor | None = None) -> tuple[torch.Tensor, torch.Tensor]:
+        logits = network(inputs[rows])
+        loss = loss_fn(logits, labels[rows])
+        if share is not None:
+            loss = share * loss
+        if training:
+            loss.backward()
+        return loss.detach(), logits.detach()
+
+    network.zero_grad(set_to_none=True)
+    if not memory.halved:
+        try:
+            return part(slice(None))
+        except torch.OutOfMemoryError as exc:
+            log.warning("a batch of %d does not fit into the GPU's memory; it is computed in two halves", len(labels))
+            log.debug("%s", exc)
+            memory.halved = True
+        # after the handler: its error keeps what the first attempt has allocated
+        network.zero_grad(set_to_none=True)
+        if inputs.is_cuda:
+            torch.cuda.empty_cache()
+    half = (len(labels) + 1) // 2
+    of_class = torch.ones(int(labels.max()) + 1, device=labels.device) if loss_fn.weight is None else loss_fn.weight
+    try:
+        halves = [
+            part(rows, of_class[labels[rows]].sum() / of_class[labels].sum())
+            for rows in (slice(0, half), slice(half, None))
+            if len(labels[rows])
+        ]
+    except torch.OutOfMemoryError as exc:
+        raise TrainingError(
+            f"the GPU's memory does not suffice for {half} of a batch's {len(labels)} rows; lower train.batch_size or "
+            "train.widths, or let fewer trials run at a time (search.workers)"
+        ) from exc
+    losses, logits = zip(*halves, strict=True)
+    return torch.stack(losses).sum(), torch.cat(logits)
+
+
 def fit_epochs(
     network: nn.Module,
     cfg: TrainConfig,
-    loss_fn: nn.Module,
+    loss_fn: nn.CrossEntropyLoss,
     training: Callable[[np.random.Generator], Batches],
     validation: Callable[[], Batches] | None,
     *,
@@ -130,6 +196,7 @@ def fit_epochs(
     rule = stopping_rule(cfg, validated=validation is not None)
     state = Checkpoint(checkpoint, network, optimizer)
     history = state.resume(rule)
+    memory = Memory(halved=history.halved)
 
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         while len(history) < cfg.epochs and not state.stopped and not (length and state.steps >= length.steps):
@@ -141,14 +208,14 @@ def fit_epochs(
                 group["lr"] = group["initial_lr"] * factor
             batches = training(np.random.default_rng(seed))
             left = length.steps - state.steps if length else 0
-            loss, train_accuracy, steps = run_epoch(network, batches, loss_fn, optimizer, left)
+            loss, train_accuracy, steps = run_epoch(network, batches, loss_fn, optimizer, left, memory)
             validation_loss, validation_accuracy = float("nan"), float("nan")
             if validation:
-                validation_loss, validation_accuracy, _ = run_epoch(network, validation(), loss_fn, None)
+                validation_loss, validation_accuracy, _ = run_epoch(network, validation(), loss_fn, None, memory=memory)
             epoch = Epoch(
                 number, loss, train_accuracy, validation_loss, validation_accuracy,
                 lr=float(optimizer.param_groups[0]["lr"]), seconds=time.monotonic() - before,
-                ended_at=int(time.time() * 1000),
+                ended_at=int(time.time() * 1000), halved=memory.halved,
             )  # fmt: skip
             history.epochs.append(epoch)
             answer = rule.update(train_accuracy, validation_accuracy)
@@ -162,7 +229,7 @@ def fit_epochs(
     return EpochsFit(history, state.best_epoch, state.best_steps, threads, time.monotonic() - started)
 
 
-def build_loss(weights: np.ndarray, cfg: TrainConfig) -> nn.Module:
+def build_loss(weights: np.ndarray, cfg: TrainConfig) -> nn.CrossEntropyLoss:
     """Build the weighted cross-entropy of a batch with softmax scores s and labels y: Σᵢ Lᵢ / Σᵢ w_yᵢ.
 
     Without smoothing Lᵢ = -w_yᵢ log sᵢ,yᵢ (§4.2; w from `class_weights`). With label smoothing ε (Szegedy et al. 2016)

@@ -18,6 +18,7 @@ class Epoch:
         lr: learning rate of the epoch.
         seconds: wall-clock time of the epoch.
         ended_at: Unix time in milliseconds, so that a history that is logged later keeps its own times.
+        halved: True if batches were computed in two halves, because the GPU had too little memory for a whole one.
     """
 
     number: int
@@ -28,6 +29,7 @@ class Epoch:
     lr: float
     seconds: float
     ended_at: int
+    halved: bool = False
 
 
 @dataclass
@@ -38,6 +40,11 @@ class History:
 
     def __len__(self) -> int:
         return len(self.epochs)
+
+    @property
+    def halved(self) -> bool:
+        """True if batches of any epoch were computed in two halves; see `Epoch`."""
+        return any(epoch.halved for epoch in self.epochs)
 
     def column(self, name: str) -> list[float]:
         """Return one field of every epoch."""

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 
 from fer_core.config import TrackingConfig, TrainConfig
 from fer_core.errors import DataError, TrackingError
 from fer_core.evaluation.abstention import ranking
 from fer_core.evaluation.metrics import clip_verdicts
-from fer_core.experiments.search.trial import TrialSpec, out_of_fold_scores, run_trial, write_spec
+from fer_core.experiments.search.trial import TrialSpec, histories, out_of_fold_scores, run_trial, write_spec
 from fer_core.features.store import FeatureStore
+from fer_core.models.fc_head import Head
 from fer_core.tracking.run import Run, start_run
 from fer_core.tracking.trial import send_trial, tracked_trial, trial_run
 from tests.tables import drawn_table
@@ -78,3 +80,30 @@ def test_trials_go_to_the_new_run_of_a_study_whose_run_was_deleted(tracking, tmp
         assert send_trial(tracking, folder, first.id) and send_trial(tracking, folder, second.id)
     run = tracking.client.get_run(trial_run(tracking, folder))
     assert run.data.tags["mlflow.parentRunId"] == second.id and run.info.status == "FINISHED"
+
+
+@pytest.mark.parametrize(("most", "state"), [(10, "complete"), (9, "failed")])
+def test_a_trial_without_memory_goes_on_or_fails_and_its_run_says_so(tracking, tmp_path, monkeypatch, most, state):
+    forward = Head.forward
+
+    def refusing(head: Head, x: torch.Tensor) -> torch.Tensor:
+        if head.training and len(x) > most:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB")
+        return forward(head, x)
+
+    monkeypatch.setattr(Head, "forward", refusing)
+    table = drawn_table(tmp_path, n_subjects=4, d=8)
+    path = FeatureStore(tmp_path / "store").tables.path(table.key)
+    train = TrainConfig(epochs=2, batch_size=20, widths=())
+    folder = tmp_path / "trial"
+    with start_run(tracking, "search") as run:
+        spec = TrialSpec(number=0, study="s", train=train, table=path, folds=2, seed=0, parent_run=run.id)
+        write_spec(folder, spec)
+        result = tracked_trial(TrackingConfig(), tracking.workspace, folder)
+    assert result.state == state
+    recorded = tracking.client.get_run(trial_run(tracking, folder)).data.tags
+    if state == "complete":
+        assert all(history.halved for history in histories(folder))
+        assert "in two halves" in recorded["halved"] and "in two halves" in recorded["mlflow.note.content"]
+    else:
+        assert "lower train.batch_size" in result.reason and "lower train.batch_size" in recorded["reason"]
