@@ -9,6 +9,7 @@ import resource
 import sys
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from multiprocessing import forkserver
 from pathlib import Path
@@ -20,14 +21,14 @@ from fer_core.clips.splits import grouped_folds
 from fer_core.config import SearchConfig, TrackingConfig, TrainConfig
 from fer_core.dataset.table import FeatureTable, load_table
 from fer_core.evaluation.cross_validation import fit_fold, hold_out
-from fer_core.experiments.search.processes import trial_processes
+from fer_core.experiments.search.processes import called_in, trial_processes
 from fer_core.experiments.search.study import open_study, search, trials_per_process
-from fer_core.experiments.search.trial import histories, out_of_fold_scores, read_spec
+from fer_core.experiments.search.trial import histories, out_of_fold_scores, read_spec, run_trial
 from fer_core.features.store import FeatureStore
 from fer_core.models.base import Fits
 from fer_core.models.registry import model_of
 from fer_core.tracking.run import connect, start_run
-from fer_core.tracking.trial import TRIAL_MODULES, send_trial, tracked_trial
+from fer_core.tracking.trial import send_trial, tracked_trial
 
 WORKERS, FOLDS = 2, 3
 
@@ -55,12 +56,16 @@ def main(trials: str = "100", path: str = "") -> None:
         study = open_study(workspace, table, space, TrainConfig())
         tracking = connect(cfg, workspace)
         started, own, before = time.perf_counter(), time.process_time(), resource.getrusage(resource.RUSAGE_CHILDREN)
-        processes = trial_processes(WORKERS, preload=TRIAL_MODULES, calls=trials_per_process(TrainConfig()))
-        with start_run(tracking, "search") as run, processes as executor:
+        with (
+            start_run(tracking, "search") as run,
+            trial_processes(WORKERS, calls=trials_per_process(TrainConfig())) as processes,
+            ThreadPoolExecutor(WORKERS) as threads,
+        ):
+            run.log_data(study.name, table.note["fingerprint"], synthetic=table.synthetic)
+            job = partial(tracked_trial, cfg, workspace, job=called_in(processes, run_trial))
             found = search(
-                study, table, table_path, space, TrainConfig(), executor, parent_run=run.id, workers=WORKERS,
-                job=partial(tracked_trial, cfg, workspace),
-            )  # fmt: skip
+                study, table, table_path, space, TrainConfig(), threads, parent_run=run.id, workers=WORKERS, job=job
+            )
             for _, folder in found:
                 send_trial(tracking, folder, run.id)
         wall, own = time.perf_counter() - started, time.process_time() - own

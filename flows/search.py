@@ -21,26 +21,25 @@ from fer_core.experiments.search.average import average_finalists
 from fer_core.experiments.search.choice import Choice, choose, finalists
 from fer_core.experiments.search.estimate import estimate_seconds
 from fer_core.experiments.search.ledger import Study
-from fer_core.experiments.search.processes import trial_processes
+from fer_core.experiments.search.processes import PRELOAD, called_in, trial_processes
 from fer_core.experiments.search.repeats import repeat_trials
 from fer_core.experiments.search.space import searched_names
 from fer_core.experiments.search.storage import check_storage
 from fer_core.experiments.search.study import (
-    Job,
     OnBackbone,
     default_workers,
     open_study,
     search,
     trials_per_process,
 )
-from fer_core.experiments.search.trial import OBJECTIVE, TrialResult, read_spec
+from fer_core.experiments.search.trial import OBJECTIVE, Job, TrialResult, read_spec, run_trial
 from fer_core.model_names import FC_HEAD_MODELS
 from fer_core.models.registry import requirements_of
 from fer_core.reports.plots import figure_png
 from fer_core.reports.search_page import search_figures, search_page
 from fer_core.store import write_atomic
 from fer_core.tracking.run import Run, Tracking, connect, continue_run
-from fer_core.tracking.trial import TRIAL_MODULES, send_trial, tracked_trial, trial_link
+from fer_core.tracking.trial import send_trial, tracked_trial, trial_link
 from fer_core.workspace import Workspace
 from flows.support.artifacts import progress_bar, show_picture, show_table
 from flows.support.environment import check_local, settle
@@ -49,7 +48,7 @@ from flows.support.prepare import TrainingData, prepare_backbones
 from flows.support.summary import name_run, show_summary
 
 PAGE = "search.html"
-PRELOAD = (*TRIAL_MODULES, "flows.cli")  # the last is imported again by every process that `ferflow` starts
+IMPORTED = (*PRELOAD, "flows.cli")  # the last is imported again by every process that `ferflow` starts
 
 
 @flow(name="search", persist_result=False)
@@ -94,18 +93,19 @@ def search_flow(config: RunConfig = RunConfig()) -> dict[str, Any]:  # noqa: B00
 
         calls = trials_per_process(config.train)
         with (
-            trial_processes(workers, preload=PRELOAD, calls=calls) as processes,
+            trial_processes(workers, preload=IMPORTED, calls=calls) as processes,
             _as_tasks(processes, workers) as executor,
         ):
+            job = called_in(processes, run_trial)
             trials = search(
                 study, table, data.table_path, config.search, config.train, executor,
-                job=partial(tracked_trial, config.tracking, workspace.root), fc=data.fc, block=data.block,
+                job=partial(tracked_trial, config.tracking, workspace.root, job=job), fc=data.fc, block=data.block,
                 latency=latency, parent_run=run.id, workers=workers, on_trial=on_trial, backbones=backbones,
                 attributes={"MLflow run": run.url or run.id}, attributes_of=trial_link,
             )  # fmt: skip
             last = finalists(trials, table, config.search)
             again = progress_bar("repeats", f"{len(last)} finalists with other folds")
-            repeated = repeat_trials(last, config.search.repeats, executor, on_repeat=again)
+            repeated = repeat_trials(last, config.search.repeats, executor, job=job, on_repeat=again)
         for _, folder in trials:
             send_trial(tracking, folder, run.id)
         averaged = average_finalists(last, repeated, table)
@@ -138,24 +138,21 @@ def _read_with_each(config: RunConfig, every: Mapping[str, TrainingData]) -> dic
 
 
 @task(task_run_name="{name}", cache_policy=NO_CACHE, persist_result=False)
-def trial_task(name: str, processes: Executor, job: Job, folder: Path) -> TrialResult:
-    """Run one trial in its own process."""
-    result: TrialResult = processes.submit(job, folder).result()
-    return result
+def trial_task(name: str, job: Job, folder: Path) -> TrialResult:
+    """Run one trial; the job waits for its process, and logs it."""
+    return job(folder)
 
 
 class _TaskExecutor(Executor):
     """An executor that runs every trial as a Prefect task, with its own log and state in the UI."""
 
-    def __init__(self, processes: Executor, threads: ThreadPoolExecutor) -> None:
-        self._processes, self._threads = processes, threads
+    def __init__(self, threads: ThreadPoolExecutor) -> None:
+        self._threads = threads
 
     def submit(self, fn, /, *args, **kwargs):  # type: ignore[no-untyped-def]
         (folder,) = args
         context = contextvars.copy_context()  # the context of the flow run, which Prefect needs
-        future: Future[TrialResult] = self._threads.submit(
-            context.run, trial_task, folder.name, self._processes, fn, folder
-        )
+        future: Future[TrialResult] = self._threads.submit(context.run, trial_task, folder.name, fn, folder)
         return future
 
 
@@ -163,7 +160,7 @@ class _TaskExecutor(Executor):
 def _as_tasks(processes: Executor, workers: int) -> Iterator[Executor]:
     with ThreadPoolExecutor(workers, thread_name_prefix="trial") as threads:
         try:
-            yield _TaskExecutor(processes, threads)
+            yield _TaskExecutor(threads)
         except BaseException:
             processes.shutdown(cancel_futures=True)  # otherwise the threads wait until their trials end
             raise

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fer_core.errors import TrackingError
+from fer_core.experiments.search.trial import epochs_of
 from fer_core.tracking.run import Run
 
 if TYPE_CHECKING:
@@ -19,40 +20,33 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 EVERY_S = 5.0  # short trials log nothing while they run
-_TIMES = "epoch-times.txt"  # in the trial's folder: fold, epoch, time and an end mark in each line
 
 
 class Curves:
-    """The epochs of a running fit, which a thread logs every few seconds; the fit itself never waits for MLflow.
+    """The epochs of a running trial, which a thread reads from the trial's folder and logs every few seconds.
 
-    Every epoch keeps the time at which it first ended, so that MLflow stores it once although the finished trial logs
-    all of them again, and although a killed trial repeats the epochs after its last checkpoint.
+    The trial may run in another process, also on another machine: it only writes its folder, and never waits for
+    MLflow. Every epoch keeps the time at which it first ended, so that MLflow stores it once although the finished
+    trial logs all of them again, and although a killed trial repeats the epochs after its last checkpoint.
 
     Args:
         run: the trial's run.
-        folder: folder of the trial, which keeps the times.
+        folder: folder of the trial.
     """
 
     def __init__(self, run: Run, folder: Path) -> None:
-        self._run, self._lock, self._ended = run, threading.Lock(), threading.Event()
-        self._new: dict[int, list[Epoch]] = {}
-        self._file, self._times = folder / _TIMES, first_times(folder)
-
-    def add(self, fold: int, epoch: Epoch) -> None:
-        """Take an epoch of a fold."""
-        with self._lock:
-            if (fold, epoch.number) not in self._times:
-                self._times[fold, epoch.number] = epoch.ended_at
-                with self._file.open("a") as file:
-                    file.write(f"\n{fold} {epoch.number} {epoch.ended_at} .")
-            self._new.setdefault(fold, []).extend(timed([epoch], fold, self._times))
+        self._run, self._folder, self._ended = run, folder, threading.Event()
+        self._sent = set[tuple[int, int]]()
 
     def send(self) -> None:
-        """Log what was added since the last call."""
-        with self._lock:
-            new, self._new = self._new, {}
+        """Log the epochs that have ended since the last call."""
+        new: dict[int, list[Epoch]] = {}
+        for key, epoch in epochs_of(self._folder).items():
+            if key not in self._sent:
+                new.setdefault(key[0], []).append(epoch)
         for fold, epochs in new.items():
             self._run.log_epochs(epochs, prefix=f"fold{fold}/")
+            self._sent.update((fold, epoch.number) for epoch in epochs)
 
     def work(self) -> None:
         """Send until `end` is called; an error of MLflow ends it, and the finished trial logs everything."""
@@ -69,14 +63,7 @@ class Curves:
 
 def first_times(folder: Path) -> dict[tuple[int, int], int]:
     """Return (fold, epoch) -> time in ms at which that epoch of the trial in `folder` first ended."""
-    path = folder / _TIMES
-    lines = path.read_text().splitlines() if path.is_file() else []
-    found: dict[tuple[int, int], int] = {}
-    for words in (line.split() for line in lines):
-        if len(words) == 4 and words[3] == ".":  # else a kill left half a line
-            fold, epoch, at = map(int, words[:3])
-            found.setdefault((fold, epoch), at)
-    return found
+    return {key: epoch.ended_at for key, epoch in epochs_of(folder).items()}
 
 
 def timed(epochs: Sequence[Epoch], fold: int, times: Mapping[tuple[int, int], int]) -> list[Epoch]:
@@ -85,16 +72,16 @@ def timed(epochs: Sequence[Epoch], fold: int, times: Mapping[tuple[int, int], in
 
 
 @contextmanager
-def live_curves(run: Run | None, folder: Path) -> Iterator[Curves | None]:
-    """Log the curves of the trial in `folder` to its run while it trains; None without a run."""
+def live_curves(run: Run | None, folder: Path) -> Iterator[None]:
+    """Log the curves of the trial in `folder` to its run while it trains; without a run, nothing is logged."""
     if run is None:
-        yield None
+        yield
         return
     curves = Curves(run, folder)
     thread = threading.Thread(target=curves.work, name=f"curves of {folder.name}", daemon=True)
     thread.start()
     try:
-        yield curves
+        yield
     finally:
         curves.end()
         thread.join()

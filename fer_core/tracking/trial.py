@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Mapping
+from concurrent.futures import CancelledError
 from pathlib import Path
 
 import numpy as np
@@ -14,10 +15,10 @@ from fer_core.dataset.table import load_table
 from fer_core.errors import TrackingError
 from fer_core.evaluation.abstention import Ranking, ranking
 from fer_core.evaluation.metrics import Evaluation, clip_verdicts
-from fer_core.experiments.search.processes import PRELOAD
 from fer_core.experiments.search.trial import (
     OBJECTIVE,
     SINGLE,
+    Job,
     TrialResult,
     TrialSpec,
     histories,
@@ -37,16 +38,15 @@ STUDY_NOTE = RUN_NOTE = "mlflow-run"  # in the folder of a study, and of a trial
 _SENT = "mlflow-sent"  # contains the id of the study's run
 _LINK = "mlflow-link"  # contains the address of the trial's run, or its id
 _STATUS: Mapping[str, Status] = {"complete": "FINISHED", "pruned": "KILLED", "failed": "FAILED"}
-# What a tracked trial imports, for the processes that run many (`experiments.search.processes`).
-TRIAL_MODULES = (
-    *PRELOAD, "fer_core.tracking.trial", "fer_core.tracking.running", "mlflow.store.tracking.sqlalchemy_store",
-    "mlflow.tracking.client", "fer_core.reports.confusion_thumb",
-)  # fmt: skip
 PICTURED: tuple[Rule, ...] = ("majority_vote", "mean_scores")  # the thesis's two rules
 
 
-def tracked_trial(cfg: TrackingConfig, workspace: Path, folder: Path) -> TrialResult:
-    """Run the trial in `folder` and log it. If MLflow cannot be reached, the trial continues; see `send_trial`."""
+def tracked_trial(cfg: TrackingConfig, workspace: Path, folder: Path, job: Job | None = None) -> TrialResult:
+    """Run the trial in `folder` and log it. If MLflow cannot be reached, the trial continues; see `send_trial`.
+
+    Args:
+        job: runs the trial, perhaps in another process, which then needs no MLflow; None: `run_trial`, here.
+    """
     tracking = run = None
     try:
         tracking = connect(cfg, workspace, tidy=False)  # the search has done that
@@ -54,11 +54,11 @@ def tracked_trial(cfg: TrackingConfig, workspace: Path, folder: Path) -> TrialRe
     except TrackingError as exc:
         log.warning("trial is not recorded yet, it goes on: %s", exc)
     try:
-        with live_curves(run, folder) as curves:
-            result = run_trial(folder, curves.add if curves else None)
-    except Exception:
+        with live_curves(run, folder):
+            result = (job or run_trial)(folder)
+    except Exception as exc:
         if run:
-            _end_failed(run)
+            _end(run, "KILLED" if isinstance(exc, CancelledError) else "FAILED")
         raise
     try:
         send_trial(tracking or connect(cfg, workspace), folder, run=run)
@@ -105,7 +105,7 @@ def _log(run: Run, folder: Path, spec: TrialSpec, result: TrialResult) -> None:
     at_ms = int((folder / "result.json").stat().st_mtime * 1000)
     run.log_config(result.train, shown_settings(result.train, spec.searched))
     run.set_tags({key: value for key, value in _tags(spec, result, folder).items() if value})
-    run.describe(_description(spec, result))
+    run.describe(_description(spec, result, halved=_halved(folder)))
     if result.state == "failed":
         return
     times = first_times(folder)
@@ -128,7 +128,13 @@ def _tags(spec: TrialSpec, result: TrialResult, folder: Path) -> dict[str, str]:
     tags |= {"model": result.train.model, "backbone": result.backbone}
     if result.state == "complete":
         tags["scores_digest"] = scores_digest(folder)
+    if _halved(folder):
+        tags["halved"] = "batches were computed in two halves: the GPU had too little memory for a whole one"
     return tags
+
+
+def _halved(folder: Path) -> bool:
+    return any(history.halved for history in histories(folder))
 
 
 def log_verdicts(run: Run, folder: Path) -> None:
@@ -138,7 +144,7 @@ def log_verdicts(run: Run, folder: Path) -> None:
     run.log_verdicts(table.clip_ids, table.labels, verdicts, scores, table.classes)
 
 
-def _description(spec: TrialSpec, result: TrialResult) -> str:
+def _description(spec: TrialSpec, result: TrialResult, *, halved: bool) -> str:
     """Return the trial's answer in Markdown, for the head of its page."""
     said = f"Trial {spec.number} of study {spec.study}" if spec.study != SINGLE else "One setting, cross-validated"
     preset = f", the preset {spec.preset}" if spec.preset else ""
@@ -153,6 +159,8 @@ def _description(spec: TrialSpec, result: TrialResult) -> str:
             f"Mean recall **{found.mean_recall} %** {clips}; the weakest class is {name} with {recall} %. "
             f"{result.ms_per_clip:.1f} ms of CPU a clip, {result.n_weights:,} learnt parameters."
         )
+    if halved:
+        lines.append("The GPU had too little memory for a whole batch, so batches were computed in two halves.")
     if result.state == "pruned":
         lines.append(f"**Pruned:** {result.reason}. Do not compare its numbers with those of complete trials.")
     return "\n\n".join(lines)
@@ -186,12 +194,12 @@ def trial_link(folder: Path) -> dict[str, str]:
     return {"MLflow run": link.read_text(errors="replace")} if link.is_file() else {}
 
 
-def _end_failed(run: Run) -> None:
+def _end(run: Run, status: Status) -> None:
     """End the run; an error of MLflow must not hide the error of the trial."""
     try:
-        run.finish("FAILED")
+        run.finish(status)
     except TrackingError as exc:
-        log.warning("a failed trial is still RUNNING in MLflow: %s", exc)
+        log.warning("a trial that has ended is still RUNNING in MLflow: %s", exc)
 
 
 def _open(tracking: Tracking, folder: Path, parent: str = "") -> Run:

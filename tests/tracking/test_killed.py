@@ -8,7 +8,7 @@ import signal
 import pytest
 
 from fer_core.config import TrackingConfig
-from fer_core.experiments.search.study import open_study, search
+from fer_core.experiments.search.study import open_study, refit, search
 from fer_core.experiments.search.trial import out_of_fold_scores
 from fer_core.features.store import FeatureStore
 from fer_core.tracking.connection import connect
@@ -36,13 +36,22 @@ def prepared(tmp_path_factory):
     return table, FeatureStore(folder / "store").tables.path(table.key)
 
 
+def answers(table, study, results) -> dict[int, tuple]:
+    """Number -> setting, scores, and weights of the refit on all clips."""
+    found = {}
+    for result in results:
+        weights = refit(table, result).classifier.to_tensors()
+        scores = out_of_fold_scores(study.trial_folder(result.number)).tobytes()
+        found[result.number] = result.train, scores, {name: w.numpy().tobytes() for name, w in weights.items()}
+    return found
+
+
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory, prepared):
-    """Number -> setting and scores of every trial of a search that nobody killed."""
+    """The answers of a search that nobody killed."""
     table, path = prepared
     study = open_study(tmp_path_factory.mktemp("undisturbed"), table, SPACE, BASE)
-    found = search(study, table, path, SPACE, BASE, InProcess())
-    return {r.number: (r.train, out_of_fold_scores(folder).tobytes()) for r, folder in found}
+    return answers(table, study, [result for result, _ in search(study, table, path, SPACE, BASE, InProcess())])
 
 
 @pytest.mark.parametrize("moment", [m if m in QUICK else pytest.param(m, marks=pytest.mark.slow) for m in MOMENTS])
@@ -57,8 +66,7 @@ def test_a_search_killed_at_a_seam_ends_as_if_it_had_not_been(
     assert killed.exitcode == -signal.SIGKILL
 
     study, results, run = tracked_search(*arguments)
-    got = {r.number: (r.train, out_of_fold_scores(study.trial_folder(r.number)).tobytes()) for r in results}
-    assert got == undisturbed
+    assert answers(prepared[0], study, results) == undisturbed
     client = tracking.client
     runs = client.search_runs([connect(cfg, tmp_path).experiment_id])
     assert {r.info.status for r in runs} == {"FINISHED"}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
@@ -12,13 +13,13 @@ import optuna
 from fer_core.config import SearchConfig, TrackingConfig, TrainConfig, widths_name
 from fer_core.dataset.table import load_table
 from fer_core.experiments.search.ledger import Study
-from fer_core.experiments.search.processes import trial_processes
+from fer_core.experiments.search.processes import called_in, trial_processes
 from fer_core.experiments.search.storage import open_storage
 from fer_core.experiments.search.study import open_study, search
-from fer_core.experiments.search.trial import TrialResult
+from fer_core.experiments.search.trial import TrialResult, run_trial
 from fer_core.tracking.connection import connect
 from fer_core.tracking.run import continue_run
-from fer_core.tracking.trial import TRIAL_MODULES, send_trial, tracked_trial
+from fer_core.tracking.trial import send_trial, tracked_trial
 from fer_core.training import checkpoint
 
 TRIALS, FOLDS, EPOCHS = 12, 3, 15
@@ -44,10 +45,10 @@ def opened(workspace: Path, table_path: Path, storage: str = "auto") -> Study:
     return study
 
 
-def every_epoch(cfg: TrackingConfig, workspace: Path, folder: Path) -> TrialResult:
-    """A tracked trial that saves its state after every epoch."""
+def every_epoch(folder: Path) -> TrialResult:
+    """A trial that saves its state after every epoch."""
     checkpoint.EVERY_S = 0.0
-    return tracked_trial(cfg, workspace, folder)
+    return run_trial(folder)
 
 
 def main(workspace: Path, table_path: Path, uri: str, storage: str) -> None:
@@ -59,11 +60,16 @@ def main(workspace: Path, table_path: Path, uri: str, storage: str) -> None:
     note, tags = study.folder / "mlflow-run", {"kind": "search"}
     with study.held(), continue_run(tracking, note, f"search {study.name}", tags=tags) as run:
         print("searching", flush=True)
-        with trial_processes(2, preload=TRIAL_MODULES) as executor:
-            found = search(
-                study, load_table(table_path), table_path, space_of(storage), BASE, executor,
-                job=partial(every_epoch, cfg, workspace), parent_run=run.id, workers=2,
-            )  # fmt: skip
+        with trial_processes(2) as processes, ThreadPoolExecutor(2) as threads:
+            try:
+                job = partial(tracked_trial, cfg, workspace, job=called_in(processes, every_epoch))
+                found = search(
+                    study, load_table(table_path), table_path, space_of(storage), BASE, threads,
+                    job=job, parent_run=run.id, workers=2,
+                )  # fmt: skip
+            except BaseException:
+                processes.shutdown(cancel_futures=True)  # otherwise the threads wait until their trials end
+                raise
         for _, folder in found:
             send_trial(tracking, folder, run.id)
     print("done", flush=True)

@@ -17,7 +17,7 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, suppress
 from multiprocessing import forkserver, get_context, resource_tracker
 from threading import Event, Lock, Thread, Timer
-from typing import Any
+from typing import Any, TypeVar
 
 from pebble import CONSTS, ProcessPool
 
@@ -25,6 +25,8 @@ from fer_core.errors import TrainingError
 from fer_core.runtime import child_environment, prepare_child, reset_torch
 
 log = logging.getLogger(__name__)
+
+Result = TypeVar("Result")
 
 _WATCH_S = 0.5
 # `torch._dynamo` is imported by the first optimiser, and takes as long as torch itself.
@@ -57,6 +59,15 @@ def trial_processes(
         executor.shutdown()
     finally:
         executor.shutdown(cancel_futures=True)
+
+
+def called_in(processes: Executor, fn: Callable[..., Result]) -> Callable[..., Result]:
+    """Return a function that calls `fn` in one of the processes, and waits for its result."""
+
+    def call(*args: Any) -> Result:
+        return processes.submit(fn, *args).result()
+
+    return call
 
 
 @contextmanager

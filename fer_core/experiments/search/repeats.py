@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, Future
 from pathlib import Path
 
-from fer_core.experiments.search.trial import TrialResult, read_spec, run_trial, whole_result, write_spec
+from fer_core.experiments.search.trial import Job, TrialResult, read_spec, run_trial, whole_result, write_spec
 
 FOLDER = "repeats"
 
@@ -16,6 +16,7 @@ def repeat_trials(
     repeats: int,
     executor: Executor,
     *,
+    job: Job = run_trial,
     on_repeat: Callable[[int, int], None] | None = None,
 ) -> dict[int, list[tuple[TrialResult, Path]]]:
     """Cross-validate each trial `repeats` more times; folds and early-stopping subjects are drawn with other seeds.
@@ -24,7 +25,7 @@ def repeat_trials(
 
     Args:
         finalists: complete trials of one study and their folders.
-        executor: runs `run_trial` in a folder; see `search`.
+        executor, job: see `search`.
         on_repeat: called with the number of cross-validations that have ended, and of all.
     Returns:
         Number of a trial -> results and folders of its repetitions. A repetition that diverged has the state `failed`.
@@ -38,7 +39,7 @@ def repeat_trials(
             write_spec(own, spec.model_copy(update={"seed": spec.seed + repeat, "best": None}))
             found.setdefault(result.number, []).append(own)
             if whole_result(own) is None:
-                waiting.append(executor.submit(run_trial, own))
+                waiting.append(executor.submit(job, own))
     for ended, future in enumerate(waiting, start=1):
         future.result()
         if on_repeat:

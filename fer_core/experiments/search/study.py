@@ -30,6 +30,7 @@ from fer_core.experiments.search.processes import CALLS
 from fer_core.experiments.search.space import suggest, suggest_backbone
 from fer_core.experiments.search.trial import (
     SINGLE,
+    Job,
     TrialResult,
     TrialSpec,
     read_spec,
@@ -45,7 +46,6 @@ from fer_core.store import cache_key, write_atomic
 log = logging.getLogger(__name__)
 
 _NONE: Mapping[str, OnBackbone] = {}
-Job = Callable[[Path], TrialResult]
 _POLL_S = 0.2
 # how long a search runs, and how one of its trials is selected
 _DECIDES_NO_TRIAL = {"trials", "minutes", "finalists", "repeats", "max_ms", "workers", "storage", "name"}

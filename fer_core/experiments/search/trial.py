@@ -1,7 +1,8 @@
 """One trial: cross-validation of some settings, grouped by subject, in its own process and folder.
 
-The folder contains `trial.json` (specification), `progress.jsonl` (progress), `fold-*.safetensors` (out-of-fold scores
-and histories), `result.json` and `scores.safetensors`. A killed trial resumes from these files.
+The folder contains `trial.json` (specification), `progress.jsonl` (the value after each fold), `epochs.jsonl` (the
+epochs, as they end), `fold-*.safetensors` (out-of-fold scores and histories), `result.json` and `scores.safetensors`. A
+killed trial resumes from these files.
 """
 
 from __future__ import annotations
@@ -11,10 +12,12 @@ import logging
 import shutil
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import torch
 from pydantic import ConfigDict, Field
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
@@ -33,9 +36,11 @@ from fer_core.workspace import TRIAL_SPEC
 
 log = logging.getLogger(__name__)
 
+Job = Callable[[Path], "TrialResult"]  # runs the trial in a folder
 OBJECTIVE: Literal["mean_scores"] = "mean_scores"  # trials are compared by this rule; all rules are reported
 AVERAGE_NUMBER = -1  # number of the average of a search's finalists, which is no trial of Optuna's
 SINGLE = "single setting"  # name of the study of a setting that is cross-validated alone
+EPOCHS = "epochs.jsonl"
 PRUNED_FROM = 2  # folds; after only one, even the best trial is too often in the worse half
 
 
@@ -167,16 +172,35 @@ def fold_values(folder: Path) -> list[float]:
     path = folder / "progress.jsonl"
     lines = path.read_text().splitlines() if path.is_file() else []
     rows = [json.loads(line) for line in lines if line.endswith("}")]  # the last line may be half written
-    return [row["value"] for row in rows if "value" in row]
+    return list({row["fold"]: row["value"] for row in rows if "value" in row}.values())
 
 
-def run_trial(folder: Path, on_epoch: Callable[[int, Epoch], None] | None = None) -> TrialResult:
+def note_epoch(folder: Path, fold: int, epoch: Epoch) -> None:
+    """Add an epoch to those that `epochs_of` returns."""
+    _append(folder / EPOCHS, {"fold": fold, **asdict(epoch)})
+
+
+def epochs_of(folder: Path) -> dict[tuple[int, int], Epoch]:
+    """Return (fold, number) -> epoch of all epochs that have ended.
+
+    A killed trial repeats the epochs after its last checkpoint; those that ended first are returned, with their times.
+    """
+    path = folder / EPOCHS
+    found: dict[tuple[int, int], Epoch] = {}
+    for line in path.read_text().splitlines() if path.is_file() else []:
+        try:
+            row = json.loads(line)
+        except ValueError:  # an empty line, or one that was half written when its process was killed
+            continue
+        fold, epoch = row.pop("fold"), Epoch(**row)
+        found.setdefault((fold, epoch.number), epoch)
+    return found
+
+
+def run_trial(folder: Path) -> TrialResult:
     """Run the trial in `folder`: cross-validate its settings and write the result there. A child process calls this.
 
     In each fold, early stopping uses some of the training subjects, never the held-out clips.
-
-    Args:
-        on_epoch: called with the fold and the epoch after every epoch.
     """
     started = time.monotonic()
     spec = read_spec(folder)
@@ -191,7 +215,7 @@ def run_trial(folder: Path, on_epoch: Callable[[int, Epoch], None] | None = None
         folds = grouped_folds(table.subjects, table.labels, spec.folds, spec.seed)
         for fold, (train, held_out) in enumerate(folds):
             rows = table.frames_of(held_out)
-            scores[rows], detail = _fold(folder, spec, table, fold, train, held_out, on_epoch)
+            scores[rows], detail = _fold(folder, spec, table, fold, train, held_out)
             details.append(detail)
             judged += held_out.tolist()
             verdicts, _ = clip_verdicts(scores, table.offsets, np.array(judged), OBJECTIVE)
@@ -201,7 +225,7 @@ def run_trial(folder: Path, on_epoch: Callable[[int, Epoch], None] | None = None
                 behind = _behind(spec.best, verdicts, np.array(judged), table)
                 if behind:
                     break
-    except TrainingError as exc:
+    except (TrainingError, torch.OutOfMemoryError) as exc:
         result = TrialResult(
             number=spec.number, state="failed", train=spec.train, preset=spec.preset, backbone=spec.backbone_label,
             reason=str(exc), seconds=time.monotonic() - started,
@@ -271,21 +295,12 @@ def histories(folder: Path) -> list[History]:
 
 
 def _fold(
-    folder: Path,
-    spec: TrialSpec,
-    table: FeatureTable,
-    fold: int,
-    train: np.ndarray,
-    held_out: np.ndarray,
-    told: Callable[[int, Epoch], None] | None = None,
+    folder: Path, spec: TrialSpec, table: FeatureTable, fold: int, train: np.ndarray, held_out: np.ndarray
 ) -> Fold:
     """Return the frame scores of the held-out clips and the note of the fit; a finished fold is read from its file."""
 
     def on_epoch(epoch: Epoch) -> bool:
-        row = {"fold": fold, "epoch": epoch.number, "validation_accuracy": epoch.validation_accuracy}
-        _append(folder / "progress.jsonl", row)
-        if told:
-            told(fold, epoch)
+        note_epoch(folder, fold, epoch)
         return False
 
     return fit_fold(
@@ -317,4 +332,4 @@ def write_scores(folder: Path, scores: np.ndarray) -> None:
 
 def _append(path: Path, row: dict[str, Any]) -> None:
     with path.open("a") as file:
-        file.write(json.dumps(row) + "\n")
+        file.write(f"\n{json.dumps(row)}")  # the line before may be half written
