@@ -33,6 +33,7 @@ from fer_core.experiments.search.study import (
     trials_per_process,
 )
 from fer_core.experiments.search.trial import OBJECTIVE, Job, TrialResult, read_spec, run_trial
+from fer_core.experiments.search.workers import trial_workers
 from fer_core.model_names import FC_HEAD_MODELS
 from fer_core.models.registry import requirements_of
 from fer_core.reports.plots import figure_png
@@ -42,9 +43,10 @@ from fer_core.tracking.run import Run, Tracking, connect, continue_run
 from fer_core.tracking.trial import send_trial, tracked_trial, trial_link
 from fer_core.workspace import Workspace
 from flows.support.artifacts import progress_bar, show_picture, show_table
-from flows.support.environment import check_local, settle
+from flows.support.environment import settle
 from flows.support.formatting import duration
 from flows.support.prepare import TrainingData, prepare_backbones
+from flows.support.runner import dask
 from flows.support.summary import name_run, show_summary
 
 PAGE = "search.html"
@@ -59,7 +61,6 @@ def search_flow(config: RunConfig = RunConfig()) -> dict[str, Any]:  # noqa: B00
         config: all settings; `search`, `train` (what is not searched), `backbone` and `manifest` matter most.
     """
     config = settle(config)
-    check_local(config, "a search")
     workspace = Workspace.open(config.workspace)
     tracking = connect(config.tracking, workspace.root)
     check_storage(config.search.storage)
@@ -72,11 +73,14 @@ def search_flow(config: RunConfig = RunConfig()) -> dict[str, Any]:  # noqa: B00
     study = open_study(
         workspace.root, table, config.search, config.train, fc=data.fc, block=data.block, backbones=backbones
     )
-    with study.held(), _study_run(tracking, study) as run:
+    with (
+        study.held(),
+        _study_run(tracking, study) as run,
+        _places(config, workspace.root) as (processes, workers),
+    ):
         run.log_config(config)
         url = run.save_view(f"Trials of {study.name}", searched_names(config.search))
         run.log_data(study.name, data.dataset.fingerprint, synthetic=table.synthetic, source=config.manifest)
-        workers = default_workers(config.search, config.train)
         seconds, at_most = estimate_seconds(
             study, table, config.search, config.train, workers, fc=data.fc, block=data.block
         )
@@ -91,11 +95,7 @@ def search_flow(config: RunConfig = RunConfig()) -> dict[str, Any]:  # noqa: B00
             get_run_logger().info("trial %d: %s, %s%s", result.number, result.state, came, seen)
             move(len(ended), config.search.trials)
 
-        calls = trials_per_process(config.train)
-        with (
-            trial_processes(workers, preload=IMPORTED, calls=calls) as processes,
-            _as_tasks(processes, workers) as executor,
-        ):
+        with _as_tasks(processes, workers) as executor:
             job = called_in(processes, run_trial)
             trials = search(
                 study, table, data.table_path, config.search, config.train, executor,
@@ -154,6 +154,18 @@ class _TaskExecutor(Executor):
         context = contextvars.copy_context()  # the context of the flow run, which Prefect needs
         future: Future[TrialResult] = self._threads.submit(context.run, trial_task, folder.name, fn, folder)
         return future
+
+
+@contextmanager
+def _places(config: RunConfig, workspace: Path) -> Iterator[tuple[Executor, int]]:
+    """Yield an executor for trials, on this machine or on Dask workers, and the number of trials at a time."""
+    if config.runner.kind == "dask":
+        with dask(config.runner) as runner, trial_workers(runner.client, workspace) as executor:
+            yield executor, config.search.workers or len(runner.client.nthreads())
+        return
+    workers, calls = default_workers(config.search, config.train), trials_per_process(config.train)
+    with trial_processes(workers, preload=IMPORTED, calls=calls) as executor:
+        yield executor, workers
 
 
 @contextmanager

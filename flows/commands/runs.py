@@ -122,11 +122,9 @@ def search(
     from fer_core.experiments.search.storage import check_storage
     from fer_core.models.registry import requirements_of
     from fer_core.preprocess.weights_file import check_weights
-    from flows.support.environment import check_local
     from flows.support.prepare import backbones_for
 
     check_storage(session.config.search.storage)
-    check_local(config, "a search")
     dataset_checked(config, folded=True)
     wanted = requirements_of(config.train, config.search)
     check_weights(config.preprocess, points=wanted.points)

@@ -35,7 +35,7 @@ def run_batches(task: Task[..., Any], calls: Sequence[tuple[Any, ...]], cfg: Run
     if cfg.kind == "threads":
         yield from (task(*arguments) for arguments in calls)
         return
-    with _dask(cfg) as runner:
+    with dask(cfg) as runner:
         # Without the server's address, each worker would start its own temporary server.
         with get_client(sync_client=True) as client, temporary_settings({PREFECT_API_URL: str(client.api_url)}):
             futures = [runner.submit(task, get_call_parameters(task.fn, call, {})) for call in calls]
@@ -43,7 +43,12 @@ def run_batches(task: Task[..., Any], calls: Sequence[tuple[Any, ...]], cfg: Run
 
 
 @contextmanager
-def _dask(cfg: RunnerConfig) -> Iterator[DaskTaskRunner]:
+def dask(cfg: RunnerConfig) -> Iterator[DaskTaskRunner]:
+    """Yield a task runner that is connected to the cluster, which has a worker.
+
+    Raises:
+        ConfigError: the extra `dask` is not installed, or no worker answers.
+    """
     try:
         from prefect_dask import DaskTaskRunner
     except ImportError as exc:
