@@ -98,6 +98,18 @@ def _ready(environment: dict[str, str], preload: Sequence[str]) -> None:
                 os.environ[name] = value
 
 
+def _wait_until_imported() -> None:
+    """Wait until the server has imported its modules, by forking a process that does nothing.
+
+    A pool that is stopped before does not wait for the processes that the server starts then; these find nothing of the
+    pool any more, and each would print a traceback.
+    """
+    process = get_context("forkserver").Process(target=os.getpid)
+    with suppress(OSError, EOFError):  # the pool meets the same error, and reports it
+        process.start()
+        process.join()
+
+
 def _called(threads: int, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """Call `fn` with torch as it is in a new process, whatever an earlier call has set."""
     reset_torch(threads)
@@ -114,6 +126,7 @@ class _Processes(Executor):
         self._futures = set[Future[Any]]()
         self._scheduled: dict[Future[Any], ProcessPool] = {}
         self._ended = Event()
+        self._warm = False
         Thread(target=self._watch, name="trial processes", daemon=True).start()
 
     def submit(self, fn, /, *args, **kwargs):  # type: ignore[no-untyped-def]
@@ -157,6 +170,9 @@ class _Processes(Executor):
                 future.cancel()
                 return
             _ready(self._environment, self._preload)
+            if not self._warm:
+                self._warm = True
+                _wait_until_imported()
             if not self._pools or not self._pools[-1].active:
                 self._pools.append(self._new())
             try:
