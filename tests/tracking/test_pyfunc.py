@@ -25,6 +25,7 @@ from mlflow.exceptions import MlflowException
 import fer_core
 from fer_core.config import ScoreConfig
 from fer_core.errors import ConfigError, RegistryError
+from fer_core.models.engine import on_engine
 from fer_core.runtime import child_environment, n_cores
 from fer_core.scoring.scorer import ClipScorer
 from fer_core.tracking import pyfunc
@@ -119,7 +120,7 @@ def test_openmp_is_passive_when_torch_is_imported(answer):
 
 
 def test_verdicts_are_those_of_the_scorer(answer, registered, paths):
-    scorer = ClipScorer(registered.bundles[0])
+    scorer = ClipScorer(on_engine(registered.bundles[0]))
     for got, path in zip(json.loads(answer["table"]), paths, strict=True):
         row = scorer.score(path)
         assert (got["path"], got["status"], got["emotion"]) == (path, row.status, row.emotion)
@@ -325,7 +326,7 @@ def test_windows_of_the_params_are_verdicts_over_time(model, ask, long_film, pat
     clip = pd.DataFrame({"path": [str(long_film)]})
     assert model.predict(clip)["windows"][0] is None
     windows = model.predict(clip, params={"windows": 0.2})["windows"][0]
-    own = ClipScorer(registered.bundles[0], ScoreConfig(windows={"length_s": 0.2})).score(long_film).windows
+    own = ClipScorer(on_engine(registered.bundles[0]), ScoreConfig(windows={"length_s": 0.2})).score(long_film).windows
     assert [w["start_s"] for w in windows] == own.start_s.tolist() and len(windows) > 1
     assert [w["confidence"] for w in windows] == pytest.approx(own.confidence.tolist())
     video = {"video": base64.b64encode(long_film.read_bytes()).decode()}
@@ -339,7 +340,7 @@ def test_windows_of_the_params_are_verdicts_over_time(model, ask, long_film, pat
 def test_rule_of_the_params_joins_the_frames(model, long_film, registered):
     clip = pd.DataFrame({"path": [str(long_film)]})
     votes = model.predict(clip, params={"rule": "majority_vote"}).iloc[0]
-    row = ClipScorer(registered.bundles[0], ScoreConfig(rule="majority_vote")).score(long_film)
+    row = ClipScorer(on_engine(registered.bundles[0]), ScoreConfig(rule="majority_vote")).score(long_film)
     assert np.allclose([votes[str(c)] for c in row.classes], row.probabilities, atol=1e-6)
 
 
