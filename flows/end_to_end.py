@@ -43,7 +43,7 @@ def end_to_end_flow(subjects: int = 24, config: RunConfig = RunConfig()) -> dict
     if drawn:
         manifest = draw(workspace.drawn_manifest.parent, subjects, 0)
         config = config.model_copy(update={"manifest": str(manifest)})
-    check_local(config, "the search")
+    check_local(config, "an end-to-end run")
     name_run(f"{subjects} drawn people" if drawn else f"clips of {Path(config.manifest or workspace.manifest).name}")
     load_dataset(config, workspace, folded=True)
     backbones_for(config, requirements_of(config.train, config.search))

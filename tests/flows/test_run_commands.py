@@ -131,7 +131,7 @@ def test_the_thesis_has_its_setting_without_being_told(clips, monkeypatch):
     assert (begun["setting"], begun["shrink"], begun["only"]) == ("table-4.1", 1, [])
 
 
-@pytest.mark.parametrize("words", [["search"], ["demo"]], ids=lambda words: words[0])
+@pytest.mark.parametrize("words", [["evaluate", "clips.csv"], ["demo"]], ids=lambda words: words[0])
 def test_a_cluster_is_refused_by_what_would_not_use_it(words, tmp_path):
     (tmp_path / "run.yaml").write_text("runner: {kind: dask}\n")
     told = refused(*words, "--config", tmp_path / "run.yaml")
