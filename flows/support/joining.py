@@ -55,12 +55,12 @@ def join(server: str, workspace: Path) -> Joined:
         raise ConfigError(f"--server holds a password, which others could list; set {PREFECT_AUTH}=NAME:PASSWORD")
     _ask(f"{url}/api/health", f"Prefect server at {url}", "start 'ferflow up --pool NAME' there, and name its --host")
     auth, place = _login(workspace)
-    told = _ask(f"{url}/api/variables/name/{VARIABLE}", f"Prefect server at {url}", "", auth)
-    if told.status_code in (401, 403):
+    answer = _ask(f"{url}/api/variables/name/{VARIABLE}", f"Prefect server at {url}", "", auth)
+    if answer.status_code in (401, 403):
         raise ConfigError(f"the Prefect server at {url} refuses the password of {place}")
-    if told.status_code == 404:
+    if answer.status_code == 404:
         raise ConfigError(f"the flows of {url} are in no work pool; start it with 'ferflow up --pool NAME'")
-    pool = Pool.model_validate(told.json()["value"])
+    pool = Pool.model_validate(answer.json()["value"])
     if not pool.is_at(workspace):
         raise ConfigError(
             f"workspace {workspace} is not that of the server, which is {pool.workspace} on {pool.host}; mount it here "

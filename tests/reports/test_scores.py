@@ -295,3 +295,28 @@ def test_person_reviews_by_keyboard_and_the_answers_go_into_a_manifest(report, t
     assert [(c.digest, c.label) for c in found] == [(f"{i:032x}", label) for i, label in zip((0, 10, 20), (
         "anger", "disgust", "sadness"), strict=True)]  # fmt: skip
     assert {c.who for c in found} == {'=Ann, "B"'}
+
+
+@needs_browser
+def test_a_served_page_has_no_dead_links_to_films(report):
+    import threading
+    from functools import partial
+    from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+
+    class Quiet(SimpleHTTPRequestHandler):
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with opened(report.as_uri()) as page:
+        assert page.locator("#clips a.source").count() == DRAWN
+    (report.parent / "favicon.ico").write_bytes(b"")
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(report.parent)))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        with opened(f"http://127.0.0.1:{server.server_port}/{report.name}") as page:
+            assert page.locator("#clips a.source").count() == 0
+            page.click("#review")
+            assert "Films are not served; open this page from its folder" in page.inner_text("#film")
+    finally:
+        server.shutdown()
+        server.server_close()

@@ -5,7 +5,13 @@
   const list = $("clips"), drawn = list.children.length, PAGE = 100;
   const rows = facts.map(([clip, status, emotion, confidence, abstained, label, match, digest], order) =>
     ({ clip, status, emotion, confidence, abstained, label, match, digest, order }));
-  const elements = new Map([...list.children].map((element, order) => [order, element]));
+  // A server of this page has no films: they lie where they were scored, outside the folder of the page.
+  const served = location.protocol !== "file:";
+  const unlinked = (element) => {
+    if (served) element.querySelectorAll("a.source").forEach((link) => link.replaceWith(...link.childNodes));
+    return element;
+  };
+  const elements = new Map([...list.children].map((element, order) => [order, unlinked(element)]));
   const maker = document.createElement("template");
 
   // The text of a row was escaped when the page was written, and the page's policy runs no script in it.
@@ -13,7 +19,7 @@
     let element = elements.get(row.order);
     if (!element) {
       maker.innerHTML = rest[row.order - drawn];
-      element = maker.content.querySelector("li");
+      element = unlinked(maker.content.querySelector("li"));
       elements.set(row.order, element);
     }
     return element;
@@ -93,7 +99,10 @@
   const film = (element) => {
     const link = element.querySelector("a.source")  /* not the film with the verdicts drawn in, which would lead the answer */, frame = $("film");
     frame.replaceChildren();
-    if (!link) return;
+    if (!link) {
+      if (served) frame.textContent = "Films are not served; open this page from its folder to see them.";
+      return;
+    }
     if (link.getAttribute("href").endsWith("/")) { frame.textContent = "This clip is a folder of frames; its name opens it."; return; }
     const video = document.createElement("video");
     Object.assign(video, { src: link.getAttribute("href"), controls: true, muted: true, loop: true, autoplay: true });
