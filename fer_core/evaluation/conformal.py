@@ -72,15 +72,16 @@ def prediction_sets(
         labels: (n,) true classes, as indices in `classes`.
         subjects: n names.
         confidence: the requested coverage, in (0, 1).
-        folds: number of folds.
+        folds: number of folds; fewer if there are fewer subjects.
         seed: seed of the folds.
     Raises:
-        DataError: fewer subjects than folds, or too few clips for such a confidence.
+        DataError: one subject only, or too few clips for such a confidence.
     """
     from mapie.classification import SplitConformalClassifier
 
     fewest = math.ceil(1 / (1 - confidence) - 1e-9)  # with fewer clips, the threshold admits every class
     sets = np.zeros(probabilities.shape, dtype=bool)
+    folds = min(folds, max(2, len(set(subjects))))
     for others, here in grouped_folds(subjects, labels, folds, seed):
         if len(others) < fewest:
             raise DataError(
