@@ -13,7 +13,8 @@ import numpy as np
 def quantized(graph: bytes, batches: Sequence[np.ndarray]) -> bytes:
     """Return the int8 form of an ONNX graph; needs the extra `onnx`.
 
-    Weights are rounded by channel, and inputs of convolutions by the range that they have on `batches`.
+    Weights are rounded by channel, and inputs of convolutions by the range that they have on `batches`. The first
+    convolution stays float32: it takes a hundredth of vgg16's time, and makes a quarter of the difference.
 
     Args:
         graph: a float32 graph of `TorchBackbone.graph`.
@@ -39,17 +40,20 @@ def quantized(graph: bytes, batches: Sequence[np.ndarray]) -> bytes:
         try:
             log.setLevel(logging.ERROR)
             quant_pre_process(plain, prepared, skip_symbolic_shape=True)
+            given, first = _names(prepared)
             quantize_static(
-                prepared, small, Faces(_input_of(graph)), quant_format=QuantFormat.QDQ, per_channel=True,
+                prepared, small, Faces(given), quant_format=QuantFormat.QDQ, per_channel=True,
                 activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8,
-                op_types_to_quantize=["Conv", "Gemm", "MatMul"],
+                op_types_to_quantize=["Conv", "Gemm", "MatMul"], nodes_to_exclude=first,
             )  # fmt: skip
         finally:
             log.setLevel(level)
         return small.read_bytes()
 
 
-def _input_of(graph: bytes) -> str:
+def _names(path: Path) -> tuple[str, list[str]]:
+    """Return the name of a graph's input, and that of its first convolution."""
     import onnx
 
-    return str(onnx.load_model_from_string(graph).graph.input[0].name)
+    graph = onnx.load(path).graph
+    return str(graph.input[0].name), [str(node.name) for node in graph.node if node.op_type == "Conv"][:1]
