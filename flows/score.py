@@ -86,6 +86,9 @@ def _score_on_workers(config: RunConfig, scorer: ClipScorer, items: list[Item]) 
 
     `score_items` then finds them there, so tables and report are written as without workers.
     """
+    if scorer.bundle.backbone is not None:  # rows are kept apart by engine, and this process reads those of its own
+        engine = scorer.bundle.backbone.engine
+        config = config.model_copy(update={"score": config.score.model_copy(update={"engine": engine})})
     version, starts = int(scorer.version), range(0, len(items), SHARD)
     shards = [(config, version, start, items[start : start + SHARD]) for start in starts]
     move, done = progress_bar("shards", f"Scoring {len(items)} clips on Dask workers"), 0
