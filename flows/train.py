@@ -199,4 +199,6 @@ def _summary(candidate: Candidate, confidence: Confidence, version: int, config:
     lines += ["", _confidence_text(confidence), "", _format_model(candidate, config)]
     if facts.budget:
         lines += ["", f"Frame budget: scoring reads {facts.budget.words}."]
+    if facts.engines:
+        lines += ["", f"Engines that scoring may use: torch; {'; '.join(record.words for record in facts.engines)}."]
     return "\n".join([*lines, "", "Next: flow `promote` puts it through the gate.", ""])
