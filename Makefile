@@ -24,7 +24,7 @@ test: $(STAMP) ## the tests that take seconds
 	@$(BIN)/python -m pytest -m "not slow" -n auto --maxprocesses 4 --dist loadfile
 
 test-slow: $(STAMP) ## the tests that take minutes
-	@$(BIN)/python -m pytest -m slow
+	@$(BIN)/python -m pytest -m slow -n auto --maxprocesses 2 --dist loadfile
 
 torture: $(STAMP) ## preprocessing and a search of 12 trials killed at KILLS random moments (50), to end as if they had not been; then soak
 	@FERFLOW_KILLS=$(KILLS) $(BIN)/python -m pytest -m slow -k random_moments tests/preprocess tests/tracking
