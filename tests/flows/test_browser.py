@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 import pytest
 
+from flows.serve import SERVED
 from mlflow_server.address import MLFLOW_PASSWORD, MLFLOW_USER, PREFECT_AUTH, Addresses, credentials, login_link
 from tests.browser import CHROMIUM, needs_browser
 from tests.flows.test_cli import run
@@ -149,6 +150,28 @@ def fill(title: str, value: str) -> Act:
     return lambda page: field_of(page, title).locator("input, textarea").first.fill(value)
 
 
+def choose(title: str, choice: str) -> Act:
+    def act(page: Page) -> None:
+        field_of(page, title).locator(".p-select-button__control").press("ArrowDown")
+        page.get_by_role("option", name=choice, exact=True).click()
+        page.get_by_text("Parameters", exact=True).click()  # a list of several choices stays open, and takes a click
+
+    return act
+
+
+def add(title: str, *values: str) -> Act:
+    def act(page: Page) -> None:
+        for place, value in enumerate(values):
+            field_of(page, title).get_by_role("button", name="Add item").click()
+            field_of(page, title).locator("input, textarea").nth(place).fill(value)
+
+    return act
+
+
+def change(section: str) -> Act:
+    return lambda page: field_of(page, section).get_by_text("Change", exact=True).click()
+
+
 def switch(title: str) -> Act:
     return lambda page: field_of(page, title).locator(".p-toggle__control").first.click()
 
@@ -164,7 +187,9 @@ class Started:
     in_mlflow: str = ""  # text on the run's page
 
 
-FORMS = {
+DEMO = choose("Preset", "demo")
+FIRST = {
+    "train": Started((DEMO,), "train: head on fer2013", "Candidate: version 3", in_mlflow="candidate"),
     "card": Started(
         (switch("Show faces"),), "card: 36 clips of clips.csv", "clips.csv: 36 clips of 6 people",
         {"The whole card": "clips.csv: 36 clips of 6 people"}, "data card",
@@ -181,21 +206,58 @@ FORMS = {
         (fill("Time without a change (s)", "1"),), "watch: 2 new in incoming/", "2 new rows",
         {"What arrived, newest first": "incoming"},
     ),
+    "evaluate": Started(
+        (fill("Version", "2"),), "evaluate: version 2 on clips.csv", "face-emotion version 2 on clips.csv",
+        {"The whole page": "face-emotion version 2"}, "evaluation of version 2",
+    ),
+    "adopt": Started((choose("Compare with the neutral face", "none"),), "adopt: fer2013", "Adopted: ", {}, "adopted"),
+    "search": Started(
+        (DEMO, fill("Number of trials", "2")), "search: 2 trials of head on fer2013", "face-emotion-",
+        {"The whole page": "Search"},
+    ),
+    "cross-database": Started((DEMO,), "cross-database: one, two", "Across databases", {}, "cross-database"),
+    "compare": Started(
+        (change("Search and folds"), fill("Folds", "2"), choose("Models", "head-mean")),
+        "compare: head-mean on fer2013", "Models compared", {"The whole page": r"\d models? compared"},
+    ),
+    "reproduce-thesis": Started(
+        (
+            add("Implementations", "4"), fill("Divide the FC widths by", "64"), change("More of this flow"),
+            add("Settings of all implementations", "backbone.name=fer2013", "train.epochs=2"),
+        ),
+        "reproduce-thesis: implementation 4, table-4.1", "hesis", {"The whole page": "Thesis"}, "thesis table-4.1",
+    ),
 }  # fmt: skip
 
 
 @pytest.fixture(scope="module")
-def started(served, browser) -> dict[str, str]:
-    """The page of the run of each form: all are submitted one after another, and two run at a time."""
+def started(served, browser) -> dict[str, tuple[Started, str]]:
+    """What was entered in each form, and the page of the run: all are submitted one after another, and two run at a
+    time. Two forms need the run of `train`.
+    """
     with new_page(browser) as page:
         page.goto(served.prefect("deployments"))
         page.get_by_placeholder("Search deployments").wait_for()  # the link logs in, and then opens this page
-        return {name: submit(page, served, name, wanted) for name, wanted in FORMS.items()}
+        found = {name: (wanted, submit(page, served, name, wanted)) for name, wanted in FIRST.items()}
+        page.goto(found["train"][1])
+        open_summary(page, FIRST["train"])
+        trained = opened(page, "The run in MLflow").url.split("/runs/")[1][:32]
+        last = {
+            "promote": Started(
+                (fill("Version", "3"), switch("Promote in any case")), "promote: version 3", "Gate: "
+            ),
+            "rerun": Started((fill("MLflow run", trained),), "rerun: candidate", "run again", {}, "again candidate"),
+            "end-to-end": Started(
+                (DEMO, fill("Number of trials", "1")), "end-to-end: clips of clips.csv", "End to end",
+                {"The report of the scored clips": "36 clips · face-emotion"},
+            ),
+        }  # fmt: skip
+        return found | {name: (wanted, submit(page, served, name, wanted)) for name, wanted in last.items()}
 
 
-@pytest.mark.parametrize("name", FORMS)
+@pytest.mark.parametrize("name", SERVED)
 def test_a_flow_is_started_from_its_form_and_its_page_says_what_came_out_and_leads_there(started, served, page, name):
-    wanted, url = FORMS[name], started[name]
+    wanted, url = started[name]
     page.goto(served.prefect(url.removeprefix(f"{served.addresses.prefect}/")))
     open_summary(page, wanted)
     for link, title in wanted.pages.items():
@@ -206,6 +268,8 @@ def test_a_flow_is_started_from_its_form_and_its_page_says_what_came_out_and_lea
         logged.get_by_role("heading").get_by_text(wanted.in_mlflow).first.wait_for()
         assert logged.url.startswith(f"{served.addresses.mlflow}/#/experiments/")
         assert logged.url.endswith("workflowType=machine_learning")  # else MLflow shows its pages for language models
+    if name in ("train", "adopt", "promote"):
+        opened(page, "The version in MLflow").get_by_text("Networks and licences").first.wait_for()
 
 
 def test_two_runs_are_compared_and_the_model_is_opened_in_mlflow(served, page):
