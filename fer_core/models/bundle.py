@@ -30,6 +30,7 @@ from fer_core.features.descriptors.catalogue import describe, of_points
 from fer_core.features.descriptors.descriptor import Source
 from fer_core.features.inputs import ClipInputs
 from fer_core.features.neutral_reference import NEUTRAL, neutral_reference
+from fer_core.features.patterns import smooth_patterns
 from fer_core.features.torch_backbone import backbone_from_state, normalization_named
 from fer_core.features.weights import StateDict
 from fer_core.models.base import ClipClassifier, build_classifier
@@ -134,7 +135,7 @@ def write_bundle(
         left_over.unlink()
     if backbone is not None:
         backbone = backbone.on_cpu()  # canary scores must not depend on a GPU's rounding
-    canary = _canary(facts.preprocess.size)
+    canary = smooth_patterns(CANARIES, facts.preprocess.size)
     described, learnt = classifier.to_record(), classifier.to_tensors()
     served = build_classifier(described, learnt, len(facts.classes))  # the convolutions hold a tuned block
     tensors = {f"classifier.{key}": value for key, value in learnt.items()}
@@ -335,14 +336,6 @@ def _check_fit(classifier: ClipClassifier, backbone: Backbone | None) -> None:
         taken = getattr(record, "n_features", 0)
         if backbone is not None and taken != backbone.n_features:
             raise RegistryError(f"the classifier takes {taken} features, {backbone.name} gives {backbone.n_features}")
-
-
-def _canary(size: int) -> np.ndarray:
-    """Return (4, size, size) uint8 smooth random patterns: no real face, but they activate the convolutions."""
-    rng = np.random.default_rng(0)
-    coarse = rng.uniform(0, 255, (CANARIES, 9, 9)).astype(np.float32)
-    smooth = [cv2.resize(c, (size, size), interpolation=cv2.INTER_CUBIC) for c in coarse]
-    return np.clip(np.stack(smooth), 0, 255).astype(np.uint8)
 
 
 def _canary_points() -> np.ndarray:

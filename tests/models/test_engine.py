@@ -10,8 +10,8 @@ from fer_core.config import PreprocessConfig, ScoreConfig
 from fer_core.emotions import SIX
 from fer_core.errors import ConfigError
 from fer_core.features.architectures import FER2013, MiniXception
-from fer_core.features.engines.choice import _faces
 from fer_core.features.engines.quantize import quantized
+from fer_core.features.patterns import smooth_patterns
 from fer_core.features.torch_backbone import backbone_from_state
 from fer_core.models.bundle import read_bundle, write_bundle
 from fer_core.models.engine import on_engine
@@ -59,7 +59,9 @@ def test_a_coarse_engine_is_used_as_far_as_its_record_allows(tmp_path, record, a
     pytest.importorskip("onnx")
     torch.manual_seed(0)
     network = backbone_from_state("fer2013", dict(MiniXception().state_dict()), FER2013, "drawn")
-    given = network.normalize(_faces(224)).contiguous()  # ranges are those of the faces that engines are compared on
+    given = network.normalize(
+        smooth_patterns(8, 224)
+    ).contiguous()  # ranges are those of the faces that engines are compared on
     int8 = quantized(network.graph(given), [given.numpy()]) if allowed else b"not read"
     head = HeadClassifier(build_head(network.n_features, (8,), len(SIX), dropout=0.5, seed=0))
     facts = ModelFacts(preprocess=PreprocessConfig(max_frames=6), synthetic=True, engines=(record,))

@@ -11,7 +11,6 @@ from collections.abc import Iterator, Sequence
 from importlib import metadata
 from pathlib import Path
 
-import cv2
 import numpy as np
 import torch
 from filelock import FileLock
@@ -21,6 +20,7 @@ from fer_core.errors import StoreError, WeightsError
 from fer_core.features.backbone import BATCH, Backbone
 from fer_core.features.engines.engine import ENGINES
 from fer_core.features.engines.export import engines_folder
+from fer_core.features.patterns import smooth_patterns
 from fer_core.store import cache_key, write_atomic
 
 log = logging.getLogger(__name__)
@@ -67,7 +67,7 @@ def _one_at_a_time(path: Path) -> Iterator[None]:
 
 def agreeing(backbones: Sequence[Backbone], size: int) -> list[Backbone]:
     """Return the backbones with the features of the first one, up to rounding; a warning names each of the others."""
-    faces = _faces(size)
+    faces = smooth_patterns(BATCH, size)
     features = backbones[0].features(faces).astype(np.float32)
     found = [backbones[0]]
     for backbone in backbones[1:]:
@@ -86,7 +86,7 @@ def agreeing(backbones: Sequence[Backbone], size: int) -> list[Backbone]:
 
 def ms_per_face(backbone: Backbone, size: int) -> float:
     """Return the wall time of a face in a batch of 8, in milliseconds: the least of some batches after the first."""
-    faces = _faces(size)
+    faces = smooth_patterns(BATCH, size)
     backbone.features(faces)
     begun, times = time.perf_counter(), list[float]()
     while len(times) < ROUNDS and (not times or time.perf_counter() - begun < LIMIT_S):
@@ -94,13 +94,6 @@ def ms_per_face(backbone: Backbone, size: int) -> float:
         backbone.features(faces)
         times.append(time.perf_counter() - started)
     return 1000 * min(times) / BATCH
-
-
-def _faces(size: int) -> np.ndarray:
-    """Return (8, size, size) smooth random patterns, which activate a network as faces do."""
-    coarse = np.random.default_rng(0).uniform(0, 255, (BATCH, 9, 9)).astype(np.float32)
-    smooth = [cv2.resize(pattern, (size, size), interpolation=cv2.INTER_CUBIC) for pattern in coarse]
-    return np.clip(np.stack(smooth), 0, 255).astype(np.uint8)
 
 
 def _key(backbones: Sequence[Backbone], size: int) -> str:
