@@ -96,6 +96,7 @@ class Backbone(ABC):
             int8: the graph from `quantized`, for the engines that compute it.
         Raises:
             ConfigError: the engine is not installed, or cannot compute this backbone.
+            WeightsError: the int8 graph reads other files, or needs custom operators.
         """
         return self
 

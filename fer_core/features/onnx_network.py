@@ -66,7 +66,7 @@ class OnnxBackbone(Backbone):
         if not self.output_name:
             asked = "scores and their classes" if output == "classes" else "features"
             raise ConfigError(f"{source}: backbone.onnx names no output with {asked}")
-        _check(content, source)
+        check_onnx(content, source)
         self._session = _session(content, source)
         self._input, self._channels_last, self._fixed = self._described()
         self._scale = 1 / (255 * np.array(onnx.std, np.float32)).reshape(1, -1, 1, 1)
@@ -155,7 +155,7 @@ class OnnxBackbone(Backbone):
         )
 
 
-def _check(content: bytes, source: str) -> None:
+def check_onnx(content: bytes, source: str) -> None:
     """Refuse a file that reads other files or needs custom operators.
 
     Raises:

@@ -24,6 +24,7 @@ from fer_core.features.architectures import (
 from fer_core.features.backbone import Backbone, Mirrored, Output, finite, in_batches, resized
 from fer_core.features.engines.engine import Run, engine_named
 from fer_core.features.engines.export import exported
+from fer_core.features.onnx_network import check_onnx
 from fer_core.features.weights import StateDict, tensors_digest
 from fer_core.published import MEAN_3_5, STD_3_5
 
@@ -89,14 +90,14 @@ class TorchBackbone(Backbone):
         self._scale = (1 / (255 * torch.tensor(normalization.std))).view(shape).to(device)
         self._shift = (-torch.tensor(normalization.mean) / torch.tensor(normalization.std)).view(shape).to(device)
 
-        self._int8 = b""
+        self._int8, self._int8_digest = b"", ""
         self._runs: dict[tuple[int, ...], Run] = {}  # by shape of the input
 
     @property
     def identity(self) -> dict[str, str]:
         plain = self._identity(self.weights_digest, f"{ARCHITECTURES[self.name].cut}, {self.output}")
         computed = {} if self.engine == "torch" else {"engine": self.engine}  # keys made before engines stay valid
-        graph = {"int8": hashlib.blake2b(self._int8, digest_size=16).hexdigest()} if self._int8 else {}
+        graph = {"int8": self._int8_digest} if self._int8 else {}
         return {**plain, **computed, **graph}
 
     def on_engine(self, engine: EngineName, int8: bytes = b"") -> TorchBackbone:
@@ -111,7 +112,8 @@ class TorchBackbone(Backbone):
         if engine_named(engine).precision == "int8":
             if not int8:
                 raise ConfigError(f"score.engine is '{engine}', but the model has no int8 graph; set score.engine=auto")
-            changed._int8 = int8
+            check_onnx(int8, f"the int8 graph of {self.name}")
+            changed._int8, changed._int8_digest = int8, hashlib.blake2b(int8, digest_size=16).hexdigest()
         return changed
 
     def graph(self, example: torch.Tensor) -> bytes:

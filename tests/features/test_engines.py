@@ -84,7 +84,11 @@ def test_an_int8_graph_is_made_from_faces_and_named_in_the_key(network, name):
     changed = network.on_engine(name, int8)
     ours, theirs = (b.features(FACES).astype(np.float32) for b in (network, changed))
     assert 0 < np.linalg.norm(ours - theirs) / np.linalg.norm(ours) < 0.2
-    assert changed.identity["int8"] != network.on_engine(name, int8 + b" ").identity["int8"]
+    other = network.normalize(FACES[3:]).contiguous()
+    again = quantized(network.graph(given), [other.numpy()])
+    assert changed.identity["int8"] != network.on_engine(name, again).identity["int8"]
+    with pytest.raises(WeightsError, match="the int8 graph of fer2013: no ONNX model"):
+        network.on_engine(name, b"no graph")
     with pytest.raises(ConfigError, match="has no int8 graph"):
         network.on_engine(name)
     with pytest.raises(ConfigError, match="an int8 graph is of one"):
