@@ -59,9 +59,7 @@ def test_a_coarse_engine_is_used_as_far_as_its_record_allows(tmp_path, record, a
     pytest.importorskip("onnx")
     torch.manual_seed(0)
     network = backbone_from_state("fer2013", dict(MiniXception().state_dict()), FER2013, "drawn")
-    given = network.normalize(
-        smooth_patterns(8, 224)
-    ).contiguous()  # ranges are those of the faces that engines are compared on
+    given = network.normalize(smooth_patterns(8, 224)).contiguous()  # engines are compared on these patterns too
     int8 = quantized(network.graph(given), [given.numpy()]) if allowed else b"not read"
     head = HeadClassifier(build_head(network.n_features, (8,), len(SIX), dropout=0.5, seed=0))
     facts = ModelFacts(preprocess=PreprocessConfig(max_frames=6), synthetic=True, engines=(record,))
